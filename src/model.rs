@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What a WireGuard device is, and what a change to one says.
+//!
+//! Values only: no text, no bytes on the wire, no I/O and no clock. A [`Device`] is what the
+//! kernel reported; an [`Update`] is what it is asked to become. Three states (keep, set, clear)
+//! have a type here, so that no number has to double as "unset".
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::key::Key;
+
+/// Longest name of a network device, in bytes, without the NUL (`IFNAMSIZ - 1`, linux/if.h).
+pub const IFNAME_MAX: usize = 15;
+
+/// A device as its backend reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub name: String,
+    /// `None` where the device has no private key.
+    pub private_key: Option<Key>,
+    /// `None` where the device has no private key.
+    pub public_key: Option<Key>,
+    /// UDP port in host order; 0 until a port was chosen.
+    pub listen_port: u16,
+    /// Mark on outgoing encrypted packets; 0 is off.
+    pub fwmark: u32,
+    pub bind: Bind,
+    /// In the order the backend reported them.
+    pub peers: Vec<Peer>,
+}
+
+/// One peer of a [`Device`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub public_key: Key,
+    pub preshared_key: Option<Key>,
+    pub endpoint: Option<SocketAddr>,
+    /// Time since the epoch (CLOCK_REALTIME); `None` before the first handshake.
+    pub last_handshake: Option<Duration>,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    /// Seconds; 0 is off.
+    pub persistent_keepalive: u16,
+    pub allowed_ips: Vec<AllowedIp>,
+}
+
+/// A prefix; host bits are kept as the backend reported them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AllowedIp {
+    pub addr: IpAddr,
+    pub cidr: u8,
+}
+
+/// Where a device's encrypted packets are sent and received: its front-door VRF.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bind {
+    /// Not bound to any device.
+    #[default]
+    Off,
+    /// `WGDEVICE_A_BIND_DEV` names a device; `missing` when no such device is there.
+    Kernel { dev: String, missing: bool },
+    /// Our own policy rules steer the device's mark into a VRF's table. `dev` is `None` when
+    /// the rules are there and the VRF is not.
+    Fwmark {
+        dev: Option<String>,
+        mark: u32,
+        table: u32,
+    },
+}
+
+impl Bind {
+    /// The name of the bound device, where it is known.
+    pub fn dev(&self) -> Option<&str> {
+        match self {
+            Bind::Off => None,
+            Bind::Kernel { dev, .. } => Some(dev),
+            Bind::Fwmark { dev, .. } => dev.as_deref(),
+        }
+    }
+}
+
+/// What a change says about one value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// Not mentioned: leave it.
+    #[default]
+    Keep,
+    Set(T),
+    /// Mentioned as "off" or empty: remove it.
+    Clear,
+}
+
+impl<T> Change<T> {
+    pub fn is_keep(&self) -> bool {
+        matches!(self, Change::Keep)
+    }
+}
+
+/// A change to one device. Names and key files are already resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    pub interface: String,
+    pub private_key: Change<Key>,
+    /// `Clear` lets the kernel choose a port (sent as 0).
+    pub listen_port: Change<u16>,
+    /// `Clear` is sent as 0.
+    pub fwmark: Change<u32>,
+    /// `Set` holds a device name of 1 to [`IFNAME_MAX`] bytes.
+    pub bind_dev: Change<String>,
+    /// Remove all peers that the update does not name (`WGDEVICE_F_REPLACE_PEERS`).
+    pub replace_peers: bool,
+    pub peers: Vec<PeerUpdate>,
+}
+
+/// A change to one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerUpdate {
+    pub public_key: Key,
+    /// `WGPEER_F_REMOVE_ME`
+    pub remove: bool,
+    /// `WGPEER_F_UPDATE_ONLY`
+    pub update_only: bool,
+    /// `WGPEER_F_REPLACE_ALLOWEDIPS`
+    pub replace_allowed_ips: bool,
+    /// `Clear` is sent as 32 zero bytes.
+    pub preshared_key: Change<Key>,
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds; `Clear` is sent as 0.
+    pub persistent_keepalive: Change<u16>,
+    pub allowed_ips: Vec<AllowedIpUpdate>,
+}
+
+impl PeerUpdate {
+    /// A change that says nothing yet about the peer with this key.
+    pub fn new(public_key: Key) -> Self {
+        PeerUpdate {
+            public_key,
+            remove: false,
+            update_only: false,
+            replace_allowed_ips: false,
+            preshared_key: Change::Keep,
+            endpoint: None,
+            persistent_keepalive: Change::Keep,
+            allowed_ips: Vec::new(),
+        }
+    }
+}
+
+/// A prefix to add to a peer, or with `remove` (`WGALLOWEDIP_F_REMOVE_ME`) to take from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllowedIpUpdate {
+    pub prefix: AllowedIp,
+    pub remove: bool,
+}
