@@ -14,4 +14,5 @@ pub mod parse;
 pub mod plan;
 pub mod render;
 pub mod resolve;
+pub(crate) mod sys;
 pub mod wire;
