@@ -8,10 +8,12 @@
 pub mod cache;
 pub mod debian;
 pub mod error;
+pub mod kernels;
 pub mod progress;
 mod sys;
 
 pub use cache::Cache;
 pub use debian::Debian;
 pub use error::{Error, Result};
+pub use kernels::{BootableKernel, Kernel};
 pub use progress::{Event, Progress};
