@@ -1,2 +1,136 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-fn main() {}
+//! `cargo xtask`: the table of commands. Each command's work is in the module of its name.
+
+// Commands land one by one.
+#![allow(dead_code)]
+
+mod kernel;
+mod progress;
+mod repo;
+mod series;
+mod setup;
+mod sh;
+mod trees;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use vm_tests::{Cache, Result};
+
+use crate::progress::Screen;
+use crate::series::Series;
+use crate::setup::For;
+use crate::trees::Trees;
+
+/// Everything this repository does for its people.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch sources, build patched modules and kernels
+    #[command(subcommand)]
+    Kernel(Kernel),
+    /// Install (as root) or name the programs that the other commands need
+    Setup,
+}
+
+#[derive(Subcommand)]
+enum Kernel {
+    /// Fetch and unpack a tree's source; prints where it is
+    Fetch {
+        #[arg(long)]
+        tree: String,
+    },
+    /// Build the patched wireguard.ko for Debian's kernel; prints where it is
+    Module {
+        #[arg(long)]
+        tree: String,
+        /// Another series than the tree's own, e.g. one with a line taken out
+        #[arg(long, value_name = "DIR")]
+        series: Option<PathBuf>,
+    },
+    /// Build a whole kernel for guests, with the tree's series; prints where it is
+    Build {
+        #[arg(long)]
+        tree: String,
+        /// Without the series
+        #[arg(long, conflicts_with_all = ["series", "debug"])]
+        vanilla: bool,
+        /// With the series and vm-tests/kconfig/debug.config
+        #[arg(long)]
+        debug: bool,
+        /// Another series than the tree's own
+        #[arg(long, value_name = "DIR")]
+        series: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let screen = Screen::new();
+    match run(args.command, &screen) {
+        Ok(code) => code,
+        Err(error) => {
+            drop(screen);
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
+    let cache = Cache::open()?;
+    match command {
+        Command::Setup => {
+            setup::ensure(
+                &[For::Packages, For::Vm, For::Module, For::Kernel],
+                &progress,
+            )?;
+        }
+        Command::Kernel(Kernel::Fetch { tree }) => {
+            setup::ensure(&[For::Packages], &progress)?;
+            let trees = Trees::load()?;
+            let source = kernel::fetch::Source::find(trees.find(&tree)?, &cache, &progress)?;
+            println!("{}", source.whole()?.display());
+        }
+        Command::Kernel(Kernel::Module { tree, series }) => {
+            setup::ensure(&[For::Packages, For::Module], &progress)?;
+            let trees = Trees::load()?;
+            let series = read_series(&tree, series)?;
+            let module = kernel::module::build(trees.find(&tree)?, &series, &cache, &progress)?;
+            println!("{}", module.file.display());
+        }
+        Command::Kernel(Kernel::Build {
+            tree,
+            vanilla,
+            debug,
+            series,
+        }) => {
+            setup::ensure(&[For::Packages, For::Kernel], &progress)?;
+            let trees = Trees::load()?;
+            let series = match vanilla {
+                true => None,
+                false => Some(read_series(&tree, series)?),
+            };
+            let tree = trees.find(&tree)?;
+            let kernel = kernel::build::build(tree, series.as_ref(), debug, &cache, &progress)?;
+            println!("{}", kernel.image.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The series in `dir`, else the tree's own.
+fn read_series(tree: &str, dir: Option<PathBuf>) -> Result<Series> {
+    match dir {
+        Some(dir) => Series::read(&dir),
+        None => Series::of_tree(tree),
+    }
+}

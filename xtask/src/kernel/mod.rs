@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Turns a tree of trees.toml and its series into something that boots: a module or a kernel.
+//!
+//! Owns sources, builds and their cache keys. Knows nothing of guests and scenarios.
+
+pub mod build;
+pub mod fetch;
+pub mod module;
+pub mod patched;
+
+use vm_tests::kernels::{self, BootableKernel, Kernel};
+use vm_tests::{Cache, Error, Progress, Result};
+
+use crate::series::Series;
+use crate::setup::For;
+use crate::trees::Trees;
+
+/// Everything that one of vm-tests' kernels needs to boot: fetched, built, or from the cache.
+pub fn bootable(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableKernel> {
+    match &kernel.source {
+        kernels::Source::Package { .. } => BootableKernel::from_package(cache, kernel, progress),
+        kernels::Source::Module { base, tree } => {
+            let trees = Trees::load()?;
+            let (tree, series) = (trees.find(tree)?, Series::of_tree(tree)?);
+            let base = kernels::find(base)?;
+            let base = BootableKernel::from_package(cache, &base, progress)?;
+            let module = module::build(tree, &series, cache, progress)?;
+            // A module for another kernel would fail to load, in every guest, one by one.
+            if base.release() != Some(&module.release) {
+                return Err(Error::other(format!(
+                    "kernel {}: the image is {}, the headers are for {}: the mirror is being updated, try later",
+                    kernel.name,
+                    base.release().unwrap_or("without modules"),
+                    module.release
+                )));
+            }
+            BootableKernel::with_module(&base, kernel, "wireguard", &module.file)
+        }
+        kernels::Source::Build {
+            tree,
+            patched,
+            debug,
+        } => {
+            let trees = Trees::load()?;
+            let series = match patched {
+                true => Some(Series::of_tree(tree)?),
+                false => None,
+            };
+            let tree = trees.find(tree)?;
+            let built = build::build(tree, series.as_ref(), *debug, cache, progress)?;
+            BootableKernel::built(kernel, &built.image, &built.version)
+        }
+    }
+}
+
+/// The programs that making these kernels needs.
+pub fn needs(kernels: &[Kernel]) -> Vec<For> {
+    let mut needs = vec![For::Packages];
+    for kernel in kernels {
+        match kernel.source {
+            kernels::Source::Package { .. } => {}
+            kernels::Source::Module { .. } => needs.push(For::Module),
+            kernels::Source::Build { .. } => needs.push(For::Kernel),
+        }
+    }
+    needs
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Where things are in this repository.
+
+use std::path::{Path, PathBuf};
+
+/// The top of the repository. Known at build time: xtask is only ever run from its checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is in a folder of the repository")
+}
+
+pub fn kernel_patches() -> PathBuf {
+    root().join("kernel-patches")
+}
+
+pub fn kconfig() -> PathBuf {
+    root().join("vm-tests/kconfig")
+}
