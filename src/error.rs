@@ -18,6 +18,8 @@ pub enum Error {
     },
     /// The kernel or the device cannot do what was asked; the text says why and what can.
     Unsupported(String),
+    /// Standard output could not be written.
+    Output { errno: i32, broken_pipe: bool },
     /// Already said on stderr by the step that failed; only the exit code is left.
     Reported,
 }
@@ -31,6 +33,14 @@ impl Error {
             what: what.into(),
             errno,
             extack: None,
+        }
+    }
+
+    /// A failed write to standard output.
+    pub fn output(err: io::Error) -> Self {
+        Error::Output {
+            errno: err.raw_os_error().unwrap_or(libc::EIO),
+            broken_pipe: err.kind() == io::ErrorKind::BrokenPipe,
         }
     }
 
@@ -63,6 +73,13 @@ impl fmt::Display for Error {
                     Some(words) => write!(f, " ({words})"),
                     None => Ok(()),
                 }
+            }
+            Error::Output { errno, .. } => {
+                write!(
+                    f,
+                    "Unable to write to standard output: {}",
+                    strerror(*errno)
+                )
             }
             Error::Reported => Ok(()),
         }

@@ -1,2 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-fn main() {}
+//! argv and stdio in, exit code out. Knows no verb, no netlink and no syntax.
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use wg_vrf::cli;
+use wg_vrf::error::Error;
+
+/// Enough for a few hundred lines per write(2).
+const BUFFER: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = args.next().map_or_else(
+        || "wg".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    let args = args.collect();
+    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+    let result = cli::run(&program, args, &mut out);
+    // What was printed before an error is part of the output, as in the reference.
+    let flushed = out.flush().map_err(Error::output);
+    match result.and(flushed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Output {
+            broken_pipe: true, ..
+        }) => cli::broken_pipe(),
+        Err(Error::Reported) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nothing is left to be done about a stderr that cannot be written.
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,404 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What the user wrote into an [`Update`]: names to addresses, key files to keys, and the `WG_*`
+//! environment. The only step that asks DNS, opens key files or reads the environment.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::key::{BASE64_LEN, Key};
+use crate::model::{Change, PeerUpdate, Update};
+use crate::parse::value::{self, Port};
+use crate::parse::{AllowedIps, Draft, KeySource, Step};
+use crate::plan::BindMode;
+use crate::sys::{self, LookupError};
+
+/// Lookups at the same time. A thousand names in one file are many; more wait their turn.
+const MAX_LOOKUPS: usize = 1024;
+/// getaddrinfo(3) and its NSS modules keep their packets on the stack.
+const LOOKUP_STACK: usize = 256 * 1024;
+/// Pauses between tries, in microseconds, as the reference makes them.
+const FIRST_PAUSE: u64 = 1_000_000;
+const LONGEST_PAUSE: u64 = 20_000_000;
+
+/// Lines for stderr, from any thread.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How often a failed lookup is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retries {
+    Times(u32),
+    Forever,
+}
+
+impl Retries {
+    const DEFAULT: Retries = Retries::Times(15);
+
+    /// `WG_ENDPOINT_RESOLUTION_RETRIES`
+    pub fn from_env() -> Result<Self> {
+        let name = "WG_ENDPOINT_RESOLUTION_RETRIES";
+        let Some(text) = env::var_os(name) else {
+            return Ok(Retries::DEFAULT);
+        };
+        let text = text.to_string_lossy();
+        Retries::parse(&text)
+            .ok_or_else(|| Error::Invalid(format!("Unable to parse {name}: `{text}'")))
+    }
+
+    /// A number as strtoul(3) reads it: nothing at all is 0, blanks and a plus sign may lead.
+    fn parse(text: &str) -> Option<Self> {
+        if text == "infinity" {
+            return Some(Retries::Forever);
+        }
+        if text.is_empty() {
+            return Some(Retries::Times(0));
+        }
+        let number = text.trim_start_matches(value::is_space);
+        let (digits, negative) = match number.strip_prefix('-') {
+            Some(digits) => (digits, true),
+            None => (number.strip_prefix('+').unwrap_or(number), false),
+        };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        match digits.parse::<i32>() {
+            Ok(times) if !negative || times == 0 => Some(Retries::Times(times.unsigned_abs())),
+            _ => None,
+        }
+    }
+}
+
+/// `WG_BIND_DEV_MODE`
+pub fn bind_mode() -> Result<BindMode> {
+    let name = "WG_BIND_DEV_MODE";
+    let Some(text) = env::var_os(name) else {
+        return Ok(BindMode::Auto);
+    };
+    match text.to_str() {
+        Some("" | "auto") => Ok(BindMode::Auto),
+        Some("kernel") => Ok(BindMode::Kernel),
+        Some("fwmark") => Ok(BindMode::Fwmark),
+        _ => Err(Error::Invalid(format!(
+            "{name} is neither auto, kernel nor fwmark: `{}'",
+            text.to_string_lossy()
+        ))),
+    }
+}
+
+/// A peer while its steps are being read; files may name its key last.
+#[derive(Default)]
+struct PeerDraft {
+    public_key: Option<Key>,
+    remove: bool,
+    replace_allowed_ips: bool,
+    preshared_key: Change<Key>,
+    endpoint: Option<SocketAddr>,
+    persistent_keepalive: Change<u16>,
+    allowed_ips: Vec<crate::model::AllowedIpUpdate>,
+}
+
+impl PeerDraft {
+    fn finish(self) -> Result<PeerUpdate> {
+        let PeerDraft {
+            public_key,
+            remove,
+            replace_allowed_ips,
+            preshared_key,
+            endpoint,
+            persistent_keepalive,
+            allowed_ips,
+        } = self;
+        let Some(public_key) = public_key else {
+            return Err(Error::Invalid(
+                "A peer is missing a public key\nInvalid configuration".to_owned(),
+            ));
+        };
+        Ok(PeerUpdate {
+            remove,
+            replace_allowed_ips,
+            preshared_key,
+            endpoint,
+            persistent_keepalive,
+            allowed_ips,
+            ..PeerUpdate::new(public_key)
+        })
+    }
+}
+
+/// Looks everything up that `draft` names and applies it to `base`, which holds what applies
+/// unless the draft says otherwise. Reports the first error in the order of the text.
+pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
+    let Draft {
+        steps,
+        whole_peers,
+        stopped,
+    } = draft;
+    let wrap = |error| if whole_peers { in_file(error) } else { error };
+    let has_endpoint = steps.iter().any(|step| matches!(step, Step::Endpoint(_)));
+    let mut names = Names::start(&steps, has_endpoint.then(Retries::from_env), say);
+    let mut update = base;
+    let mut peers: Vec<PeerDraft> = Vec::new();
+    for step in steps {
+        // Words of a peer come behind a `Step::Peer`; without one they have nothing to change.
+        let mut nobody = PeerDraft::default();
+        let peer = peers.last_mut().unwrap_or(&mut nobody);
+        match step {
+            Step::PrivateKey(source) => update.private_key = secret(source)?,
+            Step::ListenPort(text) => update.listen_port = listen_port(&text).map_err(wrap)?,
+            Step::FwMark(mark) => update.fwmark = mark,
+            Step::BindDev(dev) => update.bind_dev = dev,
+            Step::Peer => peers.push(PeerDraft {
+                replace_allowed_ips: whole_peers,
+                ..PeerDraft::default()
+            }),
+            Step::PublicKey(key) => peer.public_key = Some(key),
+            Step::Remove => peer.remove = true,
+            Step::PresharedKey(source) => peer.preshared_key = secret(source)?,
+            Step::Endpoint(text) => peer.endpoint = Some(names.address(&text).map_err(wrap)?),
+            Step::PersistentKeepalive(interval) => peer.persistent_keepalive = interval,
+            Step::AllowedIps(list) => {
+                let AllowedIps {
+                    replace,
+                    prefixes,
+                    warnings,
+                } = list;
+                for warning in warnings {
+                    say(&warning);
+                }
+                peer.replace_allowed_ips = replace;
+                peer.allowed_ips.extend(prefixes);
+            }
+        }
+    }
+    if let Some(error) = stopped {
+        return Err(error);
+    }
+    update.peers = peers
+        .into_iter()
+        .map(PeerDraft::finish)
+        .collect::<Result<_>>()?;
+    Ok(update)
+}
+
+fn in_file(error: Error) -> Error {
+    Error::Invalid(format!("{error}\nConfiguration parsing error"))
+}
+
+fn listen_port(text: &str) -> Result<Change<u16>> {
+    if text.is_empty() {
+        return Err(Error::Invalid("Unable to parse empty port".to_owned()));
+    }
+    let port = match sys::lookup(None, text, false) {
+        Ok(found) => found.port(),
+        Err(error) => return Err(Error::Invalid(format!("{}: `{text}'", error.text()))),
+    };
+    check_port(text, text)?;
+    Ok(if port == 0 {
+        Change::Clear
+    } else {
+        Change::Set(port)
+    })
+}
+
+/// The reference takes 65536 for 0 without a word; this tool says so.
+fn check_port(port: &str, whole: &str) -> Result<()> {
+    match value::port(port) {
+        Port::TooLarge => Err(Error::Invalid(format!("Port is not 0-65535: `{whole}'"))),
+        Port::Number(_) | Port::Name => Ok(()),
+    }
+}
+
+fn secret(source: KeySource) -> Result<Change<Key>> {
+    let key = match source {
+        KeySource::Given(key) => Some(key),
+        KeySource::File(path) => read_key_file(&path)?,
+    };
+    Ok(match key {
+        Some(key) if !key.is_zero() => Change::Set(key),
+        _ => Change::Clear,
+    })
+}
+
+/// A key from a file or a pipe; `None` from `/dev/null` or an empty file.
+fn read_key_file(path: &Path) -> Result<Option<Key>> {
+    let mut file = File::open(path)
+        .map_err(|err| Error::Invalid(format!("{}: `{}'", open_failed(&err), path.display())))?;
+    let mut text = Zeroizing::new([0u8; BASE64_LEN]);
+    let length = read_full(&mut file, text.as_mut_slice());
+    // Nothing in a file that has a beginning is "no key"; nothing in a pipe is a broken script.
+    if let Ok(0) = length
+        && file.stream_position().is_ok_and(|at| at == 0)
+    {
+        return Ok(None);
+    }
+    if !matches!(length, Ok(BASE64_LEN)) {
+        return Err(Error::Invalid(format!(
+            "Invalid length key in key file: `{}'",
+            path.display()
+        )));
+    }
+    let mut byte = Zeroizing::new([0u8; 1]);
+    while let Ok(1) = read_full(&mut file, byte.as_mut_slice()) {
+        if !value::is_space(char::from(byte[0])) {
+            return Err(Error::Invalid(format!(
+                "Found trailing character in key file: `{}'",
+                path.display()
+            )));
+        }
+    }
+    let text = std::str::from_utf8(text.as_slice()).unwrap_or_default();
+    value::secret_key(text).map(Some)
+}
+
+/// The words of the reference, which names the call.
+pub fn open_failed(err: &io::Error) -> String {
+    Error::io("fopen", err).to_string()
+}
+
+fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read(&mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(more) => done += more,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(done)
+}
+
+/// All endpoint names of one draft, being looked up at the same time.
+struct Names {
+    retries: Result<Retries>,
+    /// Numbers of the texts that are looked up in the background.
+    numbers: HashMap<String, usize>,
+    answers: HashMap<usize, Result<SocketAddr>>,
+    incoming: mpsc::Receiver<(usize, Result<SocketAddr>)>,
+    say: Say,
+}
+
+impl Names {
+    fn start(steps: &[Step], retries: Option<Result<Retries>>, say: &Say) -> Self {
+        let (sender, incoming) = mpsc::channel();
+        let retries = retries.unwrap_or(Ok(Retries::DEFAULT));
+        let mut names = Names {
+            retries: retries.clone(),
+            numbers: HashMap::new(),
+            answers: HashMap::new(),
+            incoming,
+            say: Arc::clone(say),
+        };
+        let Ok(retries) = retries else {
+            return names;
+        };
+        let mut texts = Vec::new();
+        for step in steps {
+            if let Step::Endpoint(text) = step
+                && let Ok((host, service)) = value::endpoint(text)
+                && !names.numbers.contains_key(text)
+                && sys::lookup(Some(host), service, true).is_err()
+            {
+                names.numbers.insert(text.clone(), texts.len());
+                texts.push(text.clone());
+            }
+        }
+        let texts = Arc::new(texts);
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..texts.len().min(MAX_LOOKUPS) {
+            let (texts, next) = (Arc::clone(&texts), Arc::clone(&next));
+            let (sender, say) = (sender.clone(), Arc::clone(say));
+            let work = move || {
+                while let Some((number, text)) = take(&texts, &next) {
+                    // Nobody listens any more once an earlier name has failed.
+                    let _ = sender.send((number, look_up(text, retries, &say)));
+                }
+            };
+            if thread::Builder::new()
+                .stack_size(LOOKUP_STACK)
+                .spawn(work)
+                .is_err()
+            {
+                // No more threads: those that run take the rest.
+                break;
+            }
+        }
+        names
+    }
+
+    /// The address of one endpoint; waits for its lookup.
+    fn address(&mut self, text: &str) -> Result<SocketAddr> {
+        let retries = self.retries.clone()?;
+        let (host, service) = value::endpoint(text)?;
+        let found = match self.numbers.get(text) {
+            None => sys::lookup(Some(host), service, true)
+                .map_err(|error| Error::Invalid(format!("{}: `{text}'", error.text())))?,
+            Some(number) => loop {
+                if let Some(answer) = self.answers.get(number) {
+                    break answer.clone()?;
+                }
+                match self.incoming.recv() {
+                    Ok((number, answer)) => self.answers.insert(number, answer),
+                    // Not one thread could be started: look it up here.
+                    Err(_) => self
+                        .answers
+                        .insert(*number, look_up(text, retries, &self.say)),
+                };
+            },
+        };
+        check_port(service, text)?;
+        Ok(found)
+    }
+}
+
+/// The next text that no thread has taken.
+fn take<'a>(texts: &'a [String], next: &AtomicUsize) -> Option<(usize, &'a str)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    texts.get(number).map(|text| (number, text.as_str()))
+}
+
+/// One name, tried as often as the reference tries it and with the same words.
+fn look_up(text: &str, retries: Retries, say: &Say) -> Result<SocketAddr> {
+    let (host, service) = value::endpoint(text)?;
+    let mut left = retries;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match sys::lookup(Some(host), service, false) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        let line = format!("{}: `{text}'", error.text());
+        left = match left {
+            Retries::Forever => Retries::Forever,
+            Retries::Times(times) if times > 0 => Retries::Times(times - 1),
+            Retries::Times(_) => return Err(Error::Invalid(line)),
+        };
+        if is_final(error) {
+            return Err(Error::Invalid(line));
+        }
+        say(&format!(
+            "{line}. Trying again in {:.2} seconds...",
+            pause as f64 / 1e6
+        ));
+        thread::sleep(Duration::from_micros(pause));
+        pause = LONGEST_PAUSE.min(pause * 6 / 5);
+    }
+}
+
+/// Answers that another try will not change.
+fn is_final(error: LookupError) -> bool {
+    matches!(
+        error.0,
+        libc::EAI_NONAME | libc::EAI_FAIL | libc::EAI_NODATA | libc::EAI_SERVICE
+    )
+}

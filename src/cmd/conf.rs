@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `wg setconf`, `wg addconf` and `wg syncconf`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::sync::sync;
+use crate::backend;
+use crate::cli::Call;
+use crate::error::{Error, Result};
+use crate::model::{Change, Update};
+use crate::parse::conf;
+use crate::resolve;
+
+/// First size of the buffer for a file; most files fit.
+const FIRST_READ: usize = 16 * 1024;
+
+/// The file states the whole configuration: what it does not mention is off.
+pub fn setconf(call: Call) -> Result<()> {
+    super::apply(&read(&call, whole)?)
+}
+
+/// The file changes what it mentions.
+pub fn addconf(call: Call) -> Result<()> {
+    super::apply(&read(&call, Update::default)?)
+}
+
+/// The file states the whole configuration, and peers that stay keep their sessions.
+pub fn syncconf(call: Call) -> Result<()> {
+    let wanted = read(&call, whole)?;
+    // Without peers in the file all go, and nothing has to be known about them.
+    if wanted.peers.is_empty() {
+        return super::apply(&wanted);
+    }
+    let now = backend::get(&wanted.interface).map_err(|error| {
+        super::refused(
+            "Unable to retrieve current interface configuration",
+            &wanted.interface,
+            error,
+        )
+    })?;
+    super::apply(&sync(&now, wanted))
+}
+
+/// An update that turns off all that is not mentioned after it.
+fn whole() -> Update {
+    Update {
+        private_key: Change::Clear,
+        listen_port: Change::Clear,
+        fwmark: Change::Clear,
+        bind_dev: Change::Clear,
+        replace_peers: true,
+        ..Update::default()
+    }
+}
+
+fn read(call: &Call, base: fn() -> Update) -> Result<Update> {
+    let [interface, path] = call.args.as_slice() else {
+        return Err(call.usage());
+    };
+    let base = Update {
+        interface: interface.to_string_lossy().into_owned(),
+        ..base()
+    };
+    let text = read_file(path)?;
+    // Bytes that are not UTF-8 stand in comments, or in lines that are wrong anyway.
+    let text = match String::from_utf8_lossy(&text) {
+        std::borrow::Cow::Borrowed(text) => Zeroizing::new(text.to_owned()),
+        std::borrow::Cow::Owned(text) => Zeroizing::new(text),
+    };
+    resolve::resolve(conf::parse(&text), base, &super::say_from_threads())
+}
+
+/// The whole of a file or pipe, in a buffer that is wiped, also where it had to grow.
+fn read_file(path: &OsStr) -> Result<Zeroizing<Vec<u8>>> {
+    let shown = Path::new(path).display();
+    let mut file = File::open(path)
+        .map_err(|err| Error::Invalid(format!("{}: `{shown}'", resolve::open_failed(&err))))?;
+    let mut text = Zeroizing::new(vec![0u8; FIRST_READ]);
+    let mut length = 0;
+    loop {
+        if length == text.len() {
+            let mut larger = Zeroizing::new(vec![0u8; text.len() * 2]);
+            larger[..length].copy_from_slice(&text);
+            text = larger;
+        }
+        match file.read(&mut text[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            // The reference takes a directory for an empty file and clears the device.
+            Err(err) => {
+                return Err(Error::Invalid(format!(
+                    "{}: `{shown}'",
+                    Error::io("Unable to read configuration", &err)
+                )));
+            }
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}

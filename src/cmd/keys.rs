@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! genkey, genpsk and pubkey.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use zeroize::Zeroizing;
+
+use crate::cli::Call;
+use crate::error::{Error, Result};
+use crate::key::{BASE64_LEN, KEY_LEN, Key};
+use crate::parse::value::is_space;
+use crate::sys;
+
+pub fn genkey(call: Call) -> Result<()> {
+    generate(call, Key::clamped)
+}
+
+pub fn genpsk(call: Call) -> Result<()> {
+    generate(call, |key| key)
+}
+
+fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
+    if !call.args.is_empty() {
+        return Err(call.usage());
+    }
+    if writes_to_open_file() {
+        super::say(
+            "Warning: writing to world accessible file.\n\
+             Consider setting the umask to 077 and trying again.",
+        );
+    }
+    let mut bytes = Zeroizing::new([0u8; KEY_LEN]);
+    sys::random(bytes.as_mut_slice()).map_err(|err| Error::io("getrandom", &err))?;
+    print_key(call.out, &finish(Key::from_bytes(*bytes)))
+}
+
+pub fn pubkey(call: Call) -> Result<()> {
+    if !call.args.is_empty() {
+        return Err(call.usage());
+    }
+    let wrong = |what: &str| Error::Invalid(format!("{}: {what}", call.program));
+    let mut text = Zeroizing::new([0u8; BASE64_LEN]);
+    let mut input = io::stdin().lock();
+    let key = match input.read_exact(text.as_mut_slice()) {
+        Ok(()) => Some(text.as_slice()),
+        Err(_) => None,
+    };
+    let malformed = || wrong("Key is not the correct length or format");
+    let Some(key) = key else {
+        return Err(malformed());
+    };
+    let mut byte = Zeroizing::new([0u8; 1]);
+    while let Ok(1) = input.read(byte.as_mut_slice()) {
+        let c = char::from(byte[0]);
+        // Like blanks, a NUL is nothing: keys come out of C strings, too.
+        if !is_space(c) && c != '\0' {
+            return Err(wrong("Trailing characters found after key"));
+        }
+    }
+    let key = std::str::from_utf8(key).ok().and_then(Key::from_base64);
+    print_key(call.out, &key.ok_or_else(malformed)?.public())
+}
+
+fn print_key(out: &mut dyn Write, key: &Key) -> Result<()> {
+    let mut line = key.to_base64();
+    line.push('\n');
+    out.write_all(line.as_bytes()).map_err(Error::output)
+}
+
+/// Whether stdout is a regular file that others may touch.
+fn writes_to_open_file() -> bool {
+    let Ok(fd) = io::stdout().as_fd().try_clone_to_owned() else {
+        return false;
+    };
+    File::from(fd)
+        .metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.mode() & 0o007 != 0)
+}

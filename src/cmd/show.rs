@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `wg show`, and `wg` alone.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::backend;
+use crate::cli::Call;
+use crate::error::{Error, Result};
+use crate::parse::words::{self, Field};
+use crate::render::{self, Names, Options};
+use crate::sys;
+
+pub fn run(call: Call) -> Result<()> {
+    let words: Vec<_> = call.args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match words.as_slice() {
+        [] | ["all"] => all(call, None),
+        ["interfaces"] => interfaces(call),
+        ["-h" | "--help" | "help"] => {
+            super::say(&call.usage_text());
+            Ok(())
+        }
+        ["json"] if !list()?.iter().any(|name| name == "json") => all(call, Some("json")),
+        [interface] => {
+            let device = super::access(interface)?;
+            render::pretty::print(&device, &options(), call.out).map_err(Error::output)
+        }
+        // The list takes no field.
+        ["interfaces", _] | [_, _, _, ..] => Err(call.usage()),
+        ["all", field] => {
+            let field = (*field).to_owned();
+            all(call, Some(&field))
+        }
+        [interface, field] => {
+            let device = super::access(interface)?;
+            let field = known(&call, field)?;
+            if field == Field::Json {
+                return render::json::print(&[device], &options(), call.out).map_err(Error::output);
+            }
+            render::fields::print(&device, field, None, &names(), call.out).map_err(Error::output)
+        }
+    }
+}
+
+fn list() -> Result<Vec<String>> {
+    backend::list().map_err(|error| match error {
+        Error::Os { errno, .. } => Error::os("Unable to list interfaces", errno),
+        other => other,
+    })
+}
+
+fn interfaces(call: Call) -> Result<()> {
+    let names = list()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    writeln!(call.out, "{}", names.join(" ")).map_err(Error::output)
+}
+
+/// Every device. One that cannot be read is said and left out; all of them is a failure.
+fn all(call: Call, field: Option<&str>) -> Result<()> {
+    let options = options();
+    let interfaces = list()?;
+    let mut devices = Vec::new();
+    let mut failed = 0;
+    let mut printed = 0;
+    for interface in &interfaces {
+        let device = match backend::get(interface) {
+            Ok(device) => device,
+            Err(error) => {
+                // Here the reference names the interface before the reason.
+                let what = format!("Unable to access interface {interface}");
+                super::say(&super::worded(&what, error).to_string());
+                failed += 1;
+                continue;
+            }
+        };
+        match field {
+            None => {
+                if printed > 0 {
+                    writeln!(call.out).map_err(Error::output)?;
+                }
+                render::pretty::print(&device, &options, call.out).map_err(Error::output)?;
+            }
+            Some(field) => match known(&call, field)? {
+                Field::Json => devices.push(device),
+                field => {
+                    render::fields::print(
+                        &device,
+                        field,
+                        Some(interface),
+                        &options.names,
+                        call.out,
+                    )
+                    .map_err(Error::output)?;
+                }
+            },
+        }
+        printed += 1;
+    }
+    if field == Some("json") {
+        render::json::print(&devices, &options, call.out).map_err(Error::output)?;
+    }
+    if failed > 0 && printed == 0 {
+        return Err(Error::Reported);
+    }
+    Ok(())
+}
+
+fn known(call: &Call, field: &str) -> Result<Field> {
+    words::field(field).ok_or_else(|| {
+        Error::Invalid(format!(
+            "Invalid parameter: `{field}'\n{}",
+            call.usage_text()
+        ))
+    })
+}
+
+/// How numbers become names, for the renderers.
+pub fn names() -> Names {
+    Names {
+        interface: sys::interface_name,
+    }
+}
+
+/// The environment, the terminal and the clock, for the renderers.
+fn options() -> Options {
+    let colour = match env::var("WG_COLOR_MODE").as_deref() {
+        Ok("always") => true,
+        Ok("never") => false,
+        _ => io::stdout().is_terminal(),
+    };
+    let hide_keys = env::var_os("WG_HIDE_KEYS").is_none_or(|value| value != "never");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Options {
+        colour,
+        hide_keys,
+        now,
+        names: names(),
+    }
+}

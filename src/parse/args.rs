@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The arguments of `wg set`, after the interface.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::parse::words::{self, Scope, Word};
+use crate::parse::{Draft, KeySource, Step, value};
+
+/// Reads until the end or the first argument that is wrong.
+pub fn parse(args: &[OsString]) -> Draft {
+    let mut draft = Draft::default();
+    let mut scope = Scope::Interface;
+    let mut rest = args;
+    while let [first, after @ ..] = rest {
+        let name = first.to_string_lossy();
+        let known = words::argument(&name).filter(|keyword| {
+            let in_place = keyword.word == Word::Peer || keyword.scope == scope;
+            let complete = keyword.value.is_empty() || !after.is_empty();
+            in_place && complete
+        });
+        let Some(keyword) = known else {
+            draft.stopped = Some(Error::Invalid(format!("Invalid argument: {name}")));
+            break;
+        };
+        let (value, after) = match after {
+            [value, after @ ..] if !keyword.value.is_empty() => (value.clone(), after),
+            after => (OsString::new(), after),
+        };
+        rest = after;
+        scope = keyword.scope;
+        match step(keyword.word, value) {
+            Ok(step) => {
+                if keyword.word == Word::Peer {
+                    draft.steps.push(Step::Peer);
+                }
+                draft.steps.push(step);
+            }
+            Err(error) => {
+                draft.stopped = Some(error);
+                break;
+            }
+        }
+    }
+    draft
+}
+
+fn step(word: Word, value: OsString) -> Result<Step> {
+    let text = value.to_string_lossy();
+    Ok(match word {
+        Word::ListenPort => Step::ListenPort(text.into_owned()),
+        Word::FwMark => Step::FwMark(value::fwmark(&text)?),
+        Word::PrivateKey => Step::PrivateKey(KeySource::File(PathBuf::from(value))),
+        Word::BindDev => Step::BindDev(value::bind_dev(&text)?),
+        Word::Peer => Step::PublicKey(value::public_key(&text)?),
+        Word::Remove => Step::Remove,
+        Word::PresharedKey => Step::PresharedKey(KeySource::File(PathBuf::from(value))),
+        Word::Endpoint => Step::Endpoint(text.into_owned()),
+        Word::PersistentKeepalive => Step::PersistentKeepalive(value::keepalive(&text)?),
+        Word::AllowedIps => Step::AllowedIps(value::allowed_ips(&text)?),
+    })
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Configuration files.
+//!
+//! A line loses its comment and all its blanks before anything else is looked at; section names
+//! and keys may be in any case.
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::parse::words::{KEYWORDS, Scope, Word};
+use crate::parse::{Draft, KeySource, Step, value};
+
+/// Reads until the end or the first line that is wrong. The text holds keys: nothing of it is
+/// kept outside of [`crate::key::Key`] and wiped strings.
+pub fn parse(text: &str) -> Draft {
+    let mut draft = Draft {
+        whole_peers: true,
+        ..Draft::default()
+    };
+    let mut section = None;
+    for line in text.split('\n') {
+        let line = clean(line);
+        if line.is_empty() {
+            continue;
+        }
+        if line.eq_ignore_ascii_case("[interface]") {
+            section = Some(Scope::Interface);
+            continue;
+        }
+        if line.eq_ignore_ascii_case("[peer]") {
+            section = Some(Scope::Peer);
+            draft.steps.push(Step::Peer);
+            continue;
+        }
+        match setting(section, &line) {
+            Ok(step) => draft.steps.push(step),
+            Err(error) => {
+                draft.stopped = Some(Error::Invalid(format!(
+                    "{error}\nConfiguration parsing error"
+                )));
+                break;
+            }
+        }
+    }
+    draft
+}
+
+/// Without comment and blanks; a NUL ends the line, as it ends a C string.
+fn clean(line: &str) -> Zeroizing<String> {
+    let line = line.split('#').next().unwrap_or_default();
+    // Reserved beforehand: growing would leave an unwiped copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(line.len()));
+    text.extend(line.chars().filter(|c| !value::is_space(*c)));
+    if let Some(end) = text.find('\0') {
+        text.truncate(end);
+    }
+    text
+}
+
+/// One `Key=value` line.
+fn setting(section: Option<Scope>, line: &str) -> Result<Step> {
+    let known = line
+        .split_once('=')
+        .filter(|(_, value)| !value.is_empty())
+        .and_then(|(key, value)| {
+            let keyword = KEYWORDS.iter().find(|keyword| {
+                Some(keyword.scope) == section
+                    && keyword.key.is_some_and(|k| k.eq_ignore_ascii_case(key))
+            })?;
+            Some((keyword.word, value))
+        });
+    let Some((word, value)) = known else {
+        return Err(Error::Invalid(format!(
+            "Line unrecognized: `{}'",
+            without_secret(line)
+        )));
+    };
+    Ok(match word {
+        Word::ListenPort => Step::ListenPort(value.to_owned()),
+        Word::FwMark => Step::FwMark(value::fwmark(value)?),
+        Word::PrivateKey => Step::PrivateKey(KeySource::Given(value::secret_key(value)?)),
+        Word::BindDev => Step::BindDev(value::bind_dev(value)?),
+        // Only [Peer] opens a peer here; the key of that name is its public key.
+        Word::Peer => Step::PublicKey(value::public_key(value)?),
+        Word::PresharedKey => Step::PresharedKey(KeySource::Given(value::secret_key(value)?)),
+        Word::Endpoint => Step::Endpoint(value.to_owned()),
+        Word::PersistentKeepalive => Step::PersistentKeepalive(value::keepalive(value)?),
+        Word::AllowedIps => Step::AllowedIps(value::allowed_ips(value)?),
+        // Has no key, so it was not found above.
+        Word::Remove => Step::Remove,
+    })
+}
+
+/// The line as an error may show it: a secret in the wrong section stays one.
+fn without_secret(line: &str) -> String {
+    match line.split_once('=') {
+        Some((key, value))
+            if !value.is_empty()
+                && (key.eq_ignore_ascii_case("PrivateKey")
+                    || key.eq_ignore_ascii_case("PresharedKey")) =>
+        {
+            format!("{key}=(hidden)")
+        }
+        _ => line.to_owned(),
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Single values, with the reference's rules and words.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX};
+use crate::parse::AllowedIps;
+
+/// `isspace(3)` in the C locale.
+pub fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+fn invalid<T>(what: &str, value: &str) -> Result<T> {
+    Err(Error::Invalid(format!("{what}: `{value}'")))
+}
+
+/// Digits only, and not more than `max`. Leading zeros do not make it octal.
+fn decimal(text: &str, max: u64) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|value| *value <= max)
+}
+
+/// `off`, a decimal number or a hexadecimal one behind `0x`.
+pub fn fwmark(text: &str) -> Result<Change<u32>> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(Change::Clear);
+    }
+    let value = match text.strip_prefix("0x") {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16).ok()
+        }
+        Some(_) => None,
+        None => decimal(text, u64::MAX),
+    };
+    match value.map(u32::try_from) {
+        Some(Ok(0)) => Ok(Change::Clear),
+        Some(Ok(mark)) => Ok(Change::Set(mark)),
+        _ => invalid("Fwmark is neither 0/off nor 0-0xffffffff", text),
+    }
+}
+
+/// `off` or seconds.
+pub fn keepalive(text: &str) -> Result<Change<u16>> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(Change::Clear);
+    }
+    match decimal(text, u64::from(u16::MAX)).map(u16::try_from) {
+        Some(Ok(0)) => Ok(Change::Clear),
+        Some(Ok(seconds)) => Ok(Change::Set(seconds)),
+        _ => invalid(
+            "Persistent keepalive interval is neither 0/off nor 1-65535",
+            text,
+        ),
+    }
+}
+
+/// A device to bind to, or `off` (or nothing) to unbind.
+pub fn bind_dev(text: &str) -> Result<Change<String>> {
+    if text.is_empty() || text.eq_ignore_ascii_case("off") {
+        return Ok(Change::Clear);
+    }
+    if text.len() > IFNAME_MAX {
+        return invalid(
+            &format!("Bind device is longer than {IFNAME_MAX} bytes, which no interface name is"),
+            text,
+        );
+    }
+    // The kernel's own rule for names (dev_valid_name).
+    if text == "." || text == ".." || text.contains(|c| is_space(c) || c == '/' || c == ':') {
+        return invalid("Bind device is not a name that an interface can have", text);
+    }
+    Ok(Change::Set(text.to_owned()))
+}
+
+/// A key that may be shown when it is wrong.
+pub fn public_key(text: &str) -> Result<Key> {
+    match Key::from_base64(text) {
+        Some(key) => Ok(key),
+        None => invalid("Key is not the correct length or format", text),
+    }
+}
+
+/// A key that is not shown, as a wrong one is mostly a right one with a typing error.
+pub fn secret_key(text: &str) -> Result<Key> {
+    match Key::from_base64(text) {
+        Some(key) => Ok(key),
+        None => invalid("Key is not the correct length or format", "(hidden)"),
+    }
+}
+
+/// Host and service of `host:port` or `[host]:port`.
+pub fn endpoint(text: &str) -> Result<(&str, &str)> {
+    if text.is_empty() {
+        return Err(Error::Invalid("Unable to parse empty endpoint".to_owned()));
+    }
+    let parts = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((host, rest)) = rest.split_once(']') else {
+                return invalid("Unable to find matching brace of endpoint", text);
+            };
+            rest.strip_prefix(':').map(|port| (host, port))
+        }
+        None => text.rsplit_once(':'),
+    };
+    match parts {
+        Some((host, port)) if !port.is_empty() => Ok((host, port)),
+        _ => invalid("Unable to find port of endpoint", text),
+    }
+}
+
+/// The number that a port is, or how it is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Number(u16),
+    /// A number that the C library would silently cut to 16 bits.
+    TooLarge,
+    /// The name of a service, perhaps.
+    Name,
+}
+
+/// What `getaddrinfo(3)` takes for a number: blanks and a sign before the digits are fine.
+pub fn port(text: &str) -> Port {
+    let number = text.trim_start_matches(is_space);
+    let (negative, digits) = match number.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Port::Name;
+    }
+    match digits.parse::<u64>() {
+        Ok(0) => Port::Number(0),
+        Ok(value) if !negative => u16::try_from(value).map_or(Port::TooLarge, Port::Number),
+        _ => Port::TooLarge,
+    }
+}
+
+/// A list of prefixes, each with an optional `+` or `-` before it. Blanks mean nothing.
+pub fn allowed_ips(text: &str) -> Result<AllowedIps> {
+    let text: String = text.chars().filter(|c| !is_space(*c)).collect();
+    let mut list = AllowedIps {
+        replace: true,
+        ..AllowedIps::default()
+    };
+    if text.is_empty() {
+        return Ok(list);
+    }
+    for entry in text.split(',') {
+        let (remove, sign) = match entry.as_bytes().first() {
+            Some(b'-') => (true, 1),
+            Some(b'+') => (false, 1),
+            _ => (false, 0),
+        };
+        if sign == 1 {
+            list.replace = false;
+        }
+        let prefix = prefix(&entry[sign..])?;
+        if has_host_part(prefix) {
+            list.warnings.push(format!(
+                "Warning: AllowedIP has nonzero host part: {}",
+                &entry[sign..]
+            ));
+        }
+        list.prefixes.push(AllowedIpUpdate { prefix, remove });
+    }
+    Ok(list)
+}
+
+/// `address[/bits]`.
+fn prefix(text: &str) -> Result<AllowedIp> {
+    let (addr, bits) = match text.split_once('/') {
+        Some((addr, bits)) => (addr, Some(bits)),
+        None => (text, None),
+    };
+    let parsed = if addr.contains(':') {
+        addr.parse::<Ipv6Addr>().map(IpAddr::V6)
+    } else {
+        addr.parse::<Ipv4Addr>().map(IpAddr::V4)
+    };
+    let Ok(ip) = parsed else {
+        return invalid("Unable to parse IP address", addr);
+    };
+    let max = match ip {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    };
+    let cidr = match bits {
+        None => Some(max),
+        Some(bits) => decimal(bits, max),
+    };
+    match cidr.and_then(|cidr| u8::try_from(cidr).ok()) {
+        Some(cidr) => Ok(AllowedIp { addr: ip, cidr }),
+        None => invalid("AllowedIP is not in the correct format", text),
+    }
+}
+
+fn has_host_part(prefix: AllowedIp) -> bool {
+    let AllowedIp { addr, cidr } = prefix;
+    match addr {
+        IpAddr::V4(v4) => u32::from(v4).checked_shl(u32::from(cidr)).unwrap_or(0) != 0,
+        IpAddr::V6(v6) => u128::from(v6).checked_shl(u32::from(cidr)).unwrap_or(0) != 0,
+    }
+}

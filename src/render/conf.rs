@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `wg showconf`: a file that `wg setconf` takes back.
+
+use std::io::{self, Write};
+
+use super::address::{Endpoint, Prefix};
+use super::{Names, is_derived_mark};
+use crate::model::{Bind, Device, Peer};
+
+pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+    let Device {
+        name: _,
+        private_key,
+        public_key: _,
+        listen_port,
+        fwmark,
+        bind,
+        peers,
+    } = device;
+    writeln!(out, "[Interface]")?;
+    if *listen_port != 0 {
+        writeln!(out, "ListenPort = {listen_port}")?;
+    }
+    // A mark that only carries out BindDev is left out: on a kernel that binds by itself the
+    // file would set it without need, and elsewhere it is derived again.
+    let carried = match bind {
+        Bind::Off | Bind::Kernel { .. } | Bind::Fwmark { dev: None, .. } => false,
+        Bind::Fwmark {
+            dev: Some(_),
+            mark,
+            table,
+        } => mark == fwmark && is_derived_mark(*mark, *table),
+    };
+    if *fwmark != 0 && !carried {
+        writeln!(out, "FwMark = {fwmark:#x}")?;
+    }
+    if let Some(dev) = bind.dev() {
+        writeln!(out, "BindDev = {dev}")?;
+    }
+    if let Some(key) = private_key {
+        writeln!(out, "PrivateKey = {}", key.to_base64().as_str())?;
+    }
+    writeln!(out)?;
+    for (at, peer) in peers.iter().enumerate() {
+        if at > 0 {
+            writeln!(out)?;
+        }
+        print_peer(peer, names, out)?;
+    }
+    Ok(())
+}
+
+fn print_peer(peer: &Peer, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+    let Peer {
+        public_key,
+        preshared_key,
+        endpoint,
+        last_handshake: _,
+        rx_bytes: _,
+        tx_bytes: _,
+        persistent_keepalive,
+        allowed_ips,
+    } = peer;
+    writeln!(
+        out,
+        "[Peer]\nPublicKey = {}",
+        public_key.to_base64().as_str()
+    )?;
+    if let Some(key) = preshared_key {
+        writeln!(out, "PresharedKey = {}", key.to_base64().as_str())?;
+    }
+    for (at, prefix) in allowed_ips.iter().enumerate() {
+        let before = if at == 0 { "AllowedIPs = " } else { ", " };
+        write!(out, "{before}{}", Prefix(*prefix))?;
+    }
+    if !allowed_ips.is_empty() {
+        writeln!(out)?;
+    }
+    if let Some(addr) = endpoint {
+        writeln!(out, "Endpoint = {}", Endpoint(*addr, names))?;
+    }
+    if *persistent_keepalive != 0 {
+        writeln!(out, "PersistentKeepalive = {persistent_keepalive}")?;
+    }
+    Ok(())
+}

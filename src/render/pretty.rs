@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `wg show` for people.
+
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::address::{Endpoint, Ip};
+use super::{Options, masked};
+use crate::model::{AllowedIp, Bind, Device, Peer};
+
+const RESET: &str = "\x1b[0m";
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const CYAN: &str = "\x1b[36m";
+
+/// Text between escape sequences, where colours are on.
+struct Paint<T>(bool, &'static [&'static str], T);
+
+impl<T: Display> Display for Paint<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Paint(on, styles, text) = self;
+        if !on {
+            return text.fmt(f);
+        }
+        for style in *styles {
+            f.write_str(style)?;
+        }
+        write!(f, "{text}{RESET}")
+    }
+}
+
+/// One device with its peers, the latest handshake first.
+pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let Device {
+        name,
+        private_key,
+        public_key,
+        listen_port,
+        fwmark,
+        bind,
+        peers,
+    } = device;
+    let on = options.colour;
+    if on {
+        write!(out, "{RESET}")?;
+    }
+    writeln!(
+        out,
+        "{}: {}",
+        Paint(on, &[GREEN, BOLD], "interface"),
+        Paint(on, &[GREEN], name)
+    )?;
+    if let Some(key) = public_key {
+        line(out, on, "public key", key.to_base64().as_str())?;
+    }
+    if let Some(key) = private_key {
+        line(
+            out,
+            on,
+            "private key",
+            masked(key, options.hide_keys).as_str(),
+        )?;
+    }
+    if *listen_port != 0 {
+        line(out, on, "listening port", listen_port)?;
+    }
+    if *fwmark != 0 {
+        line(out, on, "fwmark", format_args!("{fwmark:#x}"))?;
+    }
+    match bind {
+        Bind::Off => {}
+        Bind::Kernel {
+            dev,
+            missing: false,
+        } => line(out, on, "bind device", dev)?,
+        Bind::Kernel { dev, missing: true } => {
+            line(out, on, "bind device", format_args!("{dev} (missing)"))?;
+        }
+        Bind::Fwmark {
+            dev: Some(dev),
+            mark,
+            table: _,
+        } => line(
+            out,
+            on,
+            "bind device",
+            format_args!("{dev} (fwmark {mark:#x})"),
+        )?,
+        // The name is gone with the VRF; its table is what is left of it.
+        Bind::Fwmark {
+            dev: None,
+            mark,
+            table,
+        } => line(
+            out,
+            on,
+            "bind device",
+            format_args!("(missing) (fwmark {mark:#x}, table {table})"),
+        )?,
+    }
+    let mut peers: Vec<&Peer> = peers.iter().collect();
+    peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake.unwrap_or_default()));
+    for peer in peers {
+        print_peer(peer, options, out)?;
+    }
+    Ok(())
+}
+
+fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let Peer {
+        public_key,
+        preshared_key,
+        endpoint,
+        last_handshake,
+        rx_bytes,
+        tx_bytes,
+        persistent_keepalive,
+        allowed_ips,
+    } = peer;
+    let on = options.colour;
+    writeln!(
+        out,
+        "\n{}: {}",
+        Paint(on, &[YELLOW, BOLD], "peer"),
+        Paint(on, &[YELLOW], public_key.to_base64().as_str())
+    )?;
+    if let Some(key) = preshared_key {
+        line(
+            out,
+            on,
+            "preshared key",
+            masked(key, options.hide_keys).as_str(),
+        )?;
+    }
+    if let Some(addr) = endpoint {
+        line(out, on, "endpoint", Endpoint(*addr, &options.names))?;
+    }
+    line(out, on, "allowed ips", Prefixes(on, allowed_ips))?;
+    if let Some(at) = last_handshake.filter(|at| at.as_secs() != 0) {
+        line(out, on, "latest handshake", Age(on, at, options.now))?;
+    }
+    if *rx_bytes != 0 || *tx_bytes != 0 {
+        line(
+            out,
+            on,
+            "transfer",
+            format_args!(
+                "{} received, {} sent",
+                Size(on, *rx_bytes),
+                Size(on, *tx_bytes)
+            ),
+        )?;
+    }
+    if *persistent_keepalive != 0 {
+        let interval = Span(on, u64::from(*persistent_keepalive));
+        line(
+            out,
+            on,
+            "persistent keepalive",
+            format_args!("every {interval}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn line(out: &mut dyn Write, on: bool, name: &str, value: impl Display) -> io::Result<()> {
+    writeln!(out, "  {}: {value}", Paint(on, &[BOLD], name))
+}
+
+struct Prefixes<'a>(bool, &'a [AllowedIp]);
+
+impl Display for Prefixes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Prefixes(on, prefixes) = self;
+        if prefixes.is_empty() {
+            return f.write_str("(none)");
+        }
+        for (at, AllowedIp { addr, cidr }) in prefixes.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{}{}{cidr}", Ip(*addr), Paint(*on, &[CYAN], "/"))?;
+        }
+        Ok(())
+    }
+}
+
+struct Size(bool, u64);
+
+impl Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        let Size(on, bytes) = *self;
+        if bytes < 1024 {
+            return write!(f, "{bytes} {}", Paint(on, &[CYAN], "B"));
+        }
+        let mut size = bytes as f64 / 1024.0;
+        let mut unit = 0;
+        // Compared as integers: 1024.00 MiB is what the reference shows for a byte below 1 GiB.
+        while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 2)) != 0 {
+            size /= 1024.0;
+            unit += 1;
+        }
+        write!(f, "{size:.2} {}", Paint(on, &[CYAN], UNITS[unit]))
+    }
+}
+
+/// How long ago something was.
+struct Age(bool, Duration, Duration);
+
+impl Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Age(on, at, now) = *self;
+        match now.as_secs().checked_sub(at.as_secs()) {
+            Some(0) => f.write_str("Now"),
+            Some(seconds) => write!(f, "{} ago", Span(on, seconds)),
+            None => {
+                let text = "System clock wound backward; connection problems may ensue.";
+                write!(f, "({})", Paint(on, &[RED], text))
+            }
+        }
+    }
+}
+
+/// Seconds in units up to years of 365 days.
+struct Span(bool, u64);
+
+impl Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        const YEAR: u64 = 365 * DAY;
+        let Span(on, mut seconds) = *self;
+        let mut first = true;
+        for (length, one, many) in [
+            (YEAR, "year", "years"),
+            (DAY, "day", "days"),
+            (HOUR, "hour", "hours"),
+            (MINUTE, "minute", "minutes"),
+            (1, "second", "seconds"),
+        ] {
+            let count = seconds / length;
+            seconds %= length;
+            if count == 0 {
+                continue;
+            }
+            let comma = if first { "" } else { ", " };
+            first = false;
+            let unit = if count == 1 { one } else { many };
+            write!(f, "{comma}{count} {}", Paint(on, &[CYAN], unit))?;
+        }
+        Ok(())
+    }
+}
