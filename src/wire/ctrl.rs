@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The generic netlink controller: a family's id, and what a command accepts.
+//!
+//! The policy dump is how the tool learns whether `WGDEVICE_A_BIND_DEV` exists. It asks for the
+//! attribute's type as well, because a kernel may carry somebody else's attribute 9.
+
+use neli::consts::genl::{CtrlAttr, CtrlCmd};
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_DUMP};
+
+use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of, u32_at};
+
+// linux/genetlink.h; neli has no names for these.
+const GENL_ID_CTRL: u16 = 16;
+const CTRL_CMD_GETPOLICY: u8 = 10;
+const CTRL_ATTR_POLICY: u16 = 8;
+const CTRL_ATTR_OP_POLICY: u16 = 9;
+const CTRL_ATTR_OP: u16 = 10;
+const CTRL_ATTR_POLICY_DO: u16 = 1;
+// linux/netlink.h
+const NL_POLICY_TYPE_ATTR_TYPE: u16 = 1;
+const NL_ATTR_TYPE_STRING: u32 = 11;
+const NL_ATTR_TYPE_NUL_STRING: u32 = 12;
+
+fn message(cmd: u8, flags: u16, attributes: &[DefaultNla]) -> Request {
+    let mut payload = vec![cmd, 1, 0, 0];
+    let mut body = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut body);
+    payload.extend(body);
+    nlmsg::request_raw(GENL_ID_CTRL, flags, &payload)
+}
+
+fn family_name(family: &str) -> DefaultNla {
+    let mut name = family.as_bytes().to_vec();
+    name.push(0);
+    DefaultNla::new(CtrlAttr::FamilyName.into(), name)
+}
+
+/// Asks for the id of a family; the kernel loads the module when it can.
+pub fn get_family(family: &str) -> Request {
+    message(
+        CtrlCmd::Getfamily.into(),
+        nlmsg::ACK,
+        &[family_name(family)],
+    )
+}
+
+/// The id in an answer to [`get_family`].
+pub fn family_id(payload: &[u8]) -> Option<u16> {
+    let id = nlmsg::find(payload.get(GENL_HEADER_LEN..)?, CtrlAttr::FamilyId.into())?;
+    Some(u16::from_ne_bytes(id.try_into().ok()?))
+}
+
+/// Asks which attributes the command takes.
+pub fn get_policy(family: u16, command: u8) -> Request {
+    message(
+        CTRL_CMD_GETPOLICY,
+        NLM_F_DUMP,
+        &[
+            DefaultNla::new(CtrlAttr::FamilyId.into(), family.to_ne_bytes().to_vec()),
+            DefaultNla::new(CTRL_ATTR_OP, u32::from(command).to_ne_bytes().to_vec()),
+        ],
+    )
+}
+
+/// What a policy dump said, gathered over its messages.
+#[derive(Default, Debug)]
+pub struct Policy {
+    /// The policy's index that the command uses, once the kernel said so.
+    of_command: Option<u32>,
+    /// (policy index, attribute, type)
+    attributes: Vec<(u32, u16, u32)>,
+}
+
+impl Policy {
+    /// Takes one message of the dump that [`get_policy`] asked for.
+    pub fn add(&mut self, payload: &[u8], command: u8) {
+        let Some(payload) = payload.get(GENL_HEADER_LEN..) else {
+            return;
+        };
+        for outer in attributes_of(payload) {
+            match outer.kind() {
+                // { command: { DO: index, DUMP: index } }
+                CTRL_ATTR_OP_POLICY => {
+                    for op in attributes_of(outer.value()) {
+                        if op.kind() == u16::from(command) {
+                            self.of_command = nlmsg::find(op.value(), CTRL_ATTR_POLICY_DO)
+                                .and_then(number)
+                                .or(self.of_command);
+                        }
+                    }
+                }
+                // { policy index: { attribute: { TYPE: type, ... } } }
+                CTRL_ATTR_POLICY => {
+                    for policy in attributes_of(outer.value()) {
+                        for attribute in attributes_of(policy.value()) {
+                            let kind = nlmsg::find(attribute.value(), NL_POLICY_TYPE_ATTR_TYPE)
+                                .and_then(number);
+                            if let Some(kind) = kind {
+                                self.attributes.push((
+                                    u32::from(policy.kind()),
+                                    attribute.kind(),
+                                    kind,
+                                ));
+                            }
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the command takes this attribute, and as a string.
+    pub fn is_string(&self, attribute: u16) -> bool {
+        // A dump for one command numbers that command's own policy 0.
+        let index = self.of_command.unwrap_or(0);
+        self.attributes.iter().any(|(policy, number, kind)| {
+            *policy == index
+                && *number == attribute
+                && matches!(*kind, NL_ATTR_TYPE_STRING | NL_ATTR_TYPE_NUL_STRING)
+        })
+    }
+}
+
+fn number(value: Vec<u8>) -> Option<u32> {
+    (value.len() >= 4).then(|| u32_at(&value, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NESTED: u16 = 0x8000;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// A message as ctrl_dumppolicy() in net/netlink/genetlink.c builds it.
+    fn dumped(body: Vec<u8>) -> Vec<u8> {
+        let mut bytes = vec![CTRL_CMD_GETPOLICY, 2, 0, 0];
+        bytes.extend(attribute(1, &31u16.to_ne_bytes()));
+        bytes.extend(body);
+        bytes
+    }
+
+    fn op(command: u16, index: u32) -> Vec<u8> {
+        let each = attribute(1, &index.to_ne_bytes());
+        dumped(attribute(9 | NESTED, &attribute(command | NESTED, &each)))
+    }
+
+    fn row(index: u16, number: u16, kind: u32) -> Vec<u8> {
+        let kind = attribute(1, &kind.to_ne_bytes());
+        let number = attribute(number | NESTED, &kind);
+        dumped(attribute(8 | NESTED, &attribute(index | NESTED, &number)))
+    }
+
+    fn policy(messages: &[Vec<u8>]) -> Policy {
+        let mut policy = Policy::default();
+        for message in messages {
+            policy.add(message, 1);
+        }
+        policy
+    }
+
+    #[test]
+    fn a_string_nine_is_the_attribute() {
+        assert!(policy(&[op(1, 0), row(0, 8, 14), row(0, 9, 12)]).is_string(9));
+        assert!(policy(&[op(1, 0), row(0, 9, 11)]).is_string(9));
+    }
+
+    #[test]
+    fn a_stock_kernel_has_none() {
+        assert!(!policy(&[op(1, 0), row(0, 7, 4), row(0, 8, 14)]).is_string(9));
+    }
+
+    #[test]
+    fn a_foreign_nine_is_not_it() {
+        for kind in [3, 4, 10, 13] {
+            assert!(!policy(&[op(1, 0), row(0, 9, kind)]).is_string(9));
+        }
+    }
+
+    #[test]
+    fn the_peers_nine_is_not_the_devices() {
+        // WGPEER_A_ALLOWEDIPS is 9 too, in the nested policy 1.
+        assert!(!policy(&[op(1, 0), row(0, 8, 14), row(1, 9, 12)]).is_string(9));
+        // Split policies: GET_DEVICE uses 0, SET_DEVICE 1.
+        assert!(policy(&[op(0, 0), op(1, 1), row(1, 9, 12)]).is_string(9));
+        assert!(!policy(&[op(0, 0), op(1, 1), row(0, 9, 12)]).is_string(9));
+    }
+
+    #[test]
+    fn the_request_is_what_genetlink_expects() {
+        let bytes = get_family("wireguard");
+        // As the reference sends it (strace): len 36, nlctrl, REQUEST|ACK, then cmd 3, version 1.
+        assert_eq!(bytes.len(), 36);
+        assert_eq!(&bytes[4..8], &[16, 0, 5, 0]);
+        assert_eq!(
+            &bytes[16..],
+            b"\x03\x01\x00\x00\x0e\x00\x02\x00wireguard\0\0\0"
+        );
+    }
+}

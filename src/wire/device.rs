@@ -1,0 +1,829 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The `wireguard` family: an [`Update`] as messages that each fit, a dump as a [`Device`].
+//!
+//! An attribute's length is 16 bits wide, so one message carries a little less than 64 KiB of
+//! peers. Larger updates are cut between peers, and within a peer between its allowed-ips. A
+//! continuation says no more than it must: no device attributes, no keys but the peer's public
+//! one, and no "replace" flag, which would undo the messages in front of it.
+
+use std::time::Duration;
+
+use netlink_packet_core::{DefaultNla, NLM_F_DUMP, Parseable};
+use netlink_packet_generic::GenlMessage;
+use netlink_packet_wireguard::{
+    WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAllowedIpFlags,
+    WireguardAttribute, WireguardCmd, WireguardDeviceFlags, WireguardMessage, WireguardPeer,
+    WireguardPeerAttribute, WireguardPeerFlags,
+};
+use zeroize::Zeroize;
+
+use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of};
+use crate::key::{KEY_LEN, Key};
+use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
+
+/// The name of the generic netlink family (linux/wireguard.h).
+pub const FAMILY: &str = "wireguard";
+/// The command that changes a device (linux/wireguard.h).
+pub const WG_CMD_SET_DEVICE: u8 = 1;
+/// The device that the sockets are bound to, as a name (our kernel patches).
+pub const WGDEVICE_A_BIND_DEV: u16 = 9;
+
+// linux/wireguard.h: what the decoder takes apart itself, see `peers`.
+const WGDEVICE_A_PEERS: u16 = 8;
+const WGPEER_A_ALLOWEDIPS: u16 = 9;
+const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
+
+/// What fits between the header of WGDEVICE_A_PEERS and the end that 16 bits can name.
+const PEERS_MAX: usize = (u16::MAX as usize - 4) & !3;
+
+fn padded(value: usize) -> usize {
+    4 + value.next_multiple_of(4)
+}
+
+/// Asks for one device.
+pub fn get(family: u16, interface: &str) -> Request {
+    let name = WireguardAttribute::IfName(interface.to_owned());
+    nlmsg::request(
+        &message(family, WireguardCmd::GetDevice, vec![name]),
+        NLM_F_DUMP | nlmsg::ACK,
+    )
+}
+
+fn message(
+    family: u16,
+    cmd: WireguardCmd,
+    attributes: Vec<WireguardAttribute>,
+) -> GenlMessage<WireguardMessage> {
+    let mut message = GenlMessage::from_payload(WireguardMessage { cmd, attributes });
+    message.set_resolved_family_id(family);
+    message
+}
+
+/// The messages that make `update` happen, to be sent in this order.
+///
+/// The mark and the binding come on their own: how a binding is achieved is not the update's to
+/// say (see `plan`).
+pub fn set(
+    family: u16,
+    update: &Update,
+    fwmark: &Change<u32>,
+    bind_dev: &Change<String>,
+) -> Vec<Request> {
+    let mut messages = Vec::new();
+    let mut device = device_attributes(update, fwmark, bind_dev);
+    let mut peers = Vec::new();
+    let mut room = PEERS_MAX;
+    let mut flush = |peers: &mut Vec<WireguardPeer>| {
+        let mut attributes = std::mem::take(&mut device);
+        if attributes.is_empty() {
+            attributes.push(WireguardAttribute::IfName(update.interface.clone()));
+        }
+        if !peers.is_empty() {
+            attributes.push(WireguardAttribute::Peers(std::mem::take(peers)));
+        }
+        let mut message = message(family, WireguardCmd::SetDevice, attributes);
+        messages.push(nlmsg::request(&message, nlmsg::ACK));
+        wipe(&mut message.payload.attributes);
+    };
+
+    for peer in &update.peers {
+        let mut left = peer.allowed_ips.as_slice();
+        let mut head = true;
+        loop {
+            let base = padded(peer_len(peer, head));
+            let one = left.first().map_or(0, |ip| 4 + allowed_ip_len(ip));
+            // An empty message takes any peer and at least one prefix.
+            if base + one > room {
+                flush(&mut peers);
+                room = PEERS_MAX;
+                continue;
+            }
+            let mut space = room - base - if left.is_empty() { 0 } else { 4 };
+            let fits = left
+                .iter()
+                .take_while(|ip| {
+                    let len = allowed_ip_len(ip);
+                    let enough = len <= space;
+                    space -= if enough { len } else { 0 };
+                    enough
+                })
+                .count();
+            let (now, later) = left.split_at(fits);
+            peers.push(peer_attributes(peer, head, now));
+            room = space;
+            left = later;
+            head = false;
+            if left.is_empty() {
+                break;
+            }
+            flush(&mut peers);
+            room = PEERS_MAX;
+        }
+    }
+    flush_last(&mut flush, &mut peers, update.peers.is_empty());
+    messages
+}
+
+/// Sends what is left; an update without peers still has a first message.
+fn flush_last(
+    flush: &mut impl FnMut(&mut Vec<WireguardPeer>),
+    peers: &mut Vec<WireguardPeer>,
+    nothing_sent: bool,
+) {
+    if nothing_sent || !peers.is_empty() {
+        flush(peers);
+    }
+}
+
+fn device_attributes(
+    update: &Update,
+    fwmark: &Change<u32>,
+    bind_dev: &Change<String>,
+) -> Vec<WireguardAttribute> {
+    // Taken apart so that a new field cannot be forgotten here.
+    let Update {
+        interface,
+        private_key,
+        listen_port,
+        fwmark: _,
+        bind_dev: _,
+        replace_peers,
+        peers: _,
+    } = update;
+    let mut attributes = Vec::with_capacity(8);
+    attributes.push(WireguardAttribute::IfName(interface.clone()));
+    match private_key {
+        Change::Keep => {}
+        Change::Set(key) => attributes.push(WireguardAttribute::PrivateKey(*key.as_bytes())),
+        Change::Clear => attributes.push(WireguardAttribute::PrivateKey([0; KEY_LEN])),
+    }
+    if let Some(port) = value(listen_port) {
+        attributes.push(WireguardAttribute::ListenPort(port));
+    }
+    if let Some(mark) = value(fwmark) {
+        attributes.push(WireguardAttribute::Fwmark(mark));
+    }
+    let name = match bind_dev {
+        Change::Keep => None,
+        Change::Set(name) => Some(name.as_str()),
+        Change::Clear => Some(""),
+    };
+    if let Some(name) = name {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.push(0);
+        attributes.push(WireguardAttribute::Other(DefaultNla::new(
+            WGDEVICE_A_BIND_DEV,
+            bytes,
+        )));
+    }
+    if *replace_peers {
+        attributes.push(WireguardAttribute::Flags(
+            WireguardDeviceFlags::ReplacePeers,
+        ));
+    }
+    attributes
+}
+
+/// What is sent for a number: 0 clears it.
+fn value<T: Copy + Default>(change: &Change<T>) -> Option<T> {
+    match change {
+        Change::Keep => None,
+        Change::Set(value) => Some(*value),
+        Change::Clear => Some(T::default()),
+    }
+}
+
+/// Bytes of [`peer_attributes`] without the header of the whole and without allowed-ips.
+fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
+    let key = padded(KEY_LEN);
+    let mut len = key;
+    if !flags(peer, head).is_empty() {
+        len += padded(4);
+    }
+    if head {
+        if !peer.preshared_key.is_keep() {
+            len += key;
+        }
+        len += match peer.endpoint {
+            None => 0,
+            Some(addr) if addr.is_ipv4() => padded(16),
+            Some(_) => padded(28),
+        };
+        if !peer.persistent_keepalive.is_keep() {
+            len += padded(2);
+        }
+    }
+    len
+}
+
+/// Bytes of one prefix, its own header included.
+fn allowed_ip_len(ip: &AllowedIpUpdate) -> usize {
+    let addr = if ip.prefix.addr.is_ipv4() { 4 } else { 16 };
+    4 + padded(2) + padded(addr) + padded(1) + if ip.remove { padded(4) } else { 0 }
+}
+
+fn flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
+    let mut flags = WireguardPeerFlags::empty();
+    // Also on a continuation: without it the kernel would create the peer that it was told
+    // not to create a message earlier.
+    flags.set(WireguardPeerFlags::UpdateOnly, peer.update_only);
+    flags.set(WireguardPeerFlags::RemoveMe, head && peer.remove);
+    flags.set(
+        WireguardPeerFlags::ReplaceAllowedIps,
+        head && peer.replace_allowed_ips,
+    );
+    flags
+}
+
+fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> WireguardPeer {
+    let PeerUpdate {
+        public_key,
+        remove: _,
+        update_only: _,
+        replace_allowed_ips: _,
+        preshared_key,
+        endpoint,
+        persistent_keepalive,
+        allowed_ips: _,
+    } = peer;
+    let mut attributes = Vec::with_capacity(6);
+    attributes.push(WireguardPeerAttribute::PublicKey(*public_key.as_bytes()));
+    let flags = flags(peer, head);
+    if !flags.is_empty() {
+        attributes.push(WireguardPeerAttribute::Flags(flags));
+    }
+    if head {
+        match preshared_key {
+            Change::Keep => {}
+            Change::Set(key) => {
+                attributes.push(WireguardPeerAttribute::PresharedKey(*key.as_bytes()));
+            }
+            Change::Clear => {
+                attributes.push(WireguardPeerAttribute::PresharedKey([0; KEY_LEN]));
+            }
+        }
+        if let Some(endpoint) = endpoint {
+            attributes.push(WireguardPeerAttribute::Endpoint(*endpoint));
+        }
+        if let Some(seconds) = value(persistent_keepalive) {
+            attributes.push(WireguardPeerAttribute::PersistentKeepalive(seconds));
+        }
+    }
+    if !ips.is_empty() {
+        let ips = ips.iter().map(allowed_ip_attributes).collect();
+        attributes.push(WireguardPeerAttribute::AllowedIps(ips));
+    }
+    WireguardPeer(attributes)
+}
+
+fn allowed_ip_attributes(ip: &AllowedIpUpdate) -> WireguardAllowedIp {
+    let AllowedIpUpdate {
+        prefix: AllowedIp { addr, cidr },
+        remove,
+    } = *ip;
+    let family = if addr.is_ipv4() {
+        WireguardAddressFamily::Ipv4
+    } else {
+        WireguardAddressFamily::Ipv6
+    };
+    let mut attributes = vec![
+        WireguardAllowedIpAttr::Family(family),
+        WireguardAllowedIpAttr::IpAddr(addr),
+        WireguardAllowedIpAttr::Cidr(cidr),
+    ];
+    if remove {
+        attributes.push(WireguardAllowedIpAttr::Flags(
+            WireguardAllowedIpFlags::RemoveMe,
+        ));
+    }
+    WireguardAllowedIp(attributes)
+}
+
+/// Overwrites the keys in attributes that were sent.
+fn wipe(attributes: &mut [WireguardAttribute]) {
+    for attribute in attributes {
+        match attribute {
+            WireguardAttribute::PrivateKey(key) => key.zeroize(),
+            WireguardAttribute::Peers(peers) => {
+                for attribute in peers.iter_mut().flat_map(|peer| peer.0.iter_mut()) {
+                    if let WireguardPeerAttribute::PresharedKey(key) = attribute {
+                        key.zeroize();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Puts the messages of one dump together.
+#[derive(Debug)]
+pub struct Decoder {
+    device: Device,
+    /// `WGDEVICE_A_BIND_DEV` as dumped: `None` where the kernel does not have it.
+    bind_dev: Option<String>,
+}
+
+impl Decoder {
+    pub fn new(interface: &str) -> Self {
+        Decoder {
+            device: Device {
+                name: interface.to_owned(),
+                private_key: None,
+                public_key: None,
+                listen_port: 0,
+                fwmark: 0,
+                bind: Bind::Off,
+                peers: Vec::new(),
+            },
+            bind_dev: None,
+        }
+    }
+
+    /// Takes the next message.
+    ///
+    /// # Errors
+    /// A text for the user, when an attribute does not hold what its type says.
+    pub fn add(&mut self, payload: &[u8]) -> Result<(), String> {
+        let body = payload
+            .get(GENL_HEADER_LEN..)
+            .ok_or("a message shorter than its header")?;
+        for nla in attributes_of(body) {
+            match nla.kind() {
+                WGDEVICE_A_PEERS => self.peers(nla.value())?,
+                WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::text(nla.value())),
+                _ => self.attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The device, and the name it is bound to where the kernel knows the attribute.
+    pub fn finish(self) -> (Device, Option<String>) {
+        (self.device, self.bind_dev)
+    }
+
+    fn attribute(&mut self, attribute: WireguardAttribute) {
+        match attribute {
+            WireguardAttribute::IfName(name) => self.device.name = name,
+            WireguardAttribute::PrivateKey(mut bytes) => {
+                self.device.private_key = key(&mut bytes);
+            }
+            WireguardAttribute::PublicKey(mut bytes) => self.device.public_key = key(&mut bytes),
+            WireguardAttribute::ListenPort(port) => self.device.listen_port = port,
+            WireguardAttribute::Fwmark(mark) => self.device.fwmark = mark,
+            // The index is the name's; flags are never dumped; the rest is news from a newer
+            // kernel.
+            _ => {}
+        }
+    }
+
+    /// Peers one attribute at a time: ten thousand of them need no second copy in memory.
+    fn peers(&mut self, peers: &[u8]) -> Result<(), String> {
+        for nla in attributes_of(peers) {
+            self.peer(nla.value())?;
+        }
+        Ok(())
+    }
+
+    fn peer(&mut self, attributes: &[u8]) -> Result<(), String> {
+        let mut peer: Option<Peer> = None;
+        let mut before = Vec::new();
+        for nla in attributes_of(attributes) {
+            if nla.kind() == WGPEER_A_ALLOWEDIPS {
+                allowed_ips(
+                    nla.value(),
+                    peer.as_mut().map_or(&mut before, |p| &mut p.allowed_ips),
+                )?;
+                continue;
+            }
+            let attribute = WireguardPeerAttribute::parse(&nla).map_err(|e| e.to_string())?;
+            match (attribute, peer.as_mut()) {
+                (WireguardPeerAttribute::PublicKey(bytes), None) => {
+                    let mut new = empty_peer(Key::from_bytes(bytes));
+                    new.allowed_ips.append(&mut before);
+                    peer = Some(new);
+                }
+                (WireguardPeerAttribute::PresharedKey(mut bytes), Some(peer)) => {
+                    peer.preshared_key = key(&mut bytes);
+                }
+                (WireguardPeerAttribute::Endpoint(addr), Some(peer)) => peer.endpoint = Some(addr),
+                (WireguardPeerAttribute::PersistentKeepalive(s), Some(peer)) => {
+                    peer.persistent_keepalive = s;
+                }
+                (WireguardPeerAttribute::LastHandshake(time), Some(peer)) => {
+                    let at = Duration::new(
+                        u64::try_from(time.seconds).unwrap_or(0),
+                        u32::try_from(time.nano_seconds).unwrap_or(0),
+                    );
+                    peer.last_handshake = (!at.is_zero()).then_some(at);
+                }
+                (WireguardPeerAttribute::RxBytes(bytes), Some(peer)) => peer.rx_bytes = bytes,
+                (WireguardPeerAttribute::TxBytes(bytes), Some(peer)) => peer.tx_bytes = bytes,
+                _ => {}
+            }
+        }
+        let Some(mut peer) = peer else {
+            return Err("a peer without a public key".into());
+        };
+        match self.device.peers.last_mut() {
+            // The kernel ends a message in the middle of a peer and goes on with its allowed-ips
+            // under the same key in the next one.
+            Some(last) if last.public_key == peer.public_key => {
+                last.allowed_ips.append(&mut peer.allowed_ips);
+            }
+            _ => self.device.peers.push(peer),
+        }
+        Ok(())
+    }
+}
+
+fn allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), String> {
+    for prefix in attributes_of(prefixes) {
+        let (mut addr, mut cidr) = (None, None);
+        for nla in attributes_of(prefix.value()) {
+            // The codec reads the first byte without looking whether there is one.
+            if nla.kind() == WGALLOWEDIP_A_CIDR_MASK && nla.value_length() == 0 {
+                return Err("an allowed-ip with an empty mask".into());
+            }
+            match WireguardAllowedIpAttr::parse(&nla).map_err(|e| e.to_string())? {
+                WireguardAllowedIpAttr::IpAddr(ip) => addr = Some(ip),
+                WireguardAllowedIpAttr::Cidr(bits) => cidr = Some(bits),
+                _ => {}
+            }
+        }
+        match (addr, cidr) {
+            (Some(addr), Some(cidr)) if cidr <= if addr.is_ipv4() { 32 } else { 128 } => {
+                into.push(AllowedIp { addr, cidr });
+            }
+            _ => return Err("an allowed-ip without a whole prefix".into()),
+        }
+    }
+    Ok(())
+}
+
+fn empty_peer(public_key: Key) -> Peer {
+    Peer {
+        public_key,
+        preshared_key: None,
+        endpoint: None,
+        last_handshake: None,
+        rx_bytes: 0,
+        tx_bytes: 0,
+        persistent_keepalive: 0,
+        allowed_ips: Vec::new(),
+    }
+}
+
+/// All zero is the kernel's "none". The copy handed in is wiped.
+fn key(bytes: &mut [u8; KEY_LEN]) -> Option<Key> {
+    let key = Key::from_bytes(*bytes);
+    bytes.zeroize();
+    (!key.is_zero()).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    const FAMILY_ID: u16 = 31;
+
+    fn k(n: u32) -> Key {
+        let mut bytes = [7; KEY_LEN];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        Key::from_bytes(bytes)
+    }
+
+    fn prefix(n: u32) -> AllowedIpUpdate {
+        AllowedIpUpdate {
+            prefix: AllowedIp {
+                addr: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n)),
+                cidr: 32,
+            },
+            remove: false,
+        }
+    }
+
+    /// What a kernel would hold after the messages: written from drivers/net/wireguard/netlink.c,
+    /// with nothing of the encoder in it.
+    #[derive(Default, Debug, PartialEq)]
+    struct Kernel {
+        port: Option<u16>,
+        mark: Option<u32>,
+        private: Option<Vec<u8>>,
+        bind: Option<Vec<u8>>,
+        peers: BTreeMap<Vec<u8>, KernelPeer>,
+    }
+
+    #[derive(Default, Debug, PartialEq)]
+    struct KernelPeer {
+        psk: Vec<u8>,
+        endpoint: Vec<u8>,
+        keepalive: u16,
+        ips: Vec<Vec<u8>>,
+    }
+
+    fn nlas(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+        let mut out = Vec::new();
+        while bytes.len() >= 4 {
+            let len = nlmsg::u16_at(bytes, 0) as usize;
+            assert!(len >= 4 && len <= bytes.len(), "nla_len {len}");
+            out.push((nlmsg::u16_at(bytes, 2) & 0x3fff, bytes[4..len].to_vec()));
+            bytes = &bytes[len.next_multiple_of(4).min(bytes.len())..];
+        }
+        assert!(bytes.is_empty());
+        out
+    }
+
+    impl Kernel {
+        fn set(&mut self, message: &[u8], name: &str) {
+            assert_eq!(nlmsg::u32_at(message, 0) as usize, message.len());
+            assert_eq!(nlmsg::u16_at(message, 4), FAMILY_ID);
+            assert_eq!(nlmsg::u16_at(message, 6), 5, "REQUEST | ACK");
+            assert_eq!(&message[16..20], [1, 1, 0, 0], "SET_DEVICE, version 1");
+            let attributes = nlas(&message[20..]);
+            let get = |kind| attributes.iter().find(|a| a.0 == kind).map(|a| a.1.clone());
+            assert_eq!(get(2).unwrap(), [name.as_bytes(), b"\0"].concat());
+            self.private = get(3).or(self.private.take());
+            self.port = get(6).map(|v| nlmsg::u16_at(&v, 0)).or(self.port);
+            self.mark = get(7).map(|v| nlmsg::u32_at(&v, 0)).or(self.mark);
+            self.bind = get(9).or(self.bind.take());
+            if get(5).is_some_and(|v| nlmsg::u32_at(&v, 0) & 1 != 0) {
+                self.peers.clear();
+            }
+            for (_, peer) in nlas(&get(8).unwrap_or_default()) {
+                self.peer(&nlas(&peer));
+            }
+        }
+
+        fn peer(&mut self, attributes: &[(u16, Vec<u8>)]) {
+            let get = |kind| attributes.iter().find(|a| a.0 == kind).map(|a| a.1.clone());
+            let key = get(1).unwrap();
+            let flags = get(3).map_or(0, |v| nlmsg::u32_at(&v, 0));
+            if flags & 1 != 0 {
+                self.peers.remove(&key);
+                return;
+            }
+            if flags & 4 != 0 && !self.peers.contains_key(&key) {
+                return;
+            }
+            let peer = self.peers.entry(key).or_default();
+            if flags & 2 != 0 {
+                peer.ips.clear();
+            }
+            peer.psk = get(2).unwrap_or(std::mem::take(&mut peer.psk));
+            peer.endpoint = get(4).unwrap_or(std::mem::take(&mut peer.endpoint));
+            peer.keepalive = get(5).map_or(peer.keepalive, |v| nlmsg::u16_at(&v, 0));
+            for (_, ip) in nlas(&get(9).unwrap_or_default()) {
+                let ip = nlas(&ip);
+                let find = |kind| ip.iter().find(|a| a.0 == kind).map(|a| a.1.clone());
+                let value = [find(2).unwrap(), find(3).unwrap()].concat();
+                if find(4).is_some_and(|v| nlmsg::u32_at(&v, 0) & 1 != 0) {
+                    peer.ips.retain(|known| *known != value);
+                } else {
+                    peer.ips.push(value);
+                }
+            }
+        }
+    }
+
+    fn applied(update: &Update) -> (Kernel, Vec<Request>) {
+        let messages = set(FAMILY_ID, update, &update.fwmark, &update.bind_dev);
+        let mut kernel = Kernel::default();
+        for message in &messages {
+            kernel.set(message, &update.interface);
+        }
+        (kernel, messages)
+    }
+
+    fn update(peers: Vec<PeerUpdate>) -> Update {
+        Update {
+            interface: "wg0".into(),
+            private_key: Change::Set(k(1)),
+            listen_port: Change::Set(51001),
+            fwmark: Change::Set(0x3ff),
+            bind_dev: Change::Set("vrf_external".into()),
+            replace_peers: true,
+            peers,
+        }
+    }
+
+    fn busy_peer(n: u32, ips: u32) -> PeerUpdate {
+        PeerUpdate {
+            replace_allowed_ips: true,
+            preshared_key: Change::Set(k(n + 1_000_000)),
+            endpoint: Some(if n.is_multiple_of(2) {
+                SocketAddr::from(([192, 0, 2, 1], 51820))
+            } else {
+                "[2001:db8::1]:51820".parse().unwrap()
+            }),
+            persistent_keepalive: Change::Set(25),
+            allowed_ips: (0..ips).map(prefix).collect(),
+            ..PeerUpdate::new(k(n))
+        }
+    }
+
+    #[test]
+    fn a_device_without_peers_is_one_message() {
+        let (kernel, messages) = applied(&update(Vec::new()));
+        assert_eq!(messages.len(), 1);
+        assert_eq!(kernel.port, Some(51001));
+        assert_eq!(kernel.mark, Some(0x3ff));
+        assert_eq!(kernel.bind.as_deref(), Some(&b"vrf_external\0"[..]));
+        assert_eq!(kernel.private.as_deref(), Some(&k(1).as_bytes()[..]));
+    }
+
+    #[test]
+    fn clear_is_zero_and_keep_is_silence() {
+        let cleared = Update {
+            interface: "wg0".into(),
+            private_key: Change::Clear,
+            listen_port: Change::Clear,
+            fwmark: Change::Clear,
+            bind_dev: Change::Clear,
+            ..Update::default()
+        };
+        let (kernel, _) = applied(&cleared);
+        assert_eq!(kernel.private, Some(vec![0; 32]));
+        assert_eq!((kernel.port, kernel.mark), (Some(0), Some(0)));
+        assert_eq!(kernel.bind, Some(vec![0]));
+        let kept = Update {
+            interface: "wg0".into(),
+            ..Update::default()
+        };
+        assert_eq!(applied(&kept).0, Kernel::default());
+    }
+
+    #[test]
+    fn ten_thousand_peers_arrive_in_few_messages() {
+        let peers: Vec<_> = (0..10_000).map(|n| busy_peer(n, n % 4)).collect();
+        let (kernel, messages) = applied(&update(peers));
+        assert_eq!(kernel.peers.len(), 10_000);
+        for n in [0, 1, 2, 4_999, 9_998, 9_999] {
+            let peer = &kernel.peers[&k(n).as_bytes()[..]];
+            assert_eq!(peer.ips.len() as u32, n % 4, "peer {n}");
+            assert_eq!(peer.keepalive, 25);
+            assert_eq!(peer.psk, k(n + 1_000_000).as_bytes());
+        }
+        let total: usize = messages.iter().map(|m| m.len()).sum();
+        // As few as 64 KiB of peers allow: every message but the last is full to one prefix.
+        assert_eq!(messages.len(), total.div_ceil(65_532), "{total} bytes");
+        for message in &messages {
+            assert!(message.len() <= 16 + 4 + 200 + 65_535);
+        }
+    }
+
+    #[test]
+    fn one_peer_with_twenty_thousand_prefixes_arrives_whole() {
+        let (kernel, messages) = applied(&update(vec![busy_peer(1, 20_000), busy_peer(2, 1)]));
+        let peer = &kernel.peers[&k(1).as_bytes()[..]];
+        let expected: Vec<Vec<u8>> = (0..20_000u32)
+            .map(|n| [&(0x0a00_0000 + n).to_be_bytes()[..], &[32]].concat())
+            .collect();
+        assert_eq!(peer.ips, expected);
+        assert_eq!(peer.psk, k(1_000_001).as_bytes());
+        assert_eq!(kernel.peers.len(), 2);
+        assert!(messages.len() <= 10, "{}", messages.len());
+        // Secrets travel once.
+        for secret in [k(1), k(1_000_001)] {
+            let found = messages
+                .iter()
+                .skip(1)
+                .filter(|m| {
+                    // The private key is k(1) too, which is also a public key here.
+                    let attributes = nlas(&m[20..]);
+                    attributes.iter().any(|a| a.0 == 3)
+                        || (secret != k(1) && m.windows(32).any(|w| w == secret.as_bytes()))
+                })
+                .count();
+            assert_eq!(found, 0);
+        }
+    }
+
+    #[test]
+    fn a_continuation_never_creates_what_update_only_forbids() {
+        let mut peer = busy_peer(1, 20_000);
+        peer.update_only = true;
+        let (kernel, _) = applied(&update(vec![peer]));
+        assert!(kernel.peers.is_empty());
+    }
+
+    #[test]
+    fn incremental_changes_keep_their_order() {
+        let mut peer = PeerUpdate::new(k(1));
+        peer.allowed_ips = vec![
+            prefix(1),
+            AllowedIpUpdate {
+                remove: true,
+                ..prefix(1)
+            },
+            prefix(2),
+        ];
+        let (kernel, _) = applied(&update(vec![peer]));
+        assert_eq!(kernel.peers[&k(1).as_bytes()[..]].ips, [[10, 0, 0, 2, 32]]);
+    }
+
+    #[test]
+    fn lengths_are_what_the_codec_emits() {
+        use netlink_packet_core::Emitable;
+        for (n, ips) in [(0, 0), (0, 3), (1, 1)] {
+            for head in [true, false] {
+                let peer = busy_peer(n, ips);
+                let prefixes: usize = peer.allowed_ips.iter().map(allowed_ip_len).sum();
+                let nest = if ips == 0 { 0 } else { 4 };
+                assert_eq!(
+                    peer_attributes(&peer, head, &peer.allowed_ips).buffer_len(),
+                    padded(peer_len(&peer, head)) + nest + prefixes
+                );
+            }
+        }
+    }
+
+    fn dump(attributes: Vec<WireguardAttribute>) -> Vec<u8> {
+        nlmsg::request(&message(FAMILY_ID, WireguardCmd::GetDevice, attributes), 0)[16..].to_vec()
+    }
+
+    fn dumped_peer(n: u32, ips: std::ops::Range<u32>, first: bool) -> WireguardPeer {
+        let mut peer = busy_peer(n, 0);
+        peer.allowed_ips = ips.map(prefix).collect();
+        peer_attributes(&peer, first, &peer.allowed_ips)
+    }
+
+    #[test]
+    fn peers_split_over_messages_are_merged() {
+        let mut decoder = Decoder::new("wg0");
+        let first = dump(vec![
+            WireguardAttribute::IfName("wg0".into()),
+            WireguardAttribute::ListenPort(51001),
+            WireguardAttribute::Fwmark(7),
+            WireguardAttribute::PrivateKey(*k(9).as_bytes()),
+            WireguardAttribute::Other(DefaultNla::new(9, b"vrf_external\0".to_vec())),
+            WireguardAttribute::Other(DefaultNla::new(77, b"news".to_vec())),
+            WireguardAttribute::Peers(vec![
+                dumped_peer(1, 0..2, true),
+                dumped_peer(2, 0..1_000, true),
+            ]),
+        ]);
+        let second = dump(vec![WireguardAttribute::Peers(vec![dumped_peer(
+            2,
+            1_000..1_900,
+            false,
+        )])]);
+        let third = dump(vec![WireguardAttribute::Peers(vec![
+            dumped_peer(2, 1_900..2_000, false),
+            dumped_peer(3, 0..0, true),
+        ])]);
+        for message in [first, second, third] {
+            decoder.add(&message).unwrap();
+        }
+        let (device, bind) = decoder.finish();
+        assert_eq!(bind.as_deref(), Some("vrf_external"));
+        assert_eq!((device.listen_port, device.fwmark), (51001, 7));
+        assert_eq!(device.private_key, Some(k(9)));
+        let counts: Vec<_> = device.peers.iter().map(|p| p.allowed_ips.len()).collect();
+        assert_eq!(counts, [2, 2_000, 0]);
+        let expected: Vec<_> = (0..2_000).map(|n| prefix(n).prefix).collect();
+        assert_eq!(device.peers[1].allowed_ips, expected);
+        assert_eq!(device.peers[1].preshared_key, Some(k(1_000_002)));
+        assert_eq!(device.peers[1].persistent_keepalive, 25);
+    }
+
+    #[test]
+    fn zero_keys_and_times_are_none() {
+        let mut decoder = Decoder::new("wg0");
+        let peer = WireguardPeer(vec![
+            WireguardPeerAttribute::PublicKey([1; 32]),
+            WireguardPeerAttribute::PresharedKey([0; 32]),
+            WireguardPeerAttribute::LastHandshake(Default::default()),
+        ]);
+        decoder
+            .add(&dump(vec![WireguardAttribute::Peers(vec![peer])]))
+            .unwrap();
+        let (device, bind) = decoder.finish();
+        assert_eq!(device.peers[0].preshared_key, None);
+        assert_eq!(device.peers[0].last_handshake, None);
+        assert_eq!((device.private_key, bind), (None, None));
+    }
+
+    #[test]
+    fn broken_attributes_are_errors_not_panics() {
+        let good = dump(vec![WireguardAttribute::Peers(vec![dumped_peer(
+            1,
+            0..3,
+            true,
+        )])]);
+        for cut in 0..good.len() {
+            let _ = Decoder::new("wg0").add(&good[..cut]);
+        }
+        for at in 4..good.len() {
+            for value in [0, 1, 3, 4, 0x7f, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] = value;
+                let _ = Decoder::new("wg0").add(&bytes);
+            }
+        }
+    }
+}

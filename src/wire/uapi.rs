@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The userspace API's text: `set=1` and `get=1` (wireguard.com/xplatform).
+//!
+//! Pure text. Scope ids are interface names here and numbers in the model; the caller brings the
+//! two functions that translate.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::key::{KEY_LEN, Key};
+use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
+
+pub const GET: &str = "get=1\n\n";
+
+/// The request that makes `update` happen; it holds keys. The API knows no binding.
+pub fn set(
+    update: &Update,
+    fwmark: &Change<u32>,
+    scope_name: &dyn Fn(u32) -> Option<String>,
+) -> Zeroizing<String> {
+    let Update {
+        interface: _,
+        private_key,
+        listen_port,
+        fwmark: _,
+        bind_dev: _,
+        replace_peers,
+        peers,
+    } = update;
+    // One allocation that is never moved: growing would leave keys behind in freed memory.
+    let prefixes: usize = peers.iter().map(|peer| peer.allowed_ips.len()).sum();
+    let mut text = Zeroizing::new(String::with_capacity(
+        512 + peers.len() * 512 + prefixes * 64,
+    ));
+    text.push_str("set=1\n");
+    key_line(&mut text, "private_key", private_key);
+    number_line(&mut text, "listen_port", listen_port);
+    number_line(&mut text, "fwmark", fwmark);
+    if *replace_peers {
+        text.push_str("replace_peers=true\n");
+    }
+    for peer in peers {
+        peer_lines(&mut text, peer, scope_name);
+    }
+    text.push('\n');
+    text
+}
+
+fn peer_lines(text: &mut String, peer: &PeerUpdate, scope_name: &dyn Fn(u32) -> Option<String>) {
+    let PeerUpdate {
+        public_key,
+        remove,
+        update_only,
+        replace_allowed_ips,
+        preshared_key,
+        endpoint,
+        persistent_keepalive,
+        allowed_ips,
+    } = peer;
+    line(text, "public_key", &*public_key.to_hex());
+    if *remove {
+        text.push_str("remove=true\n");
+        return;
+    }
+    if *update_only {
+        text.push_str("update_only=true\n");
+    }
+    key_line(text, "preshared_key", preshared_key);
+    if let Some(endpoint) = endpoint {
+        line(text, "endpoint", &endpoint_text(endpoint, scope_name));
+    }
+    number_line(text, "persistent_keepalive_interval", persistent_keepalive);
+    if *replace_allowed_ips {
+        text.push_str("replace_allowed_ips=true\n");
+    }
+    for AllowedIpUpdate {
+        prefix: AllowedIp { addr, cidr },
+        remove,
+    } in allowed_ips
+    {
+        let minus = if *remove { "-" } else { "" };
+        let _ = writeln!(text, "allowed_ip={minus}{addr}/{cidr}");
+    }
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    text.push_str(key);
+    text.push('=');
+    text.push_str(value);
+    text.push('\n');
+}
+
+fn key_line(text: &mut String, name: &str, change: &Change<Key>) {
+    match change {
+        Change::Keep => {}
+        Change::Set(key) => line(text, name, &key.to_hex()),
+        Change::Clear => line(text, name, &Key::from_bytes([0; KEY_LEN]).to_hex()),
+    }
+}
+
+fn number_line<T: Copy + Default + Into<u64>>(text: &mut String, name: &str, change: &Change<T>) {
+    let value = match change {
+        Change::Keep => return,
+        Change::Set(value) => *value,
+        Change::Clear => T::default(),
+    };
+    line(text, name, &value.into().to_string());
+}
+
+fn endpoint_text(addr: &SocketAddr, scope_name: &dyn Fn(u32) -> Option<String>) -> String {
+    match addr {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+            let scope = scope_name(v6.scope_id()).unwrap_or_else(|| v6.scope_id().to_string());
+            format!("[{}%{scope}]:{}", v6.ip(), v6.port())
+        }
+        _ => addr.to_string(),
+    }
+}
+
+/// What a userspace device answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It said no; a positive errno.
+    Errno(i32),
+    /// The answer is not the protocol.
+    Protocol,
+}
+
+/// The verdict of an answer to `set=1`.
+///
+/// # Errors
+/// The device refused, or did not say.
+pub fn verdict(answer: &str) -> Result<(), Broken> {
+    for line in answer.lines() {
+        if let Some(code) = line.strip_prefix("errno=") {
+            return errno(code);
+        }
+    }
+    Err(Broken::Protocol)
+}
+
+fn errno(code: &str) -> Result<(), Broken> {
+    match code.parse::<i32>() {
+        Ok(0) => Ok(()),
+        // wireguard-go says -EINVAL as a negative number, others without the sign.
+        Ok(code) => Err(Broken::Errno(code.checked_abs().unwrap_or(libc::EIO))),
+        Err(_) => Err(Broken::Protocol),
+    }
+}
+
+/// The device that an answer to `get=1` describes.
+///
+/// # Errors
+/// The device refused, or a line does not hold what its key says.
+pub fn get(
+    interface: &str,
+    answer: &str,
+    scope_index: &dyn Fn(&str) -> Option<u32>,
+) -> Result<Device, Broken> {
+    let mut device = Device {
+        name: interface.to_owned(),
+        private_key: None,
+        public_key: None,
+        listen_port: 0,
+        fwmark: 0,
+        bind: Bind::Off,
+        peers: Vec::new(),
+    };
+    let (mut seconds, mut nanos) = (0u64, 0u32);
+    for line in answer.lines() {
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once('=').ok_or(Broken::Protocol)?;
+        if name == "errno" {
+            errno(value)?;
+            return Ok(device);
+        }
+        let peer = device.peers.last_mut();
+        match (name, peer) {
+            ("private_key", None) => {
+                device.private_key = some(hex(value)?);
+                device.public_key = device.private_key.as_ref().map(Key::public);
+            }
+            ("listen_port", None) => device.listen_port = number(value)?,
+            ("fwmark", None) => device.fwmark = number(value)?,
+            ("public_key", _) => {
+                (seconds, nanos) = (0, 0);
+                device.peers.push(Peer {
+                    public_key: hex(value)?,
+                    preshared_key: None,
+                    endpoint: None,
+                    last_handshake: None,
+                    rx_bytes: 0,
+                    tx_bytes: 0,
+                    persistent_keepalive: 0,
+                    allowed_ips: Vec::new(),
+                });
+            }
+            ("preshared_key", Some(peer)) => peer.preshared_key = some(hex(value)?),
+            ("endpoint", Some(peer)) => {
+                peer.endpoint = Some(endpoint(value, scope_index).ok_or(Broken::Protocol)?);
+            }
+            ("persistent_keepalive_interval", Some(peer)) => {
+                peer.persistent_keepalive = number(value)?;
+            }
+            ("allowed_ip", Some(peer)) => {
+                peer.allowed_ips
+                    .push(prefix(value).ok_or(Broken::Protocol)?);
+            }
+            ("last_handshake_time_sec", Some(peer)) => {
+                seconds = number(value)?;
+                peer.last_handshake = handshake(seconds, nanos);
+            }
+            ("last_handshake_time_nsec", Some(peer)) => {
+                nanos = number(value)?;
+                peer.last_handshake = handshake(seconds, nanos);
+            }
+            ("rx_bytes", Some(peer)) => peer.rx_bytes = number(value)?,
+            ("tx_bytes", Some(peer)) => peer.tx_bytes = number(value)?,
+            // protocol_version, and whatever newer devices add.
+            _ => {}
+        }
+    }
+    Err(Broken::Protocol)
+}
+
+fn some(key: Key) -> Option<Key> {
+    (!key.is_zero()).then_some(key)
+}
+
+fn hex(value: &str) -> Result<Key, Broken> {
+    Key::from_hex(value).ok_or(Broken::Protocol)
+}
+
+fn number<T: std::str::FromStr>(value: &str) -> Result<T, Broken> {
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Broken::Protocol);
+    }
+    value.parse().map_err(|_| Broken::Protocol)
+}
+
+fn handshake(seconds: u64, nanos: u32) -> Option<Duration> {
+    let at = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()));
+    (!at.is_zero()).then_some(at)
+}
+
+fn prefix(value: &str) -> Option<AllowedIp> {
+    let (addr, cidr) = value.split_once('/')?;
+    let addr: IpAddr = addr.parse().ok()?;
+    let cidr: u8 = number(cidr).ok()?;
+    (cidr <= if addr.is_ipv4() { 32 } else { 128 }).then_some(AllowedIp { addr, cidr })
+}
+
+fn endpoint(value: &str, scope_index: &dyn Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+    if let Some((addr, port)) = value.strip_prefix('[').and_then(|v| v.split_once("]:"))
+        && let Some((addr, scope)) = addr.split_once('%')
+    {
+        let addr: Ipv6Addr = addr.parse().ok()?;
+        let index = scope.parse().ok().or_else(|| scope_index(scope))?;
+        return Some(SocketAddrV6::new(addr, number(port).ok()?, 0, index).into());
+    }
+    value.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn k(n: u8) -> Key {
+        Key::from_bytes([n; KEY_LEN])
+    }
+
+    fn no_scope(_: u32) -> Option<String> {
+        Some("eth7".into())
+    }
+
+    /// The example of wireguard.com/xplatform, with a scope id and an incremental prefix.
+    #[test]
+    fn set_says_what_the_page_says() {
+        let update = Update {
+            interface: "wg0".into(),
+            private_key: Change::Set(k(0xe8)),
+            listen_port: Change::Set(12912),
+            fwmark: Change::Clear,
+            bind_dev: Change::Set("vrf".into()),
+            replace_peers: true,
+            peers: vec![
+                PeerUpdate {
+                    preshared_key: Change::Clear,
+                    endpoint: Some("[abcd:23::33]:51820".parse().unwrap()),
+                    replace_allowed_ips: true,
+                    allowed_ips: vec![AllowedIpUpdate {
+                        prefix: AllowedIp {
+                            addr: [192, 168, 4, 4].into(),
+                            cidr: 32,
+                        },
+                        remove: false,
+                    }],
+                    ..PeerUpdate::new(k(0xb8))
+                },
+                PeerUpdate {
+                    update_only: true,
+                    endpoint: Some(
+                        SocketAddrV6::new("fe80::1".parse().unwrap(), 3233, 0, 7).into(),
+                    ),
+                    persistent_keepalive: Change::Set(111),
+                    allowed_ips: vec![AllowedIpUpdate {
+                        prefix: AllowedIp {
+                            addr: "2001:db8::".parse().unwrap(),
+                            cidr: 32,
+                        },
+                        remove: true,
+                    }],
+                    ..PeerUpdate::new(k(0x58))
+                },
+                PeerUpdate {
+                    remove: true,
+                    ..PeerUpdate::new(k(0x66))
+                },
+            ],
+        };
+        let expected = format!(
+            "set=1\nprivate_key={}\nlisten_port=12912\nfwmark=0\nreplace_peers=true\n\
+             public_key={}\npreshared_key={}\nendpoint=[abcd:23::33]:51820\n\
+             replace_allowed_ips=true\nallowed_ip=192.168.4.4/32\n\
+             public_key={}\nupdate_only=true\nendpoint=[fe80::1%eth7]:3233\n\
+             persistent_keepalive_interval=111\nallowed_ip=-2001:db8::/32\n\
+             public_key={}\nremove=true\n\n",
+            "e8".repeat(32),
+            "b8".repeat(32),
+            "00".repeat(32),
+            "58".repeat(32),
+            "66".repeat(32),
+        );
+        assert_eq!(*set(&update, &update.fwmark, &no_scope), expected);
+    }
+
+    #[test]
+    fn get_reads_what_the_page_shows() {
+        let answer = format!(
+            "private_key={}\nlisten_port=12912\nfwmark=1911\n\
+             public_key={}\npreshared_key={}\nprotocol_version=1\nallowed_ip=192.168.4.4/32\n\
+             endpoint=[fe80::1%eth7]:51820\nlast_handshake_time_sec=1490000000\n\
+             last_handshake_time_nsec=5\ntx_bytes=38333\nrx_bytes=2224\nnews=1\n\
+             public_key={}\nendpoint=182.122.22.19:3233\npersistent_keepalive_interval=111\n\
+             errno=0\n\n",
+            "e8".repeat(32),
+            "b8".repeat(32),
+            "00".repeat(32),
+            "58".repeat(32),
+        );
+        let device = get("wg0", &answer, &|name| (name == "eth7").then_some(7)).unwrap();
+        assert_eq!((device.listen_port, device.fwmark), (12912, 1911));
+        assert_eq!(device.public_key, Some(k(0xe8).public()));
+        let [first, second] = &device.peers[..] else {
+            panic!("two peers");
+        };
+        assert_eq!(first.preshared_key, None);
+        assert_eq!(
+            first.endpoint.unwrap(),
+            SocketAddrV6::new("fe80::1".parse().unwrap(), 51820, 0, 7).into()
+        );
+        assert_eq!(first.last_handshake, Some(Duration::new(1_490_000_000, 5)));
+        assert_eq!((first.rx_bytes, first.tx_bytes), (2224, 38333));
+        assert_eq!(first.allowed_ips.len(), 1);
+        assert_eq!(second.persistent_keepalive, 111);
+        assert_eq!(second.last_handshake, None);
+    }
+
+    #[test]
+    fn refusals_and_nonsense_are_errors() {
+        let ask = |text: &str| get("wg0", text, &|_| None).map(|_| ());
+        assert_eq!(ask("errno=-22\n\n"), Err(Broken::Errno(22)));
+        assert_eq!(ask("errno=1\n\n"), Err(Broken::Errno(1)));
+        for text in [
+            "",
+            "listen_port=1\n\n",
+            "listen_port=65536\nerrno=0\n\n",
+            "listen_port=+1\nerrno=0\n\n",
+            "public_key=00\nerrno=0\n\n",
+            "nonsense\nerrno=0\n\n",
+        ] {
+            assert_eq!(ask(text), Err(Broken::Protocol), "{text:?}");
+        }
+        assert_eq!(verdict("errno=0\n\n"), Ok(()));
+        assert_eq!(verdict("errno=98\n\n"), Err(Broken::Errno(98)));
+        assert_eq!(verdict("\n"), Err(Broken::Protocol));
+    }
+}
