@@ -1,1 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Routing netlink: links as far as this tool needs them, and policy rules.
+//!
+//! A dump that holds one rule or link this code does not understand must not fail: rules with
+//! selectors unknown here come out as "narrowed", links are read attribute by attribute.
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Nla, Parseable};
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::nlmsg::{self, Request, attributes_of, u32_at};
+use crate::plan::{Action, Family, Rule};
+
+// linux/rtnetlink.h
+const RTM_GETLINK: u16 = 18;
+const RTM_GETRULE: u16 = 34;
+const IFINFOMSG_LEN: usize = 16;
+// linux/if_link.h
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VRF_TABLE: u16 = 1;
+// linux/fib_rules.h
+const FR_ACT_GOTO: u8 = 2;
+const FR_ACT_NOP: u8 = 3;
+/// `RT_TABLE_COMPAT`: what the 8-bit field of the header says for tables above 255.
+const TABLE_COMPAT: u8 = 252;
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    /// Empty for devices without a link kind, such as hardware.
+    pub kind: String,
+    /// The routing table of a VRF.
+    pub vrf_table: Option<u32>,
+    pub up: bool,
+}
+
+/// Asks for all links.
+pub fn get_links() -> Request {
+    nlmsg::request_raw(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFOMSG_LEN])
+}
+
+/// A link out of an answer to [`get_links`].
+pub fn link(payload: &[u8]) -> Option<Link> {
+    let attributes = payload.get(IFINFOMSG_LEN..)?;
+    let mut link = Link {
+        index: u32_at(payload, 4),
+        name: String::new(),
+        kind: String::new(),
+        vrf_table: None,
+        up: u32_at(payload, 8) & libc::IFF_UP as u32 != 0,
+    };
+    for nla in attributes_of(attributes) {
+        match nla.kind() {
+            IFLA_IFNAME => link.name = nlmsg::text(nla.value()),
+            IFLA_LINKINFO => {
+                let info = nla.value();
+                if let Some(kind) = nlmsg::find(info, IFLA_INFO_KIND) {
+                    link.kind = nlmsg::text(&kind);
+                }
+                if link.kind == "vrf" {
+                    link.vrf_table = nlmsg::find(info, IFLA_INFO_DATA)
+                        .and_then(|data| nlmsg::find(&data, IFLA_VRF_TABLE))
+                        .filter(|table| table.len() == 4)
+                        .map(|table| u32_at(&table, 0));
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+/// Asks for the rules of a family.
+pub fn get_rules(of: Family) -> Request {
+    // struct fib_rule_hdr, all zero but the family.
+    let mut header = [0; 12];
+    header[0] = u8::from(family(of));
+    nlmsg::request_raw(RTM_GETRULE, NLM_F_DUMP, &header)
+}
+
+/// A rule out of an answer to [`get_rules`].
+pub fn rule(payload: &[u8]) -> Rule {
+    let Ok(message) = RuleMessage::parse(payload) else {
+        // Something that the codec does not know: never ours, possibly in our way.
+        return Rule {
+            narrowed: true,
+            action: Action::Other,
+            ..Rule::default()
+        };
+    };
+    let RuleHeader {
+        dst_len,
+        src_len,
+        tos,
+        table,
+        action,
+        flags,
+        ..
+    } = message.header;
+    let mut rule = Rule {
+        invert: flags.contains(RuleFlags::Invert),
+        narrowed: dst_len != 0 || src_len != 0 || tos != 0,
+        ..Rule::default()
+    };
+    let mut table = u32::from(table);
+    for attribute in message.attributes {
+        match attribute {
+            RuleAttribute::Priority(pref) => rule.pref = pref,
+            RuleAttribute::FwMark(mark) => rule.mark = mark,
+            RuleAttribute::FwMask(mask) => rule.mask = mask,
+            RuleAttribute::Table(id) => table = id,
+            RuleAttribute::Protocol(protocol) => rule.protocol = protocol.into(),
+            RuleAttribute::L3MDev(on) => rule.l3mdev = on,
+            // What a router sends itself comes in by "lo".
+            RuleAttribute::Iifname(name) if name == "lo" => rule.local_output = true,
+            RuleAttribute::Iifname(_) => rule.forwarded_only = true,
+            RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            RuleAttribute::SuppressPrefixLen(_) | RuleAttribute::SuppressIfGroup(_) => {
+                rule.suppress = true;
+            }
+            RuleAttribute::Destination(_) | RuleAttribute::Source(_) => rule.narrowed = true,
+            RuleAttribute::Realm(_) => {}
+            // Padding.
+            RuleAttribute::Other(nla) if nla.value_len() == 0 => {}
+            _ => rule.narrowed = true,
+        }
+    }
+    rule.action = match action {
+        RuleAction::ToTable => Action::Table(table),
+        RuleAction::Unreachable => Action::Unreachable,
+        other if u8::from(other) == FR_ACT_NOP => Action::Nop,
+        other if u8::from(other) == FR_ACT_GOTO => Action::Goto,
+        _ => Action::Other,
+    };
+    rule
+}
+
+/// A rule of ours: nothing but a mark decides, see `plan`.
+fn message(of: Family, rule: &Rule) -> RuleMessage {
+    let (action, table) = match rule.action {
+        Action::Table(table) => (RuleAction::ToTable, Some(table)),
+        _ => (RuleAction::Unreachable, None),
+    };
+    let mut message = RuleMessage::default();
+    message.header.family = family(of);
+    message.header.action = action;
+    message.header.table = match table {
+        Some(table) => u8::try_from(table).unwrap_or(TABLE_COMPAT),
+        None => 0,
+    };
+    message.attributes = vec![
+        RuleAttribute::Priority(rule.pref),
+        RuleAttribute::FwMark(rule.mark),
+        RuleAttribute::FwMask(rule.mask),
+        RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)),
+    ];
+    message.attributes.extend(table.map(RuleAttribute::Table));
+    message
+}
+
+/// Adds a rule of ours; fails with EEXIST when it is there.
+pub fn add_rule(of: Family, rule: &Rule) -> Request {
+    nlmsg::request(
+        &RouteNetlinkMessage::NewRule(message(of, rule)),
+        nlmsg::ACK | NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Removes a rule of ours and no other: the kernel compares all that is said, the protocol too.
+pub fn delete_rule(of: Family, rule: &Rule) -> Request {
+    nlmsg::request(&RouteNetlinkMessage::DelRule(message(of, rule)), nlmsg::ACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn dumped(header: [u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = header.to_vec();
+        for (kind, value) in attributes {
+            bytes.extend(attribute(*kind, value));
+        }
+        bytes
+    }
+
+    const NO_SUPPRESS: (u16, &[u8]) = (14, &[0xff; 4]);
+
+    #[test]
+    fn rules_are_read_as_fib_nl_fill_rule_writes_them() {
+        let table = 1023u32.to_ne_bytes();
+        let mark = 0x1023u32.to_ne_bytes();
+        let pref = 999u32.to_ne_bytes();
+        let bytes = dumped(
+            [2, 0, 0, 0, 252, 0, 0, 1, 0, 0, 0, 0],
+            &[
+                (15, &table),
+                NO_SUPPRESS,
+                (21, &[3]),
+                (6, &pref),
+                (10, &mark),
+                (16, &[0xff; 4]),
+            ],
+        );
+        assert_eq!(
+            rule(&bytes),
+            Rule {
+                pref: 999,
+                mark: 0x1023,
+                mask: u32::MAX,
+                protocol: 3,
+                action: Action::Table(1023),
+                ..Rule::default()
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_never_taken_for_plain() {
+        let plain = [2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
+        // FRA_DSCP (25), added in 6.13; FRA_SUPPRESS_PREFIXLEN 0, as wg-quick uses it.
+        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (25, &[1])])).narrowed);
+        assert!(rule(&dumped(plain, &[(14, &[0; 4])])).suppress);
+        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (6, &[1])])).narrowed);
+        assert!(rule(&plain[..3]).narrowed);
+        let inverted = dumped([2, 0, 0, 0, 254, 0, 0, 1, 2, 0, 0, 0], &[NO_SUPPRESS]);
+        assert!(rule(&inverted).invert);
+        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (3, b"lo\0")])).local_output);
+        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (3, b"eth0\0")])).forwarded_only);
+        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (17, b"eth0\0")])).narrowed);
+    }
+
+    #[test]
+    fn ours_are_written_as_iproute2_would() {
+        // `ip rule add pref 97 fwmark 0x776703ff table 1023 protocol 119` under strace.
+        let ours = Rule {
+            pref: 97,
+            mark: 0x7767_03ff,
+            mask: u32::MAX,
+            protocol: 119,
+            action: Action::Table(1023),
+            ..Rule::default()
+        };
+        let bytes = add_rule(Family::V4, &ours);
+        assert_eq!(nlmsg::u16_at(&bytes, 4), 32, "RTM_NEWRULE");
+        assert_eq!(nlmsg::u16_at(&bytes, 6), 0x605, "REQUEST|ACK|EXCL|CREATE");
+        assert_eq!(&bytes[16..28], [2, 0, 0, 0, 252, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(rule(&bytes[16..]), ours);
+        let closed = Rule {
+            action: Action::Unreachable,
+            ..ours
+        };
+        let bytes = delete_rule(Family::V6, &closed);
+        assert_eq!(nlmsg::u16_at(&bytes, 4), 33, "RTM_DELRULE");
+        assert_eq!(&bytes[16..28], [10, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0]);
+        assert_eq!(rule(&bytes[16..]), closed);
+    }
+
+    #[test]
+    fn a_vrf_shows_its_table() {
+        let mut bytes = vec![0; 16];
+        bytes[4..8].copy_from_slice(&7i32.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&1u32.to_ne_bytes());
+        bytes.extend(attribute(3, b"vrf_external\0"));
+        let data = attribute(1, &1023u32.to_ne_bytes());
+        let info = [attribute(1, b"vrf\0"), attribute(2 | 0x8000, &data)].concat();
+        bytes.extend(attribute(18 | 0x8000, &info));
+        assert_eq!(
+            link(&bytes).unwrap(),
+            Link {
+                index: 7,
+                name: "vrf_external".into(),
+                kind: "vrf".into(),
+                vrf_table: Some(1023),
+                up: true
+            }
+        );
+        assert_eq!(link(&bytes[..10]), None);
+    }
+}
