@@ -2,27 +2,351 @@
 //! List, read and change devices: the kernel's and userspace ones.
 //!
 //! Three functions are the whole surface. A userspace socket wins over a kernel device of the
-//! same name, as in the reference.
+//! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
+//! it are read, and what it says is done in order: add rules, change the device, remove rules.
+
+mod kernel;
+mod netlink;
+mod routing;
+mod userspace;
 
 use crate::error::{Error, Result};
-use crate::model::{Device, Update};
-use crate::plan::BindMode;
+use crate::model::{Bind, Change, Device, Update};
+use crate::plan::{self, BindMode, Facts, Plan, Rules, Target};
+use kernel::{ACCESS, MODIFY, Wireguard};
+use netlink::Failure;
+use routing::{Lock, Routing};
 
-/// The names of all WireGuard interfaces: userspace sockets first, then kernel links.
+use crate::wire::route::Link;
+
+/// The link kind of the kernel's devices.
+const KIND: &str = "wireguard";
+
+/// The names of all WireGuard interfaces, the kernel's first.
 pub fn list() -> Result<Vec<String>> {
-    Err(Error::os("Unable to list interfaces", libc::ENOSYS))
+    const WHAT: &str = "Unable to list interfaces";
+    let mut routing = Routing::open().map_err(|err| Error::io(WHAT, &err))?;
+    let links = routing
+        .links()
+        .map_err(|Failure { errno, extack }| Error::Os {
+            what: WHAT.to_owned(),
+            errno,
+            extack,
+        })?;
+    Ok(names(&links))
+}
+
+fn names(links: &[Link]) -> Vec<String> {
+    let mut names: Vec<String> = links
+        .iter()
+        .filter(|link| link.kind == KIND)
+        .map(|link| link.name.clone())
+        .collect();
+    names.extend(userspace::list());
+    names
 }
 
 /// One device as it is now, with how it is bound.
 pub fn get(interface: &str) -> Result<Device> {
-    Err(Error::os(
-        format!("Unable to access interface: {interface}"),
-        libc::ENOSYS,
-    ))
+    let (mut device, bind_dev) = if userspace::serves(interface) {
+        (userspace::get(interface)?, None)
+    } else {
+        Wireguard::open(ACCESS)?.get(interface)?
+    };
+    device.bind = bind(&device, bind_dev);
+    Ok(device)
+}
+
+/// How a device is bound. What cannot be read is not reported: `wg show` goes on.
+fn bind(device: &Device, bind_dev: Option<String>) -> Bind {
+    if let Some(dev) = bind_dev.filter(|dev| !dev.is_empty()) {
+        let missing = crate::sys::if_index(&dev).is_none();
+        return Bind::Kernel { dev, missing };
+    }
+    // Nobody without a mark pays for a look at the rules.
+    if device.fwmark == 0 {
+        return Bind::Off;
+    }
+    let Ok(mut routing) = Routing::open() else {
+        return Bind::Off;
+    };
+    let binding = routing.rules().ok().and_then(|r| r.binding(device.fwmark));
+    let Some(binding) = binding else {
+        return Bind::Off;
+    };
+    let links = routing.links().unwrap_or_default();
+    Bind::Fwmark {
+        dev: links
+            .into_iter()
+            .find(|link| link.vrf_table.is_some() && link.vrf_table == binding.table)
+            .map(|link| link.name),
+        mark: binding.mark,
+        table: binding.table.unwrap_or(0),
+    }
+}
+
+/// What an update goes to.
+enum Backend {
+    Kernel(Wireguard),
+    Userspace,
+}
+
+impl Backend {
+    fn open(interface: &str) -> Result<Self> {
+        if userspace::serves(interface) {
+            Ok(Backend::Userspace)
+        } else {
+            Wireguard::open(MODIFY).map(Backend::Kernel)
+        }
+    }
+
+    fn takes_bind_dev(&mut self) -> bool {
+        match self {
+            Backend::Kernel(wireguard) => wireguard.takes_bind_dev(),
+            Backend::Userspace => false,
+        }
+    }
+
+    fn mark_and_port(&mut self, interface: &str) -> Result<(u32, u16)> {
+        let device = match self {
+            Backend::Kernel(wireguard) => wireguard
+                .get_head(interface)
+                .map_err(|failure| kernel::explain(MODIFY, interface, failure))?,
+            Backend::Userspace => userspace::get(interface)?,
+        };
+        Ok((device.fwmark, device.listen_port))
+    }
+
+    /// Sends an update. `begun` is set once the device's own part was acted upon.
+    fn send(
+        &mut self,
+        update: &Update,
+        fwmark: &Change<u32>,
+        bind_dev: &Change<String>,
+        begun: &mut bool,
+    ) -> Result<()> {
+        match self {
+            Backend::Kernel(wireguard) => {
+                for mut message in wireguard.encode(update, fwmark, bind_dev) {
+                    wireguard
+                        .send(&mut message)
+                        .map_err(|failure| refused(update, bind_dev, failure))?;
+                    *begun = true;
+                }
+                Ok(())
+            }
+            Backend::Userspace => userspace::set(update, fwmark),
+        }
+    }
+}
+
+/// An error of a change, with the name it is about: the kernel gives ENODEV for a missing
+/// interface and for a missing device to bind to.
+fn refused(update: &Update, bind_dev: &Change<String>, failure: Failure) -> Error {
+    let interface = &update.interface;
+    let Change::Set(name) = bind_dev else {
+        return kernel::explain(MODIFY, interface, failure);
+    };
+    let remedy = match failure.errno {
+        libc::ENODEV if crate::sys::if_index(interface).is_some() => format!(
+            "there is no `{name}' where {interface} was created; create it first, for example \
+             with `ip link add {name} type vrf table TABLE'"
+        ),
+        libc::ELOOP => format!("{interface} cannot be bound to itself"),
+        libc::EADDRINUSE => format!(
+            "another socket has the port on `{name}' or on all devices; choose another \
+             listen-port"
+        ),
+        _ => return kernel::explain(MODIFY, interface, failure),
+    };
+    Error::Os {
+        what: MODIFY.to_owned(),
+        errno: failure.errno,
+        extack: Some(match failure.extack {
+            Some(words) => format!("{words}; {remedy}"),
+            None => remedy,
+        }),
+    }
 }
 
 /// Applies `update`. Each line that the user should read goes through `note`, without a newline.
 pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
-    let _ = (update, mode, note);
-    Err(Error::os("Unable to modify interface", libc::ENOSYS))
+    let mut backend = Backend::open(&update.interface)?;
+    // Those who neither bind nor mark do not pay for either.
+    if update.bind_dev.is_keep() && update.fwmark.is_keep() {
+        return backend.send(update, &Change::Keep, &Change::Keep, &mut false);
+    }
+    let attribute = !update.bind_dev.is_keep() && backend.takes_bind_dev();
+    let rules = Routing::open().ok().and_then(|mut r| r.rules().ok());
+    let ours = rules.is_some_and(|rules| rules.ours().next().is_some());
+    let fallback =
+        matches!(update.bind_dev, Change::Set(_)) && !(attribute && mode != BindMode::Fwmark);
+    if !ours && !fallback {
+        let plan = plan::plan(
+            &Facts {
+                attribute,
+                userspace: matches!(backend, Backend::Userspace),
+                ..Facts::default()
+            },
+            update,
+            mode,
+        )?;
+        return backend.send(update, &plan.fwmark, &plan.bind_dev, &mut false);
+    }
+
+    let _lock = Lock::take(note);
+    let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
+    let facts = facts(&mut backend, &mut routing, update, attribute)?;
+    let plan = plan::plan(&facts, update, mode)?;
+    carry_out(&mut backend, &mut routing, update, &facts, &plan, note)?;
+    for line in &plan.notes {
+        note(line);
+    }
+    Ok(())
+}
+
+/// Adds rules, changes the device, removes rules. What fails is undone.
+fn carry_out(
+    backend: &mut Backend,
+    routing: &mut Routing,
+    update: &Update,
+    facts: &Facts,
+    plan: &Plan,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let added = routing.add(&plan.add)?;
+    let mut begun = false;
+    if let Err(error) = backend.send(update, &plan.fwmark, &plan.bind_dev, &mut begun) {
+        // A device that has the mark already must not be left without the rules: the mark goes
+        // back first, and if that fails the rules stay.
+        let back = Change::Set(facts.mark);
+        let unmarked = !begun || plan.fwmark.is_keep() || {
+            let restore = Update {
+                interface: update.interface.clone(),
+                ..Update::default()
+            };
+            backend
+                .send(&restore, &back, &Change::Keep, &mut false)
+                .is_ok()
+        };
+        if unmarked {
+            if let Err(stuck) = routing.remove(&added) {
+                note(&stuck.to_string());
+            }
+        } else {
+            note(&format!(
+                "{}: the policy rules stay, because its fwmark could not be set back",
+                update.interface
+            ));
+        }
+        return Err(error);
+    }
+    routing.remove(&plan.remove)
+}
+
+/// Reads all that `plan` decides by.
+fn facts(
+    backend: &mut Backend,
+    routing: &mut Routing,
+    update: &Update,
+    attribute: bool,
+) -> Result<Facts> {
+    let interface = update.interface.as_str();
+    let unreadable = |failure| kernel::explain(MODIFY, interface, failure);
+    let (mark, port) = backend.mark_and_port(interface)?;
+    let links = routing.links().map_err(unreadable)?;
+    let rules = routing.rules().map_err(unreadable)?;
+    let target = match &update.bind_dev {
+        Change::Set(name) => target(&links, name),
+        Change::Keep | Change::Clear => Target::None,
+    };
+    let others = others(backend, &links, interface)?;
+    let elsewhere = elsewhere(&rules, mark, &others);
+    let up = links.iter().any(|link| link.name == interface && link.up);
+    Ok(Facts {
+        attribute,
+        userspace: matches!(backend, Backend::Userspace),
+        mark,
+        target,
+        vrfs: links
+            .iter()
+            .filter_map(|link| Some((link.name.clone(), link.vrf_table?)))
+            .collect(),
+        others,
+        elsewhere,
+        // Only a device that is up has sockets to look for.
+        sockets_here: if up && port != 0 {
+            routing::has_udp_port(port)
+        } else {
+            None
+        },
+        l3mdev_accept: routing::l3mdev_accept(),
+        rules,
+    })
+}
+
+fn target(links: &[Link], name: &str) -> Target {
+    match links.iter().find(|link| link.name == name) {
+        None => Target::Missing,
+        Some(Link {
+            vrf_table: Some(table),
+            ..
+        }) => Target::Vrf { table: *table },
+        Some(link) => Target::Other {
+            kind: link.kind.clone(),
+        },
+    }
+}
+
+/// Every other device here, with its mark.
+fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<(String, u32)>> {
+    let mut others = Vec::new();
+    let served = userspace::list();
+    for name in served.iter().filter(|name| *name != interface) {
+        others.push((name.clone(), userspace::get(name)?.fwmark));
+    }
+    let kernel = links.iter().filter(|link| link.kind == KIND);
+    for Link { name, .. } in kernel {
+        if name == interface || served.contains(name) {
+            continue;
+        }
+        let head = match backend {
+            Backend::Kernel(wireguard) => wireguard.get_head(name),
+            Backend::Userspace => Wireguard::open(MODIFY)?.get_head(name),
+        };
+        match head {
+            Ok(device) => others.push((name.clone(), device.fwmark)),
+            // Deleted since the links were read.
+            Err(Failure {
+                errno: libc::ENODEV,
+                ..
+            }) => {}
+            Err(failure) => return Err(kernel::explain(MODIFY, name, failure)),
+        }
+    }
+    Ok(others)
+}
+
+/// The marks of devices in other namespaces, looked up only when our rules hold a mark that no
+/// device here has: it may be of a device that was made here and then moved.
+fn elsewhere(rules: &Rules, mark: u32, others: &[(String, u32)]) -> Vec<u32> {
+    if plan::unused_marks(rules, mark, others).is_empty() {
+        return Vec::new();
+    }
+    let marks = || -> Vec<u32> {
+        let links = Routing::open()
+            .ok()
+            .and_then(|mut routing| routing.links().ok())
+            .unwrap_or_default();
+        let Ok(wireguard) = Wireguard::open(ACCESS) else {
+            return Vec::new();
+        };
+        links
+            .iter()
+            .filter(|link| link.kind == KIND)
+            .filter_map(|link| wireguard.get_head(&link.name).ok())
+            .map(|device| device.fwmark)
+            .collect()
+    };
+    routing::in_other_namespaces(marks).concat()
 }

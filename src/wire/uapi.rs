@@ -60,7 +60,7 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, scope_name: &dyn Fn(u32) -> 
         persistent_keepalive,
         allowed_ips,
     } = peer;
-    line(text, "public_key", &*public_key.to_hex());
+    line(text, "public_key", &public_key.to_hex());
     if *remove {
         text.push_str("remove=true\n");
         return;

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Devices of the kernel, over generic netlink.
+
+use neli::consts::socket::NlFamily;
+
+use super::netlink::{Failure, Next, Socket};
+use crate::error::{Error, Result};
+use crate::model::{Change, Device, Update};
+use crate::wire::ctrl::{self, Policy};
+use crate::wire::device::{self, Decoder};
+use crate::wire::nlmsg::Request;
+
+/// What a failure is about, in the reference's words.
+pub const ACCESS: &str = "Unable to access interface";
+pub const MODIFY: &str = "Unable to modify interface";
+
+/// A socket to the kernel's WireGuard.
+pub struct Wireguard {
+    socket: Socket,
+    family: u16,
+}
+
+impl Wireguard {
+    /// # Errors
+    /// There is no WireGuard in this kernel. `what` says what could not be done.
+    pub fn open(what: &str) -> Result<Self> {
+        let mut socket = Socket::open(NlFamily::Generic).map_err(|err| Error::io(what, &err))?;
+        let mut family = None;
+        let asked = socket.ask(&mut ctrl::get_family(device::FAMILY), |payload| {
+            family = ctrl::family_id(payload).or(family);
+        });
+        match (asked, family) {
+            (Ok(()), Some(family)) => Ok(Wireguard { socket, family }),
+            // The kernel tried to load the module by the family's name.
+            (Err(Failure { errno, .. }), _) if errno != libc::ENOENT => Err(Error::os(what, errno)),
+            _ => Err(Error::Os {
+                what: what.to_owned(),
+                // As the reference says it.
+                errno: libc::EPROTONOSUPPORT,
+                extack: Some("this kernel has no WireGuard; try `modprobe wireguard'".to_owned()),
+            }),
+        }
+    }
+
+    /// Whether the kernel takes `WGDEVICE_A_BIND_DEV`: it is asked, a version says nothing.
+    pub fn takes_bind_dev(&mut self) -> bool {
+        let command = device::WG_CMD_SET_DEVICE;
+        let mut request = ctrl::get_policy(self.family, command);
+        let policy = self
+            .socket
+            .dump(&mut request, Policy::default, |policy, payload| {
+                policy.add(payload, command);
+                Ok(Next::More)
+            });
+        // A kernel that cannot be asked (before 5.10) has no such attribute either.
+        policy.is_ok_and(|policy| policy.is_string(device::WGDEVICE_A_BIND_DEV))
+    }
+
+    /// The device, and what its `WGDEVICE_A_BIND_DEV` says where there is one.
+    pub fn get(&mut self, interface: &str) -> Result<(Device, Option<String>)> {
+        read(&mut self.socket, self.family, interface, Next::More)
+            .map_err(|failure| explain(ACCESS, interface, failure))
+    }
+
+    /// The same with the peers of the first message only: what the device itself says is in
+    /// front of them. On a socket of its own, since the dump is left in the middle.
+    pub fn get_head(&self, interface: &str) -> std::result::Result<Device, Failure> {
+        let mut socket = Socket::open(NlFamily::Generic)?;
+        read(&mut socket, self.family, interface, Next::Enough).map(|(device, _)| device)
+    }
+
+    /// The messages for an update, ready for [`Wireguard::send`].
+    pub fn encode(
+        &self,
+        update: &Update,
+        fwmark: &Change<u32>,
+        bind_dev: &Change<String>,
+    ) -> Vec<Request> {
+        device::set(self.family, update, fwmark, bind_dev)
+    }
+
+    /// Sends one message and waits until it was acted upon.
+    pub fn send(&mut self, message: &mut Request) -> std::result::Result<(), Failure> {
+        self.socket.ask(message, |_| {})
+    }
+}
+
+fn read(
+    socket: &mut Socket,
+    family: u16,
+    interface: &str,
+    after_first: Next,
+) -> std::result::Result<(Device, Option<String>), Failure> {
+    let decoder = socket.dump(
+        &mut device::get(family, interface),
+        || Decoder::new(interface),
+        |decoder, payload| decoder.add(payload).map(|()| after_first),
+    )?;
+    Ok(decoder.finish())
+}
+
+/// An error about an interface, with the remedy where there is one.
+pub fn explain(what: &str, interface: &str, failure: Failure) -> Error {
+    let Failure { errno, extack } = failure;
+    let remedy = match errno {
+        libc::ENODEV if what == ACCESS || extack.is_none() => Some(format!(
+            "there is no `{interface}'; `ip link add {interface} type wireguard' makes it"
+        )),
+        libc::EOPNOTSUPP => Some(format!("`{interface}' is not a WireGuard interface")),
+        libc::EPERM => Some("it takes root, or CAP_NET_ADMIN".to_owned()),
+        _ => None,
+    };
+    Error::Os {
+        what: what.to_owned(),
+        errno,
+        extack: extack.or(remedy),
+    }
+}
