@@ -6,14 +6,23 @@
 //! the command line: that is `xtask`, which hands finished files in.
 
 pub mod cache;
+pub mod cpio;
 pub mod debian;
 pub mod error;
+pub mod initramfs;
 pub mod kernels;
 pub mod progress;
+pub mod qemu;
+pub mod runner;
+pub mod scenario;
 mod sys;
+pub mod verdict;
 
 pub use cache::Cache;
 pub use debian::Debian;
 pub use error::{Error, Result};
 pub use kernels::{BootableKernel, Kernel};
 pub use progress::{Event, Progress};
+pub use runner::{Report, RunEvent, Runner, Tool};
+pub use scenario::{Cell, Scenario};
+pub use verdict::Outcome;

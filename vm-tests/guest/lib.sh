@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# What scenarios are written with. Sourced under `set -euo pipefail`.
+
+WG=${WG:-/usr/bin/wg}
+WGVRF_DIR=${WGVRF_DIR:-/run/wgvrf}
+mkdir -p "$WGVRF_DIR/captures"
+set -E
+
+# --- saying ------------------------------------------------------------------------------
+
+# say TEXT: one step, for people.
+say() {
+	echo "-- $*"
+}
+
+# run COMMAND...: shows it, then runs it.
+run() {
+	echo "+ $*"
+	"$@"
+}
+
+# result KEY VALUE: one cell of a table; the runner collects them.
+result() {
+	echo "@result $1 ${*:2}"
+}
+
+# die TEXT: the assertion that does not hold.
+die() {
+	echo "FAILED: $*" >&2
+	echo "$*" >"$WGVRF_DIR/reason"
+	trap - ERR
+	# Also from a subshell or a function whose code is looked at.
+	[ "$BASHPID" = "$$" ] || kill -USR1 "$$"
+	exit 1
+}
+
+# skip TEXT: this scenario cannot say anything here.
+skip() {
+	echo "SKIPPED: $*"
+	echo "$*" >"$WGVRF_DIR/reason"
+	trap - ERR
+	exit 77
+}
+
+# A command that fails without an `|| die` still says where.
+wgvrf_unexpected() {
+	local code=$1 line=$2 command=$3
+	[ -s "$WGVRF_DIR/reason" ] ||
+		echo "line $line: '$command' ended with $code" | tee "$WGVRF_DIR/reason" >&2
+}
+trap 'wgvrf_unexpected "$?" "${BASH_SOURCE[0]##*/}:$LINENO" "$BASH_COMMAND"' ERR
+trap 'trap - ERR; exit 1' USR1
+
+# has_attr: whether this kernel's wireguard knows WGDEVICE_A_BIND_DEV.
+has_attr() {
+	[ "${WGVRF_KERNEL_HAS_ATTR:-0}" = 1 ]
+}
+
+# wait_for WHAT COMMAND...: until the command succeeds, for at most WAIT_FOR_SECONDS (20).
+# With a single argument, the command is its own description.
+wait_for() {
+	local what=$1 end=$((SECONDS + ${WAIT_FOR_SECONDS:-20}))
+	[ $# = 1 ] || shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || die "waited ${WAIT_FOR_SECONDS:-20} s in vain for $what"
+		sleep 0.1
+	done
+}
+
+# --- building ----------------------------------------------------------------------------
+
+# netns_add NAME: a namespace whose loopback is up and whose addresses are usable at once.
+netns_add() {
+	ip netns add "$1"
+	ip netns exec "$1" sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+	if [ -e /proc/sys/net/ipv6 ]; then
+		ip netns exec "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
+			net.ipv6.conf.default.accept_ra=0
+	fi
+	ip -n "$1" link set lo up
+}
+
+# veth_pair NS1 IF1 NS2 IF2: a wire between two namespaces, both ends up.
+veth_pair() {
+	ip -n "$1" link add "$2" type veth peer name "$4" netns "$3"
+	ip -n "$1" link set "$2" up
+	ip -n "$3" link set "$4" up
+}
+
+# vrf_add NS NAME TABLE: a VRF that does not fall through to main, as vrf.rst advises.
+vrf_add() {
+	ip -n "$1" link add "$2" type vrf table "$3"
+	ip -n "$1" link set "$2" up
+	ip -n "$1" route add table "$3" unreachable default metric 4278198272
+	[ ! -e /proc/sys/net/ipv6 ] ||
+		ip -n "$1" -6 route add table "$3" unreachable default metric 4278198272
+}
+
+# --- listening ---------------------------------------------------------------------------
+#
+# A capture that sees nothing proves nothing, unless it is known to see. So each one must catch
+# a canary first, and again at its end: a frame of a protocol that nobody speaks, sent out of
+# the interface that is listened to (on "any": out of one of the namespace's interfaces).
+
+# Told apart by its length (with one link header or another) and by being no IP.
+WGVRF_CANARY='len >= 960 and len <= 1020 and not ip and not ip6'
+
+# capture_start NAME NETNS INTERFACE FILTER: listens until capture_stop.
+capture_start() {
+	local name=$1 ns=$2 interface=$3 filter=$4 dir=$WGVRF_DIR/captures/$1
+	[ ! -e "$dir/pid" ] || die "capture $name is already running"
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	printf '%s\n' "$ns" >"$dir/netns"
+	printf '%s\n' "$interface" >"$dir/interface"
+	printf '%s\n' "$filter" >"$dir/filter"
+	# -Z root: it would drop to a user that may write nothing here. -U: each packet at once.
+	ip netns exec "$ns" tcpdump -Z root --immediate-mode -U -n -s 256 -i "$interface" \
+		-w "$dir/pcap" "($filter) or ($WGVRF_CANARY)" >/dev/null 2>"$dir/log" &
+	echo $! >"$dir/pid"
+	wait_for "tcpdump on $ns $interface" wgvrf_listening "$dir"
+	wgvrf_canary "$name" 1
+}
+
+wgvrf_listening() {
+	grep -q 'listening on' "$1/log" || ! kill -0 "$(cat "$1/pid")" 2>/dev/null
+}
+
+# wgvrf_canary NAME COUNT: the capture must have seen COUNT canaries after one more is sent.
+wgvrf_canary() {
+	local name=$1 count=$2 dir=$WGVRF_DIR/captures/$1 ns interface n
+	ns=$(cat "$dir/netns")
+	interface=$(cat "$dir/interface")
+	kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "capture $name does not run: $(cat "$dir/log")"
+	if [ "$interface" = any ]; then
+		interface=$(ip -n "$ns" -o link show up | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p' |
+			grep -vx lo | head -n1)
+		interface=${interface:-lo}
+	fi
+	for n in 1 2 3 4 5; do
+		head -c 996 /dev/zero | tr '\0' '\377' |
+			ip netns exec "$ns" socat -u -b 2048 - "INTERFACE:$interface" 2>"$dir/canary" || true
+		sleep 0.1
+		[ "$(wgvrf_read "$name" "$WGVRF_CANARY" | wc -l)" -lt "$count" ] || return 0
+		sleep "0.$n"
+	done
+	die "capture $name on $ns $interface is blind: it did not see its canary: $(cat "$dir/canary" "$dir/log")"
+}
+
+wgvrf_read() {
+	local dir=$WGVRF_DIR/captures/$1
+	tcpdump -Z root -n -r "$dir/pcap" "$2" 2>/dev/null || true
+}
+
+# capture_stop NAME|all: ends a capture, after it proved that it still sees.
+capture_stop() {
+	local name=$1 dir=$WGVRF_DIR/captures/$1 before
+	if [ "$name" = all ]; then
+		for dir in "$WGVRF_DIR"/captures/*/pid; do
+			[ ! -e "$dir" ] || capture_stop "$(basename "$(dirname "$dir")")"
+		done
+		return
+	fi
+	[ -e "$dir/pid" ] || die "capture $name does not run"
+	before=$(wgvrf_read "$name" "$WGVRF_CANARY" | wc -l)
+	wgvrf_canary "$name" $((before + 1))
+	kill -INT "$(cat "$dir/pid")"
+	wait "$(cat "$dir/pid")" 2>/dev/null || true
+	rm "$dir/pid"
+}
+
+# capture_count NAME [FILTER]: how many packets it caught, the canary aside.
+capture_count() {
+	local filter
+	[ -e "$WGVRF_DIR/captures/$1/pcap" ] || die "there is no capture $1"
+	filter="($(cat "$WGVRF_DIR/captures/$1/filter")) and not ($WGVRF_CANARY)"
+	[ -z "${2:-}" ] || filter="($filter) and ($2)"
+	wgvrf_read "$1" "$filter" | wc -l
+}
+
+# capture_show NAME [LINES]: its first packets, for a message.
+capture_show() {
+	wgvrf_read "$1" "($(cat "$WGVRF_DIR/captures/$1/filter")) and not ($WGVRF_CANARY)" |
+		head -n "${2:-5}"
+}
+
+# assert_none NAME WHAT: the capture saw nothing.
+assert_none() {
+	local n
+	n=$(capture_count "$1")
+	[ "$n" = 0 ] || {
+		capture_show "$1" >&2
+		die "$n ${2:-packets} seen by capture $1, expected none"
+	}
+	echo "   0 ${2:-packets in capture $1}"
+}
+
+# assert_some NAME WHAT [LEAST]: the capture saw at least LEAST (1).
+assert_some() {
+	local n
+	n=$(capture_count "$1")
+	[ "$n" -ge "${3:-1}" ] || die "$n ${2:-packets} seen by capture $1, expected at least ${3:-1}"
+	echo "   $n ${2:-packets in capture $1}"
+}

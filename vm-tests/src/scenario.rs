@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Scenarios: bash scripts of `scenarios/` whose first comment lines tell the runner what they
+//! need. Reads headers and says where a scenario applies; does not run anything.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernel;
+use crate::verdict::Outcome;
+
+/// What a scenario needs of wireguard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// A kernel with `WGDEVICE_A_BIND_DEV`.
+    Attr,
+    /// A kernel without it: the tool has to fall back.
+    Fallback,
+    /// Any kernel.
+    Any,
+}
+
+/// The header of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// The file's name without `.sh`.
+    pub name: String,
+    pub path: PathBuf,
+    /// One line for people.
+    pub title: String,
+    pub needs: Needs,
+    /// For the script itself; boot and shutdown have limits of their own.
+    pub timeout: Duration,
+    /// Kernel modules to load besides the usual ones.
+    pub modules: Vec<String>,
+    /// Debian packages of the guest besides the usual ones.
+    pub packages: Vec<String>,
+    /// Words for the kernel's command line.
+    pub cmdline: Vec<String>,
+    /// Labels to choose by: `smoke`, `demo`, `selftest`.
+    pub suites: Vec<String>,
+    /// Processors of the guest.
+    pub smp: u32,
+    /// MiB of the guest, when the kernel's own number is not enough.
+    pub memory: Option<u32>,
+    /// Only these kernels; empty means all.
+    pub kernels: Vec<String>,
+    /// The harness's own tests: the outcome (its word) that this scenario must come to.
+    pub expect: Option<String>,
+    /// Limits of its own for boot and shutdown.
+    pub boot: Option<Duration>,
+    pub shutdown: Option<Duration>,
+}
+
+/// Whether a scenario is run on a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    Run,
+    NotApplicable(String),
+}
+
+impl Scenario {
+    /// Whether and why (not) this scenario is run on `kernel`.
+    pub fn on(&self, kernel: &Kernel) -> Cell {
+        if !self.kernels.is_empty() && !self.kernels.contains(&kernel.name) {
+            return Cell::NotApplicable(format!("only for {}", self.kernels.join(", ")));
+        }
+        match (self.needs, kernel.attr) {
+            (Needs::Attr, false) => {
+                Cell::NotApplicable("the kernel has no WGDEVICE_A_BIND_DEV".into())
+            }
+            (Needs::Fallback, true) => {
+                Cell::NotApplicable("the kernel needs no fallback: it has the attribute".into())
+            }
+            _ => Cell::Run,
+        }
+    }
+
+    /// What an outcome means for this scenario: where one is expected, coming to it is passing.
+    pub fn expected(&self, outcome: Outcome) -> Outcome {
+        match &self.expect {
+            None => outcome,
+            Some(word) if outcome.word() == word => Outcome::Passed,
+            Some(word) => Outcome::Failed(format!("expected {word}, came to {outcome}")),
+        }
+    }
+
+    pub fn in_suite(&self, suite: &str) -> bool {
+        self.suites.iter().any(|s| s == suite)
+    }
+
+    /// Reads one script's header.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let wrong = |line: usize, text: String| Error::Data {
+            file: path.to_path_buf(),
+            line,
+            text,
+        };
+        let mut scenario = Self {
+            name: path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            path: path.to_path_buf(),
+            title: String::new(),
+            needs: Needs::Any,
+            timeout: Duration::from_secs(60),
+            modules: Vec::new(),
+            packages: Vec::new(),
+            cmdline: Vec::new(),
+            suites: Vec::new(),
+            smp: 2,
+            memory: None,
+            kernels: Vec::new(),
+            expect: None,
+            boot: None,
+            shutdown: None,
+        };
+        let mut seen: Vec<&str> = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let number = index + 1;
+            // The header ends where the script begins.
+            let Some(comment) = line.strip_prefix('#') else {
+                break;
+            };
+            // Only `# word: value` is data; prose may stand between.
+            let Some((key, value)) = comment.strip_prefix(' ').and_then(|c| c.split_once(':'))
+            else {
+                continue;
+            };
+            if key.contains(' ') || !key.starts_with(|c: char| c.is_ascii_lowercase()) {
+                continue;
+            }
+            let value = value.trim();
+            if value.is_empty() {
+                return Err(wrong(number, format!("`{key}:' without a value")));
+            }
+            if seen.contains(&key) {
+                return Err(wrong(number, format!("`{key}:' is there twice")));
+            }
+            seen.push(key);
+            let words = || {
+                value
+                    .split(|c: char| c == ',' || c.is_whitespace())
+                    .filter(|w| !w.is_empty())
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            };
+            let count = |what: &str| {
+                value.parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(|| {
+                    wrong(number, format!("`{key}: {value}' is no number of {what}"))
+                })
+            };
+            match key {
+                "title" => scenario.title = value.to_owned(),
+                "needs" => {
+                    scenario.needs = match value {
+                        "attr" => Needs::Attr,
+                        "fallback" => Needs::Fallback,
+                        "any" => Needs::Any,
+                        _ => {
+                            return Err(wrong(
+                                number,
+                                format!("`needs: {value}' is none of attr, fallback, any"),
+                            ));
+                        }
+                    }
+                }
+                "timeout" => scenario.timeout = Duration::from_secs(count("seconds")?.into()),
+                "modules" => scenario.modules = words(),
+                "packages" => scenario.packages = words(),
+                // A comma is part of a word here: `console=ttyS0,115200`.
+                "cmdline" => {
+                    scenario.cmdline = value.split_whitespace().map(str::to_owned).collect();
+                }
+                "suite" => scenario.suites = words(),
+                "smp" => scenario.smp = count("processors")?,
+                "memory" => scenario.memory = Some(count("MiB")?),
+                "kernels" => scenario.kernels = words(),
+                "expect" if Outcome::WORDS.contains(&value) => {
+                    scenario.expect = Some(value.to_owned());
+                }
+                "expect" => {
+                    return Err(wrong(
+                        number,
+                        format!("`expect: {value}' is none of {}", Outcome::WORDS.join(", ")),
+                    ));
+                }
+                "boot" => scenario.boot = Some(Duration::from_secs(count("seconds")?.into())),
+                "shutdown" => {
+                    scenario.shutdown = Some(Duration::from_secs(count("seconds")?.into()));
+                }
+                _ => {
+                    return Err(wrong(
+                        number,
+                        format!(
+                            "`{key}:' is none of title, needs, timeout, modules, packages, \
+                             cmdline, suite, smp, memory, kernels, expect, boot, shutdown"
+                        ),
+                    ));
+                }
+            }
+        }
+        if scenario.title.is_empty() {
+            return Err(wrong(1, "no `# title:' in the header".into()));
+        }
+        Ok(scenario)
+    }
+}
+
+/// The folder of this crate, where scenarios and guest files are.
+pub fn crate_folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All scenarios, by name. One broken header is an error: a test that is not read is not run.
+pub fn all() -> Result<Vec<Scenario>> {
+    in_folder(&crate_folder().join("scenarios"))
+}
+
+/// The scenarios of a folder, by name.
+pub fn in_folder(folder: &Path) -> Result<Vec<Scenario>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        if path.extension().is_some_and(|e| e == "sh") {
+            found.push(Scenario::read(&path)?);
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The scenario of a name, or an error that lists the names.
+pub fn find(name: &str) -> Result<Scenario> {
+    let scenarios = all()?;
+    let names: Vec<_> = scenarios.iter().map(|s| s.name.clone()).collect();
+    scenarios
+        .into_iter()
+        .find(|s| s.name == name)
+        .ok_or_else(|| {
+            Error::other(format!(
+                "no scenario `{name}'; there are: {}",
+                names.join(", ")
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels;
+
+    fn parse(text: &str) -> Result<Scenario> {
+        Scenario::parse(Path::new("scenarios/x.sh"), text)
+    }
+
+    #[test]
+    fn a_header_is_read() {
+        let scenario = parse(
+            "#!/bin/bash\n# SPDX-License-Identifier: MIT\n# title: a: b\n# needs: attr\n\
+             # timeout: 90\n# Prose with a colon: not data.\n# suite: demo, smoke\n\
+             # modules: bridge dummy\n# cmdline: ipv6.disable=1 a=b,c\n# smp: 4\nset -e\n# title: late\n",
+        )
+        .unwrap();
+        assert_eq!(scenario.name, "x");
+        assert_eq!(scenario.title, "a: b");
+        assert_eq!(scenario.needs, Needs::Attr);
+        assert_eq!(scenario.timeout, Duration::from_secs(90));
+        assert_eq!(scenario.suites, ["demo", "smoke"]);
+        assert_eq!(scenario.modules, ["bridge", "dummy"]);
+        assert_eq!(scenario.cmdline, ["ipv6.disable=1", "a=b,c"]);
+        assert_eq!(scenario.smp, 4);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_value() {
+        for (text, expected) in [
+            ("# titel: x\n", "scenarios/x.sh:1: `titel:' is none of"),
+            ("# title: x\n# needs: root\n", "x.sh:2: `needs: root'"),
+            ("# title: x\n# timeout: soon\n", "x.sh:2: `timeout: soon'"),
+            ("# title: x\n# smp: 0\n", "x.sh:2: `smp: 0'"),
+            (
+                "# title: x\n# title: y\n",
+                "x.sh:2: `title:' is there twice",
+            ),
+            ("# title:\n", "x.sh:1: `title:' without a value"),
+            ("echo\n", "x.sh:1: no `# title:'"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn cells_say_why_not() {
+        let attr = parse("# title: x\n# needs: attr\n").unwrap();
+        let fallback = parse("# title: x\n# needs: fallback\n").unwrap();
+        let stock = kernels::find("debian-6.1").unwrap();
+        let patched = kernels::find("patched-6.1").unwrap();
+        assert_eq!(attr.on(&patched), Cell::Run);
+        assert!(matches!(attr.on(&stock), Cell::NotApplicable(_)));
+        assert_eq!(fallback.on(&stock), Cell::Run);
+        assert!(matches!(fallback.on(&patched), Cell::NotApplicable(_)));
+        let one = parse("# title: x\n# kernels: debian-6.1\n").unwrap();
+        assert_eq!(one.on(&stock), Cell::Run);
+        assert!(matches!(one.on(&patched), Cell::NotApplicable(_)));
+    }
+
+    #[test]
+    fn our_own_are_well_formed() {
+        assert!(!all().unwrap().is_empty());
+    }
+}
