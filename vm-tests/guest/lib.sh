@@ -164,7 +164,8 @@ capture_stop() {
 	[ -e "$dir/pid" ] || die "capture $name does not run"
 	before=$(wgvrf_read "$name" "$WGVRF_CANARY" | wc -l)
 	wgvrf_canary "$name" $((before + 1))
-	kill -INT "$(cat "$dir/pid")"
+	# Not SIGINT: what is started in the background ignores it.
+	kill -TERM "$(cat "$dir/pid")"
 	wait "$(cat "$dir/pid")" 2>/dev/null || true
 	rm "$dir/pid"
 }
