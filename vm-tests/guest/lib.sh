@@ -108,6 +108,7 @@ WGVRF_CANARY='len >= 960 and len <= 1020 and not ip and not ip6'
 # capture_start NAME NETNS INTERFACE FILTER: listens until capture_stop.
 capture_start() {
 	local name=$1 ns=$2 interface=$3 filter=$4 dir=$WGVRF_DIR/captures/$1
+	[ "$name" != all ] || die "a capture cannot be called all: capture_stop all means each"
 	[ ! -e "$dir/pid" ] || die "capture $name is already running"
 	rm -rf "$dir"
 	mkdir -p "$dir"

@@ -25,12 +25,12 @@ done
 capture_start wire b wire0 "icmp or icmp6"
 capture_start wg a wg0 "udp"
 capture_start vrf a vrf_external "udp"
-capture_start all b any "icmp or icmp6"
+capture_start everything b any "icmp or icmp6"
 run ip netns exec a ping -n -c2 -i0.2 -W2 198.51.100.2
 run ip netns exec a ping -n -c2 -i0.2 -W2 2001:db8::2
 capture_stop all
 assert_some wire "echo requests and answers" 8
-assert_some all "echo requests and answers" 8
+assert_some everything "echo requests and answers" 8
 assert_none wg
 assert_none vrf
 [ "$(capture_count wire icmp)" = 4 ] || die "$(capture_count wire icmp) IPv4 echoes instead of 4"
