@@ -251,7 +251,8 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
     while let Ok(1) = read_full(&mut file, byte.as_mut_slice()) {
         if !value::is_space(char::from(byte[0])) {
             return Err(Error::Invalid(format!(
-                "Found trailing character in key file: `{}'",
+                "Found trailing character in key file: `{}': `{}'",
+                char::from(byte[0]),
                 path.display()
             )));
         }

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+use crate::Test;
+pub fn tests() -> Vec<Test> {
+    Vec::new()
+}
+pub fn main(_: &[String]) -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Mount and network namespaces in which the tests own /var/run/wireguard, /etc and loopback.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+const MARK: &str = "WG_VRF_TESTS_SANDBOX";
+
+/// The only services that exist in the sandbox.
+const SERVICES: &str = "domain 53/udp\ndomain 53/tcp\ntftp 69/udp\nssh 22/tcp\nhttp 80/tcp\n";
+
+/// Runs this program again inside of the namespaces and gives its exit code; `None` where it is
+/// inside already, or cannot get there.
+pub fn enter() -> Option<ExitCode> {
+    match env::var(MARK).as_deref() {
+        Ok("inside") => {
+            set_up();
+            return None;
+        }
+        Ok(_) => return None,
+        Err(_) => {}
+    }
+    let works = |flags: &str| {
+        Command::new("unshare")
+            .args([
+                flags,
+                "sh",
+                "-c",
+                "mount -t tmpfs tmpfs /run && ip link set lo up",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    // As root, else as root of a user namespace where the system allows these.
+    let flags = ["-mn", "-Urmn"].into_iter().find(|flags| works(flags));
+    let this = env::current_exe().expect("path of the tests");
+    let mut command = match flags {
+        Some(flags) => {
+            let mut command = Command::new("unshare");
+            command.arg(flags).arg(this).env(MARK, "inside");
+            command
+        }
+        None => {
+            let mut command = Command::new(this);
+            command.env(MARK, "none");
+            command
+        }
+    };
+    let status = command
+        .args(env::args().skip(1))
+        .status()
+        .expect("run the tests again");
+    let code = status.code().unwrap_or(1);
+    Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// `Err` with the reason for a skip where the tests are not in their own namespaces.
+pub fn needed() -> Result<(), String> {
+    match env::var(MARK).as_deref() {
+        Ok("inside") => Ok(()),
+        _ => Err("skipped: needs root or user namespaces".to_owned()),
+    }
+}
+
+fn set_up() {
+    let libraries = fs::read("/etc/ld.so.cache").ok();
+    let run = |program: &str, args: &[&str]| {
+        let status = Command::new(program).args(args).status();
+        assert!(status.is_ok_and(|s| s.success()), "{program} {args:?}");
+    };
+    run("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
+    if !Path::new("/var/run").is_symlink() {
+        run("mount", &["-t", "tmpfs", "tmpfs", "/var/run"]);
+    }
+    // An /etc of our own: names, services and their order must not depend on the machine.
+    run("mount", &["-t", "tmpfs", "tmpfs", "/etc"]);
+    run("ip", &["link", "set", "lo", "up"]);
+    let write = |path: &str, text: &[u8]| fs::write(path, text).expect(path);
+    if let Some(libraries) = libraries {
+        write("/etc/ld.so.cache", &libraries);
+    }
+    write("/etc/hosts", b"127.0.0.1 localhost\n::1 ip6-localhost\n");
+    write("/etc/nsswitch.conf", b"hosts: files dns\nservices: files\n");
+    write("/etc/services", SERVICES.as_bytes());
+    write(
+        "/etc/resolv.conf",
+        b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+    );
+    write("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
+    fs::create_dir_all("/var/run/wireguard").expect("/var/run/wireguard");
+    fs::create_dir_all(crate::tool::DIR).expect(crate::tool::DIR);
+}

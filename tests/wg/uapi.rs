@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! A scripted userspace device: answers `get=1` with a given state, records every `set=1`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Default)]
+struct Shared {
+    state: String,
+    errno: i32,
+    sets: Vec<String>,
+}
+
+/// A device that lives until it is dropped.
+pub struct Device {
+    path: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Device {
+    /// `state` is what follows `get=1`, without the last `errno=0`. `@now-5@` in it becomes the
+    /// time five seconds before the answer.
+    pub fn start(name: &str, state: &str, errno: i32) -> Self {
+        let path = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("listen");
+        let shared = Arc::new(Mutex::new(Shared {
+            state: state.to_owned(),
+            errno,
+            sets: Vec::new(),
+        }));
+        let served = Arc::clone(&shared);
+        // Ends with the process: a listener without its file gets no more visitors.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                serve(stream, &served);
+            }
+        });
+        Device { path, shared }
+    }
+
+    /// The requests to change it, since the last call.
+    pub fn take_sets(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.lock().expect("device").sets)
+    }
+
+    pub fn set_state(&self, state: &str) {
+        self.shared.lock().expect("device").state = state.to_owned();
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn serve(mut stream: std::os::unix::net::UnixStream, shared: &Mutex<Shared>) {
+    let mut request = Vec::new();
+    let mut buffer = [0u8; 65536];
+    while !request.ends_with(b"\n\n") {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(more) => request.extend_from_slice(&buffer[..more]),
+        }
+    }
+    let request = String::from_utf8_lossy(&request).into_owned();
+    let answer = {
+        let mut shared = shared.lock().expect("device");
+        let errno = shared.errno;
+        if request.starts_with("get=1") {
+            format!("{}errno={errno}\n\n", at_now(&shared.state))
+        } else if request.is_empty() {
+            // Somebody only looked whether anybody is here.
+            return;
+        } else {
+            shared.sets.push(request);
+            format!("errno={errno}\n\n")
+        }
+    };
+    let _ = stream.write_all(answer.as_bytes());
+}
+
+fn at_now(state: &str) -> String {
+    let mut text = String::new();
+    let mut parts = state.split('@');
+    text += parts.next().unwrap_or_default();
+    while let (Some(expression), Some(rest)) = (parts.next(), parts.next()) {
+        let offset: i64 = expression
+            .strip_prefix("now")
+            .and_then(|offset| offset.parse().ok())
+            .expect("@now-5@ or @now+5@");
+        text += &(now() + offset).to_string();
+        text += rest;
+    }
+    text
+}
+
+pub fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("clock");
+    i64::try_from(now.as_secs()).expect("clock")
+}
