@@ -4,6 +4,7 @@
 //! Each module owns one step of the way from an argument list to the kernel and back; none
 //! reaches around its neighbour. See README.md for the map.
 
+pub mod address;
 pub mod backend;
 pub mod cli;
 pub mod cmd;

@@ -10,6 +10,7 @@ use std::{fs, str};
 use zeroize::Zeroizing;
 
 use super::kernel::{ACCESS, MODIFY};
+use crate::address::Names;
 use crate::error::{Error, Result};
 use crate::model::{Change, Device, Update};
 use crate::sys;
@@ -65,7 +66,13 @@ pub fn get(interface: &str) -> Result<Device> {
 }
 
 pub fn set(update: &Update, fwmark: &Change<u32>) -> Result<()> {
-    let request = uapi::set(update, fwmark, &sys::interface_name);
+    let request = uapi::set(
+        update,
+        fwmark,
+        &Names {
+            interface: sys::interface_name,
+        },
+    );
     let answer = exchange(&update.interface, &request).map_err(|err| Error::io(MODIFY, &err))?;
     uapi::verdict(text(&answer)).map_err(|why| broken(MODIFY, why))
 }

@@ -35,8 +35,14 @@ fn apply(update: &Update) -> Result<()> {
 
 /// An error of the system in the reference's words, then the interface and what may help.
 fn refused(what: &str, interface: &str, error: Error) -> Error {
-    let Error::Os { errno, extack, .. } = error else {
-        return error;
+    let (errno, extack) = match error {
+        // What is about rules or links says so itself.
+        Error::Os {
+            what,
+            errno,
+            extack,
+        } if what.starts_with("Unable to ") => (errno, extack),
+        other => return other,
     };
     let more = extack.or_else(|| remedy(errno, interface));
     let more = more.map_or_else(String::new, |more| format!(" ({more})"));

@@ -5,11 +5,12 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::address::Names;
 use crate::backend;
 use crate::cli::Call;
 use crate::error::{Error, Result};
 use crate::parse::words::{self, Field};
-use crate::render::{self, Names, Options};
+use crate::render::{self, Options};
 use crate::sys;
 
 pub fn run(call: Call) -> Result<()> {
@@ -66,7 +67,7 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
     let mut devices = Vec::new();
     let mut failed = 0;
     let mut printed = 0;
-    for interface in &interfaces {
+    for (at, interface) in interfaces.iter().enumerate() {
         let device = match backend::get(interface) {
             Ok(device) => device,
             Err(error) => {
@@ -79,10 +80,11 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
         };
         match field {
             None => {
-                if printed > 0 {
+                render::pretty::print(&device, &options, call.out).map_err(Error::output)?;
+                // Before every further name, also one that then cannot be read.
+                if at + 1 < interfaces.len() {
                     writeln!(call.out).map_err(Error::output)?;
                 }
-                render::pretty::print(&device, &options, call.out).map_err(Error::output)?;
             }
             Some(field) => match known(&call, field)? {
                 Field::Json => devices.push(device),

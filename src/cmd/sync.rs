@@ -11,6 +11,10 @@ use crate::model::{Change, Device, PeerUpdate, Update};
 /// Order and content are the reference's: first the peers that go, the last one first, then those
 /// of the file in its order, each with what it no longer has turned off.
 pub fn sync(now: &Device, wanted: Update) -> Update {
+    // As the reference: a device without peers gets the whole, which is the same to it.
+    if now.peers.is_empty() {
+        return wanted;
+    }
     // Of a peer that the file names twice, the first entry is compared.
     let mut first: HashMap<Key, usize> = HashMap::new();
     for (at, peer) in wanted.peers.iter().enumerate() {

@@ -30,34 +30,36 @@ pub fn parse(args: &[OsString]) -> Draft {
         };
         rest = after;
         scope = keyword.scope;
-        match step(keyword.word, value) {
-            Ok(step) => {
-                if keyword.word == Word::Peer {
-                    draft.steps.push(Step::Peer);
-                }
-                draft.steps.push(step);
-            }
-            Err(error) => {
-                draft.stopped = Some(error);
-                break;
-            }
+        if let Err(error) = step(keyword.word, value, &mut draft.steps) {
+            draft.stopped = Some(error);
+            break;
         }
     }
     draft
 }
 
-fn step(word: Word, value: OsString) -> Result<Step> {
+fn step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> {
     let text = value.to_string_lossy();
-    Ok(match word {
+    let step = match word {
         Word::ListenPort => Step::ListenPort(text.into_owned()),
         Word::FwMark => Step::FwMark(value::fwmark(&text)?),
         Word::PrivateKey => Step::PrivateKey(KeySource::File(PathBuf::from(value))),
         Word::BindDev => Step::BindDev(value::bind_dev(&text)?),
-        Word::Peer => Step::PublicKey(value::public_key(&text)?),
+        Word::Peer => {
+            let key = value::public_key(&text)?;
+            steps.push(Step::Peer);
+            Step::PublicKey(key)
+        }
         Word::Remove => Step::Remove,
         Word::PresharedKey => Step::PresharedKey(KeySource::File(PathBuf::from(value))),
         Word::Endpoint => Step::Endpoint(text.into_owned()),
         Word::PersistentKeepalive => Step::PersistentKeepalive(value::keepalive(&text)?),
-        Word::AllowedIps => Step::AllowedIps(value::allowed_ips(&text)?),
-    })
+        Word::AllowedIps => {
+            let (list, result) = value::allowed_ips(&text);
+            steps.push(Step::AllowedIps(list));
+            return result;
+        }
+    };
+    steps.push(step);
+    Ok(())
 }

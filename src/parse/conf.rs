@@ -32,14 +32,11 @@ pub fn parse(text: &str) -> Draft {
             draft.steps.push(Step::Peer);
             continue;
         }
-        match setting(section, &line) {
-            Ok(step) => draft.steps.push(step),
-            Err(error) => {
-                draft.stopped = Some(Error::Invalid(format!(
-                    "{error}\nConfiguration parsing error"
-                )));
-                break;
-            }
+        if let Err(error) = setting(section, &line, &mut draft.steps) {
+            draft.stopped = Some(Error::Invalid(format!(
+                "{error}\nConfiguration parsing error"
+            )));
+            break;
         }
     }
     draft
@@ -58,7 +55,7 @@ fn clean(line: &str) -> Zeroizing<String> {
 }
 
 /// One `Key=value` line.
-fn setting(section: Option<Scope>, line: &str) -> Result<Step> {
+fn setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<()> {
     let known = line
         .split_once('=')
         .filter(|(_, value)| !value.is_empty())
@@ -75,7 +72,7 @@ fn setting(section: Option<Scope>, line: &str) -> Result<Step> {
             without_secret(line)
         )));
     };
-    Ok(match word {
+    let step = match word {
         Word::ListenPort => Step::ListenPort(value.to_owned()),
         Word::FwMark => Step::FwMark(value::fwmark(value)?),
         Word::PrivateKey => Step::PrivateKey(KeySource::Given(value::secret_key(value)?)),
@@ -85,10 +82,16 @@ fn setting(section: Option<Scope>, line: &str) -> Result<Step> {
         Word::PresharedKey => Step::PresharedKey(KeySource::Given(value::secret_key(value)?)),
         Word::Endpoint => Step::Endpoint(value.to_owned()),
         Word::PersistentKeepalive => Step::PersistentKeepalive(value::keepalive(value)?),
-        Word::AllowedIps => Step::AllowedIps(value::allowed_ips(value)?),
+        Word::AllowedIps => {
+            let (list, result) = value::allowed_ips(value);
+            steps.push(Step::AllowedIps(list));
+            return result;
+        }
         // Has no key, so it was not found above.
         Word::Remove => Step::Remove,
-    })
+    };
+    steps.push(step);
+    Ok(())
 }
 
 /// The line as an error may show it: a secret in the wrong section stays one.

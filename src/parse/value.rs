@@ -141,14 +141,21 @@ pub fn port(text: &str) -> Port {
 }
 
 /// A list of prefixes, each with an optional `+` or `-` before it. Blanks mean nothing.
-pub fn allowed_ips(text: &str) -> Result<AllowedIps> {
-    let text: String = text.chars().filter(|c| !is_space(*c)).collect();
+///
+/// A bad prefix ends the list; those before it are still given, for their warnings.
+pub fn allowed_ips(text: &str) -> (AllowedIps, Result<()>) {
     let mut list = AllowedIps {
         replace: true,
         ..AllowedIps::default()
     };
+    let result = add_prefixes(text, &mut list);
+    (list, result)
+}
+
+fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
+    let text: String = text.chars().filter(|c| !is_space(*c)).collect();
     if text.is_empty() {
-        return Ok(list);
+        return Ok(());
     }
     for entry in text.split(',') {
         let (remove, sign) = match entry.as_bytes().first() {
@@ -168,7 +175,7 @@ pub fn allowed_ips(text: &str) -> Result<AllowedIps> {
         }
         list.prefixes.push(AllowedIpUpdate { prefix, remove });
     }
-    Ok(list)
+    Ok(())
 }
 
 /// `address[/bits]`.

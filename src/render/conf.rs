@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::address::{Endpoint, Prefix};
-use super::{Names, is_derived_mark};
+use super::is_derived_mark;
+use crate::address::{Endpoint, Names, Prefix};
 use crate::model::{Bind, Device, Peer};
 
 pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<()> {

@@ -3,8 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::Names;
-use super::address::{Endpoint, Prefix};
+use crate::address::{Endpoint, Names, Prefix};
 use crate::key::Key;
 use crate::model::{Bind, Device, Peer};
 use crate::parse::words::Field;

@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::address::{Endpoint, Prefix};
 use super::{Options, masked};
+use crate::address::{Endpoint, Prefix};
 use crate::model::{Bind, Device, Peer};
 
 /// The version of the shape.

@@ -5,7 +5,6 @@
 //! [`Options`]. Printers take structs apart without `..`, so that a new field of the model does
 //! not compile until each of them has dealt with it.
 
-pub mod address;
 pub mod conf;
 pub mod fields;
 pub mod json;
@@ -15,14 +14,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::address::Names;
 use crate::key::Key;
-
-/// How numbers become names.
-#[derive(Clone, Copy)]
-pub struct Names {
-    /// The name of the interface with this index.
-    pub interface: fn(u32) -> Option<String>,
-}
 
 /// What the printers must not find out for themselves.
 #[derive(Clone, Copy)]

@@ -5,8 +5,8 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::address::{Endpoint, Ip};
 use super::{Options, masked};
+use crate::address::{Endpoint, Ip};
 use crate::model::{AllowedIp, Bind, Device, Peer};
 
 const RESET: &str = "\x1b[0m";

@@ -10,17 +10,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::address::{Endpoint, Ip, Names};
 use crate::key::{KEY_LEN, Key};
 use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
 
 pub const GET: &str = "get=1\n\n";
 
 /// The request that makes `update` happen; it holds keys. The API knows no binding.
-pub fn set(
-    update: &Update,
-    fwmark: &Change<u32>,
-    scope_name: &dyn Fn(u32) -> Option<String>,
-) -> Zeroizing<String> {
+pub fn set(update: &Update, fwmark: &Change<u32>, names: &Names) -> Zeroizing<String> {
     let Update {
         interface: _,
         private_key,
@@ -43,13 +40,13 @@ pub fn set(
         text.push_str("replace_peers=true\n");
     }
     for peer in peers {
-        peer_lines(&mut text, peer, scope_name);
+        peer_lines(&mut text, peer, names);
     }
     text.push('\n');
     text
 }
 
-fn peer_lines(text: &mut String, peer: &PeerUpdate, scope_name: &dyn Fn(u32) -> Option<String>) {
+fn peer_lines(text: &mut String, peer: &PeerUpdate, names: &Names) {
     let PeerUpdate {
         public_key,
         remove,
@@ -70,7 +67,7 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, scope_name: &dyn Fn(u32) -> 
     }
     key_line(text, "preshared_key", preshared_key);
     if let Some(endpoint) = endpoint {
-        line(text, "endpoint", &endpoint_text(endpoint, scope_name));
+        line(text, "endpoint", &Endpoint(*endpoint, names).to_string());
     }
     number_line(text, "persistent_keepalive_interval", persistent_keepalive);
     if *replace_allowed_ips {
@@ -82,7 +79,7 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, scope_name: &dyn Fn(u32) -> 
     } in allowed_ips
     {
         let minus = if *remove { "-" } else { "" };
-        let _ = writeln!(text, "allowed_ip={minus}{addr}/{cidr}");
+        let _ = writeln!(text, "allowed_ip={minus}{}/{cidr}", Ip(*addr));
     }
 }
 
@@ -108,16 +105,6 @@ fn number_line<T: Copy + Default + Into<u64>>(text: &mut String, name: &str, cha
         Change::Clear => T::default(),
     };
     line(text, name, &value.into().to_string());
-}
-
-fn endpoint_text(addr: &SocketAddr, scope_name: &dyn Fn(u32) -> Option<String>) -> String {
-    match addr {
-        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
-            let scope = scope_name(v6.scope_id()).unwrap_or_else(|| v6.scope_id().to_string());
-            format!("[{}%{scope}]:{}", v6.ip(), v6.port())
-        }
-        _ => addr.to_string(),
-    }
 }
 
 /// What a userspace device answered.
@@ -336,7 +323,10 @@ mod tests {
             "58".repeat(32),
             "66".repeat(32),
         );
-        assert_eq!(*set(&update, &update.fwmark, &no_scope), expected);
+        let names = Names {
+            interface: no_scope,
+        };
+        assert_eq!(*set(&update, &update.fwmark, &names), expected);
     }
 
     #[test]

@@ -48,10 +48,6 @@ impl Device {
     pub fn take_sets(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.lock().expect("device").sets)
     }
-
-    pub fn set_state(&self, state: &str) {
-        self.shared.lock().expect("device").state = state.to_owned();
-    }
 }
 
 impl Drop for Device {

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Addresses as the C library writes them.
+//! Addresses as the C library writes them: in output, in files and to userspace devices.
 
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Names;
 use crate::model::AllowedIp;
+
+/// How numbers become names.
+#[derive(Clone, Copy)]
+pub struct Names {
+    /// The name of the interface with this index.
+    pub interface: fn(u32) -> Option<String>,
+}
 
 /// An address as `inet_ntop(3)` writes it. Rust's own Display differs for `::a.b.c.d`.
 pub struct Ip(pub IpAddr);
