@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 mod kernel;
+mod patches;
 mod progress;
 mod repo;
 mod series;
@@ -36,6 +37,9 @@ enum Command {
     /// Fetch sources, build patched modules and kernels
     #[command(subcommand)]
     Kernel(Kernel),
+    /// Check, refresh, export and post the series of kernel-patches
+    #[command(subcommand)]
+    Patches(patches::Command),
     /// Install (as root) or name the programs that the other commands need
     Setup,
 }
@@ -94,6 +98,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 &progress,
             )?;
         }
+        Command::Patches(command) => return patches::run(command, screen),
         Command::Kernel(Kernel::Fetch { tree }) => {
             setup::ensure(&[For::Packages], &progress)?;
             let trees = Trees::load()?;

@@ -37,6 +37,17 @@ pub struct Module {
 
 /// Builds, or finds, the module of `tree` with `series`.
 pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -> Result<Module> {
+    build_with(tree, series, &[], cache, progress)
+}
+
+/// The same with more arguments for make: `W=1`. `build.log` is kept beside the module.
+pub fn build_with(
+    tree: &Tree,
+    series: &Series,
+    arguments: &[&str],
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<Module> {
     let headers_meta = tree.headers.as_deref().ok_or_else(|| {
         Error::other(format!(
             "tree {} builds a whole kernel, no module: cargo xtask kernel build --tree {0}",
@@ -51,6 +62,9 @@ pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -
         .add("source", &source.version)
         .add("headers", headers.packages.join(" "))
         .add("compiler", compiler.lines().next().unwrap_or_default());
+    let key = arguments
+        .iter()
+        .fold(key, |key, argument| key.add("argument", argument));
     let key = patched::add_to_key(key, Some(series)).finish();
     let dir = cache.dir("module", &format!("{}-{key}", headers.release), |dir| {
         // The long download and the short one side by side.
@@ -64,7 +78,8 @@ pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -
         let work = dir.join("work");
         sh::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
         patched::apply(series, &work, Only::Under(&[DRIVER, HEADER]))?;
-        make(&work, &unpacked.join("usr/src").join(&headers.package), dir)?;
+        let headers = unpacked.join("usr/src").join(&headers.package);
+        make(&work, &headers, arguments, dir)?;
         let built = work.join(DRIVER).join("wireguard.ko");
         let file = dir.join("wireguard.ko");
         fs::rename(&built, &file).map_err(Error::io("take", &built))?;
@@ -79,7 +94,7 @@ pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -
     })
 }
 
-fn make(work: &Path, headers: &Path, dir: &Path) -> Result<()> {
+fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<()> {
     // Kbuild prefers this file to the driver's own Makefile, which it goes on to read. The
     // headers package has a wireguard.h of its own, without our attribute: ours comes first.
     let kbuild = work.join(DRIVER).join("Kbuild");
@@ -101,6 +116,7 @@ fn make(work: &Path, headers: &Path, dir: &Path) -> Result<()> {
                 "CONFIG_DEBUG_INFO_BTF_MODULES=",
                 "modules",
             ])
+            .args(arguments)
             // Nothing of cargo's or of an outer make's may reach kbuild.
             .env_remove("MAKEFLAGS")
             .env_remove("MFLAGS")

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What a check found: one line with place, rule, source document and repair.
+
+use std::fmt;
+
+/// The documents that rules come from, as they are cited.
+pub mod doc {
+    pub const NETDEV: &str = "Documentation/process/maintainer-netdev.rst";
+    pub const SUBMITTING: &str = "Documentation/process/submitting-patches.rst";
+    pub const ASSISTANTS: &str = "Documentation/process/coding-assistants.rst";
+    pub const GENERATED: &str = "Documentation/process/generated-content.rst";
+    pub const CHECKLIST: &str = "Documentation/process/submit-checklist.rst";
+    pub const STYLE: &str = "Documentation/process/coding-style.rst";
+    pub const YNL: &str = "Documentation/userspace-api/netlink/intro-specs.rst";
+    pub const MAINTAINERS: &str = "MAINTAINERS";
+    /// Decisions of this project.
+    pub const OURS: &str = "kernel-patches/upstream.md";
+    /// Practice of those who apply WireGuard's patches; the page cites the mails.
+    pub const PRACTICE: &str = "kernel-patches/upstream.md, practice of wireguard and netdev";
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The patch, or the file of the series, that it is about.
+    pub file: String,
+    /// 0: the file as a whole.
+    pub line: usize,
+    pub rule: &'static str,
+    pub what: String,
+    pub source: &'static str,
+    pub repair: Option<String>,
+    /// Worth knowing, but nothing that has to be mended before posting.
+    pub note: bool,
+}
+
+impl Finding {
+    pub fn new(file: impl Into<String>, line: usize, what: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            line,
+            // Both are filled in by the table of rules.
+            rule: "",
+            what: what.into(),
+            source: "",
+            repair: None,
+            note: false,
+        }
+    }
+
+    pub fn repair(mut self, command: impl Into<String>) -> Self {
+        self.repair = Some(command.into());
+        self
+    }
+
+    pub fn by(mut self, rule: &'static str, source: &'static str) -> Self {
+        self.rule = rule;
+        self.source = source;
+        self
+    }
+
+    pub fn note(mut self) -> Self {
+        self.note = true;
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        let note = if self.note { "note: " } else { "" };
+        write!(f, ": {}: {note}{} ({})", self.rule, self.what, self.source)?;
+        match &self.repair {
+            Some(repair) => write!(f, " — repair: {repair}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line() {
+        let finding = Finding::new("7.3/0001-x.patch", 4, "subject is `X'")
+            .by("subject-form", doc::NETDEV)
+            .repair("edit it");
+        assert_eq!(
+            finding.to_string(),
+            "7.3/0001-x.patch:4: subject-form: subject is `X' \
+             (Documentation/process/maintainer-netdev.rst) — repair: edit it"
+        );
+    }
+}
