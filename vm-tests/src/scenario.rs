@@ -46,8 +46,9 @@ pub struct Scenario {
     pub memory: Option<u32>,
     /// Only these kernels; empty means all.
     pub kernels: Vec<String>,
-    /// The harness's own tests: the outcome (its word) that this scenario must come to.
-    pub expect: Option<String>,
+    /// The harness's own tests: the outcome (its word) that this scenario must come to, and a
+    /// text that must be among its details.
+    pub expect: Option<(String, String)>,
     /// Limits of its own for boot and shutdown.
     pub boot: Option<Duration>,
     pub shutdown: Option<Duration>,
@@ -81,8 +82,14 @@ impl Scenario {
     pub fn expected(&self, outcome: Outcome) -> Outcome {
         match &self.expect {
             None => outcome,
-            Some(word) if outcome.word() == word => Outcome::Passed,
-            Some(word) => Outcome::Failed(format!("expected {word}, came to {outcome}")),
+            Some((word, text))
+                if outcome.word() == word && outcome.details().join("\n").contains(text) =>
+            {
+                Outcome::Passed
+            }
+            Some((word, text)) => {
+                Outcome::Failed(format!("expected `{word}: {text}', came to `{outcome}'"))
+            }
         }
     }
 
@@ -184,14 +191,15 @@ impl Scenario {
                 "smp" => scenario.smp = count("processors")?,
                 "memory" => scenario.memory = Some(count("MiB")?),
                 "kernels" => scenario.kernels = words(),
-                "expect" if Outcome::WORDS.contains(&value) => {
-                    scenario.expect = Some(value.to_owned());
-                }
                 "expect" => {
-                    return Err(wrong(
-                        number,
-                        format!("`expect: {value}' is none of {}", Outcome::WORDS.join(", ")),
-                    ));
+                    let (word, text) = value.split_once(' ').unwrap_or((value, ""));
+                    if !Outcome::WORDS.contains(&word) {
+                        return Err(wrong(
+                            number,
+                            format!("`expect: {word}' is none of {}", Outcome::WORDS.join(", ")),
+                        ));
+                    }
+                    scenario.expect = Some((word.to_owned(), text.to_owned()));
                 }
                 "boot" => scenario.boot = Some(Duration::from_secs(count("seconds")?.into())),
                 "shutdown" => {
@@ -292,6 +300,7 @@ mod tests {
                 "x.sh:2: `title:' is there twice",
             ),
             ("# title:\n", "x.sh:1: `title:' without a value"),
+            ("# title: x\n# expect: joy\n", "x.sh:2: `expect: joy'"),
             ("echo\n", "x.sh:1: no `# title:'"),
         ] {
             let error = parse(text).unwrap_err().to_string();
@@ -312,6 +321,15 @@ mod tests {
         let one = parse("# title: x\n# kernels: debian-6.1\n").unwrap();
         assert_eq!(one.on(&stock), Cell::Run);
         assert!(matches!(one.on(&patched), Cell::NotApplicable(_)));
+    }
+
+    #[test]
+    fn an_expected_outcome_passes() {
+        let scenario = parse("# title: x\n# expect: failed 1 is not 2\n").unwrap();
+        let failed = |text: &str| Outcome::Failed(text.into());
+        assert_eq!(scenario.expected(failed("so 1 is not 2")), Outcome::Passed);
+        assert_eq!(scenario.expected(failed("other")).word(), "failed");
+        assert_eq!(scenario.expected(Outcome::Passed).word(), "failed");
     }
 
     #[test]
