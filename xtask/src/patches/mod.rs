@@ -10,6 +10,7 @@ mod finding;
 mod folder;
 mod git;
 mod mail;
+mod refresh;
 mod rules;
 mod scratch;
 mod tools;
@@ -37,11 +38,40 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "some", conflicts_with = "text")]
         builds: Which,
     },
+    /// A series as a git branch on the newest source, to edit; --write writes it back
+    Refresh {
+        tree: String,
+        /// Write the branch back: patches, numbers, cover letter's list, base
+        #[arg(long, conflicts_with = "fresh")]
+        write: bool,
+        /// Throw away what was not written back
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Start the series of another kernel version from the nearest one
+    NewTree {
+        /// Like 7.4
+        version: String,
+        /// Where its source package is, if not where the nearest tree's is
+        #[arg(long = "suite", value_name = "SUITE")]
+        suites: Vec<String>,
+    },
+    /// Compare two series: trees, folders, or COMMIT:TREE of this repository
+    RangeDiff { a: String, b: String },
 }
 
 pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
     match command {
         Command::Check { tree, text, builds } => run_check(tree.as_deref(), text, builds, screen),
+        Command::Refresh { tree, write, fresh } => run_refresh(&tree, write, fresh, screen),
+        Command::NewTree { version, suites } => run_new_tree(&version, &suites, screen),
+        Command::RangeDiff { a, b } => {
+            let progress = screen.progress();
+            setup::ensure(&[For::Packages], &progress)?;
+            let text = refresh::range_diff(&a, &b, &Cache::open()?, &progress)?;
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -78,4 +108,78 @@ fn run_check(name: Option<&str>, text: bool, which: Which, screen: &Screen) -> R
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+fn run_refresh(name: &str, write: bool, fresh: bool, screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
+    setup::ensure(&[For::Packages], &progress)?;
+    let trees = Trees::load()?;
+    let tree = trees.find(name)?;
+    let cache = Cache::open()?;
+    if write {
+        print_written(name, &refresh::write(tree, &cache)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let branch = refresh::open(tree, &trees, fresh, &cache, &progress)?;
+    Ok(print_branch(name, &branch))
+}
+
+fn run_new_tree(version: &str, suites: &[String], screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
+    setup::ensure(&[For::Packages], &progress)?;
+    let (tree, neighbour, branch, written) =
+        refresh::new_tree(version, suites, &Cache::open()?, &progress)?;
+    println!(
+        "{version}: started from {neighbour}; its lines are at the end of kernel-patches/trees.toml"
+    );
+    match written {
+        Some(written) => {
+            print_written(&tree.name, &written);
+            Ok(ExitCode::SUCCESS)
+        }
+        None => Ok(print_branch(&tree.name, &branch)),
+    }
+}
+
+fn print_written(name: &str, written: &refresh::Written) {
+    match &written.range_diff {
+        Some(text) => print!("{text}"),
+        None => println!("no range-diff: this is the first version written from here"),
+    }
+    println!(
+        "{name}: {} patches written to kernel-patches/{name}; next: cargo xtask patches check {name}",
+        written.names.len()
+    );
+}
+
+/// Where the branch is and what to do there.
+fn print_branch(name: &str, branch: &refresh::Branch) -> ExitCode {
+    let place = branch.repo.display();
+    let write = format!("cargo xtask patches refresh {name} --write");
+    if branch.unwritten {
+        println!(
+            "{name}: {place} has work that was not written back\nwrite it: {write}\nor throw it away: cargo xtask patches refresh {name} --fresh"
+        );
+        return ExitCode::SUCCESS;
+    }
+    if branch.refused.is_empty() {
+        println!(
+            "{name}: the series on {} is in\n{place}\nedit it there (git rebase -i base), then: {write}",
+            branch.source
+        );
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "{name}: {} patches need work on {}:",
+        branch.refused.len(),
+        branch.source
+    );
+    for refused in &branch.refused {
+        let file = refused.patch.file_name().unwrap_or_default();
+        println!("  {}: {}", file.to_string_lossy(), refused.what());
+    }
+    println!(
+        "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}"
+    );
+    ExitCode::FAILURE
 }
