@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -25,6 +25,10 @@ use crate::sys::{self, LookupError};
 
 /// Lookups at the same time. A thousand names in one file are many; more wait their turn.
 const MAX_LOOKUPS: usize = 1024;
+/// So many lookups start at once, further ones at this distance: each sends two packets, a name
+/// server's socket holds some 270 of them, and a lost one costs its name seconds.
+const BURST: usize = 64;
+const DISTANCE: Duration = Duration::from_micros(500);
 /// getaddrinfo(3) and its NSS modules keep their packets on the stack.
 const LOOKUP_STACK: usize = 256 * 1024;
 /// Pauses between tries, in microseconds, as the reference makes them.
@@ -316,11 +320,14 @@ impl Names {
         }
         let texts = Arc::new(texts);
         let next = Arc::new(AtomicUsize::new(0));
+        let start = Instant::now();
         for _ in 0..texts.len().min(MAX_LOOKUPS) {
             let (texts, next) = (Arc::clone(&texts), Arc::clone(&next));
             let (sender, say) = (sender.clone(), Arc::clone(say));
             let work = move || {
                 while let Some((number, text)) = take(&texts, &next) {
+                    let turn = u32::try_from(number.saturating_sub(BURST)).unwrap_or(u32::MAX);
+                    thread::sleep((DISTANCE * turn).saturating_sub(start.elapsed()));
                     // Nobody listens any more once an earlier name has failed.
                     let _ = sender.send((number, look_up(text, retries, &say)));
                 }

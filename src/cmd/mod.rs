@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::backend;
 use crate::error::{Error, Result, strerror};
-use crate::model::Update;
+use crate::model::{Device, IFNAME_MAX, Update};
 use crate::resolve::{self, Say};
 
 /// One line for the user on stderr.
@@ -78,6 +78,13 @@ fn remedy(errno: i32, interface: &str) -> Option<String> {
 }
 
 /// Reads one device.
-fn access(interface: &str) -> Result<crate::model::Device> {
-    backend::get(interface).map_err(|error| refused("Unable to access interface", interface, error))
+fn access(interface: &str) -> Result<Device> {
+    const WHAT: &str = "Unable to access interface";
+    backend::get(interface).map_err(|error| match error {
+        // What a name that no interface can have is answered with depends on the backend.
+        Error::Os { .. } if interface.len() > IFNAME_MAX => {
+            refused(WHAT, interface, Error::os(WHAT, libc::ENAMETOOLONG))
+        }
+        error => refused(WHAT, interface, error),
+    })
 }

@@ -8,8 +8,8 @@ use crate::model::{Change, Device, PeerUpdate, Update};
 
 /// What makes `now` into `wanted` without touching the sessions of peers that stay.
 ///
-/// Order and content are the reference's: first the peers that go, the last one first, then those
-/// of the file in its order, each with what it no longer has turned off.
+/// Order and content are the reference's: first the peers that go, the greatest key first, then
+/// those of the file in its order, each with what it no longer has turned off.
 pub fn sync(now: &Device, wanted: Update) -> Update {
     // As the reference: a device without peers gets the whole, which is the same to it.
     if now.peers.is_empty() {
@@ -41,7 +41,7 @@ pub fn sync(now: &Device, wanted: Update) -> Update {
             wanted.persistent_keepalive = Change::Clear;
         }
     }
-    gone.reverse();
+    gone.sort_by(|a, b| b.public_key.cmp(&a.public_key));
     gone.append(&mut update.peers);
     update.peers = gone;
     update

@@ -11,8 +11,11 @@
 //! and for both WG_REFERENCE, the command of the reference (see tests/golden/README.md).
 
 mod corpus;
+mod dns;
 mod fuzz;
 mod golden;
+mod names;
+mod props;
 mod sandbox;
 mod tool;
 mod uapi;
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
-    let tests: Vec<Test> = [golden::tests()]
+    let tests: Vec<Test> = [golden::tests(), props::tests(), names::tests()]
         .into_iter()
         .flatten()
         .filter(|test| filters.is_empty() || filters.iter().any(|f| test.name.contains(f.as_str())))

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Names of endpoints: what is tried again, how often, and all at the same time.
+
+use std::time::{Duration, Instant};
+
+use crate::Test;
+use crate::corpus::K;
+use crate::dns::Server;
+use crate::sandbox;
+use crate::tool::{self, Case, DIR, OURS, Outcome};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test {
+            name: "names::answers",
+            run: answers,
+        },
+        Test {
+            name: "names::retries",
+            run: retries,
+        },
+        Test {
+            name: "names::thousand_at_once",
+            run: thousand_at_once,
+        },
+        Test {
+            name: "names::dead_name_holds_nobody_up",
+            run: dead_name_holds_nobody_up,
+        },
+        Test {
+            name: "names::first_error_is_reported",
+            run: first_error_is_reported,
+        },
+    ]
+}
+
+fn set_endpoint(name: &str, retries: &str) -> Outcome {
+    let case = Case {
+        args: ["set", "wg0", "peer", K, "endpoint", name]
+            .map(str::to_owned)
+            .to_vec(),
+        env: vec![(
+            "WG_ENDPOINT_RESOLUTION_RETRIES".to_owned(),
+            retries.to_owned(),
+        )],
+        devices: vec![("wg0".to_owned(), String::new(), 0)],
+        ..Case::default()
+    };
+    tool::run(OURS, &case)
+}
+
+fn setconf(text: String) -> Outcome {
+    let case = Case {
+        args: vec![
+            "setconf".to_owned(),
+            "wg0".to_owned(),
+            format!("{DIR}/conf"),
+        ],
+        env: vec![("WG_ENDPOINT_RESOLUTION_RETRIES".to_owned(), "3".to_owned())],
+        files: vec![("conf".to_owned(), text.into_bytes())],
+        devices: vec![("wg0".to_owned(), String::new(), 0)],
+        ..Case::default()
+    };
+    tool::run(OURS, &case)
+}
+
+/// Words, exit codes and addresses as the reference gave them for the same name server.
+fn answers() -> Result<(), String> {
+    sandbox::needed()?;
+    Server::get();
+    for (name, address) in [
+        ("ok.test:51820", "192.0.2.7:51820"),
+        ("six.test:51820", "[2001:db8::7]:51820"),
+        ("[ok.test]:1", "192.0.2.7:1"),
+    ] {
+        let outcome = set_endpoint(name, "2");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(
+            outcome.sets[0].contains(&format!("\nendpoint={address}\n")),
+            "{outcome:?}"
+        );
+        assert_eq!(outcome.stderr, "");
+    }
+    for (name, words) in [
+        ("nx.test:1", "Name or service not known: `nx.test:1'\n"),
+        (
+            "nodata.test:1",
+            "No address associated with hostname: `nodata.test:1'\n",
+        ),
+        ("a..b:1", "Name or service not known: `a..b:1'\n"),
+    ] {
+        let outcome = set_endpoint(name, "infinity");
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), words));
+        assert!(outcome.sets.is_empty());
+    }
+    Ok(())
+}
+
+fn retries() -> Result<(), String> {
+    sandbox::needed()?;
+    let server = Server::get();
+    let line = |name: &str| format!("Temporary failure in name resolution: `{name}:1'");
+    let again =
+        |name: &str, pause: &str| format!("{}. Trying again in {pause} seconds...\n", line(name));
+
+    let outcome = set_endpoint("fail0.test:1", "0");
+    assert_eq!(outcome.stderr, format!("{}\n", line("fail0.test")));
+    assert_eq!((outcome.code, server.asked("fail0.test")), (Some(1), 1));
+
+    for name in ["fail2.test", "refused.test"] {
+        let outcome = set_endpoint(&format!("{name}:1"), "2");
+        let words = [
+            again(name, "1.00"),
+            again(name, "1.20"),
+            line(name),
+            "\n".to_owned(),
+        ];
+        assert_eq!(outcome.stderr, words.concat());
+        assert_eq!((outcome.code, server.asked(name)), (Some(1), 3));
+    }
+
+    let outcome = set_endpoint("flaky.test:1", "2");
+    let words = [again("flaky.test", "1.00"), again("flaky.test", "1.20")].concat();
+    assert_eq!((outcome.code, outcome.stderr), (Some(0), words));
+    assert!(outcome.sets[0].contains("\nendpoint=192.0.2.7:1\n"));
+    Ok(())
+}
+
+fn peers(names: impl IntoIterator<Item = String>) -> String {
+    use base64::Engine as _;
+    let mut text = String::new();
+    for (at, name) in names.into_iter().enumerate() {
+        let mut key = [1u8; 32];
+        key[..8].copy_from_slice(&at.to_be_bytes());
+        let key = base64::engine::general_purpose::STANDARD.encode(key);
+        text += &format!(
+            "[Peer]\nPublicKey = {key}\nEndpoint = {name}:{}\n",
+            at % 60000 + 1
+        );
+    }
+    text
+}
+
+/// 1000 names of 100 ms each: 100 s one after the other.
+fn thousand_at_once() -> Result<(), String> {
+    sandbox::needed()?;
+    Server::get();
+    let start = Instant::now();
+    let outcome = setconf(peers((0..1000).map(|at| format!("slow{at}.test"))));
+    let took = start.elapsed();
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    for port in [1, 500, 1000] {
+        assert!(outcome.sets[0].contains(&format!("\nendpoint=192.0.2.7:{port}\n")));
+    }
+    // Generous, for a machine that builds something else meanwhile.
+    assert!(took < Duration::from_secs(10), "took {took:?}");
+    Ok(())
+}
+
+fn dead_name_holds_nobody_up() -> Result<(), String> {
+    sandbox::needed()?;
+    let server = Server::get();
+    let outcome = setconf(peers(["fail9.test", "ok9.test"].map(str::to_owned)));
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.sets.is_empty());
+    assert_eq!(
+        (server.asked("fail9.test"), server.asked("ok9.test")),
+        (4, 1)
+    );
+    Ok(())
+}
+
+/// The reference resolves while it parses, so a bad name comes before a bad line after it.
+fn first_error_is_reported() -> Result<(), String> {
+    sandbox::needed()?;
+    Server::get();
+    let outcome = setconf(peers(["nx8.test", "fail8.test"].map(str::to_owned)) + "Foo = 1\n");
+    // The other name may have said meanwhile that it is tried again.
+    let words = "Name or service not known: `nx8.test:1'\nConfiguration parsing error\n";
+    assert!(outcome.stderr.ends_with(words), "{}", outcome.stderr);
+    assert_eq!(outcome.code, Some(1));
+    Ok(())
+}
