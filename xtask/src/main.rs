@@ -4,6 +4,9 @@
 // Commands land one by one.
 #![allow(dead_code)]
 
+mod cargo;
+mod demo;
+mod guest;
 mod kernel;
 mod patches;
 mod progress;
@@ -11,7 +14,9 @@ mod repo;
 mod series;
 mod setup;
 mod sh;
+mod test;
 mod trees;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +39,13 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Two sites talk through their external VRFs, on a stock and on a patched kernel
+    Demo,
+    /// Formatting, lints, unit and integration tests, scenarios in guests
+    Test(test::Options),
+    /// Scenarios and guests by hand
+    #[command(subcommand)]
+    Vm(vm::Vm),
     /// Fetch sources, build patched modules and kernels
     #[command(subcommand)]
     Kernel(Kernel),
@@ -92,6 +104,9 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.progress();
     let cache = Cache::open()?;
     match command {
+        Command::Demo => return demo::run(&cache, screen),
+        Command::Test(options) => return test::run(&options, &cache, screen),
+        Command::Vm(command) => return vm::run(command, &cache, screen),
         Command::Setup => {
             setup::ensure(
                 &[For::Packages, For::Vm, For::Module, For::Kernel],

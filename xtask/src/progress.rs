@@ -95,6 +95,15 @@ impl Screen {
         }
     }
 
+    /// A line of the result: on stdout, between the live lines.
+    pub fn result(&self, text: &str) {
+        if let Ok(mut state) = self.state.lock() {
+            state.wipe();
+            println!("{text}");
+            state.draw();
+        }
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

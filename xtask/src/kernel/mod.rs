@@ -13,10 +13,29 @@ use vm_tests::{Cache, Error, Progress, Result};
 
 use crate::series::Series;
 use crate::setup::For;
+use crate::sh;
 use crate::trees::Trees;
 
 /// Everything that one of vm-tests' kernels needs to boot: fetched, built, or from the cache.
 pub fn bootable(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableKernel> {
+    let mut boot = made(kernel, cache, progress)?;
+    boot.kernel.slow *= busy();
+    Ok(boot)
+}
+
+/// How many times slower a guest is because of what else this machine does: limits are there to
+/// end a guest that hangs, not one that waits for its turn.
+fn busy() -> u32 {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load
+        .split(' ')
+        .next()
+        .and_then(|l| l.parse().ok())
+        .unwrap_or(0.0);
+    ((load / sh::jobs() as f64).ceil() as u32).clamp(1, 8)
+}
+
+fn made(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableKernel> {
     match &kernel.source {
         kernels::Source::Package { .. } => BootableKernel::from_package(cache, kernel, progress),
         kernels::Source::Module { base, tree } => {

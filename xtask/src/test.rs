@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `test`: the README's second command. Everything that can be checked here, counted.
+//!
+//! Checks of the sources come first, then the cells (kernel/scenario). The last line is always
+//! `N passed, N failed, N skipped`; a cell that does not apply is listed with its reason and is
+//! neither.
+
+use std::collections::BTreeMap;
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+use vm_tests::{
+    BootableKernel, Cache, Cell, Event, Kernel, Outcome, Progress, Result, RunEvent, Scenario,
+    kernels, scenario,
+};
+
+use crate::progress::Screen;
+use crate::setup::{self, For};
+use crate::{cargo, guest, kernel, sh};
+
+/// The kernels of a plain run: what Debian 12 has, as it is and patched.
+const USUAL: &[&str] = &["debian-6.1", "patched-6.1"];
+
+#[derive(Args)]
+pub struct Options {
+    /// Only what contains this: `host/…` or kernel/scenario
+    filter: Option<String>,
+    /// Name what would run and end
+    #[arg(long)]
+    list: bool,
+    /// Scenarios on this kernel; may be given several times
+    #[arg(long, value_name = "NAME")]
+    kernel: Vec<String>,
+    /// Scenarios on all kernels
+    #[arg(long, conflicts_with = "kernel")]
+    full: bool,
+    /// Another wg than ours in the guests: a path, or debian:SUITE
+    #[arg(long, value_name = "WG")]
+    wg: Option<String>,
+    /// Guests at a time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+/// A check of the sources: its name, what it is, how it is run.
+struct Host {
+    name: &'static str,
+    title: &'static str,
+    arguments: &'static [&'static str],
+    /// Whether libtest's summaries are counted instead of the exit status alone.
+    tests: bool,
+}
+
+const HOST: &[Host] = &[
+    Host {
+        name: "host/fmt",
+        title: "the sources are formatted",
+        arguments: &["fmt", "--all", "--check"],
+        tests: false,
+    },
+    Host {
+        name: "host/clippy",
+        title: "clippy has no warning",
+        arguments: &[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny=warnings",
+        ],
+        tests: false,
+    },
+    Host {
+        name: "host/tests",
+        title: "unit and integration tests",
+        arguments: &["test", "--workspace", "--no-fail-fast"],
+        tests: true,
+    },
+];
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
+    let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
+    let host: Vec<_> = HOST.iter().filter(|check| wanted(check.name)).collect();
+    let kernels = chosen(options)?;
+    let mut cells = Vec::new();
+    for kernel in &kernels {
+        for scenario in scenario::all()? {
+            if wanted(&format!("{}/{}", kernel.name, scenario.name)) {
+                cells.push((kernel, scenario));
+            }
+        }
+    }
+    if options.list {
+        list(&host, &cells);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut count = Count::default();
+    let mut again = Vec::new();
+    for check in &host {
+        let (one, output) = source(check, &progress)?;
+        if one.failed > 0 {
+            eprintln!("{output}");
+            again.push(format!("cargo {}", check.arguments.join(" ")));
+        }
+        println!("{}", line(check.name, one));
+        count.add(one);
+    }
+    let (apply, not): (Vec<_>, Vec<_>) = cells
+        .iter()
+        .partition(|(kernel, scenario)| scenario.on(kernel) == Cell::Run);
+    if !apply.is_empty() {
+        let one = guests(&apply, options, cache, screen, &progress, &mut again)?;
+        count.add(one);
+    }
+    for (kernel, scenario) in not {
+        if let Cell::NotApplicable(reason) = scenario.on(kernel) {
+            println!(
+                "not applicable  {}/{}: {reason}",
+                kernel.name, scenario.name
+            );
+        }
+    }
+    if host.is_empty() && apply.is_empty() {
+        // A filter with a slip of the pen must not look like success.
+        eprintln!("nothing matches; cargo xtask test --list names everything");
+        count.failed += 1;
+    }
+    if !again.is_empty() {
+        println!("\nagain:");
+        for command in &again {
+            println!("  {command}");
+        }
+    }
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        count.passed, count.failed, count.skipped
+    );
+    Ok(if count.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn chosen(options: &Options) -> Result<Vec<Kernel>> {
+    if options.full {
+        return kernels::all();
+    }
+    if !options.kernel.is_empty() {
+        return options.kernel.iter().map(|k| kernels::find(k)).collect();
+    }
+    // A filter that names a kernel chooses it.
+    let named: Vec<_> = kernels::all()?
+        .into_iter()
+        .filter(|k| {
+            options
+                .filter
+                .as_deref()
+                .is_some_and(|f| f.starts_with(&format!("{}/", k.name)) || f == k.name)
+        })
+        .collect();
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    USUAL.iter().map(|name| kernels::find(name)).collect()
+}
+
+fn list(host: &[&Host], cells: &[(&Kernel, Scenario)]) {
+    let mut rows: Vec<Vec<String>> = host
+        .iter()
+        .map(|check| vec![check.name.to_owned(), check.title.to_owned()])
+        .collect();
+    for (kernel, scenario) in cells {
+        let name = format!("{}/{}", kernel.name, scenario.name);
+        let text = match scenario.on(kernel) {
+            Cell::Run => scenario.title.clone(),
+            Cell::NotApplicable(reason) => format!("not applicable: {reason}"),
+        };
+        rows.push(vec![name, text]);
+    }
+    print!("{}", crate::demo::align(&rows));
+}
+
+fn line(name: &str, count: Count) -> String {
+    let word = if count.failed > 0 { "FAILED" } else { "passed" };
+    let Count {
+        passed,
+        failed,
+        skipped,
+    } = count;
+    match passed + failed + skipped {
+        1 => format!("{word:14}  {name}"),
+        _ => format!("{word:14}  {name}: {passed} passed, {failed} failed, {skipped} skipped"),
+    }
+}
+
+fn source(check: &Host, progress: &Progress) -> Result<(Count, String)> {
+    progress.step(check.title);
+    let mut command: Command = cargo::command();
+    // The toolchain of this build may miss a component; that is a failure with a remedy.
+    let out = sh::output(command.args(check.arguments))?;
+    progress.tell(Event::Done);
+    let mut count = if check.tests {
+        summaries(&out.stdout)
+    } else {
+        Count::default()
+    };
+    if !check.tests {
+        count.passed = usize::from(out.ok);
+    }
+    // A test binary that crashes or does not compile prints no summary.
+    if !out.ok && count.failed == 0 {
+        count.failed = 1;
+    }
+    Ok((count, out.all()))
+}
+
+/// The sum of libtest's summary lines. Ignored tests were not run: skipped.
+fn summaries(output: &str) -> Count {
+    let mut count = Count::default();
+    for line in output.lines() {
+        let Some((_, numbers)) = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split_once(". "))
+        else {
+            continue;
+        };
+        for part in numbers.split(';') {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(word)) = (words.next(), words.next()) else {
+                continue;
+            };
+            let number = number.parse().unwrap_or(0);
+            match word {
+                "passed" => count.passed += number,
+                "failed" => count.failed += number,
+                "ignored" | "skipped" => count.skipped += number,
+                _ => {}
+            }
+        }
+    }
+    count
+}
+
+/// Runs the cells; a kernel that cannot be made fails all of its cells, the others still run.
+fn guests(
+    cells: &[&(&Kernel, Scenario)],
+    options: &Options,
+    cache: &Cache,
+    screen: &Screen,
+    progress: &Progress,
+    again: &mut Vec<String>,
+) -> Result<Count> {
+    let mut count = Count::default();
+    let mut needed: Vec<Kernel> = Vec::new();
+    for (kernel, _) in cells {
+        if !needed.iter().any(|k| k.name == kernel.name) {
+            needed.push((*kernel).clone());
+        }
+    }
+    let mut needs = kernel::needs(&needed);
+    needs.push(For::Vm);
+    setup::ensure(&needs, progress)?;
+    let tool = guest::wg(options.wg.as_deref(), cache, progress)?;
+    let mut boot: BTreeMap<&str, BootableKernel> = BTreeMap::new();
+    for kernel in &needed {
+        match kernel::bootable(kernel, cache, progress) {
+            Ok(bootable) => {
+                boot.insert(&kernel.name, bootable);
+            }
+            Err(error) => {
+                progress.tell(Event::Done);
+                let lost = cells.iter().filter(|(k, _)| k.name == kernel.name).count();
+                println!(
+                    "FAILED          {}/* ({lost} scenarios): {error}",
+                    kernel.name
+                );
+                again.push(format!("cargo xtask test {}/", kernel.name));
+                count.failed += lost;
+            }
+        }
+    }
+    let pairs: Vec<_> = cells
+        .iter()
+        .filter_map(|(kernel, scenario)| {
+            Some((boot.get(kernel.name.as_str())?.clone(), scenario.clone()))
+        })
+        .collect();
+    let total = pairs.len();
+    let runner = guest::runner(tool, cache, progress).parallel(options.jobs);
+    let wg = match &options.wg {
+        Some(wg) => format!(" --wg {}", sh::quote(wg)),
+        None => String::new(),
+    };
+    progress.step(&format!("{total} scenarios"));
+    let reports = runner.run_all(&pairs, &|event| {
+        if let RunEvent::Finished(report) = event {
+            let cell = format!("{}/{}", report.kernel, report.scenario);
+            let seconds = report.took.as_secs_f64();
+            let text = match &report.outcome {
+                Outcome::Passed => format!("passed          {cell} ({seconds:.1} s)"),
+                Outcome::Skipped(reason) => format!("skipped         {cell}: {reason}"),
+                bad => format!(
+                    "FAILED          {cell} ({seconds:.1} s): {bad}\n  again: {}{wg}\n  logs:  {}",
+                    report.repeat(),
+                    report.folder.display()
+                ),
+            };
+            screen.result(&text);
+        }
+    });
+    progress.tell(Event::Done);
+    for report in &reports {
+        match &report.outcome {
+            Outcome::Passed => count.passed += 1,
+            Outcome::Skipped(_) => count.skipped += 1,
+            _ => {
+                count.failed += 1;
+                again.push(format!("{}{wg}", report.repeat()));
+            }
+        }
+    }
+    // A report that is missing is not a pass.
+    count.failed += total.saturating_sub(reports.len());
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_are_added_up() {
+        let output = "running 2 tests\n\
+                      test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+                      test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let want = Count {
+            passed: 13,
+            failed: 2,
+            skipped: 3,
+        };
+        assert_eq!(summaries(output), want);
+        assert_eq!(summaries("error: could not compile"), Count::default());
+    }
+
+    #[test]
+    fn a_filter_that_names_a_kernel_chooses_it() {
+        let options = |filter: &str| Options {
+            filter: Some(filter.into()),
+            list: false,
+            kernel: Vec::new(),
+            full: false,
+            wg: None,
+            jobs: 1,
+        };
+        let names = |filter: &str| -> Vec<String> {
+            let chosen = chosen(&options(filter)).unwrap();
+            chosen.into_iter().map(|k| k.name).collect()
+        };
+        assert_eq!(names("patched-7.3/front"), ["patched-7.3"]);
+        assert_eq!(names("front-door"), USUAL);
+    }
+}
