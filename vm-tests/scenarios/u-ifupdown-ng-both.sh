@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: Debian's ifupdown-ng, FwMark and BindDev: late WAN, redial, setconf again, VRF made again
+# needs: any
+# timeout: 150
+# packages: ifupdown-ng
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+. /lib/wgvrf/ifupdown-ng.sh
+
+router_world
+tool_binds || skip "this wg has no bind-dev"
+config /etc/wireguard/wg-cr02.conf "FwMark = 0x1023" "BindDev = vrf_external"
+whole_life both

@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: Debian's ifupdown-ng, the tunnel before its VRF
+# needs: any
+# timeout: 90
+# packages: ifupdown-ng
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+. /lib/wgvrf/ifupdown-ng.sh
+
+router_world
+tool_binds || skip "this wg has no bind-dev"
+config /etc/wireguard/wg-cr02.conf "BindDev = vrf_external"
+# ifupdown-ng goes on after a failed executor: what counts is that nothing can leave by the wrong
+# VRF then, because the file was refused as a whole.
+code=0
+ifup wg-cr02 >/tmp/early 2>&1 || code=$?
+say "ifup before the VRF: exit $code: $(cat /tmp/early)"
+grep -q vrf_external /tmp/early || die "the error does not name the VRF: $(cat /tmp/early)"
+[ -z "$("$WG" show wg-cr02 peers)" ] || die "half of the file was applied"
+[ "$("$WG" show wg-cr02 private-key)" = "(none)" ] || die "half of the file was applied"
+ifdown -f wg-cr02 >/dev/null 2>&1 || true
+ifaces ifup -i /etc/network/ordered wg-cr02
+[ -e /sys/class/net/vrf_external ] || die "requires did not bring the VRF up"
+wan_up
+udp_l3mdev_accept 1
+tunnel_works "when ifupdown-ng was told the order"
+result order "error; works with requires"
