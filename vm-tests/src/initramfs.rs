@@ -20,7 +20,7 @@ use crate::kernels::BootableKernel;
 use crate::progress::{Event, Progress};
 
 /// Changes when archives are written in another way: old cache entries are not used then.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 
 /// The userland of every guest.
 const PACKAGES: &[&str] = &[
@@ -92,7 +92,8 @@ const DROPPED: &[&str] = &[
     "usr/lib/locale",
     "etc/init.d",
     "etc/cron.daily",
-    "lib/systemd",
+    "lib/systemd/system",
+    "lib/systemd/user",
     "lib/udev",
     "var/cache",
 ];
@@ -559,7 +560,11 @@ fn tree(
         if DROPPED.contains(&text.as_ref()) {
             continue;
         }
-        let place = merged(&text);
+        let place = match merged(&text) {
+            // The place of the `wg` under test; Debian's own stays at hand beside it.
+            place if place == "usr/bin/wg" => "usr/bin/wg.debian".to_owned(),
+            place => place,
+        };
         let path = root.join(&from);
         let meta = fs::symlink_metadata(&path)?;
         if meta.is_dir() {
