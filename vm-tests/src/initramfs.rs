@@ -276,12 +276,24 @@ impl Initramfs {
     /// Puts a program of this machine into the guest as `/usr/bin/NAME`. Guests have Debian 12's
     /// C library; where that is too old for the program, its own libraries go along.
     pub fn program(&self, name: &str, program: &Path, overlay: &mut Overlay) -> Result<()> {
+        let program = &self.stripped(program)?;
         if self.guest_can_load(program)? {
             return overlay.copy(&format!("usr/bin/{name}"), true, program);
         }
         let listing = run(Command::new("ldd").arg(program))?;
         let libraries = listed_libraries(&listing);
         self.bundle(name, program, &libraries, overlay)
+    }
+
+    /// A debug build is ten times as large as its code, and every guest would unpack it.
+    fn stripped(&self, program: &Path) -> Result<PathBuf> {
+        let key = Key::new().add_file("program", program)?.finish();
+        self.cache.file("stripped", &key, |place| {
+            fs::copy(program, place).map_err(Error::io("copy", program))?;
+            // Without binutils, or for a script, the program is as good as it is.
+            let _ = run(Command::new("strip").arg("--strip-debug").arg(place));
+            Ok(())
+        })
     }
 
     /// Puts a program of an unpacked foreign root into the guest, run by that root's own loader.

@@ -103,6 +103,8 @@ impl Machine {
         if self.accelerator == Accelerator::Tcg {
             // A busy host must not look like a stuck guest.
             words.extend([
+                // It panics when ten ticks take too long by the host's clock.
+                "no_timer_check",
                 "nowatchdog",
                 "rcupdate.rcu_cpu_stall_timeout=180",
                 "tsc=reliable",
