@@ -35,7 +35,7 @@ pub enum Tool {
     Rooted { root: PathBuf, program: String },
 }
 
-/// The limits of a run, before a kernel's slowness multiplies them.
+/// The limits of a run, before the slowness of kernel and accelerator multiplies them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From QEMU's start to init.
@@ -49,9 +49,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            boot: Duration::from_secs(120),
+            boot: Duration::from_secs(60),
             grace: Duration::from_secs(30),
-            shutdown: Duration::from_secs(90),
+            shutdown: Duration::from_secs(45),
         }
     }
 }
@@ -240,7 +240,7 @@ impl Runner {
         // Nothing of an earlier run may be taken for this one's.
         remove(&folder)?;
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let slow = kernel.kernel.slow;
+        let slow = kernel.kernel.slow * patience(accelerator);
         let timeout = scenario.timeout * slow;
         let overlay = self.overlay(kernel, Some(scenario), "run", timeout)?;
         let initramfs = folder.join("initramfs");
@@ -269,9 +269,9 @@ impl Runner {
         fs::write(&file, commands).map_err(Error::io("write", &file))?;
 
         let limits = Limits {
-            boot: scenario.boot.unwrap_or(self.limits.boot) * slow,
+            boot: scenario.boot.unwrap_or(self.limits.boot * slow),
             grace: self.limits.grace,
-            shutdown: scenario.shutdown.unwrap_or(self.limits.shutdown) * slow,
+            shutdown: scenario.shutdown.unwrap_or(self.limits.shutdown * slow),
         };
         let mut seen = 0;
         let watched = watch_machine(
@@ -483,6 +483,15 @@ impl Runner {
         }
         parts.replace_modules(kernel, &mut overlay)?;
         Ok(overlay)
+    }
+}
+
+/// A scenario states its limit for a machine of its own. A translated guest on a host that is
+/// busy with others (or with a second guest) takes several times as long.
+fn patience(accelerator: Accelerator) -> u32 {
+    match accelerator {
+        Accelerator::Kvm => 1,
+        Accelerator::Tcg => 3,
     }
 }
 
