@@ -46,3 +46,79 @@ pub fn sync(now: &Device, wanted: Update) -> Update {
     update.peers = gone;
     update
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Bind, Peer};
+
+    fn key(byte: u8) -> Key {
+        Key::from_bytes([byte; 32])
+    }
+
+    fn device(peers: &[(u8, bool, u16)]) -> Device {
+        Device {
+            name: "wg0".to_owned(),
+            private_key: None,
+            public_key: None,
+            listen_port: 0,
+            fwmark: 0,
+            bind: Bind::Off,
+            peers: peers
+                .iter()
+                .map(|(byte, psk, persistent_keepalive)| Peer {
+                    public_key: key(*byte),
+                    preshared_key: psk.then(|| key(9)),
+                    endpoint: None,
+                    last_handshake: None,
+                    rx_bytes: 0,
+                    tx_bytes: 0,
+                    persistent_keepalive: *persistent_keepalive,
+                    allowed_ips: Vec::new(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn removes_only_what_is_gone() {
+        let now = device(&[(1, true, 25), (2, false, 0), (3, false, 0)]);
+        let wanted = Update {
+            bind_dev: Change::Clear,
+            replace_peers: true,
+            peers: vec![PeerUpdate::new(key(1)), PeerUpdate::new(key(4))],
+            ..Update::default()
+        };
+        let update = sync(&now, wanted);
+        // Replacing all peers would end their sessions.
+        assert!(!update.replace_peers);
+        assert_eq!(update.bind_dev, Change::Clear);
+        let keys: Vec<(u8, bool)> = update
+            .peers
+            .iter()
+            .map(|peer| (peer.public_key.as_bytes()[0], peer.remove))
+            .collect();
+        assert_eq!(keys, [(3, true), (2, true), (1, false), (4, false)]);
+        assert_eq!(update.peers[2].preshared_key, Change::Clear);
+        assert_eq!(update.peers[2].persistent_keepalive, Change::Clear);
+        assert_eq!(update.peers[3], PeerUpdate::new(key(4)));
+    }
+
+    #[test]
+    fn many_peers_take_no_quadratic_time() {
+        let peers: Vec<PeerUpdate> = (0..50_000u32)
+            .map(|number| {
+                let mut bytes = [1; 32];
+                bytes[..4].copy_from_slice(&number.to_be_bytes());
+                PeerUpdate::new(Key::from_bytes(bytes))
+            })
+            .collect();
+        let start = std::time::Instant::now();
+        let wanted = Update {
+            peers,
+            ..Update::default()
+        };
+        assert_eq!(sync(&device(&[(7, false, 0)]), wanted).peers.len(), 50_001);
+        assert!(start.elapsed().as_secs() < 5);
+    }
+}

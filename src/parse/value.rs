@@ -213,3 +213,61 @@ fn has_host_part(prefix: AllowedIp) -> bool {
         IpAddr::V6(v6) => u128::from(v6).checked_shl(u32::from(cidr)).unwrap_or(0) != 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bind_devices() {
+        for off in ["", "off", "Off", "OFF"] {
+            assert_eq!(bind_dev(off), Ok(Change::Clear));
+        }
+        for name in [
+            "vrf_external",
+            "a",
+            "123456789012345",
+            "eth0.1023",
+            "-",
+            "...",
+        ] {
+            assert_eq!(bind_dev(name), Ok(Change::Set(name.to_owned())));
+        }
+        // As the kernel: no slash, colon or blank, not the two names of directories, 15 bytes.
+        for name in [
+            "1234567890123456",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "a b",
+            "a\n",
+            "ééééééééé",
+        ] {
+            let error = bind_dev(name).expect_err(name).to_string();
+            assert!(error.contains(&format!("`{name}'")), "{error}");
+        }
+    }
+
+    /// A secret that is wrong is a secret still.
+    #[test]
+    fn secrets_are_not_shown() {
+        let wrong = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9=";
+        assert!(
+            !secret_key(wrong)
+                .expect_err("wrong")
+                .to_string()
+                .contains("AAEC")
+        );
+        for line in [
+            format!("[Interface]\nPrivateKey = {wrong}\n"),
+            format!("[Peer]\nPrivateKey = {wrong}\n"),
+            format!("[Interface]\npresharedkey = {wrong}\n"),
+            format!("PrivateKey = {wrong}\n"),
+        ] {
+            let draft = crate::parse::conf::parse(&line);
+            let error = draft.stopped.expect("an error").to_string();
+            assert!(!error.contains("AAEC"), "{error}");
+        }
+    }
+}

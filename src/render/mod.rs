@@ -41,3 +41,128 @@ fn masked(key: &Key, hide: bool) -> Zeroizing<String> {
         key.to_base64()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Bind, Device};
+    use crate::parse::words::Field;
+
+    fn device(fwmark: u32, bind: Bind) -> Device {
+        Device {
+            name: "wg0".to_owned(),
+            private_key: None,
+            public_key: None,
+            listen_port: 51001,
+            fwmark,
+            bind,
+            peers: Vec::new(),
+        }
+    }
+
+    fn text(print: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).expect("a Vec takes all");
+        String::from_utf8(out).expect("text")
+    }
+
+    /// Every way to be bound, and what each printer says about it.
+    #[test]
+    fn bindings() {
+        let names = Names {
+            interface: |_| None,
+        };
+        let options = Options {
+            colour: false,
+            hide_keys: true,
+            now: Duration::ZERO,
+            names,
+        };
+        let vrf = || "vrf_external".to_owned();
+        let fwmark = |mark| Bind::Fwmark {
+            dev: Some(vrf()),
+            mark,
+            table: 1023,
+        };
+        let kernel = |missing| Bind::Kernel {
+            dev: vrf(),
+            missing,
+        };
+        let gone = Bind::Fwmark {
+            dev: None,
+            mark: 0x3ff,
+            table: 1023,
+        };
+        let derived = 0x7767_03ff;
+        for (mark, bind, line, word, conf) in [
+            (0, Bind::Off, "", "off", ""),
+            (
+                0,
+                kernel(false),
+                "  bind device: vrf_external\n",
+                "vrf_external",
+                "BindDev = vrf_external\n",
+            ),
+            (
+                7,
+                kernel(false),
+                "  bind device: vrf_external\n",
+                "vrf_external",
+                "FwMark = 0x7\nBindDev = vrf_external\n",
+            ),
+            (
+                0,
+                kernel(true),
+                "  bind device: vrf_external (missing)\n",
+                "vrf_external",
+                "BindDev = vrf_external\n",
+            ),
+            (
+                0x3ff,
+                fwmark(0x3ff),
+                "  bind device: vrf_external (fwmark 0x3ff)\n",
+                "vrf_external",
+                "FwMark = 0x3ff\nBindDev = vrf_external\n",
+            ),
+            // A mark of our own choice is derived again, so it is not written down.
+            (
+                derived,
+                fwmark(derived),
+                "  bind device: vrf_external (fwmark 0x776703ff)\n",
+                "vrf_external",
+                "BindDev = vrf_external\n",
+            ),
+            // Without its VRF nothing can be derived: the mark is all there is to say.
+            (
+                0x3ff,
+                gone,
+                "  bind device: (missing) (fwmark 0x3ff, table 1023)\n",
+                "(missing)",
+                "FwMark = 0x3ff\n",
+            ),
+        ] {
+            let device = device(mark, bind);
+            let mark = match mark {
+                0 => String::new(),
+                mark => format!("  fwmark: {mark:#x}\n"),
+            };
+            assert_eq!(
+                text(|out| pretty::print(&device, &options, out)),
+                format!("interface: wg0\n  listening port: 51001\n{mark}{line}")
+            );
+            assert_eq!(
+                text(|out| fields::print(&device, Field::BindDev, None, &names, out)),
+                format!("{word}\n")
+            );
+            assert_eq!(
+                text(|out| conf::print(&device, &names, out)),
+                format!("[Interface]\nListenPort = 51001\n{conf}\n")
+            );
+            // Four columns and the kernel's truth, whatever the binding.
+            let dump = text(|out| fields::print(&device, Field::Dump, None, &names, out));
+            assert_eq!(dump.split('\t').count(), 4);
+            let truth = text(|out| fields::print(&device, Field::FwMark, None, &names, out));
+            assert!(dump.ends_with(&format!("\t{truth}")));
+        }
+    }
+}

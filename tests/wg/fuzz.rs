@@ -60,7 +60,9 @@ pub fn main(args: &[String]) -> ExitCode {
     let start = Instant::now();
     for round in 0..count {
         let case = mutate(&corpus, &mut random);
-        if let Some(difference) = golden::compare_tools(&reference, &case) {
+        // Ages are told to the second; a difference that does not come back was the clock's.
+        let compare = || golden::compare_tools(&reference, &case);
+        if let Some(difference) = compare().and_then(|_| compare()).and_then(|_| compare()) {
             match explained(&case, &difference) {
                 Some(reason) => *explained_by.entry(reason).or_default() += 1,
                 None => {

@@ -148,7 +148,8 @@ fn thousand_at_once() -> Result<(), String> {
     let start = Instant::now();
     let outcome = setconf(peers((0..1000).map(|at| format!("slow{at}.test"))));
     let took = start.elapsed();
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    // On a busy machine a packet may get lost, and its name be tried again.
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     for port in [1, 500, 1000] {
         assert!(outcome.sets[0].contains(&format!("\nendpoint=192.0.2.7:{port}\n")));
     }

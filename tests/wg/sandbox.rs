@@ -88,7 +88,7 @@ fn set_up() {
     write("/etc/services", SERVICES.as_bytes());
     write(
         "/etc/resolv.conf",
-        b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        b"nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
     );
     write("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
     fs::create_dir_all("/var/run/wireguard").expect("/var/run/wireguard");
