@@ -39,6 +39,16 @@ pub fn command(repo: &Path) -> Command {
     command
 }
 
+/// git in a scratch repository, in the name of a person: `Name <address>`.
+pub fn command_as(repo: &Path, who: &str) -> Command {
+    let name = who.split(" <").next().unwrap_or(who);
+    let mut command = command(repo);
+    command
+        .args(["-c", &format!("user.name={name}")])
+        .args(["-c", &format!("user.email={}", super::mail::address(who))]);
+    command
+}
+
 /// git in a repository of the user's, with the user's configuration.
 pub fn plain(repo: &Path) -> Command {
     let mut command = Command::new("git");
@@ -82,6 +92,14 @@ pub struct Refused {
 }
 
 impl Refused {
+    pub fn of(patch: &Path, said: String) -> Self {
+        Self {
+            patch: patch.to_path_buf(),
+            places: places(&said),
+            said,
+        }
+    }
+
     /// What a finding says about it.
     pub fn what(&self) -> String {
         match self.places.is_empty() {
@@ -105,12 +123,7 @@ pub fn am(repo: &Path, patch: &Path, three_way: bool) -> Result<Option<Refused>>
     if out.ok {
         return Ok(None);
     }
-    let said = out.all();
-    Ok(Some(Refused {
-        patch: patch.to_path_buf(),
-        places: places(&said),
-        said,
-    }))
+    Ok(Some(Refused::of(patch, out.all())))
 }
 
 /// `error: patch failed: FILE:LINE`, `error: FILE: does not exist in index`, conflicts.

@@ -6,21 +6,28 @@
 
 mod builds;
 mod check;
+mod export;
 mod finding;
 mod folder;
 mod git;
 mod mail;
+mod post;
 mod refresh;
 mod rules;
 mod scratch;
+mod sink;
+mod status;
 mod tools;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use vm_tests::{Cache, Result};
 
 use self::builds::Which;
+use self::export::Request;
+use self::status::Status;
 use crate::progress::Screen;
 use crate::setup::{self, For};
 use crate::trees::Trees;
@@ -58,6 +65,44 @@ pub enum Command {
     },
     /// Compare two series: trees, folders, or COMMIT:TREE of this repository
     RangeDiff { a: String, b: String },
+    /// Make the mails on your clone of net-next or wireguard-linux, signed off by you
+    Export {
+        /// Your clone; git's user.name and user.email there sign off
+        #[arg(long, value_name = "DIR")]
+        onto: PathBuf,
+        /// The version of the posting
+        #[arg(long)]
+        version: u32,
+        #[arg(long, default_value = "PATCH wireguard")]
+        subject_prefix: String,
+        /// The series of another tree than the reference
+        #[arg(long)]
+        tree: Option<String>,
+        /// The commit of the clone that the series is for
+        #[arg(long, default_value = "HEAD")]
+        base: String,
+        /// Where the mails are put
+        #[arg(long, value_name = "DIR", default_value = "outgoing")]
+        out: PathBuf,
+        /// In how many configurations each patch is compiled on the clone
+        #[arg(long, value_enum, default_value = "some")]
+        builds: Which,
+        /// A rule, or a type of checkpatch.pl, whose findings you accept
+        #[arg(long, value_name = "RULE")]
+        accept: Vec<String>,
+        /// Post to a server on the loopback and compare what arrives
+        #[arg(long, conflicts_with = "send")]
+        dry_run: bool,
+        /// Post with git send-email, after a question
+        #[arg(long)]
+        send: bool,
+    },
+    /// Which trees there are, what they apply to, what was checked and posted
+    Status {
+        /// Also ask the mirror for the newest source of each tree
+        #[arg(long)]
+        mirror: bool,
+    },
 }
 
 pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
@@ -70,6 +115,43 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             setup::ensure(&[For::Packages], &progress)?;
             let text = refresh::range_diff(&a, &b, &Cache::open()?, &progress)?;
             print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Export {
+            onto,
+            version,
+            subject_prefix,
+            tree,
+            base,
+            out,
+            builds,
+            accept,
+            dry_run,
+            send,
+        } => {
+            let request = Request {
+                onto,
+                base,
+                version,
+                prefix: subject_prefix,
+                out,
+                builds,
+                accept,
+            };
+            let then = match (dry_run, send) {
+                (true, _) => Then::DryRun,
+                (_, true) => Then::Send,
+                _ => Then::Nothing,
+            };
+            run_export(&request, tree.as_deref(), then, screen)
+        }
+        Command::Status { mirror } => {
+            let progress = screen.progress();
+            let cache = Cache::open()?;
+            let (trees, status) = (Trees::load()?, Status::load()?);
+            for line in status::lines(&trees, &status, mirror, &cache, &progress)? {
+                println!("{line}");
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -93,7 +175,9 @@ fn run_check(name: Option<&str>, text: bool, which: Which, screen: &Screen) -> R
     for tree in chosen {
         let (set, mut report) = check::text(tree, &trees)?;
         if !text {
-            report = check::all(tree, &trees, which, &Cache::open()?, &progress)?;
+            let cache = Cache::open()?;
+            report = check::all(tree, &trees, which, &cache, &progress)?;
+            status::record(tree, &report, &cache)?;
         }
         for finding in &report.findings {
             println!("{finding}");
@@ -182,4 +266,88 @@ fn print_branch(name: &str, branch: &refresh::Branch) -> ExitCode {
         "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}"
     );
     ExitCode::FAILURE
+}
+
+enum Then {
+    Nothing,
+    DryRun,
+    Send,
+}
+
+fn run_export(
+    request: &Request,
+    tree: Option<&str>,
+    then: Then,
+    screen: &Screen,
+) -> Result<ExitCode> {
+    let progress = screen.progress();
+    // Before anything is installed or made.
+    export::sender(&request.onto)?;
+    setup::ensure(&[For::Patches], &progress)?;
+    let (trees, status, cache) = (Trees::load()?, Status::load()?, Cache::open()?);
+    let tree = match tree {
+        Some(name) => trees.find(name)?,
+        None => trees.reference()?,
+    };
+    let export = export::run(request, tree, &trees, &status, &cache, &progress)?;
+    for finding in &export.findings {
+        println!("{finding}");
+    }
+    for skipped in &export.skipped {
+        println!("skipped: {skipped}");
+    }
+    for (header, people) in [("To", &export.to), ("Cc", &export.cc)] {
+        for person in people {
+            println!("{header}: {}  ({})", person.who, person.role);
+        }
+    }
+    for file in &export.files {
+        println!("{}", file.display());
+    }
+    if export.errors() > 0 {
+        println!(
+            "{} findings: mend the series, or --accept RULE what you have judged; nothing was sent",
+            export.errors()
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    let onto = request.onto.display();
+    match export::hand_over(&request.onto, &export)? {
+        true => println!("{onto}: branch {} has the series", export.branch),
+        false => println!(
+            "{onto}: branch {} exists and was left as it is",
+            export.branch
+        ),
+    }
+    for reminder in export::reminders(request, &status) {
+        println!("remember: {reminder}");
+    }
+    match then {
+        Then::Nothing => {
+            println!("next: the same with --dry-run, then with --send");
+            Ok(ExitCode::SUCCESS)
+        }
+        Then::DryRun => {
+            progress.step("post to a server on the loopback");
+            let arrived = post::dry_run(&request.onto, &export)?;
+            let wrong = post::compare(&export, &arrived)?;
+            progress.tell(vm_tests::Event::Done);
+            for line in &wrong {
+                println!("dry run: {line}");
+            }
+            println!(
+                "dry run: {} mails arrived, {} differences; nothing left this machine",
+                arrived.len(),
+                wrong.len()
+            );
+            Ok(match wrong.len() {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            })
+        }
+        Then::Send => Ok(match post::send(&request.onto, &export)? {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }),
+    }
 }
