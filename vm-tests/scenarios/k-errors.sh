@@ -1,0 +1,40 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: ENODEV, ELOOP, EADDRINUSE, EPERM: traffic flows on, nothing has changed
+# needs: attr
+# timeout: 90
+# suite: kernel
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/bound.sh
+
+bound_topology
+bind_to red
+p_calls 198.51.100.10
+works p
+ip -n r link add wg1 type wireguard
+r "$WG" set wg1 listen-port "$RPORT" bind-dev blue
+ip -n r link set wg1 up
+state() {
+	r "$WG" showconf wg0
+	r ss -lunHe
+}
+state >/tmp/before
+flow_start
+refused "No such device" bind-dev nowhere
+refused "symbolic links" bind-dev wg0
+refused "in use" bind-dev blue
+refused "in use" bind-dev off
+refused "No such device" listen-port 51099 fwmark 0x77 bind-dev nowhere
+refused "in use" fwmark 0x77 bind-dev blue
+# A port of its own, and then somebody else's in the same scope.
+ip netns exec r socat -u UDP4-RECV:51098,so-bindtodevice=red OPEN:/dev/null &
+wait_for "socat to listen" r bash -c 'ss -lunH "sport = :51098" | grep -q .'
+refused "in use" listen-port 51098 bind-dev red
+refused "in use" listen-port 51098 bind-dev off
+flow_stop 0
+kill $!
+state >/tmp/after
+diff -u /tmp/before /tmp/after || die "a refused command changed something"
+p_sees "198.51.100.10:$RPORT"
+bound_to red

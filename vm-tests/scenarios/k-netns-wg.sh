@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: the wg device in another namespace: the name is one of where it was created
+# needs: attr
+# timeout: 120
+# suite: kernel
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/bound.sh
+
+bound_topology
+netns_add c
+bind_to red
+ip -n r link set wg0 netns c
+ip -n c addr add 10.9.0.1/24 dev wg0
+ip -n c link set wg0 up
+bound_to red c
+p_calls 198.51.100.1
+restart_p() {
+	ip -n p link set wg0 down
+	ip -n p link set wg0 up
+}
+restart_p
+works p
+say "a device of the same name there is another one"
+vrf_add c blue 1002
+ip netns exec c "$WG" set wg0 bind-dev blue
+p_calls 203.0.113.1
+works p
+ip -n c link del blue
+bound_to blue c
+works p
+ip -n c link add onlyhere type vrf table 7
+! ip netns exec c "$WG" set wg0 bind-dev onlyhere 2>/tmp/err || die "bound to a device of the wrong namespace"
+grep -qi "no such device" /tmp/err || die "$(cat /tmp/err)"
+works p
+say "the one where it was created goes away"
+ip -n r link del blue
+bound_to blue c
+silent p
+ip -n r link add blue type vrf table 1002
+ip -n r link set blue up
+ip -n r link set alt0 master blue
+bound_addresses
+works p
+say "so does the whole namespace"
+ip netns del r
+wait_for "the namespace to go" bash -c "! ip netns exec c $WG set wg0 listen-port 51001 2>/dev/null"
+bound_to blue c
+ip -n c link set wg0 down
+ip -n c link del wg0

@@ -1,0 +1,29 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: a live tunnel is moved from one VRF to another and back: at most one lost packet each
+# needs: attr
+# timeout: 120
+# suite: kernel
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/bound.sh
+
+bound_topology
+bind_to red
+r_calls 192.0.2.9
+works r
+# Pinged by the one who moves, so that p learns the new way from the next packet.
+for dev in blue red ext0 alt0 ext0 red blue red; do
+	ip netns exec r ping -n -i 0.1 10.9.0.2 >/tmp/flow 2>&1 &
+	FLOW=$!
+	sleep 2.5
+	bind_to "$dev"
+	sleep 1
+	flow_stop 1
+	bound_to "$dev"
+done
+say "unbound in between"
+bind_to off
+silent r
+bind_to red
+works r

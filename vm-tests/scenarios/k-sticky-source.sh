@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: a reply leaves from the address that the peer wrote to, IPv4 and IPv6, both sides
+# needs: attr
+# timeout: 180
+# suite: kernel
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/bound.sh
+
+# capture NAME FILTER: how many packets of r's went out of ext0 by another source than this one.
+only_source() {
+	capture_start out r ext0 "udp and src port $RPORT and not src host $1"
+	capture_start good r ext0 "udp and src port $RPORT and src host $1"
+	works "$2" 5
+	capture_stop all
+	assert_some good "packets from $1"
+	assert_none out "packets from another address than $1"
+}
+
+bound_topology
+bind_to red
+for address in 198.51.100.10 "[2001:db8:1::10]"; do
+	host=${address//[\[\]]/}
+	say "p calls $address"
+	restart
+	p_calls "$address"
+	only_source "$host" p
+	p_sees "$address:$RPORT"
+	say "r, which has learned it, calls back"
+	only_source "$host" r
+	p_sees "$address:$RPORT"
+done
+say "when the address goes away, another one takes over"
+ip -n r addr del 2001:db8:1::10/64 dev ext0
+works r
+p_sees "[2001:db8:1::1]:$RPORT"
+p_calls 198.51.100.10
+works p
+ip -n r addr del 198.51.100.10/24 dev ext0
+works r
+p_sees "198.51.100.1:$RPORT"

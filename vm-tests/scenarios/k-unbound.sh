@@ -1,0 +1,38 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: an unbound device behaves as ever: default VRF, accept, port changes, errors
+# needs: attr
+# timeout: 90
+# suite: kernel
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/bound.sh
+
+bound_topology
+veth_pair r nic0 p p2
+ip -n r addr add 172.16.2.1/24 dev nic0
+ip -n r addr add 172.16.2.10/24 dev nic0
+ip -n p addr add 172.16.2.2/24 dev p2
+for address in 172.16.2.10 172.16.2.1; do
+	p_calls "$address"
+	works p
+	p_sees "$address:$RPORT"
+done
+bound_to off
+[ "$(sockets "$RPORT")" = 2 ] || die "sockets"
+r "$WG" set wg0 listen-port 51044
+works r
+p_sees "172.16.2.1:51044"
+ip netns exec r socat -u "UDP4-RECV:51045,so-bindtodevice=red" OPEN:/dev/null &
+wait_for "socat to listen" r bash -c 'ss -lunH "sport = :51045" | grep -q .'
+refused "in use" listen-port 51045
+works r
+r "$WG" set wg0 listen-port "$RPORT"
+say "packets of a VRF are for nobody, unless udp_l3mdev_accept says so"
+restart
+p_calls 198.51.100.1
+silent p
+r sysctl -qw net.ipv4.udp_l3mdev_accept=1
+ip -n r rule add fwmark 9 lookup 1001
+r "$WG" set wg0 fwmark 9
+works p
