@@ -150,6 +150,9 @@ fn mutate(corpus: &[Case], random: &mut Random) -> Case {
         }
     }
     case.args.retain(|arg| !arg.contains('\0'));
+    // Names that do not exist must not be tried for ever.
+    case.env
+        .retain(|(_, value)| !value.contains(|c: char| c.is_ascii_digit() && c != '0'));
     case
 }
 

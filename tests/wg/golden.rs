@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use crate::Test;
 use crate::corpus;
 use crate::sandbox;
-use crate::tool::{self, Case, OURS, Outcome};
+use crate::tool::{self, Case, Outcome};
 
 pub fn tests() -> Vec<Test> {
     // One test per golden file, so that a filter finds it.
@@ -128,7 +128,7 @@ fn replay(group: &str) -> Result<(), String> {
     let mut bad = 0;
     for case in &cases {
         let theirs = &golden[&case.name];
-        let ours = block(case, &tool::run(OURS, case));
+        let ours = block(case, &tool::run(&tool::ours(), case));
         let complaint = match case.differs {
             None => compare(theirs, &ours),
             Some(_) if theirs == &ours => Some("the difference is gone".to_owned()),
@@ -209,7 +209,7 @@ pub fn record() -> ExitCode {
             let theirs = block(case, &tool::run(&reference, case));
             let _ = write!(text, "\n## {}\n{theirs}", case.name);
             if case.differs.is_some() {
-                let ours = block(case, &tool::run(OURS, case));
+                let ours = block(case, &tool::run(&tool::ours(), case));
                 let _ = write!(differences, "\n## {}\n{ours}", case.name);
             }
             count += 1;
@@ -224,7 +224,7 @@ pub fn record() -> ExitCode {
 /// One case with both tools, for the fuzz mode.
 pub fn compare_tools(reference: &[String], case: &Case) -> Option<String> {
     let theirs = block(case, &tool::run(reference, case));
-    let ours = block(case, &tool::run(OURS, case));
+    let ours = block(case, &tool::run(&tool::ours(), case));
     compare(&theirs, &ours)
         .map(|complaint| format!("{complaint}\nreference:\n{theirs}ours:\n{ours}"))
 }

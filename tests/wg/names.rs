@@ -7,7 +7,7 @@ use crate::Test;
 use crate::corpus::K;
 use crate::dns::Server;
 use crate::sandbox;
-use crate::tool::{self, Case, DIR, OURS, Outcome};
+use crate::tool::{self, Case, DIR, Outcome};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -46,7 +46,7 @@ fn set_endpoint(name: &str, retries: &str) -> Outcome {
         devices: vec![("wg0".to_owned(), String::new(), 0)],
         ..Case::default()
     };
-    tool::run(OURS, &case)
+    tool::run(&tool::ours(), &case)
 }
 
 fn setconf(text: String) -> Outcome {
@@ -61,7 +61,7 @@ fn setconf(text: String) -> Outcome {
         devices: vec![("wg0".to_owned(), String::new(), 0)],
         ..Case::default()
     };
-    tool::run(OURS, &case)
+    tool::run(&tool::ours(), &case)
 }
 
 /// Words, exit codes and addresses as the reference gave them for the same name server.

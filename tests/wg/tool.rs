@@ -36,12 +36,18 @@ pub struct Outcome {
     pub sets: Vec<String>,
 }
 
-/// Our tool.
-pub const OURS: &[&str] = &[env!("CARGO_BIN_EXE_wg")];
+/// Our tool: the one that was built with the tests, or WG_UNDER_TEST (an installed package).
+pub fn ours() -> Vec<String> {
+    command("WG_UNDER_TEST").unwrap_or_else(|| vec![env!("CARGO_BIN_EXE_wg").to_owned()])
+}
 
 /// The command of the reference, from WG_REFERENCE.
 pub fn reference() -> Option<Vec<String>> {
-    let command = std::env::var("WG_REFERENCE").ok()?;
+    command("WG_REFERENCE")
+}
+
+fn command(variable: &str) -> Option<Vec<String>> {
+    let command = std::env::var(variable).ok()?;
     let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
     (!words.is_empty()).then_some(words)
 }
