@@ -27,12 +27,15 @@ fn path(interface: &str) -> Option<PathBuf> {
     Some(PathBuf::from(format!("{DIRECTORY}/{interface}{SUFFIX}")))
 }
 
+/// The socket of an interface, where there is one.
+fn socket(interface: &str) -> Option<PathBuf> {
+    path(interface)
+        .filter(|path| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()))
+}
+
 /// Connects; a socket that nobody listens on any more is removed, as the reference does.
 fn connect(interface: &str) -> io::Result<UnixStream> {
-    let path = path(interface).ok_or(io::ErrorKind::NotFound)?;
-    if !fs::metadata(&path)?.file_type().is_socket() {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
+    let path = socket(interface).ok_or(io::ErrorKind::NotFound)?;
     UnixStream::connect(&path).inspect_err(|err| {
         if err.kind() == io::ErrorKind::ConnectionRefused {
             let _ = fs::remove_file(&path);
@@ -40,9 +43,16 @@ fn connect(interface: &str) -> io::Result<UnixStream> {
     })
 }
 
-/// Whether a program serves this interface.
+/// Whether a program serves this interface. Also where it does not let us in: that is then the
+/// error to report, not what the kernel says about the name.
 pub fn serves(interface: &str) -> bool {
-    connect(interface).is_ok()
+    match connect(interface) {
+        Ok(_) => true,
+        Err(err) => !matches!(
+            err.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ),
+    }
 }
 
 /// The interfaces that are served, in the directory's order.
