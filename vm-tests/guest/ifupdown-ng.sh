@@ -25,8 +25,6 @@ iface wg-cr02
 	address 2001:db8:fd26::1/126
 	up sysctl -qw net.ipv6.conf.wg-cr02.addr_gen_mode=0
 END
-# The same, and the tunnel says what it needs.
-sed 's/^\tuse wireguard/&\n\trequires vrf_external/' /etc/network/interfaces >/etc/network/ordered
 
 # expect_binding CONFIG
 expect_binding() {

@@ -4,6 +4,7 @@
 # needs: any
 # timeout: 150
 # packages: bird2
+# memory: 1024
 # suite: users
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: Debian's ifupdown-ng, the tunnel before its VRF
 # needs: any
-# timeout: 90
+# timeout: 120
 # packages: ifupdown-ng
 # suite: users
 set -euo pipefail
@@ -12,6 +12,7 @@ set -euo pipefail
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
+say "before the VRF, without a word about order"
 config /etc/wireguard/wg-cr02.conf "BindDev = vrf_external"
 # ifupdown-ng goes on after a failed executor: what counts is that nothing can leave by the wrong
 # VRF then, because the file was refused as a whole.
@@ -22,9 +23,25 @@ grep -q vrf_external /tmp/early || die "the error does not name the VRF: $(cat /
 [ -z "$("$WG" show wg-cr02 peers)" ] || die "half of the file was applied"
 [ "$("$WG" show wg-cr02 private-key)" = "(none)" ] || die "half of the file was applied"
 ifdown -f wg-cr02 >/dev/null 2>&1 || true
-ifaces ifup -i /etc/network/ordered wg-cr02
+
+say "the same, and told the order"
+EXAMPLES=/lib/wgvrf/examples/ifupdown-ng
+ifaces ifup -i $EXAMPLES/interfaces wg-cr02
 [ -e /sys/class/net/vrf_external ] || die "requires did not bring the VRF up"
 wan_up
 udp_l3mdev_accept 1
 tunnel_works "when ifupdown-ng was told the order"
-result order "error; works with requires"
+result requires works
+wan_down
+ifaces ifdown -i $EXAMPLES/interfaces wg-cr02
+ifdown -i $EXAMPLES/interfaces -f vrf_external >/dev/null 2>&1 || true
+[ ! -e /sys/class/net/vrf_external ] || ip link del vrf_external
+
+say "the executor: a file without BindDev, and the VRF named in the stanza"
+config /etc/wireguard/wg-cr02.conf
+install -m755 $EXAMPLES/wgbind /usr/libexec/ifupdown-ng/wgbind
+ifaces ifup -i $EXAMPLES/interfaces-wgbind wg-cr02
+[ "$("$WG" show wg-cr02 bind-dev)" = vrf_external ] || die "bind device: $("$WG" show wg-cr02 bind-dev)"
+wan_up
+tunnel_works "with the executor"
+result executor works

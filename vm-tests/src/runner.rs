@@ -447,6 +447,9 @@ impl Runner {
             }
         }
         overlay.copy("init", true, &guest.join("init"))?;
+        // What we tell users to write is what the scenarios run.
+        let examples = scenario::crate_folder().join("../packaging/examples");
+        copy_tree(&mut overlay, "usr/lib/wgvrf/examples", &examples)?;
         for other in scenario::all()?.iter().chain(scenario) {
             let place = format!("usr/lib/wgvrf/scenarios/{}.sh", other.name);
             overlay.copy(&place, true, &other.path)?;
@@ -493,6 +496,21 @@ fn patience(accelerator: Accelerator) -> u32 {
         Accelerator::Kvm => 1,
         Accelerator::Tcg => 3,
     }
+}
+
+/// Puts a folder into guests.
+fn copy_tree(overlay: &mut Overlay, place: &str, from: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).map_err(Error::io("read", from))? {
+        let path = entry.map_err(Error::io("read", from))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let place = format!("{place}/{name}");
+        if path.is_dir() {
+            copy_tree(overlay, &place, &path)?;
+        } else {
+            overlay.copy(&place, false, &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Watches a machine until its end or one of its limits.

@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: Debian's ifupdown2: up, ifreload with and without changes, the VRF made again, down
+# needs: any
+# timeout: 150
+# packages: ifupdown2
+# memory: 1024
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+
+tool() {
+	run "$@" >/tmp/ifupdown2.log 2>&1 || {
+		cat /tmp/ifupdown2.log >&2
+		die "$*"
+	}
+}
+
+# As the package's own postinst does.
+chmod +x /usr/share/ifupdown2/__main__.py
+router_world
+tool_binds || skip "this wg has no bind-dev"
+has_attr || udp_l3mdev_accept 1
+cp /lib/wgvrf/examples/ifupdown2/interfaces /etc/network/interfaces
+config /etc/wireguard/wg-cr02.conf "BindDev = vrf_external"
+
+tool ifup -a
+[ "$("$WG" show wg-cr02 bind-dev)" = vrf_external ] || die "not bound: $(cat /tmp/ifupdown2.log)"
+wan_up
+tunnel_works "after ifup -a"
+result up works
+
+say "ifreload"
+tool ifreload -a
+[ "$("$WG" show wg-cr02 bind-dev)" = vrf_external ] || die "ifreload unbound the tunnel"
+tunnel_works "after ifreload without changes"
+sed -i 's|^    address 192.0.2.42/31|&\n    address 192.0.2.52/32|' /etc/network/interfaces
+tool ifreload -a
+ip -4 addr show dev wg-cr02 | grep -q 192.0.2.52 || die "ifreload did not add the address"
+tunnel_works "after ifreload with a new address"
+result ifreload works
+
+say "the VRF is made again"
+capture_start decoy decoy up0 "udp port $PORT"
+tool ifdown vrf_external
+tunnel_lost "without its VRF"
+[ ! -e /sys/class/net/wan0 ] || wan_down
+tool ifup vrf_external
+wan_up
+tunnel_works "after the VRF was made again"
+capture_stop decoy
+assert_none decoy "encrypted packets in the default VRF"
+result recreate works
+
+tool ifdown wg-cr02
+[ ! -e /sys/class/net/wg-cr02 ] || die "wg-cr02 is still there"
+tool ifup wg-cr02
+tunnel_works "after ifdown and ifup"
+result down-up works
