@@ -10,6 +10,9 @@ set -euo pipefail
 
 LASTS=${LASTS:-60}
 router_world
+# The second address of a link outlives the first.
+sysctl -qw net.ipv4.conf.all.promote_secondaries=1
+ip netns exec site2 sysctl -qw net.ipv4.conf.all.promote_secondaries=1
 tool_binds || skip "this wg has no bind-dev"
 ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
@@ -75,6 +78,7 @@ pings=$!
 ) >/dev/null 2>&1 &
 pings="$pings $!"
 
+far=$FAR4
 handshakes=0
 moves=0
 flaps=0
@@ -85,16 +89,21 @@ while [ $SECONDS -lt $end ]; do
 	step=$((step + 1))
 	case $((step % 5)) in
 	1)
-		# The peer roams; sometimes we do.
+		# The peer roams, or we do: the old address goes, another one is there.
 		moves=$((moves + 1))
 		if [ $((moves % 2)) = 1 ]; then
-			ip -n site2 addr add 203.0.113.11/24 dev wan0
-			ip -n site2 addr del $FAR4/24 dev wan0
-			ip -n site2 addr add $FAR4/24 dev wan0
+			old=$far
+			[ "$far" = $FAR4 ] && far=203.0.113.11 || far=$FAR4
+			ip -n site2 addr add $far/24 dev wan0
+			ip -n site2 addr del $old/24 dev wan0
+			ip -n site2 route replace default via 203.0.113.1
 		else
 			ip addr add 198.51.100.11/24 dev wan0
 			ip addr del $WAN4/24 dev wan0
+			ip route replace default via 198.51.100.1 dev wan0 table 1023
+			sleep 1
 			ip addr add $WAN4/24 dev wan0
+			ip addr del 198.51.100.11/24 dev wan0
 			ip route replace default via 198.51.100.1 dev wan0 table 1023
 		fi
 		;;
@@ -103,7 +112,7 @@ while [ $SECONDS -lt $end ]; do
 		ip netns exec site2 "$WG" set wg-cr02 peer "$SITE1" remove
 		ip netns exec site2 "$WG" set wg-cr02 peer "$SITE1" allowed-ips 0.0.0.0/0,::/0
 		"$WG" set wg-cr02 peer "$SITE2" remove
-		"$WG" set wg-cr02 peer "$SITE2" endpoint $FAR4:$PORT allowed-ips 0.0.0.0/0,::/0
+		"$WG" set wg-cr02 peer "$SITE2" endpoint $far:$PORT allowed-ips 0.0.0.0/0,::/0
 		;;
 	3)
 		# A name that nobody can resolve: the command fails, the tunnel stays as it is.
@@ -148,8 +157,8 @@ while [ $SECONDS -lt $end ]; do
 done
 # shellcheck disable=SC2086 # a list
 kill $pings
-tunnel_works "at the end"
 say "$step steps: $moves moves, $flaps flaps, $handshakes new sessions"
+tunnel_works "at the end"
 [ "$handshakes" -ge 2 ] || die "only $handshakes new sessions: this proves little"
 
 capture_stop all
