@@ -149,14 +149,13 @@ pub fn write(dir: &Path, repo: &Path, range: (&str, &str), source: &str) -> Resu
     let list = sh::run(git::command(repo).args([
         "shortlog",
         "--group=author",
-        "-w72,2,4",
         &format!("{base}..{tip}"),
     ]))?;
     // shortlog sorts within an author as the commits are; one author is the rule.
     let stat = sh::run(git::command(repo).args([
         "diff",
         "--no-renames",
-        "--stat=72",
+        "--stat=80",
         "--summary",
         base,
         tip,
@@ -173,11 +172,24 @@ pub fn write(dir: &Path, repo: &Path, range: (&str, &str), source: &str) -> Resu
             count = names.len(),
             subject = words.subject,
             body = words.body,
-            list = list.trim_end_matches('\n').to_owned() + "\n",
+            // Not wrapped: each subject is one line here, as it is in the log.
+            list = indent(&list),
             stat = stat.trim_end_matches('\n'),
         ),
     )?;
     Ok(names)
+}
+
+/// shortlog's list with the two columns of git's cover letters.
+fn indent(list: &str) -> String {
+    list.trim_end_matches('\n')
+        .lines()
+        .map(|line| match line.trim_start() {
+            "" => "\n".to_owned(),
+            subject if subject.len() < line.len() => format!("  {subject}\n"),
+            author => format!("{author}\n"),
+        })
+        .collect()
 }
 
 const MIME: &str = "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n\

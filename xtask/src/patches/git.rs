@@ -63,6 +63,11 @@ pub fn plain(repo: &Path) -> Command {
 /// Makes `dir`, which holds files, a repository with all of them in one commit, tagged `base`.
 pub fn init(dir: &Path, message: &str) -> Result<()> {
     sh::run(command(dir).args(["init", "-q", "-b", SERIES]))?;
+    // As the kernel's .gitattributes, which is not in every part: what hunks are headed by.
+    let attributes = dir.join(".git/info/attributes");
+    let folder = dir.join(".git/info");
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    fs::write(&attributes, "*.[ch] diff=cpp\n").map_err(Error::io("write", &attributes))?;
     // -f: Debian's source carries a .gitignore that ignores all of it.
     sh::run(command(dir).args(["add", "-f", "-A"]))?;
     sh::run(

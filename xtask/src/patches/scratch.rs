@@ -19,8 +19,9 @@ const DRIVER: &[&str] = &[
     "tools/testing/selftests/wireguard",
 ];
 
-/// Netlink's specifications and what generates code from them.
-const NETLINK: &[&str] = &["Documentation/netlink", "tools/net/ynl"];
+/// Netlink's specifications and what generates code from them; the generator looks for the top
+/// of the tree by MAINTAINERS, and without end where there is none.
+const NETLINK: &[&str] = &["Documentation/netlink", "tools/net/ynl", "MAINTAINERS"];
 
 /// What checkpatch.pl and get_maintainer.pl need, and by what they know a kernel tree.
 const TOOLS: &[&str] = &[

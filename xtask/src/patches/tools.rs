@@ -190,9 +190,10 @@ pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
 /// Regenerates netlink code in a checked-out tree; findings for every file that changes by it.
 pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
     let out = sh::output(
-        Command::new("bash")
+        Command::new("timeout")
             .current_dir(repo)
-            .args(["tools/net/ynl/ynl-regen.sh", "-f"])
+            // Seconds are enough; a generator that hangs must not hang us.
+            .args(["600", "bash", "tools/net/ynl/ynl-regen.sh", "-f"])
             // The generator's modules are Debian's, so its python has to be Debian's too.
             .env(
                 "PATH",
