@@ -336,12 +336,12 @@ fn no_attribute(facts: &Facts, update: &Update, name: &str) -> Error {
     let interface = &update.interface;
     Error::Unsupported(if facts.userspace {
         format!(
-            "Unable to bind {interface} to `{name}': it is a userspace device, whose interface \
+            "Cannot bind {interface} to `{name}': it is a userspace device, whose interface \
              has no such setting; WG_BIND_DEV_MODE=auto uses policy rules instead"
         )
     } else {
         format!(
-            "Unable to bind {interface} to `{name}': this kernel's WireGuard lacks \
+            "Cannot bind {interface} to `{name}': this kernel's WireGuard lacks \
              WGDEVICE_A_BIND_DEV; load the patched module, or let WG_BIND_DEV_MODE=auto use \
              policy rules"
         )
@@ -365,7 +365,7 @@ fn keep(facts: &Facts, update: &Update, present: Option<Binding>) -> Result<Plan
     let interface = &update.interface;
     let Some(table) = present.table else {
         return Err(Error::Unsupported(format!(
-            "Unable to change the fwmark of {interface}: it carries the binding to a VRF, and no \
+            "Cannot change the fwmark of {interface}: it carries the binding to a VRF, and no \
              rule says which one any more; bind again or unbind with `bind-dev off'"
         )));
     };
@@ -451,7 +451,7 @@ fn leave(
         } else if marked {
             // The rules go by the mark alone: they would keep this device where it is.
             return Err(Error::Unsupported(format!(
-                "Unable to unbind {interface}: it has its fwmark {:#x} in common with {}, which \
+                "Cannot unbind {interface}: it has its fwmark {:#x} in common with {}, which \
                  {stays}; give {interface} another fwmark (or off) in the same command",
                 present.mark,
                 sharing.join(", "),
@@ -537,14 +537,14 @@ fn fallback(
     let table = vrf_table(interface, name, &facts.target)?;
     if facts.sockets_here == Some(false) {
         return Err(Error::Unsupported(format!(
-            "Unable to bind {interface} to `{name}': its sockets are not in this network \
+            "Cannot bind {interface} to `{name}': its sockets are not in this network \
              namespace but in the one where it was created, and policy rules here cannot reach \
              them; bind it there before moving it, or use a kernel with WGDEVICE_A_BIND_DEV"
         )));
     }
     if Family::ALL.iter().all(|f| facts.rules.of(*f).is_none()) {
         return Err(Error::Unsupported(format!(
-            "Unable to bind {interface} to `{name}': this kernel has neither WGDEVICE_A_BIND_DEV \
+            "Cannot bind {interface} to `{name}': this kernel has neither WGDEVICE_A_BIND_DEV \
              nor policy rules (CONFIG_IP_MULTIPLE_TABLES)"
         )));
     }
@@ -568,7 +568,7 @@ fn fallback(
         };
         let place = place(rules, mark, table).ok_or_else(|| {
             Error::Unsupported(format!(
-                "Unable to bind {interface} to `{name}': the rule `{}' comes before any that \
+                "Cannot bind {interface} to `{name}': the rule `{}' comes before any that \
                  could be added, so packets with fwmark {mark:#x} would not be kept in {name}",
                 rules
                     .iter()
@@ -635,7 +635,7 @@ fn vrf_table(interface: &str, name: &str, target: &Target) -> Result<u32> {
     match target {
         Target::Vrf { table } => Ok(*table),
         Target::None | Target::Missing => Err(Error::Os {
-            what: format!("Unable to bind {interface} to `{name}'"),
+            what: format!("Cannot bind {interface} to `{name}'"),
             errno: libc::ENODEV,
             extack: Some(format!(
                 "create it first: ip link add {name} type vrf table TABLE"
@@ -647,7 +647,7 @@ fn vrf_table(interface: &str, name: &str, target: &Target) -> Result<u32> {
                 kind => format!("a device of type {kind}"),
             };
             Err(Error::Unsupported(format!(
-                "Unable to bind {interface} to `{name}': it is {kind}, not a VRF, and this takes \
+                "Cannot bind {interface} to `{name}': it is {kind}, not a VRF, and this takes \
                  a kernel whose WireGuard has WGDEVICE_A_BIND_DEV; the fallback steers by \
                  routing table, and only a VRF has one"
             )))
@@ -689,7 +689,7 @@ fn check_conflicts(facts: &Facts, interface: &str, mark: u32, table: u32) -> Res
     });
     if let Some((_, rule)) = foreign {
         return Err(Error::Unsupported(format!(
-            "Unable to bind {interface}: fwmark {mark:#x} is in use by the rule `{}'; choose \
+            "Cannot bind {interface}: fwmark {mark:#x} is in use by the rule `{}'; choose \
              another one with fwmark in the same command",
             rule.text()
         )));
@@ -701,7 +701,7 @@ fn check_conflicts(facts: &Facts, interface: &str, mark: u32, table: u32) -> Res
         && let Some(other) = sharing(facts, mark).next()
     {
         return Err(Error::Unsupported(format!(
-            "Unable to bind {interface}: {other} is bound by the same fwmark {mark:#x} to \
+            "Cannot bind {interface}: {other} is bound by the same fwmark {mark:#x} to \
              another VRF (`{}'); choose another one with fwmark in the same command",
             rule.text()
         )));

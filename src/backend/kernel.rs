@@ -104,9 +104,9 @@ pub fn explain(what: &str, interface: &str, failure: Failure) -> Error {
     let Failure { errno, extack } = failure;
     let remedy = match errno {
         libc::ENODEV if what == ACCESS || extack.is_none() => Some(format!(
-            "there is no `{interface}'; `ip link add {interface} type wireguard' makes it"
+            "make it with `ip link add {interface} type wireguard'"
         )),
-        libc::EOPNOTSUPP => Some(format!("`{interface}' is not a WireGuard interface")),
+        libc::EOPNOTSUPP => Some("not a WireGuard interface".to_owned()),
         libc::EPERM => Some("it takes root, or CAP_NET_ADMIN".to_owned()),
         _ => None,
     };

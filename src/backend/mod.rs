@@ -117,13 +117,11 @@ impl Backend {
         Ok((device.fwmark, device.listen_port))
     }
 
-    /// Sends an update. `begun` is set once the device's own part was acted upon.
     fn send(
         &mut self,
         update: &Update,
         fwmark: &Change<u32>,
         bind_dev: &Change<String>,
-        begun: &mut bool,
     ) -> Result<()> {
         match self {
             Backend::Kernel(wireguard) => {
@@ -131,7 +129,6 @@ impl Backend {
                     wireguard
                         .send(&mut message)
                         .map_err(|failure| refused(update, bind_dev, failure))?;
-                    *begun = true;
                 }
                 Ok(())
             }
@@ -174,7 +171,7 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
     let mut backend = Backend::open(&update.interface)?;
     // Those who neither bind nor mark do not pay for either.
     if update.bind_dev.is_keep() && update.fwmark.is_keep() {
-        return backend.send(update, &Change::Keep, &Change::Keep, &mut false);
+        return backend.send(update, &Change::Keep, &Change::Keep);
     }
     let attribute = !update.bind_dev.is_keep() && backend.takes_bind_dev();
     let rules = Routing::open().ok().and_then(|mut r| r.rules().ok());
@@ -191,7 +188,7 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
             update,
             mode,
         )?;
-        return backend.send(update, &plan.fwmark, &plan.bind_dev, &mut false);
+        return backend.send(update, &plan.fwmark, &plan.bind_dev);
     }
 
     let _lock = Lock::take(note);
@@ -215,21 +212,10 @@ fn carry_out(
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let added = routing.add(&plan.add)?;
-    let mut begun = false;
-    if let Err(error) = backend.send(update, &plan.fwmark, &plan.bind_dev, &mut begun) {
-        // A device that has the mark already must not be left without the rules: the mark goes
-        // back first, and if that fails the rules stay.
-        let back = Change::Set(facts.mark);
-        let unmarked = !begun || plan.fwmark.is_keep() || {
-            let restore = Update {
-                interface: update.interface.clone(),
-                ..Update::default()
-            };
-            backend
-                .send(&restore, &back, &Change::Keep, &mut false)
-                .is_ok()
-        };
-        if unmarked {
+    if let Err(error) = backend.send(update, &plan.fwmark, &plan.bind_dev) {
+        // A device that has the new mark already must not be left without the rules: the mark
+        // goes back first, and if that fails the rules stay.
+        if set_mark_back(backend, &update.interface, facts.mark) {
             if let Err(stuck) = routing.remove(&added) {
                 note(&stuck.to_string());
             }
@@ -242,6 +228,25 @@ fn carry_out(
         return Err(error);
     }
     routing.remove(&plan.remove)
+}
+
+/// After a change that failed half way: a stock kernel takes the mark before it looks at the
+/// port, and peers come in messages of their own. Says whether the device has its old mark.
+fn set_mark_back(backend: &mut Backend, interface: &str, mark: u32) -> bool {
+    match backend.mark_and_port(interface) {
+        Ok((now, _)) if now == mark => return true,
+        Ok(_) => {}
+        // A device that is gone sends nothing.
+        Err(Error::Os { errno, .. }) => return errno == libc::ENODEV,
+        Err(_) => return false,
+    }
+    let restore = Update {
+        interface: interface.to_owned(),
+        ..Update::default()
+    };
+    backend
+        .send(&restore, &Change::Set(mark), &Change::Keep)
+        .is_ok()
 }
 
 /// Reads all that `plan` decides by.

@@ -108,7 +108,7 @@ fn about(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
         Family::V6 => "IPv6",
     };
     Error::Os {
-        what: format!("Unable to {verb} the {ip} rule `{}'", rule.text()),
+        what: format!("Cannot {verb} the {ip} rule `{}'", rule.text()),
         errno: failure.errno,
         extack: failure.extack,
     }

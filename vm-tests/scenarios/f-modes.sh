@@ -1,0 +1,63 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: WG_BIND_DEV_MODE: auto, kernel, fwmark
+# needs: any
+# timeout: 60
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/fallback.sh
+fb_topology
+accept
+fb_tunnel 4
+all_rules >/tmp/before
+
+mode() {
+	local mode=$1
+	shift
+	WG_BIND_DEV_MODE=$mode r_wg "$@"
+}
+
+say "fwmark: the fallback, whatever the kernel can do"
+mode fwmark set wg0 bind-dev vrf_external
+expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+r_wg show wg0 | grep -qx "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
+wait_for "the tunnel" ping_tunnel
+result fwmark ok
+
+if has_attr; then
+	say "auto: taken over by the kernel, the old rules go and so does the mark"
+	mode auto set wg0 bind-dev vrf_external
+	grep -q 'bound to vrf_external by the kernel' /tmp/err || die "the change is not said"
+	all_rules | diff /tmp/before - || die "rules stay"
+	[ "$(mark_of wg0)" = off ] || die "the mark stays"
+	r_wg show wg0 | grep -qx '  bind device: vrf_external' || die "wg show"
+	wait_for "the tunnel" ping_tunnel
+	say "fwmark, from there: the attribute goes"
+	mode fwmark set wg0 bind-dev vrf_external
+	r_wg show wg0 | grep -qx "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
+	say "kernel: the attribute, and the rules go"
+	mode kernel set wg0 bind-dev vrf_external
+	all_rules | diff /tmp/before - || die "rules stay"
+	wait_for "the tunnel" ping_tunnel
+	r_wg set wg0 bind-dev off
+	expect_bind off
+	result auto attribute
+	result kernel attribute
+else
+	mode auto set wg0 bind-dev off
+	all_rules | diff /tmp/before - || die "rules stay"
+	say "kernel: an error, and nothing changes"
+	if mode kernel set wg0 bind-dev vrf_external; then
+		die "bound by an attribute that is not there"
+	fi
+	grep -q WGDEVICE_A_BIND_DEV /tmp/err || die "the error does not say what lacks"
+	all_rules | diff /tmp/before - || die "rules changed"
+	expect_bind off
+	say "kernel: unbinding is no error"
+	mode kernel set wg0 bind-dev off
+	say "auto: the fallback"
+	mode auto set wg0 bind-dev vrf_external
+	wait_for "the tunnel" ping_tunnel
+	result auto fallback
+	result kernel refused
+fi
