@@ -170,6 +170,7 @@ impl Rule {
         } else {
             format!(" fwmark {:#x}{mask}", self.mark)
         };
+        let iif = if self.local_output { " iif lo" } else { "" };
         let action = match self.action {
             Action::Table(table) => format!("lookup {table}"),
             Action::Unreachable => "unreachable".into(),
@@ -177,7 +178,7 @@ impl Rule {
             Action::Goto => "goto".into(),
             Action::Other => "(another action)".into(),
         };
-        format!("{}: {not}from all{mark} {action}", self.pref)
+        format!("{}: {not}from all{mark}{iif} {action}", self.pref)
     }
 }
 
@@ -447,7 +448,7 @@ fn leave(
         };
         let sharing: Vec<_> = sharing(facts, present.mark).collect();
         if sharing.is_empty() {
-            plan.remove = remove_all(&facts.rules, |rule| rule.mark == present.mark);
+            plan.remove_mark(facts, present.mark);
         } else if marked {
             // The rules go by the mark alone: they would keep this device where it is.
             return Err(Error::Unsupported(format!(
@@ -503,26 +504,28 @@ fn remove_all(rules: &Rules, which: impl Fn(&Rule) -> bool) -> Vec<(Family, Rule
 }
 
 impl Plan {
-    /// Rules of devices that are gone go too, unless a device in another namespace could live on
-    /// them: its sockets are where it was created, and losing the rules would leak.
+    /// Rules of devices that are gone go too.
     fn remove_leftovers(&mut self, facts: &Facts, mark: u32) {
         for unused in unused_marks(&facts.rules, facts.mark, &facts.others) {
-            if unused == mark {
-                continue;
-            }
-            if facts.elsewhere.contains(&unused) {
-                self.notes.push(format!(
-                    "the rules for fwmark {unused:#x} stay: a WireGuard device in another \
-                     network namespace has that mark"
-                ));
-                continue;
-            }
-            for rule in remove_all(&facts.rules, |rule| rule.mark == unused) {
-                if !self.remove.contains(&rule) && !self.add.contains(&rule) {
-                    self.remove.push(rule);
-                }
+            if unused != mark {
+                self.remove_mark(facts, unused);
             }
         }
+    }
+
+    /// The rules of a mark that no device here has any more, unless a device in another
+    /// namespace lives on them: its sockets are where it was created, and without the rules it
+    /// would leak.
+    fn remove_mark(&mut self, facts: &Facts, mark: u32) {
+        if facts.elsewhere.contains(&mark) {
+            self.notes.push(format!(
+                "the rules for fwmark {mark:#x} stay: a WireGuard device in another network \
+                 namespace has that mark"
+            ));
+            return;
+        }
+        let rules = remove_all(&facts.rules, |rule| rule.mark == mark);
+        self.remove.extend(rules);
     }
 }
 
@@ -586,15 +589,15 @@ fn fallback(
         }
     }
     // What this mark does not need any more, and what the mark in front of it needed.
+    plan.remove = remove_all(&facts.rules, |rule| rule.mark == mark);
+    plan.remove.retain(|rule| !wanted.contains(rule));
     let left = present
         .map(|b| b.mark)
         .filter(|old| *old != mark && sharing(facts, *old).next().is_none());
-    plan.remove = remove_all(&facts.rules, |rule| {
-        rule.mark == mark || Some(rule.mark) == left
-    });
-    plan.remove.retain(|rule| !wanted.contains(rule));
+    if let Some(old) = left {
+        plan.remove_mark(facts, old);
+    }
     plan.remove_leftovers(facts, mark);
-    plan.remove.retain(|rule| !wanted.contains(rule));
 
     let whose = if theirs {
         " (a rule that was there)"
@@ -1269,6 +1272,12 @@ mod tests {
                 .iter()
                 .any(|n| n.contains("another network namespace"))
         );
+        // The one that is bound here may share its rules with the one that was moved.
+        let mut here = facts.clone();
+        here.mark = MARK;
+        here.target = Target::Vrf { table: TABLE };
+        assert_eq!(auto(&here, &unbind()).remove, vec![]);
+        assert_eq!(auto(&here, &unbind()).fwmark, Change::Clear);
         // The same device made again finds its rules in place.
         facts.target = Target::Vrf { table: TABLE };
         let again = auto(&facts, &bind());

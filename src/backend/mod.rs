@@ -12,7 +12,7 @@ mod userspace;
 
 use crate::error::{Error, Result};
 use crate::model::{Bind, Change, Device, Update};
-use crate::plan::{self, BindMode, Facts, Plan, Rules, Target};
+use crate::plan::{self, BindMode, Facts, Plan, Target};
 use kernel::{ACCESS, MODIFY, Wireguard};
 use netlink::Failure;
 use routing::{Lock, Routing};
@@ -193,8 +193,13 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
 
     let _lock = Lock::take(note);
     let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
-    let facts = facts(&mut backend, &mut routing, update, attribute)?;
-    let plan = plan::plan(&facts, update, mode)?;
+    let mut facts = facts(&mut backend, &mut routing, update, attribute)?;
+    let mut plan = plan::plan(&facts, update, mode)?;
+    if !plan.remove.is_empty() {
+        // Before rules go: a device that was made here and then moved may live on them.
+        facts.elsewhere = elsewhere();
+        plan = plan::plan(&facts, update, mode)?;
+    }
     carry_out(&mut backend, &mut routing, update, &facts, &plan, note)?;
     for line in &plan.notes {
         note(line);
@@ -266,7 +271,6 @@ fn facts(
         Change::Keep | Change::Clear => Target::None,
     };
     let others = others(backend, &links, interface)?;
-    let elsewhere = elsewhere(&rules, mark, &others);
     let up = links.iter().any(|link| link.name == interface && link.up);
     Ok(Facts {
         attribute,
@@ -278,7 +282,7 @@ fn facts(
             .filter_map(|link| Some((link.name.clone(), link.vrf_table?)))
             .collect(),
         others,
-        elsewhere,
+        elsewhere: Vec::new(),
         // Only a device that is up has sockets to look for.
         sockets_here: if up && port != 0 {
             routing::has_udp_port(port)
@@ -332,13 +336,9 @@ fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<
     Ok(others)
 }
 
-/// The marks of devices in other namespaces, looked up only when our rules hold a mark that no
-/// device here has: it may be of a device that was made here and then moved.
-fn elsewhere(rules: &Rules, mark: u32, others: &[(String, u32)]) -> Vec<u32> {
-    if plan::unused_marks(rules, mark, others).is_empty() {
-        return Vec::new();
-    }
-    let marks = || -> Vec<u32> {
+/// The marks of devices in other namespaces, but for those whose sockets are there as well.
+fn elsewhere() -> Vec<u32> {
+    routing::in_other_namespaces(|| -> Vec<u32> {
         let links = Routing::open()
             .ok()
             .and_then(|mut routing| routing.links().ok())
@@ -349,9 +349,12 @@ fn elsewhere(rules: &Rules, mark: u32, others: &[(String, u32)]) -> Vec<u32> {
         links
             .iter()
             .filter(|link| link.kind == KIND)
-            .filter_map(|link| wireguard.get_head(&link.name).ok())
-            .map(|device| device.fwmark)
+            .filter_map(|link| {
+                let device = wireguard.get_head(&link.name).ok()?;
+                let at_home = link.up && routing::has_udp_port(device.listen_port) == Some(true);
+                (!at_home).then_some(device.fwmark)
+            })
             .collect()
-    };
-    routing::in_other_namespaces(marks).concat()
+    })
+    .concat()
 }

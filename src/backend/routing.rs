@@ -150,10 +150,11 @@ pub fn l3mdev_accept() -> Option<bool> {
     Some(value.trim() != "0")
 }
 
-/// Whether any UDP socket of this namespace has this local port; `None` when it cannot be told.
+/// Whether any UDP socket of this thread's namespace has this local port; `None` when it cannot
+/// be told.
 pub fn has_udp_port(port: u16) -> Option<bool> {
-    let v4 = fs::read_to_string("/proc/net/udp").ok()?;
-    let v6 = fs::read_to_string("/proc/net/udp6").unwrap_or_default();
+    let v4 = fs::read_to_string("/proc/thread-self/net/udp").ok()?;
+    let v6 = fs::read_to_string("/proc/thread-self/net/udp6").unwrap_or_default();
     Some(
         v4.lines()
             .chain(v6.lines())
