@@ -278,6 +278,8 @@ pub struct Facts {
     pub elsewhere: Vec<u32>,
     /// Whether the device's sockets are in this namespace; `None` when it cannot be told.
     pub sockets_here: Option<bool>,
+    /// wg-quick asks, and will add rules for a default route of its own.
+    pub wg_quick: bool,
     /// `net.ipv4.udp_l3mdev_accept`; `None` when it cannot be read.
     pub l3mdev_accept: Option<bool>,
 }
@@ -613,6 +615,13 @@ fn fallback(
             "{interface}: fwmark {mark} is also the number of {name}'s table: wg-quick with \
              Table=auto would put its default route there and delete the table's rules; choose \
              another fwmark, or set Table=off"
+        ));
+    }
+    if facts.wg_quick {
+        plan.notes.push(format!(
+            "{interface}: wg-quick puts rules of its own in front of these, and then a route of \
+             the main table to a peer wins over {name}; `PostUp = wg set %i bind-dev {name}' or \
+             `Table = off' prevents it"
         ));
     }
     let unbound: Vec<_> = sharing(facts, mark)
@@ -1307,6 +1316,9 @@ mod tests {
         };
         let notes = auto(&facts, &stated).notes.join("\n");
         assert!(notes.contains("wg-quick"), "{notes}");
+        facts.wg_quick = true;
+        let notes = auto(&facts, &bind()).notes.join("\n");
+        assert!(notes.contains("PostUp"), "{notes}");
         facts.sockets_here = Some(false);
         assert!(plan(&facts, &bind(), BindMode::Auto).is_err());
     }

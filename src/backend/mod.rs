@@ -289,9 +289,24 @@ fn facts(
         } else {
             None
         },
+        wg_quick: has_default_route(update) && called_by_wg_quick(),
         l3mdev_accept: routing::l3mdev_accept(),
         rules,
     })
+}
+
+/// Whether a peer of the update gets everything: then wg-quick adds rules, unless told not to.
+fn has_default_route(update: &Update) -> bool {
+    let mut prefixes = update.peers.iter().flat_map(|peer| &peer.allowed_ips);
+    prefixes.any(|ip| ip.prefix.cidr == 0 && !ip.remove)
+}
+
+fn called_by_wg_quick() -> bool {
+    let parent = std::os::unix::process::parent_id();
+    let words = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
+    words
+        .split(|byte| *byte == 0)
+        .any(|word| word == b"wg-quick" || word.ends_with(b"/wg-quick"))
 }
 
 fn target(links: &[Link], name: &str) -> Target {

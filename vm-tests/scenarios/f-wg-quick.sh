@@ -57,6 +57,7 @@ say "up"
 conf
 watch
 quick up
+grep -q 'PostUp = wg set %i bind-dev vrf_external' /tmp/quick || die "the remedy is not on stderr"
 ip -n r rule show
 wait_for "the tunnel" ping_tunnel
 ip -n r route get 192.0.2.77 | grep -q 'dev wg0' || die "the tunnel is not the default route"
