@@ -5,6 +5,12 @@ WG=${WG:-/usr/bin/wg}
 WGVRF_DIR=${WGVRF_DIR:-/run/wgvrf}
 mkdir -p "$WGVRF_DIR/captures"
 set -E
+# Starting a program is what costs time in a translated guest: a sleep without one.
+[ -p "$WGVRF_DIR/nap" ] || mkfifo "$WGVRF_DIR/nap"
+exec {WGVRF_NAP}<>"$WGVRF_DIR/nap"
+wgvrf_nap() {
+	read -r -t "$1" -u "$WGVRF_NAP" || true
+}
 
 # --- saying ------------------------------------------------------------------------------
 
@@ -63,7 +69,7 @@ wait_for() {
 	[ $# = 1 ] || shift
 	until "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $end ] || die "waited ${WAIT_FOR_SECONDS:-20} s in vain for $what"
-		sleep 0.1
+		wgvrf_nap 0.1
 	done
 }
 
@@ -72,11 +78,10 @@ wait_for() {
 # netns_add NAME: a namespace whose loopback is up and whose addresses are usable at once.
 netns_add() {
 	ip netns add "$1"
-	ip netns exec "$1" sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-	if [ -e /proc/sys/net/ipv6 ]; then
-		ip netns exec "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
-			net.ipv6.conf.default.accept_ra=0
-	fi
+	local settings=(net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0)
+	[ ! -e /proc/sys/net/ipv6 ] || settings+=(net.ipv6.conf.all.accept_dad=0
+		net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0)
+	ip netns exec "$1" sysctl -qw "${settings[@]}"
 	ip -n "$1" link set lo up
 }
 
@@ -116,34 +121,37 @@ capture_start() {
 	printf '%s\n' "$interface" >"$dir/interface"
 	printf '%s\n' "$filter" >"$dir/filter"
 	# -Z root: it would drop to a user that may write nothing here. -U: each packet at once.
-	ip netns exec "$ns" tcpdump -Z root --immediate-mode -U -n -s 256 -i "$interface" \
+	nsenter --net="/run/netns/$ns" tcpdump -Z root --immediate-mode -U -n -s 256 -i "$interface" \
 		-w "$dir/pcap" "($filter) or ($WGVRF_CANARY)" >/dev/null 2>"$dir/log" &
 	echo $! >"$dir/pid"
 	wait_for "tcpdump on $ns $interface" wgvrf_listening "$dir"
-	wgvrf_canary "$name" 1
+	wgvrf_canary "$name"
 }
 
 wgvrf_listening() {
-	grep -q 'listening on' "$1/log" || ! kill -0 "$(cat "$1/pid")" 2>/dev/null
+	[[ $(<"$1/log") == *"listening on"* ]] || ! kill -0 "$(<"$1/pid")" 2>/dev/null
 }
 
-# wgvrf_canary NAME COUNT: the capture must have seen COUNT canaries after one more is sent.
+# wgvrf_canary NAME: one more canary, which the capture must see.
 wgvrf_canary() {
-	local name=$1 count=$2 dir=$WGVRF_DIR/captures/$1 ns interface n
-	ns=$(cat "$dir/netns")
-	interface=$(cat "$dir/interface")
-	kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "capture $name does not run: $(cat "$dir/log")"
+	local name=$1 dir=$WGVRF_DIR/captures/$1 ns interface n serial frame
+	ns=$(<"$dir/netns")
+	interface=$(<"$dir/interface")
+	kill -0 "$(<"$dir/pid")" 2>/dev/null || die "capture $name does not run: $(<"$dir/log")"
 	if [ "$interface" = any ]; then
 		interface=$(ip -n "$ns" -o link show up | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p' |
 			grep -vx lo | head -n1)
 		interface=${interface:-lo}
 	fi
+	# Fourteen bytes for a link header (a multicast address that nobody has, a protocol that
+	# nobody speaks), then what to look for.
+	serial="canary $name $SRANDOM."
+	printf -v frame '%-996s' "wgvrf-wgvrf-wg$serial"
 	for n in 1 2 3 4 5; do
-		head -c 996 /dev/zero | tr '\0' '\377' |
-			ip netns exec "$ns" socat -u -b 2048 - "INTERFACE:$interface" 2>"$dir/canary" || true
-		sleep 0.1
-		[ "$(wgvrf_read "$name" "$WGVRF_CANARY" | wc -l)" -lt "$count" ] || return 0
-		sleep "0.$n"
+		nsenter --net="/run/netns/$ns" socat -u - "INTERFACE:$interface" 2>"$dir/canary" \
+			<<<"$frame" || true
+		wgvrf_nap "0.$n"
+		! grep -aqF "$serial" "$dir/pcap" || return 0
 	done
 	die "capture $name on $ns $interface is blind: it did not see its canary: $(cat "$dir/canary" "$dir/log")"
 }
@@ -155,7 +163,7 @@ wgvrf_read() {
 
 # capture_stop NAME|all: ends a capture, after it proved that it still sees.
 capture_stop() {
-	local name=$1 dir=$WGVRF_DIR/captures/$1 before
+	local name=$1 dir=$WGVRF_DIR/captures/$1
 	if [ "$name" = all ]; then
 		for dir in "$WGVRF_DIR"/captures/*/pid; do
 			[ ! -e "$dir" ] || capture_stop "$(basename "$(dirname "$dir")")"
@@ -163,11 +171,10 @@ capture_stop() {
 		return
 	fi
 	[ -e "$dir/pid" ] || die "capture $name does not run"
-	before=$(wgvrf_read "$name" "$WGVRF_CANARY" | wc -l)
-	wgvrf_canary "$name" $((before + 1))
+	wgvrf_canary "$name"
 	# Not SIGINT: what is started in the background ignores it.
-	kill -TERM "$(cat "$dir/pid")"
-	wait "$(cat "$dir/pid")" 2>/dev/null || true
+	kill -TERM "$(<"$dir/pid")"
+	wait "$(<"$dir/pid")" 2>/dev/null || true
 	rm "$dir/pid"
 }
 
@@ -175,14 +182,14 @@ capture_stop() {
 capture_count() {
 	local filter
 	[ -e "$WGVRF_DIR/captures/$1/pcap" ] || die "there is no capture $1"
-	filter="($(cat "$WGVRF_DIR/captures/$1/filter")) and not ($WGVRF_CANARY)"
+	filter="($(<"$WGVRF_DIR/captures/$1/filter")) and not ($WGVRF_CANARY)"
 	[ -z "${2:-}" ] || filter="($filter) and ($2)"
 	wgvrf_read "$1" "$filter" | wc -l
 }
 
 # capture_show NAME [LINES]: its first packets, for a message.
 capture_show() {
-	wgvrf_read "$1" "($(cat "$WGVRF_DIR/captures/$1/filter")) and not ($WGVRF_CANARY)" |
+	wgvrf_read "$1" "($(<"$WGVRF_DIR/captures/$1/filter")) and not ($WGVRF_CANARY)" |
 		head -n "${2:-5}"
 }
 

@@ -104,6 +104,8 @@ impl Machine {
             // A busy host must not look like a stuck guest.
             words.extend([
                 // It panics when ten ticks take too long by the host's clock.
+                "mitigations=off",
+                "no5lvl",
                 "no_timer_check",
                 "nowatchdog",
                 "rcupdate.rcu_cpu_stall_timeout=180",
