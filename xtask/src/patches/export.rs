@@ -480,6 +480,7 @@ fn posted(
             .out
             .file_name()
             .map_or_else(|| "export".to_owned(), |n| n.to_string_lossy().into_owned()),
+        tree: tree.name.clone(),
         purpose: Purpose::Posted {
             sender: sender.to_owned(),
         },

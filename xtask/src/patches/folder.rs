@@ -40,6 +40,7 @@ pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Set> {
     }
     Ok(Set {
         name: tree.name.clone(),
+        tree: tree.name.clone(),
         purpose: Purpose::Kept,
         reference: tree.reference,
         // A folder without `series` names nothing, which the rules report.

@@ -27,6 +27,8 @@ pub enum Purpose {
 pub struct Set {
     /// How findings name the folder: `7.3`.
     pub name: String,
+    /// The tree that it is of: what commands are given.
+    pub tree: String,
     pub purpose: Purpose,
     /// The tree whose series goes upstream, not a backport.
     pub reference: bool,
@@ -54,14 +56,14 @@ impl Set {
 
     /// The command that rewrites numbering, cover letter and series file.
     pub fn refresh(&self) -> String {
-        format!("cargo xtask patches refresh {} --write", self.name)
+        format!("cargo xtask patches refresh {} --write", self.tree)
     }
 
     /// The command that opens the series for editing.
     pub fn reword(&self) -> String {
         format!(
             "cargo xtask patches refresh {0}, reword there, refresh {0} --write",
-            self.name
+            self.tree
         )
     }
 
@@ -158,6 +160,7 @@ pub mod tests {
     pub fn set(with: impl FnOnce(&mut Set)) -> Set {
         let mut set = Set {
             name: "9.9".to_owned(),
+            tree: "9.9".to_owned(),
             purpose: Purpose::Kept,
             reference: false,
             series: Some("0001-teapot.patch\n".to_owned()),

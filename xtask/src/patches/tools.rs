@@ -158,10 +158,14 @@ impl Person {
 fn people(text: &str) -> Vec<Person> {
     text.lines()
         .filter_map(|line| {
-            let (who, role) = line.trim().rsplit_once(" (")?;
+            let line = line.trim();
+            // Names of subsystems have brackets of their own.
+            let end = line.find('>').unwrap_or(0);
+            let (_, role) = line[end..].split_once(" (")?;
+            let who = &line[..line.len() - role.len() - 2];
             address(who).contains('@').then(|| Person {
                 who: who.to_owned(),
-                role: role.trim_end_matches(')').to_owned(),
+                role: role.strip_suffix(')').unwrap_or(role).to_owned(),
             })
         })
         .collect()
@@ -250,10 +254,12 @@ mod tests {
 
     #[test]
     fn people_have_roles() {
-        let text = "\"A. B\" <a@b.test> (maintainer:POTS)\nnetdev@vger.kernel.org (open list:NET)\nnoise\n";
+        let text = "\"A. B\" <a@b.test> (maintainer:POTS (KETTLES))\nnetdev@vger.kernel.org (open list:NET)\nnoise\n";
         let people = people(text);
         assert_eq!(people.len(), 2);
         assert!(people[0].is_maintainer() && !people[1].is_maintainer());
+        assert_eq!(people[0].role, "maintainer:POTS (KETTLES)");
+        assert_eq!(people[1].who, "netdev@vger.kernel.org");
         let found = check_people(&people, "9.9");
         assert_eq!(found.len(), 2);
         assert!(found[0].what.contains("wireguard@lists"));
