@@ -283,11 +283,19 @@ fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(done)
 }
 
+/// Where the address of an endpoint is to come from.
+#[derive(Clone, Copy)]
+enum Lookup {
+    /// It was one already.
+    Done(SocketAddr),
+    /// From this lookup in the background.
+    Pending(usize),
+}
+
 /// All endpoint names of one draft, being looked up at the same time.
 struct Names {
     retries: Result<Retries>,
-    /// Numbers of the texts that are looked up in the background.
-    numbers: HashMap<String, usize>,
+    lookups: HashMap<String, Lookup>,
     answers: HashMap<usize, Result<SocketAddr>>,
     incoming: mpsc::Receiver<(usize, Result<SocketAddr>)>,
     say: Say,
@@ -299,7 +307,7 @@ impl Names {
         let retries = retries.unwrap_or(Ok(Retries::DEFAULT));
         let mut names = Names {
             retries: retries.clone(),
-            numbers: HashMap::new(),
+            lookups: HashMap::new(),
             answers: HashMap::new(),
             incoming,
             say: Arc::clone(say),
@@ -310,12 +318,17 @@ impl Names {
         let mut texts = Vec::new();
         for step in steps {
             if let Step::Endpoint(text) = step
+                && !names.lookups.contains_key(text)
                 && let Ok((host, service)) = value::endpoint(text)
-                && !names.numbers.contains_key(text)
-                && sys::lookup(Some(host), service, true).is_err()
             {
-                names.numbers.insert(text.clone(), texts.len());
-                texts.push(text.clone());
+                let lookup = match numeric(text, host, service) {
+                    Some(addr) => Lookup::Done(addr),
+                    None => {
+                        texts.push(text.clone());
+                        Lookup::Pending(texts.len() - 1)
+                    }
+                };
+                names.lookups.insert(text.clone(), lookup);
             }
         }
         let texts = Arc::new(texts);
@@ -347,12 +360,13 @@ impl Names {
     /// The address of one endpoint; waits for its lookup.
     fn address(&mut self, text: &str) -> Result<SocketAddr> {
         let retries = self.retries.clone()?;
-        let (host, service) = value::endpoint(text)?;
-        let found = match self.numbers.get(text) {
-            None => sys::lookup(Some(host), service, true)
-                .map_err(|error| Error::Invalid(format!("{}: `{text}'", error.text())))?,
-            Some(number) => loop {
-                if let Some(answer) = self.answers.get(number) {
+        let (_, service) = value::endpoint(text)?;
+        let found = match self.lookups.get(text).copied() {
+            // Every good endpoint of the draft was started; this one is looked up here.
+            None => look_up(text, retries, &self.say)?,
+            Some(Lookup::Done(addr)) => addr,
+            Some(Lookup::Pending(number)) => loop {
+                if let Some(answer) = self.answers.get(&number) {
                     break answer.clone()?;
                 }
                 match self.incoming.recv() {
@@ -360,12 +374,21 @@ impl Names {
                     // Not one thread could be started: look it up here.
                     Err(_) => self
                         .answers
-                        .insert(*number, look_up(text, retries, &self.say)),
+                        .insert(number, look_up(text, retries, &self.say)),
                 };
             },
         };
         check_port(service, text)?;
         Ok(found)
+    }
+}
+
+/// The address that needs no name service. What Rust takes for one, the C library takes for the
+/// same, and for more.
+fn numeric(text: &str, host: &str, service: &str) -> Option<SocketAddr> {
+    match text.parse() {
+        Ok(addr) => Some(addr),
+        Err(_) => sys::lookup(Some(host), service, true).ok(),
     }
 }
 

@@ -36,6 +36,10 @@ pub fn tests() -> Vec<Test> {
         run: every_group_is_tested,
     });
     tests.push(Test {
+        name: "golden::differences_are_documented",
+        run: differences_are_documented,
+    });
+    tests.push(Test {
         name: "golden::stderr_rule",
         run: stderr_rule,
     });
@@ -50,6 +54,19 @@ fn every_group_is_tested() -> Result<(), String> {
             tests.iter().any(|test| test.name == wanted),
             "no test {wanted}"
         );
+    }
+    Ok(())
+}
+
+fn differences_are_documented() -> Result<(), String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/differences.md");
+    let text = fs::read_to_string(page).expect("docs/differences.md");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (_, cases) in corpus::groups() {
+        for reason in cases.iter().filter_map(|case| case.differs) {
+            let wanted = format!("**{reason}.**");
+            assert!(text.contains(&wanted), "docs/differences.md lacks {wanted}");
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,12 +14,14 @@ struct Shared {
     state: String,
     errno: i32,
     sets: Vec<String>,
+    ended: bool,
 }
 
 /// A device that lives until it is dropped.
 pub struct Device {
     path: PathBuf,
     shared: Arc<Mutex<Shared>>,
+    server: Option<thread::JoinHandle<()>>,
 }
 
 impl Device {
@@ -33,15 +35,22 @@ impl Device {
             state: state.to_owned(),
             errno,
             sets: Vec::new(),
+            ended: false,
         }));
         let served = Arc::clone(&shared);
-        // Ends with the process: a listener without its file gets no more visitors.
-        thread::spawn(move || {
+        let server = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if served.lock().expect("device").ended {
+                    break;
+                }
                 serve(stream, &served);
             }
         });
-        Device { path, shared }
+        Device {
+            path,
+            shared,
+            server: Some(server),
+        }
     }
 
     /// The requests to change it, since the last call.
@@ -52,11 +61,17 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        // The last visitor lets it see that it has ended.
+        self.shared.lock().expect("device").ended = true;
+        let _ = UnixStream::connect(&self.path);
         let _ = fs::remove_file(&self.path);
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
     }
 }
 
-fn serve(mut stream: std::os::unix::net::UnixStream, shared: &Mutex<Shared>) {
+fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
     let mut request = Vec::new();
     let mut buffer = [0u8; 65536];
     while !request.ends_with(b"\n\n") {
