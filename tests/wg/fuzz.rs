@@ -4,7 +4,7 @@
 //! A difference that is meant is recognised by [`explained`], with its reason; the run counts
 //! these. The same seed gives the same mutations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -229,6 +229,23 @@ fn mutate_lines(bytes: &mut Vec<u8>, spare: &[u8], random: &mut Random) {
     *bytes = lines.concat();
 }
 
+/// Whether a state names a peer twice, or one value of a peer.
+fn repeats(state: &str) -> bool {
+    let mut peers = BTreeSet::new();
+    let mut values = BTreeSet::new();
+    state.lines().any(|line| {
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        match key {
+            "public_key" => {
+                values.clear();
+                !peers.insert(value)
+            }
+            "allowed_ip" => false,
+            key => !values.insert(key),
+        }
+    })
+}
+
 /// The reason of a difference that is meant; each is in docs/differences.md.
 fn explained(case: &Case, difference: &str) -> Option<&'static str> {
     let ours = difference.split("ours:\n").nth(1).unwrap_or_default();
@@ -243,6 +260,9 @@ fn explained(case: &Case, difference: &str) -> Option<&'static str> {
     }
     if difference.contains("Unable to modify interface: Unknown error -") {
         return Some(corpus::NO_SETTLED_ERRNO);
+    }
+    if case.devices.iter().any(|(_, state, _)| repeats(state)) {
+        return Some("a userspace device that says something twice breaks its protocol");
     }
     if case
         .args

@@ -188,8 +188,18 @@ fn says(theirs: &str, ours: &str) -> bool {
     let ours = ours
         .replace(" [bind-dev <device>|off]", "")
         .replace(" | bind-dev | json]", "]");
-    let theirs = theirs.trim_end_matches('"').trim_end_matches("\\n");
-    match ours.strip_prefix(theirs) {
+    // Bytes that are not UTF-8 are shown as one replacement or as several.
+    let mut ours = ours;
+    let mut theirs = theirs
+        .trim_end_matches('"')
+        .trim_end_matches("\\n")
+        .to_owned();
+    for text in [&mut ours, &mut theirs] {
+        while text.contains("\u{fffd}\u{fffd}") {
+            *text = text.replace("\u{fffd}\u{fffd}", "\u{fffd}");
+        }
+    }
+    match ours.strip_prefix(theirs.as_str()) {
         Some(more) => {
             matches!(more, "\"" | "\\n\"") || more.starts_with(": `") || more.starts_with(" (")
         }
