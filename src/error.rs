@@ -59,6 +59,12 @@ pub fn strerror(errno: i32) -> String {
     }
 }
 
+/// A value as an error of one line shows it.
+pub fn shown(value: impl fmt::Display) -> String {
+    let text = value.to_string();
+    text.replace(|c: char| c.is_control(), "?")
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::key::{BASE64_LEN, Key};
 use crate::model::{Change, PeerUpdate, Update};
 use crate::parse::value::{self, Port};
@@ -235,8 +235,13 @@ fn secret(source: KeySource) -> Result<Change<Key>> {
 
 /// A key from a file or a pipe; `None` from `/dev/null` or an empty file.
 fn read_key_file(path: &Path) -> Result<Option<Key>> {
-    let mut file = File::open(path)
-        .map_err(|err| Error::Invalid(format!("{}: `{}'", open_failed(&err), path.display())))?;
+    let mut file = File::open(path).map_err(|err| {
+        Error::Invalid(format!(
+            "{}: `{}'",
+            open_failed(&err),
+            shown(path.display())
+        ))
+    })?;
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
     let length = read_full(&mut file, text.as_mut_slice());
     // Nothing in a file that has a beginning is "no key"; nothing in a pipe is a broken script.
@@ -248,7 +253,7 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
     if !matches!(length, Ok(BASE64_LEN)) {
         return Err(Error::Invalid(format!(
             "Invalid length key in key file: `{}'",
-            path.display()
+            shown(path.display())
         )));
     }
     let mut byte = Zeroizing::new([0u8; 1]);
@@ -257,7 +262,7 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
             return Err(Error::Invalid(format!(
                 "Found trailing character in key file: `{}': `{}'",
                 char::from(byte[0]),
-                path.display()
+                shown(path.display())
             )));
         }
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::sync::sync;
 use crate::backend;
 use crate::cli::Call;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::model::{Change, Update};
 use crate::parse::conf;
 use crate::resolve;
@@ -77,7 +77,7 @@ fn read(call: &Call, base: fn() -> Update) -> Result<Update> {
 
 /// The whole of a file or pipe, in a buffer that is wiped, also where it had to grow.
 fn read_file(path: &OsStr) -> Result<Zeroizing<Vec<u8>>> {
-    let shown = Path::new(path).display();
+    let shown = shown(Path::new(path).display());
     let mut file = File::open(path)
         .map_err(|err| Error::Invalid(format!("{}: `{shown}'", resolve::open_failed(&err))))?;
     let mut text = Zeroizing::new(vec![0u8; FIRST_READ]);

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::backend;
-use crate::error::{Error, Result, strerror};
+use crate::error::{Error, Result, shown, strerror};
 use crate::model::{Device, IFNAME_MAX, Update};
 use crate::resolve::{self, Say};
 
@@ -46,7 +46,8 @@ fn refused(what: &str, interface: &str, error: Error) -> Error {
     };
     let more = extack.or_else(|| remedy(errno, interface));
     let more = more.map_or_else(String::new, |more| format!(" ({more})"));
-    Error::Invalid(format!("{what}: {}: `{interface}'{more}", strerror(errno)))
+    let (reason, interface) = (strerror(errno), shown(interface));
+    Error::Invalid(format!("{what}: {reason}: `{interface}'{more}"))
 }
 
 /// An error of the system in other words.

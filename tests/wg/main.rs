@@ -15,6 +15,7 @@ mod dns;
 mod fuzz;
 mod golden;
 mod names;
+mod process;
 mod props;
 mod sandbox;
 mod tool;
@@ -40,11 +41,16 @@ fn main() -> ExitCode {
         _ => {}
     }
     let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
-    let tests: Vec<Test> = [golden::tests(), props::tests(), names::tests()]
-        .into_iter()
-        .flatten()
-        .filter(|test| filters.is_empty() || filters.iter().any(|f| test.name.contains(f.as_str())))
-        .collect();
+    let tests: Vec<Test> = [
+        golden::tests(),
+        process::tests(),
+        props::tests(),
+        names::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|test| filters.is_empty() || filters.iter().any(|f| test.name.contains(f.as_str())))
+    .collect();
     if args.iter().any(|arg| arg == "--list") {
         for test in &tests {
             println!("{}: test", test.name);

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What a call does beside its text: random keys, files that others can read, outputs that end.
+
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use wg_vrf::key::Key;
+
+use crate::Test;
+use crate::corpus::{K, full};
+use crate::sandbox;
+use crate::tool::{self, DIR};
+use crate::uapi::Device;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test {
+            name: "process::random_keys",
+            run: random_keys,
+        },
+        Test {
+            name: "process::world_accessible_file",
+            run: world_accessible_file,
+        },
+        Test {
+            name: "process::full_disk",
+            run: full_disk,
+        },
+        Test {
+            name: "process::reader_goes_away",
+            run: reader_goes_away,
+        },
+        Test {
+            name: "process::key_files",
+            run: key_files,
+        },
+    ]
+}
+
+fn wg(args: &[&str]) -> Command {
+    let tool = tool::ours();
+    let mut command = Command::new(&tool[0]);
+    command.args(&tool[1..]).args(args).stdin(Stdio::null());
+    command
+}
+
+fn random_keys() -> Result<(), String> {
+    let make = |verb: &str| {
+        let output = wg(&[verb]).output().expect("run");
+        assert!(output.status.success() && output.stderr.is_empty());
+        let text = String::from_utf8(output.stdout).expect("text");
+        let key = Key::from_base64(text.strip_suffix('\n').expect("a line")).expect("a key");
+        *key.as_bytes()
+    };
+    let private = [make("genkey"), make("genkey"), make("genkey")];
+    assert!(private[0] != private[1] && private[1] != private[2]);
+    for key in private {
+        // RFC 7748, section 5.
+        assert_eq!((key[0] & 7, key[31] & 0xc0), (0, 0x40));
+    }
+    // A preshared key is not clamped: of 32, some have these bits otherwise.
+    let clamped = (0..32)
+        .filter(|_| make("genpsk")[31] & 0xc0 == 0x40)
+        .count();
+    assert!(clamped < 32);
+    Ok(())
+}
+
+fn world_accessible_file() -> Result<(), String> {
+    sandbox::needed()?;
+    let path = format!("{DIR}/genkey");
+    let warning = "Warning: writing to world accessible file.\n\
+                   Consider setting the umask to 077 and trying again.\n";
+    // As the reference: any bit for others, on a regular file.
+    for (mode, warned) in [
+        (0o600, false),
+        (0o640, false),
+        (0o660, false),
+        (0o601, true),
+        (0o602, true),
+        (0o604, true),
+        (0o644, true),
+    ] {
+        for verb in ["genkey", "genpsk"] {
+            let _ = fs::remove_file(&path);
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(mode).open(&path);
+            let file = file.expect("file");
+            let permissions = fs::Permissions::from_mode(mode);
+            file.set_permissions(permissions).expect("mode");
+            let output = wg(&[verb]).stdout(file).output().expect("run");
+            assert!(output.status.success());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(stderr, if warned { warning } else { "" }, "{mode:o}");
+            assert_eq!(fs::read(&path).expect("key").len(), 45);
+        }
+    }
+    let _ = fs::remove_file(&path);
+    let null = fs::OpenOptions::new().write(true).open("/dev/null");
+    let output = wg(&["genkey"]).stdout(null.expect("null")).output();
+    assert!(
+        output.expect("run").stderr.is_empty(),
+        "a device is not a file"
+    );
+    Ok(())
+}
+
+fn full_disk() -> Result<(), String> {
+    for verb in ["genkey", "help", "version"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = wg(&[verb]).stdout(full.expect("full")).output();
+        let output = output.expect("run");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "Unable to write to standard output: No space left on device\n"
+        );
+    }
+    Ok(())
+}
+
+fn reader_goes_away() -> Result<(), String> {
+    sandbox::needed()?;
+    // More than the pipe and the buffer of the tool hold.
+    let peers: String = (0..4000u32)
+        .map(|number| format!("public_key={number:064x}\n"))
+        .collect();
+    let _device = Device::start("wg0", &format!("{}{peers}", full()), 0);
+    let mut child = wg(&["show", "wg0", "dump"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run");
+    drop(child.stdout.take());
+    // As every C program: not an error, and nothing on stderr.
+    let status = child.wait().expect("end");
+    assert_eq!(status.signal(), Some(13), "{status:?}");
+    Ok(())
+}
+
+/// A key from a pipe, and a pipe that gives none.
+fn key_files() -> Result<(), String> {
+    sandbox::needed()?;
+    let device = Device::start("wg0", "", 0);
+    let script = |text: &str| {
+        let tool = tool::ours().join(" ");
+        let script = format!("printf '{text}' | {tool} set wg0 private-key /dev/stdin");
+        Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .expect("run")
+    };
+    assert!(script(K).status.success());
+    assert!(device.take_sets()[0].contains("private_key=0001"));
+    let output = script("");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.starts_with("Invalid length key in key file"),
+        "{stderr}"
+    );
+    assert!(device.take_sets().is_empty());
+    Ok(())
+}
