@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Each patch builds, in each configuration, with no warning that was not there before it.
+//! Each patch builds with no warning that was not there before it.
 //!
 //! Only drivers/net/wireguard is compiled. A tree that is built as a module is built against
 //! Debian's headers; a whole tree is configured in several ways. Verdicts are cached by what was
@@ -32,9 +32,9 @@ const COMPILED: &[&str] = &[DRIVER, "include"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
     None,
-    /// What CI runs: default, without IPv6, without L3 master devices
+    /// What CI runs: each patch by default, all of them without IPv6 and without L3 master devices
     Some,
-    /// Also modules, clang, 32 bits, big-endian, lockdep, allmodconfig
+    /// Each patch also as modules, with clang, 32 bits, big-endian, lockdep, allmodconfig
     All,
 }
 
@@ -258,19 +258,13 @@ pub struct Place<'a> {
 /// `repo` has the series on top of the same source as `place.pristine`.
 pub fn matrix(set: &Set, repo: &Path, which: Which, place: &Place<'_>) -> Result<Built> {
     let mut built = Built::default();
-    let mut states = vec![(None, git::rev(repo, git::BASE)?)];
-    let commits = git::commits(repo, git::BASE, "HEAD")?;
-    states.extend(
-        set.patches
-            .iter()
-            .map(|m| Some(m.file.as_str()))
-            .zip(commits),
-    );
     let touched = compiled_files(set);
-    let contents: Vec<_> = states
-        .iter()
-        .map(|(_, commit)| contents(repo, commit, &touched))
-        .collect::<Result<_>>()?;
+    let base = contents(repo, &git::rev(repo, git::BASE)?, &touched)?;
+    let commits = git::commits(repo, git::BASE, "HEAD")?;
+    let mut states = Vec::new();
+    for (mail, commit) in set.patches.iter().zip(&commits) {
+        states.push((mail.file.as_str(), contents(repo, commit, &touched)?));
+    }
     let area = Area::new(place)?;
     for config in CONFIGS {
         if which == Which::Some && !config.quick {
@@ -285,65 +279,53 @@ pub fn matrix(set: &Set, repo: &Path, which: Which, place: &Place<'_>) -> Result
                 continue;
             }
         };
-        let mut known: Vec<String> = Vec::new();
-        for ((file, _), files) in states.iter().zip(&contents) {
-            let mut key = Key::new()
-                .add("recipe", RECIPE)
-                .add("source", place.name)
-                .add("config", format!("{config:?}{}", config.fragment()))
-                .add("compiler", &compiler.version);
-            for (path, text) in files {
-                key = key.add(path, text.as_deref().unwrap_or_default());
-            }
-            let key = format!("{}-{}", config.name, key.finish());
-            let mut failed = None;
-            let verdict = place.cache.file("patch-build", &key, |path| {
-                let what = file.map_or("the source as it is".to_owned(), |f| short(f).to_owned());
-                place
-                    .progress
-                    .step(&format!("build {}: {what}", config.name));
-                area.bring(files)?;
-                let log = match area.build(config, &compiler)? {
-                    Ok(log) => log,
-                    Err(first) => {
-                        failed = Some(first);
-                        // Not kept: what failed may have been the machine.
-                        return Err(Error::other("failed"));
-                    }
-                };
-                place.progress.tell(Event::Done);
-                fs::write(path, warnings(&log).join("\n")).map_err(Error::io("write", path))
-            });
+        // CI builds each patch in the first configuration, and the whole series in the others.
+        let chosen = match which == Which::Some && config.name != CONFIGS[0].name {
+            true => &states[states.len().saturating_sub(1)..],
+            false => &states[..],
+        };
+        let mut verdicts = Vec::new();
+        for (file, files) in chosen {
             built.count += 1;
-            match (verdict, failed, file) {
-                (Ok(path), _, _) => {
-                    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-                    for warning in text.lines() {
-                        // Known: the source's own, or an earlier patch's.
-                        if !known.iter().any(|k| k == warning) {
-                            known.push(warning.to_owned());
-                            if let Some(file) = file {
-                                built
-                                    .findings
-                                    .push(finding(set, file, config.name, warning));
-                            }
-                        }
-                    }
-                }
-                (Err(_), Some(first), Some(file)) => {
-                    built.findings.push(finding(set, file, config.name, &first));
-                }
-                (Err(_), Some(first), None) => {
-                    return Err(Error::other(format!(
-                        "the source as it is does not build with {}: {first}",
-                        config.name
-                    )));
-                }
-                (Err(error), None, _) => return Err(error),
-            }
+            verdicts.push((*file, area.verdict(config, &compiler, short(file), files)?));
+        }
+        let clean = |verdict: &Verdict| matches!(verdict, Ok(warnings) if warnings.is_empty());
+        if verdicts.iter().all(|(_, verdict)| clean(verdict)) {
+            continue;
+        }
+        // Something is said: was it said before the series, too?
+        built.count += 1;
+        let before = area
+            .verdict(config, &compiler, "the source as it is", &base)?
+            .map_err(|first| {
+                Error::other(format!(
+                    "the source as it is does not build with {}: {first}",
+                    config.name
+                ))
+            })?;
+        for (file, what) in new(before, verdicts) {
+            built.findings.push(finding(set, file, config.name, &what));
         }
     }
     Ok(built)
+}
+
+/// The warnings of a build, or the first error of one that failed.
+type Verdict = std::result::Result<Vec<String>, String>;
+
+/// Each warning or error at the first patch that has it.
+fn new(before: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str, String)> {
+    let mut known = before;
+    let mut found = Vec::new();
+    for (file, verdict) in verdicts {
+        for what in verdict.unwrap_or_else(|first| vec![first]) {
+            if !known.contains(&what) {
+                known.push(what.clone());
+                found.push((file, what));
+            }
+        }
+    }
+    found
 }
 
 fn short(file: &str) -> &str {
@@ -480,6 +462,51 @@ impl<'a> Area<'a> {
 
     fn src(&self) -> PathBuf {
         self.root.join("src")
+    }
+
+    /// Builds one state, or finds what an earlier build of the very same said.
+    fn verdict(
+        &self,
+        config: &Config,
+        compiler: &Found,
+        what: &str,
+        files: &Contents,
+    ) -> Result<Verdict> {
+        let mut key = Key::new()
+            .add("recipe", RECIPE)
+            .add("source", self.place.name)
+            .add("config", format!("{config:?}{}", config.fragment()))
+            .add("compiler", &compiler.version);
+        for (path, text) in files {
+            key = key.add(path, text.as_deref().unwrap_or_default());
+        }
+        let key = format!("{}-{}", config.name, key.finish());
+        let mut failed = None;
+        let kept = self.place.cache.file("patch-build", &key, |path| {
+            self.place
+                .progress
+                .step(&format!("build {}: {what}", config.name));
+            self.bring(files)?;
+            match self.build(config, compiler)? {
+                Ok(log) => {
+                    self.place.progress.tell(Event::Done);
+                    fs::write(path, warnings(&log).join("\n")).map_err(Error::io("write", path))
+                }
+                // Not kept: what failed may have been the machine.
+                Err(first) => {
+                    failed = Some(first);
+                    Err(Error::other("failed"))
+                }
+            }
+        });
+        match (kept, failed) {
+            (_, Some(first)) => Ok(Err(first)),
+            (Err(error), None) => Err(error),
+            (Ok(path), None) => {
+                let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+                Ok(Ok(text.lines().map(str::to_owned).collect()))
+            }
+        }
     }
 
     /// Puts these contents in place, and those of an earlier series back.
@@ -642,6 +669,18 @@ mod tests {
         assert_eq!(config.unmet(&turned), ["# CONFIG_IPV6 is not set"]);
         let less = good.replace("CONFIG_NET_VRF=y", "");
         assert_eq!(config.unmet(&less), ["CONFIG_NET_VRF=y"]);
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_new() {
+        let verdicts = vec![
+            ("1", Ok(vec!["old".to_owned()])),
+            ("2", Ok(vec!["old".to_owned(), "pot".to_owned()])),
+            ("3", Ok(vec!["pot".to_owned()])),
+            ("4", Err("broken".to_owned())),
+        ];
+        let found = new(vec!["old".to_owned()], verdicts);
+        assert_eq!(found, [("2", "pot".to_owned()), ("4", "broken".to_owned())]);
     }
 
     #[test]

@@ -263,7 +263,7 @@ fn print_branch(name: &str, branch: &refresh::Branch) -> ExitCode {
         println!("  {}: {}", file.to_string_lossy(), refused.what());
     }
     println!(
-        "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}"
+        "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}\n(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)"
     );
     ExitCode::FAILURE
 }
