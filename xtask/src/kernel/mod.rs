@@ -27,11 +27,12 @@ pub fn bootable(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<B
 /// end a guest that hangs, not one that waits for its turn.
 fn busy() -> u32 {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = load
+    // Of the last minute and of the last five: a short lull is no promise.
+    let load = load
         .split(' ')
-        .next()
-        .and_then(|l| l.parse().ok())
-        .unwrap_or(0.0);
+        .take(2)
+        .filter_map(|l| l.parse().ok())
+        .fold(0.0, f64::max);
     ((load / sh::jobs() as f64).ceil() as u32).clamp(1, 8)
 }
 
