@@ -117,7 +117,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         let (one, output) = source(check, &progress)?;
         if one.failed > 0 {
             eprintln!("{output}");
-            again.push(format!("cargo {}", check.arguments.join(" ")));
+            again.extend(repeat(check, &output));
         }
         println!("{}", line(check.name, one));
         count.add(one);
@@ -230,6 +230,21 @@ fn source(check: &Host, progress: &Progress) -> Result<(Count, String)> {
         count.failed = 1;
     }
     Ok((count, out.all()))
+}
+
+/// What repeats a check that failed: the failed tests one by one, if it names them.
+fn repeat(check: &Host, output: &str) -> Vec<String> {
+    let whole = || vec![format!("cargo {}", check.arguments.join(" "))];
+    if !check.tests {
+        return whole();
+    }
+    let mut names: Vec<_> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+        .map(|name| format!("cargo test --workspace {name}"))
+        .collect();
+    names.dedup();
+    if names.is_empty() { whole() } else { names }
 }
 
 /// The sum of libtest's summary lines. Ignored tests were not run: skipped.
@@ -358,6 +373,17 @@ mod tests {
         };
         assert_eq!(summaries(output), want);
         assert_eq!(summaries("error: could not compile"), Count::default());
+    }
+
+    #[test]
+    fn a_failed_test_is_repeated_by_name() {
+        let tests = HOST.iter().find(|check| check.tests).unwrap();
+        let output = "test a::fine ... ok\ntest b::bad ... FAILED\n";
+        assert_eq!(repeat(tests, output), ["cargo test --workspace b::bad"]);
+        assert_eq!(
+            repeat(tests, "error: could not compile"),
+            ["cargo test --workspace --no-fail-fast"]
+        );
     }
 
     #[test]
