@@ -120,6 +120,8 @@ capture_start() {
 	printf '%s\n' "$ns" >"$dir/netns"
 	printf '%s\n' "$interface" >"$dir/interface"
 	printf '%s\n' "$filter" >"$dir/filter"
+	# There before anybody reads it: bash ends without a word when $(<file) finds none.
+	: >"$dir/log"
 	# -Z root: it would drop to a user that may write nothing here. -U: each packet at once.
 	nsenter --net="/run/netns/$ns" tcpdump -Z root --immediate-mode -U -n -s 256 -i "$interface" \
 		-w "$dir/pcap" "($filter) or ($WGVRF_CANARY)" >/dev/null 2>"$dir/log" &
