@@ -43,7 +43,10 @@ impl Wireguard {
     }
 
     /// Whether the kernel takes `WGDEVICE_A_BIND_DEV`: it is asked, a version says nothing.
-    pub fn takes_bind_dev(&mut self) -> bool {
+    ///
+    /// # Errors
+    /// It did not answer. That is not a "no": the fallback must not be used by mistake.
+    pub fn takes_bind_dev(&mut self) -> Result<bool> {
         let command = device::WG_CMD_SET_DEVICE;
         let mut request = ctrl::get_policy(self.family, command);
         let policy = self
@@ -52,8 +55,19 @@ impl Wireguard {
                 policy.add(payload, command);
                 Ok(Next::More)
             });
-        // A kernel that cannot be asked (before 5.10) has no such attribute either.
-        policy.is_ok_and(|policy| policy.is_string(device::WGDEVICE_A_BIND_DEV))
+        match policy {
+            Ok(policy) => Ok(policy.is_string(device::WGDEVICE_A_BIND_DEV)),
+            // Kernels before 5.10 cannot be asked; they are older than any with the attribute.
+            Err(Failure {
+                errno: libc::EOPNOTSUPP | libc::EINVAL | libc::ENOENT | libc::ENODATA,
+                ..
+            }) => Ok(false),
+            Err(Failure { errno, extack }) => Err(Error::Os {
+                what: "Cannot ask the kernel for WGDEVICE_A_BIND_DEV".to_owned(),
+                errno,
+                extack,
+            }),
+        }
     }
 
     /// The device, and what its `WGDEVICE_A_BIND_DEV` says where there is one.

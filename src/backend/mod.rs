@@ -11,7 +11,7 @@ mod routing;
 mod userspace;
 
 use crate::error::{Error, Result};
-use crate::model::{Bind, Change, Device, Update};
+use crate::model::{Bind, Change, Device, IFNAME_MAX, Update};
 use crate::plan::{self, BindMode, Facts, Plan, Target};
 use kernel::{ACCESS, MODIFY, Wireguard};
 use netlink::Failure;
@@ -50,6 +50,9 @@ fn names(links: &[Link]) -> Vec<String> {
 pub fn get(interface: &str) -> Result<Device> {
     let (mut device, bind_dev) = if userspace::serves(interface) {
         (userspace::get(interface)?, None)
+    } else if interface.len() > IFNAME_MAX {
+        // Said by the reference before it asks the kernel.
+        return Err(Error::os(ACCESS, libc::ENAMETOOLONG));
     } else {
         Wireguard::open(ACCESS)?.get(interface)?
     };
@@ -95,15 +98,18 @@ impl Backend {
     fn open(interface: &str) -> Result<Self> {
         if userspace::serves(interface) {
             Ok(Backend::Userspace)
+        } else if interface.len() > IFNAME_MAX {
+            // There cannot be such a device; the reference says so too.
+            Err(Error::os(MODIFY, libc::ENODEV))
         } else {
             Wireguard::open(MODIFY).map(Backend::Kernel)
         }
     }
 
-    fn takes_bind_dev(&mut self) -> bool {
+    fn takes_bind_dev(&mut self) -> Result<bool> {
         match self {
             Backend::Kernel(wireguard) => wireguard.takes_bind_dev(),
-            Backend::Userspace => false,
+            Backend::Userspace => Ok(false),
         }
     }
 
@@ -173,7 +179,7 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
     if update.bind_dev.is_keep() && update.fwmark.is_keep() {
         return backend.send(update, &Change::Keep, &Change::Keep);
     }
-    let attribute = !update.bind_dev.is_keep() && backend.takes_bind_dev();
+    let attribute = !update.bind_dev.is_keep() && backend.takes_bind_dev()?;
     let rules = Routing::open().ok().and_then(|mut r| r.rules().ok());
     let ours = rules.is_some_and(|rules| rules.ours().next().is_some());
     let fallback =

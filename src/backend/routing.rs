@@ -67,6 +67,8 @@ impl Routing {
                     ..
                 }) => {}
                 Err(failure) => {
+                    // This one too: an answer that got lost does not say what was done.
+                    added.push((*family, *rule));
                     let undone = self.remove(&added);
                     let mut error = about("add", *family, rule, failure);
                     if let (Err(stuck), Error::Os { extack, .. }) = (undone, &mut error) {

@@ -248,10 +248,6 @@ fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> Wi
     } = peer;
     let mut attributes = Vec::with_capacity(6);
     attributes.push(WireguardPeerAttribute::PublicKey(*public_key.as_bytes()));
-    let flags = flags(peer, head);
-    if !flags.is_empty() {
-        attributes.push(WireguardPeerAttribute::Flags(flags));
-    }
     if head {
         match preshared_key {
             Change::Keep => {}
@@ -268,6 +264,10 @@ fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> Wi
         if let Some(seconds) = value(persistent_keepalive) {
             attributes.push(WireguardPeerAttribute::PersistentKeepalive(seconds));
         }
+    }
+    let flags = flags(peer, head);
+    if !flags.is_empty() {
+        attributes.push(WireguardPeerAttribute::Flags(flags));
     }
     if !ips.is_empty() {
         let ips = ips.iter().map(allowed_ip_attributes).collect();
@@ -625,6 +625,76 @@ mod tests {
             ..PeerUpdate::new(k(n))
         }
     }
+
+    /// What the reference (1.0.20260223) sends for this file, taken with strace from its
+    /// `setconf`; the keys were made for it. Byte for byte the same request.
+    #[test]
+    fn a_file_is_sent_as_the_reference_sends_it() {
+        let key = |hex| Key::from_hex(hex).unwrap();
+        let ip = |text: &str| {
+            let (addr, cidr) = text.split_once('/').unwrap();
+            AllowedIpUpdate {
+                prefix: AllowedIp {
+                    addr: addr.parse().unwrap(),
+                    cidr: cidr.parse().unwrap(),
+                },
+                remove: false,
+            }
+        };
+        let update = Update {
+            interface: "wg0".into(),
+            private_key: Change::Set(key(
+                "d0c1e5049c6586afeb97e53b0d3e232c60e2664897d5a1c15b3c3321ce22e860",
+            )),
+            listen_port: Change::Set(51001),
+            fwmark: Change::Set(0x99),
+            bind_dev: Change::Keep,
+            replace_peers: true,
+            peers: vec![
+                PeerUpdate {
+                    preshared_key: Change::Set(key(
+                        "82ea2efe9c6ef906f44c592e671a6a0026101e1782378106a0e0f93974abb6db",
+                    )),
+                    endpoint: Some("192.0.2.1:5".parse().unwrap()),
+                    persistent_keepalive: Change::Set(25),
+                    replace_allowed_ips: true,
+                    allowed_ips: vec![ip("10.0.0.0/8"), ip("fd00::/8")],
+                    ..PeerUpdate::new(key(
+                        "3c4a2d8aa58940493d8c95d077b4619ba3cf01ce8deb0dba7116901e0cc5b600",
+                    ))
+                },
+                PeerUpdate {
+                    endpoint: Some("[fe80::1%4]:77".parse().unwrap()),
+                    replace_allowed_ips: true,
+                    allowed_ips: vec![ip("10.1.0.0/16")],
+                    ..PeerUpdate::new(key(
+                        "8f1fb11c61fa9ac0594f360625a48ecc265523a28009b9c205655ccced6dfe0e",
+                    ))
+                },
+            ],
+        };
+        let (_, messages) = applied(&update);
+        let sent: String = messages[0][16..]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(messages.len(), 1);
+        if cfg!(target_endian = "little") {
+            assert_eq!(sent, REFERENCE_REQUEST.replace(char::is_whitespace, ""));
+        }
+    }
+
+    const REFERENCE_REQUEST: &str = "\
+            01010000080002007767300024000300d0c1e5049c6586afeb97e53b0d3e232c60e2664897d5a1c1 \
+            5b3c3321ce22e8600600060039c70000080007009900000008000500010000002c010880b8000080 \
+            240001003c4a2d8aa58940493d8c95d077b4619ba3cf01ce8deb0dba7116901e0cc5b60024000200 \
+            82ea2efe9c6ef906f44c592e671a6a0026101e1782378106a0e0f93974abb6db1400040002000005 \
+            c0000201000000000000000006000500190000000800030002000000480009801c00008006000100 \
+            02000000080002000a000000050003000800000028000080060001000a00000014000200fd000000 \
+            000000000000000000000000050003000800000070000080240001008f1fb11c61fa9ac0594f3606 \
+            25a48ecc265523a28009b9c205655ccced6dfe0e200004000a00004d00000000fe80000000000000 \
+            0000000000000001040000000800030002000000200009801c000080060001000200000008000200 \
+            0a0100000500030010000000";
 
     #[test]
     fn a_device_without_peers_is_one_message() {
