@@ -109,7 +109,13 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         Command::Vm(command) => return vm::run(command, &cache, screen),
         Command::Setup => {
             setup::ensure(
-                &[For::Packages, For::Vm, For::Module, For::Kernel],
+                &[
+                    For::Packages,
+                    For::Vm,
+                    For::Module,
+                    For::Kernel,
+                    For::Patches,
+                ],
                 &progress,
             )?;
         }

@@ -22,8 +22,10 @@ pub enum For {
     Module,
     /// Building a whole kernel.
     Kernel,
-    /// Checking, exporting and posting a series.
+    /// Checking and exporting a series.
     Patches,
+    /// Posting one, be it to ourselves: the unit tests do that.
+    Posting,
 }
 
 /// How presence is seen: a program on PATH, or a file of a library.
@@ -38,12 +40,12 @@ struct Need {
     uses: &'static [For],
 }
 
-use For::{Kernel, Module, Packages, Patches, Vm};
+use For::{Kernel, Module, Packages, Patches, Posting, Vm};
 use Sign::{File, Program};
 
 #[rustfmt::skip]
 const NEEDS: &[Need] = &[
-    Need { sign: Program("git"), package: "git", uses: &[Packages, Module, Kernel, Patches] },
+    Need { sign: Program("git"), package: "git", uses: &[Packages, Module, Kernel, Patches, Posting] },
     Need { sign: Program("tar"), package: "tar", uses: &[Packages] },
     Need { sign: Program("xz"), package: "xz-utils", uses: &[Packages] },
     Need { sign: Program("qemu-system-x86_64"), package: "qemu-system-x86", uses: &[Vm] },
@@ -57,14 +59,13 @@ const NEEDS: &[Need] = &[
     Need { sign: Program("bison"), package: "bison", uses: &[Kernel, Patches] },
     Need { sign: Program("bc"), package: "bc", uses: &[Kernel, Patches] },
     Need { sign: Program("cmp"), package: "diffutils", uses: &[Kernel, Patches] },
-    Need { sign: Program("perl"), package: "perl", uses: &[Kernel, Patches] },
+    Need { sign: Program("perl"), package: "perl", uses: &[Kernel, Patches, Posting] },
     Need { sign: Program("sparse"), package: "sparse", uses: &[Patches] },
-    Need { sign: Program("clang"), package: "clang", uses: &[Patches] },
     Need { sign: Program("codespell"), package: "codespell", uses: &[Patches] },
     // The generator of netlink code out of its specification.
     Need { sign: File("/usr/lib/python3/dist-packages/yaml/__init__.py"), package: "python3-yaml", uses: &[Patches] },
     Need { sign: File("/usr/lib/python3/dist-packages/jsonschema/__init__.py"), package: "python3-jsonschema", uses: &[Patches] },
-    Need { sign: File("/usr/lib/git-core/git-send-email"), package: "git-email", uses: &[Patches] },
+    Need { sign: File("/usr/lib/git-core/git-send-email"), package: "git-email", uses: &[Patches, Posting] },
 ];
 
 /// Sees to it that everything for `uses` is there, or says what is missing.
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_use_has_a_need_and_every_package_one_line() {
-        for what in [Packages, Vm, Module, Kernel, Patches] {
+        for what in [Packages, Vm, Module, Kernel, Patches, Posting] {
             assert!(
                 NEEDS.iter().any(|n| n.uses.contains(&what)),
                 "{what:?} needs nothing"

@@ -113,6 +113,9 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     }
     let mut count = Count::default();
     let mut again = Vec::new();
+    if host.iter().any(|check| check.tests) {
+        setup::ensure(&[For::Posting], &progress)?;
+    }
     for check in &host {
         let (one, output) = source(check, &progress)?;
         if one.failed > 0 {
