@@ -351,3 +351,33 @@ fn run_export(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::repo;
+
+    /// Evidence that does not exist is worse than none.
+    #[test]
+    fn the_dossier_names_scenarios_that_exist() {
+        let dossier = repo::kernel_patches().join("upstream.md");
+        let text = std::fs::read_to_string(dossier).unwrap();
+        let named: Vec<&str> = text
+            .split('`')
+            .filter(|w| {
+                ["k-", "f-", "u-", "front-"]
+                    .iter()
+                    .any(|p| w.starts_with(p))
+            })
+            .filter(|w| w.len() > 2 && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
+            .filter(|w| !w.ends_with('-'))
+            .collect();
+        assert!(named.len() > 20, "{named:?}");
+        for name in named {
+            let file = repo::root().join(format!("vm-tests/scenarios/{name}.sh"));
+            assert!(
+                file.exists(),
+                "upstream.md names `{name}', which is no scenario"
+            );
+        }
+    }
+}
