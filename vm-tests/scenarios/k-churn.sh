@@ -19,7 +19,7 @@ task() {
 	RANDOM=$((SEED + $1))
 	local end=$((SECONDS + ${CHURN_SECONDS:-20})) n=0
 	while [ $SECONDS -lt $end ]; do
-		step$1 $((RANDOM % 8)) >/dev/null 2>&1 || true
+		"step$1" $((RANDOM % 8)) >/dev/null 2>&1 || true
 		n=$((n + 1))
 	done
 	echo "task $1: $n steps"
@@ -65,13 +65,16 @@ for n in 1 2 3 4; do
 done
 wait
 say "and it still works"
-for ns in c; do ip -n $ns link set wg0 netns r 2>/dev/null || true; done
-for dev in red crimson; do ip -n r link del $dev 2>/dev/null || true; done
-ip -n r link add red type vrf table 1001
-ip -n r link set red up
-ip -n r link set ext0 master red
-ip -n r link show blue >/dev/null 2>&1 || vrf_add r blue 1002
-ip -n r link set alt0 master blue
+ip -n c link set wg0 netns r 2>/dev/null || true
+for dev in red crimson blue; do
+	ip -n r link del $dev 2>/dev/null || true
+done
+for dev in red:1001:ext0 blue:1002:alt0; do
+	IFS=: read -r name table slave <<<"$dev"
+	ip -n r link add "$name" type vrf table "$table"
+	ip -n r link set "$name" up
+	ip -n r link set "$slave" master "$name"
+done
 bound_addresses
 bind_to red listen-port "$RPORT"
 ip -n r addr replace 10.9.0.1/24 dev wg0

@@ -14,7 +14,7 @@ ip -n r rule add fwmark 0x77 lookup 1001
 ip -n r -6 rule add fwmark 0x77 lookup 1001
 r "$WG" set wg0 fwmark 0x77
 bound_to off
-for address in 198.51.100.10 "[2001:db8:1::10]"; do
+for address in 198.51.100.10 "[2001:db8:1::1]" "[2001:db8:1::10]"; do
 	say "p calls $address"
 	restart
 	p_calls "$address"

@@ -20,7 +20,7 @@ only_source() {
 
 bound_topology
 bind_to red
-for address in 198.51.100.10 "[2001:db8:1::10]"; do
+for address in 198.51.100.10 "[2001:db8:1::1]" "[2001:db8:1::10]"; do
 	host=${address//[\[\]]/}
 	say "p calls $address"
 	restart
