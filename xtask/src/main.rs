@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask`: the table of commands. Each command's work is in the module of its name.
 
-// Commands land one by one.
-#![allow(dead_code)]
-
 mod cargo;
 mod demo;
 mod guest;
@@ -129,8 +126,9 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         Command::Kernel(Kernel::Module { tree, series }) => {
             setup::ensure(&[For::Packages, For::Module], &progress)?;
             let trees = Trees::load()?;
-            let series = read_series(&tree, series)?;
-            let module = kernel::module::build(trees.find(&tree)?, &series, &cache, &progress)?;
+            let tree = trees.find(&tree)?;
+            let series = read_series(&tree.name, series)?;
+            let module = kernel::module::build(tree, &series, &cache, &progress)?;
             println!("{}", module.file.display());
         }
         Command::Kernel(Kernel::Build {
@@ -141,11 +139,11 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         }) => {
             setup::ensure(&[For::Packages, For::Kernel], &progress)?;
             let trees = Trees::load()?;
+            let tree = trees.find(&tree)?;
             let series = match vanilla {
                 true => None,
-                false => Some(read_series(&tree, series)?),
+                false => Some(read_series(&tree.name, series)?),
             };
-            let tree = trees.find(&tree)?;
             let kernel = kernel::build::build(tree, series.as_ref(), debug, &cache, &progress)?;
             println!("{}", kernel.image.display());
         }

@@ -18,6 +18,8 @@ pub const COVER: &str = "0000-cover-letter.patch";
 pub struct Series {
     pub dir: PathBuf,
     pub patches: Vec<Patch>,
+    // Builds do not need it; whoever takes a series apart as mails does.
+    #[allow(dead_code)]
     pub cover: Option<String>,
 }
 

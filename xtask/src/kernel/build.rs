@@ -32,8 +32,6 @@ const SELFTEST: &str = "tools/testing/selftests/wireguard/qemu";
 pub struct Kernel {
     /// bzImage
     pub image: PathBuf,
-    /// `7.3.4`
-    pub release: String,
     /// Debian's version of the source.
     pub version: String,
 }
@@ -91,11 +89,8 @@ pub fn build(
         progress.tell(Event::Done);
         Ok(())
     })?;
-    let file = dir.join("release");
-    let release = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
     Ok(Kernel {
         image: dir.join("bzImage"),
-        release: release.trim().to_owned(),
         version: source.version,
     })
 }

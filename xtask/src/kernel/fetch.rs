@@ -46,14 +46,6 @@ impl<'a> Source<'a> {
         &self.debian
     }
 
-    /// The version of the kernel itself: `6.1.192`.
-    pub fn kernel_version(&self) -> &str {
-        self.version
-            .split(['-', '+', '~'])
-            .next()
-            .unwrap_or(&self.version)
-    }
-
     /// The whole tree. Callers must not change it.
     pub fn whole(&self) -> Result<PathBuf> {
         let key = self.whole_key();

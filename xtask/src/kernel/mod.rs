@@ -54,7 +54,9 @@ fn made(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableK
                     module.release
                 )));
             }
-            BootableKernel::with_module(&base, kernel, "wireguard", &module.file)
+            let mut boot = BootableKernel::with_module(&base, kernel, "wireguard", &module.file)?;
+            boot.version = format!("{}, {} patches", module.version, series.patches.len());
+            Ok(boot)
         }
         kernels::Source::Build {
             tree,

@@ -56,8 +56,9 @@ pub fn apply(series: &Series, dir: &Path, only: Only<'_>) -> Result<()> {
         let out = sh::output(command.arg(&patch.path))?;
         if !out.ok {
             return Err(Error::other(format!(
-                "{} does not apply:\n{}",
-                patch.path.display(),
+                "{}/{} does not apply:\n{}",
+                series.dir.display(),
+                patch.name,
                 out.all().trim_end()
             )));
         }
