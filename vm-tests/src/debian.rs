@@ -313,25 +313,28 @@ impl Mirrors {
                 security: variable(SECURITY_VARIABLE),
             });
         }
-        let targets = run(Command::new("apt-get").env("LC_ALL", "C").args([
-            "indextargets",
-            "--format",
-            "$(SITE)|$(RELEASE)|$(COMPONENT)",
-        ]))?;
-        Self::from_targets(&targets).ok_or_else(|| {
+        // What apt would fetch, not what it has fetched (`indextargets`): a machine whose lists
+        // are old or gone is still configured for its security updates.
+        let uris = run(Command::new("apt-get")
+            .env("LC_ALL", "C")
+            .args(["update", "--print-uris"]))?;
+        Self::from_uris(&uris).ok_or_else(|| {
             Error::other(format!(
                 "the apt configuration of this machine names no Debian mirror; set {MIRROR_VARIABLE}"
             ))
         })
     }
 
-    fn from_targets(targets: &str) -> Option<Self> {
+    /// From lines such as `'http://mirror/debian/dists/bookworm/InRelease' name 0`.
+    fn from_uris(uris: &str) -> Option<Self> {
         let mut main = None;
         let mut security = None;
-        for line in targets.lines() {
-            let mut fields = line.split('|');
-            let (Some(site), Some(release), Some("main")) =
-                (fields.next(), fields.next(), fields.next())
+        for line in uris.lines() {
+            let uri = line.split_whitespace().next().unwrap_or_default();
+            let uri = uri.trim_matches('\'');
+            let Some((site, release)) = uri
+                .strip_suffix("/InRelease")
+                .and_then(|uri| uri.split_once("/dists/"))
             else {
                 continue;
             };
@@ -535,20 +538,21 @@ mod tests {
 
     #[test]
     fn mirrors_are_debians_own() {
-        let targets = "http://apt.example/vendor|bookworm|main\n\
-                       http://mirror.example/debian/|bookworm|main\n\
-                       http://mirror.example/debian|bookworm-updates|main\n\
-                       http://sec.example/debian-security|bookworm-security|main\n\
-                       http://other.example/linux/debian|bookworm|stable\n";
+        let uris = "'http://apt.example/vendor/dists/bookworm/InRelease' a 0 \n\
+                    'http://mirror.example/debian/dists/bookworm/InRelease' b 0 \n\
+                    'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' c 0 \n\
+                    'http://mirror.example/debian/dists/bookworm-updates/InRelease' d 0 \n\
+                    'http://sec.example/debian-security/dists/bookworm-security/InRelease' e 0 \n\
+                    'http://other.example/linux/debian/dists/bookworm/InRelease' f 0 \n";
         assert_eq!(
-            Mirrors::from_targets(targets),
+            Mirrors::from_uris(uris),
             Some(Mirrors {
                 main: "http://mirror.example/debian".into(),
                 security: Some("http://sec.example/debian-security".into()),
             })
         );
         assert_eq!(
-            Mirrors::from_targets("http://x.example/ubuntu|jammy|main\n"),
+            Mirrors::from_uris("'http://x.example/ubuntu/dists/jammy/InRelease' x 0\n"),
             None
         );
     }
