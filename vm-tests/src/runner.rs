@@ -87,6 +87,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The `result` lines of the scenario.
     pub results: Vec<(String, String)>,
+    /// What a reader should know, passed or not: a check that could not be made.
+    pub notes: Vec<String>,
     /// From QEMU's start to init; none if it was not reached.
     pub boot: Option<Duration>,
     pub took: Duration,
@@ -212,6 +214,7 @@ impl Runner {
             title: scenario.title.clone(),
             outcome: Outcome::Passed,
             results: Vec::new(),
+            notes: Vec::new(),
             boot: None,
             took: Duration::ZERO,
             folder: self.results.join(name).join(&scenario.name),
@@ -306,8 +309,10 @@ impl Runner {
         remove(&initramfs)?;
         let end = watched?;
         report.results = verdict::results(&read_log(&folder.join("stdout.log")));
+        let port = read_log(&folder.join("verdict.log"));
+        report.notes = Stages::read(&port).notes;
         Ok(verdict::judge(Evidence {
-            port: &read_log(&folder.join("verdict.log")),
+            port: &port,
             console: &read_log(&folder.join("console.log")),
             dmesg: &read_log(&folder.join("dmesg.log")),
             end,
@@ -316,9 +321,8 @@ impl Runner {
 
     /// A guest on this terminal, with the tools and scenarios in it.
     pub fn shell(&self, kernel: &BootableKernel, scenario: Option<&Scenario>) -> Result<()> {
-        let folder = env::temp_dir().join(format!("wg-vrf-shell-{}", process::id()));
-        remove(&folder)?;
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let scratch = Scratch::new("shell")?;
+        let folder = scratch.0.clone();
         let overlay = self.overlay(kernel, scenario, "shell", Duration::ZERO)?;
         let initramfs = folder.join("initramfs");
         let parts = self.initramfs()?;
@@ -336,9 +340,7 @@ impl Runner {
             folder: folder.clone(),
             interactive: true,
         };
-        let ended = machine.start()?.wait();
-        remove(&folder)?;
-        ended
+        machine.start()?.wait()
     }
 
     /// What runs guests here: KVM if it really boots `kernel` in time, else TCG. Tried once per
@@ -385,9 +387,8 @@ impl Runner {
 
     /// Whether KVM brings `kernel` to init in time.
     fn trial(&self, kernel: &BootableKernel) -> Result<bool> {
-        let folder = env::temp_dir().join(format!("wg-vrf-trial-{}", process::id()));
-        remove(&folder)?;
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let scratch = Scratch::new("trial")?;
+        let folder = scratch.0.clone();
         let initramfs = folder.join("initramfs");
         let parts = self.initramfs()?;
         let overlay = self.overlay(kernel, None, "trial", Duration::ZERO)?;
@@ -413,8 +414,6 @@ impl Runner {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        drop(qemu);
-        remove(&folder)?;
         Ok(works)
     }
 
@@ -489,6 +488,25 @@ impl Runner {
     }
 }
 
+/// A folder that goes away with this value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Result<Self> {
+        let path = env::temp_dir().join(format!("wg-vrf-{name}-{}", process::id()));
+        remove(&path)?;
+        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // In the folder for such things: whoever empties it takes the rest.
+        let _ = remove(&self.0);
+    }
+}
+
 /// A scenario states its limit for a machine of its own. A translated guest on a host that is
 /// busy with others (or with a second guest) takes several times as long.
 fn patience(accelerator: Accelerator) -> u32 {
@@ -556,6 +574,9 @@ fn keep(report: &Report) -> Result<()> {
     for line in report.outcome.details() {
         text += &line;
         text += "\n";
+    }
+    for note in &report.notes {
+        text += &format!("note: {note}\n");
     }
     let file = report.folder.join("verdict");
     fs::create_dir_all(&report.folder)

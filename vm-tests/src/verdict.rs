@@ -140,6 +140,8 @@ pub struct Stages {
     pub started: bool,
     pub ended: Option<String>,
     pub reason: Option<String>,
+    /// What a reader of the verdict should know: a check that could not be made.
+    pub notes: Vec<String>,
     pub splats: Vec<String>,
     pub leaks: Vec<String>,
     /// Only when it is the last thing said.
@@ -162,6 +164,7 @@ impl Stages {
                 "@start" => stages.started = true,
                 "@end" => stages.ended = Some(rest),
                 "@reason" => stages.reason = Some(rest),
+                "@note" => stages.notes.push(rest),
                 "@splat" => stages.splats.push(rest),
                 "@leak" => stages.leaks.push(rest),
                 "@verdict" => stages.verdict = Some(rest),
