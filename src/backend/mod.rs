@@ -155,7 +155,7 @@ fn refused(update: &Update, bind_dev: &Change<String>, failure: Failure) -> Erro
             "there is no `{name}' where {interface} was created; create it first, for example \
              with `ip link add {name} type vrf table TABLE'"
         ),
-        libc::ELOOP => format!("{interface} cannot be bound to itself"),
+        libc::ELOOP => "choose the device that its packets leave by".to_owned(),
         libc::EADDRINUSE => format!(
             "another socket has the port on `{name}' or on all devices; choose another \
              listen-port"
