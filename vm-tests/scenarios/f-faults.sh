@@ -22,23 +22,22 @@ state() {
 	mark_of wg0
 }
 
-# faults FROM TO COMMAND...: FROM is where it starts, TO where it would end; the command is
-# tried with each fault in turn.
+# faults "CALL:ERROR ..." COMMAND...: the command is tried with each fault in turn, always from
+# the state that `back` restores.
 faults() {
-	local call error n code before after
+	local calls=$1 call error n code before after
+	shift
 	before=$(state)
 	r_wg "$@"
 	after=$(state)
 	[ "$before" != "$after" ] || die "the command does nothing: $*"
-	for call in sendto:EPERM recvfrom:ENOBUFS; do
+	back
+	for call in $calls; do
 		error=${call#*:}
 		call=${call%:*}
 		n=0
 		while :; do
 			n=$((n + 1))
-			# Back to the start.
-			back
-			[ "$(state)" = "$before" ] || die "the start is not the start: $(state)"
 			code=0
 			ip netns exec r strace -f -o /tmp/trace -e trace="$call" \
 				-e inject="$call:error=$error:when=$n" "$WG" "$@" 2>/tmp/err || code=$?
@@ -47,15 +46,20 @@ faults() {
 				break
 			fi
 			[ $n -lt 200 ] || die "no end of faults"
+			state >/tmp/state
 			# A fault may be survived (a note instead of an answer), never half survived.
 			if [ $code = 0 ]; then
-				[ "$(state)" = "$after" ] || {
+				[ "$(cat /tmp/state)" = "$after" ] || {
 					cat /tmp/err /tmp/trace
-					die "$call number $n failed with $error, exit 0, but the state is $(state)"
+					die "$call number $n failed with $error, exit 0, but the state is $(cat /tmp/state)"
 				}
-			elif [ "$(state)" != "$before" ] && ! whole; then
+			elif [ "$(cat /tmp/state)" != "$before" ] && ! whole; then
 				cat /tmp/err /tmp/trace
-				die "$call number $n failed with $error; exit 1, and left $(state)"
+				die "$call number $n failed with $error; exit 1, and left $(cat /tmp/state)"
+			fi
+			if [ "$(cat /tmp/state)" != "$before" ]; then
+				back
+				[ "$(state)" = "$before" ] || die "the start is not the start: $(state)"
 			fi
 		done
 		say "$call: $((n - 1)) faults"
@@ -78,14 +82,13 @@ back() {
 	ip netns exec r "$WG" set wg0 bind-dev off 2>/dev/null
 }
 say "bind"
-faults set wg0 bind-dev vrf_external
+faults "sendto:EPERM recvfrom:ENOBUFS" set wg0 bind-dev vrf_external
 
 back() {
 	ip netns exec r "$WG" set wg0 bind-dev vrf_b 2>/dev/null
 }
 say "rebind"
 back
-faults set wg0 bind-dev vrf_external
+faults sendto:EPERM set wg0 bind-dev vrf_external
 say "unbind"
-back
-faults set wg0 bind-dev off
+faults sendto:EPERM set wg0 bind-dev off
