@@ -354,7 +354,21 @@ fn run_export(
 
 #[cfg(test)]
 mod tests {
+    use super::check;
     use crate::repo;
+    use crate::trees::Trees;
+
+    /// What needs nothing but the files is checked with every change of them.
+    #[test]
+    fn the_repositorys_own_series_pass_the_rules_of_text() {
+        let trees = Trees::load().unwrap();
+        for tree in &trees.trees {
+            let (set, report) = check::text(tree, &trees).unwrap();
+            let found: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+            assert_eq!(report.errors(), 0, "{}: {found:#?}", tree.name);
+            assert!(!set.patches.is_empty());
+        }
+    }
 
     /// Evidence that does not exist is worse than none.
     #[test]
