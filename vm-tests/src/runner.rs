@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cache::{Cache, remove};
+use crate::cache::{Cache, Key, remove};
 use crate::error::{Error, Result};
 use crate::initramfs::{Initramfs, Overlay};
 use crate::kernels::BootableKernel;
@@ -240,6 +240,9 @@ impl Runner {
     ) -> Result<Outcome> {
         let accelerator = self.accelerator(kernel)?;
         let folder = report.folder.clone();
+        // Somebody else may be running the same pair into the same folder.
+        let place = Key::new().add("folder", folder.to_string_lossy().as_bytes());
+        let _lock = self.cache.lock(&format!("run-{}", place.finish()))?;
         // Nothing of an earlier run may be taken for this one's.
         remove(&folder)?;
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
