@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `vm`: one scenario by hand, a shell in a guest, the tables of both.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use vm_tests::{Cache, Cell, Outcome, Progress, Result, RunEvent, kernels, scenario};
 
 use crate::progress::Screen;
+use crate::series::Series;
 use crate::setup::{self, For};
 use crate::{guest, kernel};
 
@@ -21,6 +23,9 @@ pub enum Vm {
         /// Another wg than ours: a path, or debian:SUITE
         #[arg(long, value_name = "WG")]
         wg: Option<String>,
+        /// Another series than the tree's own, e.g. one with a line taken out
+        #[arg(long, value_name = "DIR")]
+        series: Option<PathBuf>,
     },
     /// A shell in a booted guest; Ctrl-A X leaves
     Shell {
@@ -46,7 +51,11 @@ pub fn run(command: Vm, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
             kernel,
             scenario,
             wg,
-        } => one(&kernel, &scenario, wg.as_deref(), cache, screen, &progress),
+            series,
+        } => {
+            let series = series.as_deref().map(Series::read).transpose()?;
+            one(&kernel, &scenario, wg.as_deref(), series, cache, screen)
+        }
         Vm::Shell {
             kernel,
             scenario,
@@ -77,15 +86,16 @@ fn one(
     kernel: &str,
     scenario: &str,
     wg: Option<&str>,
+    series: Option<Series>,
     cache: &Cache,
     screen: &Screen,
-    progress: &Progress,
 ) -> Result<ExitCode> {
+    let progress = &screen.progress();
     let kernel = kernels::find(kernel)?;
     let scenario = scenario::find(scenario)?;
     prepare(&kernel, progress)?;
     let tool = guest::wg(wg, cache, progress)?;
-    let boot = kernel::bootable(&kernel, cache, progress)?;
+    let boot = kernel::bootable_with(&kernel, series, cache, progress)?;
     if let Cell::NotApplicable(reason) = scenario.on(&kernel) {
         // Asked for by name: run it all the same, but say what to expect.
         screen.say(&format!("not meant for this kernel: {reason}"));

@@ -18,7 +18,18 @@ use crate::trees::Trees;
 
 /// Everything that one of vm-tests' kernels needs to boot: fetched, built, or from the cache.
 pub fn bootable(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableKernel> {
-    let mut boot = made(kernel, cache, progress)?;
+    bootable_with(kernel, None, cache, progress)
+}
+
+/// The same with another series than the tree's own: one with a line taken out, to see a
+/// scenario fail.
+pub fn bootable_with(
+    kernel: &Kernel,
+    series: Option<Series>,
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<BootableKernel> {
+    let mut boot = made(kernel, series, cache, progress)?;
     boot.kernel.slow *= busy();
     Ok(boot)
 }
@@ -36,12 +47,29 @@ fn busy() -> u32 {
     ((load / sh::jobs() as f64).ceil() as u32).clamp(1, 8)
 }
 
-fn made(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableKernel> {
+fn made(
+    kernel: &Kernel,
+    series: Option<Series>,
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<BootableKernel> {
+    let unpatched = match &kernel.source {
+        kernels::Source::Package { .. } => true,
+        kernels::Source::Module { .. } => false,
+        kernels::Source::Build { patched, .. } => !patched,
+    };
+    if unpatched && series.is_some() {
+        return Err(Error::other(format!(
+            "kernel {} takes no series: it is as it came",
+            kernel.name
+        )));
+    }
+    let or_own = |tree: &str| series.map_or_else(|| Series::of_tree(tree), Ok);
     match &kernel.source {
         kernels::Source::Package { .. } => BootableKernel::from_package(cache, kernel, progress),
         kernels::Source::Module { base, tree } => {
             let trees = Trees::load()?;
-            let (tree, series) = (trees.find(tree)?, Series::of_tree(tree)?);
+            let (tree, series) = (trees.find(tree)?, or_own(tree)?);
             let base = kernels::find(base)?;
             let base = BootableKernel::from_package(cache, &base, progress)?;
             let module = module::build(tree, &series, cache, progress)?;
@@ -65,7 +93,7 @@ fn made(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableK
         } => {
             let trees = Trees::load()?;
             let series = match patched {
-                true => Some(Series::of_tree(tree)?),
+                true => Some(or_own(tree)?),
                 false => None,
             };
             let tree = trees.find(tree)?;
