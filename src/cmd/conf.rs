@@ -104,3 +104,47 @@ fn read_file(path: &OsStr) -> Result<Zeroizing<Vec<u8>>> {
     text.truncate(length);
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::resolve::Say;
+
+    fn update(base: fn() -> Update, text: &str) -> Update {
+        let quiet: Say = Arc::new(|_| {});
+        resolve::resolve(conf::parse(text), base(), &quiet).expect("a good file")
+    }
+
+    /// setconf and syncconf state all there is, addconf only what it says.
+    #[test]
+    fn bind_dev_in_files() {
+        let vrf = Change::Set("vrf_external".to_owned());
+        for (text, whole_says, part_says) in [
+            ("", Change::Clear, Change::Keep),
+            ("[Interface]\nListenPort = 1\n", Change::Clear, Change::Keep),
+            ("[Interface]\nBindDev = off\n", Change::Clear, Change::Clear),
+            (
+                "[interface]\nbinddev=vrf_external#\n",
+                vrf.clone(),
+                vrf.clone(),
+            ),
+            (
+                "[Interface]\nBindDev = a\nBindDev = vrf_external\n",
+                vrf.clone(),
+                vrf,
+            ),
+        ] {
+            assert_eq!(update(whole, text).bind_dev, whole_says, "{text}");
+            assert_eq!(update(Update::default, text).bind_dev, part_says, "{text}");
+        }
+        for text in [
+            "[Interface]\nBindDev =\n",
+            "[Peer]\nBindDev = a\n",
+            "BindDev = a\n",
+        ] {
+            assert!(conf::parse(text).stopped.is_some(), "{text}");
+        }
+    }
+}

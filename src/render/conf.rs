@@ -29,7 +29,7 @@ pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<
             dev: Some(_),
             mark,
             table,
-        } => mark == fwmark && is_derived_mark(*mark, *table),
+        } => is_derived_mark(*mark, *table),
     };
     if *fwmark != 0 && !carried {
         writeln!(out, "FwMark = {fwmark:#x}")?;

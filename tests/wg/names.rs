@@ -153,8 +153,8 @@ fn thousand_at_once() -> Result<(), String> {
     for port in [1, 500, 1000] {
         assert!(outcome.sets[0].contains(&format!("\nendpoint=192.0.2.7:{port}\n")));
     }
-    // Generous, for a machine that builds something else meanwhile.
-    assert!(took < Duration::from_secs(10), "took {took:?}");
+    // A second, on a machine that does nothing else; one after the other would take 100.
+    assert!(took < Duration::from_secs(40), "took {took:?}");
     Ok(())
 }
 
