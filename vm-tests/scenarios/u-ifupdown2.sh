@@ -17,8 +17,20 @@ tool() {
 	}
 }
 
-# As the package's own postinst does.
+# As the package's postinst and its init script do.
 chmod +x /usr/share/ifupdown2/__main__.py
+mkdir -p /run/network
+trap 'code=$?; [ $code = 0 ] || { ip -d -br link; ip route show table 1023; "$WG" show; cat /tmp/ifupdown2.log; }' EXIT
+# late_wan: the link appears, and its hook calls ifup, which puts it into the VRF.
+late_wan() {
+	ip link add wan0 type veth peer name i1 netns internet
+	ip -n internet link set i1 up
+	ip -n internet addr add 198.51.100.1/24 dev i1
+	tool ifup wan0
+	ip addr add $WAN4/24 dev wan0
+	ip route replace default via 198.51.100.1 dev wan0 table 1023
+}
+
 router_world
 tool_binds || skip "this wg has no bind-dev"
 has_attr || udp_l3mdev_accept 1
@@ -27,7 +39,7 @@ config /etc/wireguard/wg-cr02.conf "BindDev = vrf_external"
 
 tool ifup -a
 [ "$("$WG" show wg-cr02 bind-dev)" = vrf_external ] || die "not bound: $(cat /tmp/ifupdown2.log)"
-wan_up
+late_wan
 tunnel_works "after ifup -a"
 result up works
 
@@ -47,7 +59,7 @@ tool ifdown vrf_external
 tunnel_lost "without its VRF"
 [ ! -e /sys/class/net/wan0 ] || wan_down
 tool ifup vrf_external
-wan_up
+late_wan
 tunnel_works "after the VRF was made again"
 capture_stop decoy
 assert_none decoy "encrypted packets in the default VRF"

@@ -16,9 +16,10 @@ router_world
 tool_binds || skip "this wg has no bind-dev"
 has_attr || udp_l3mdev_accept 1
 
-# networkd wants its user, and waits for udev unless /sys is read-only, as in a container.
+# networkd wants its user and a machine's id, and waits for udev unless /sys is read-only, as in a container.
 echo "systemd-network:x:998:998::/:/usr/sbin/nologin" >>/etc/passwd
 echo "systemd-network:x:998:" >>/etc/group
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 mkdir -p /etc/systemd/network /run/systemd/netif
 cp /lib/wgvrf/examples/networkd/* /etc/systemd/network/
 sed -i "s|PUBLIC_KEY_OF_THE_PEER|$(cat /tmp/site2.pub)|" /etc/systemd/network/20-wg-cr02.netdev
@@ -29,8 +30,15 @@ chgrp systemd-network /etc/wireguard
 chmod 750 /etc/wireguard
 chown -R systemd-network: /run/systemd/netif
 # What only a kernel without the attribute needs.
-! has_attr || sed -i '/^FirewallMark/d' /etc/systemd/network/20-wg-cr02.netdev
+if has_attr; then
+	sed -i '/^FirewallMark/d' /etc/systemd/network/20-wg-cr02.netdev
+else
+	mkdir -p /etc/systemd/networkd.conf.d
+	mv /etc/systemd/network/foreign-rules.conf /etc/systemd/networkd.conf.d/
+fi
 
+# What networkd said, when something fails.
+trap 'code=$?; [ $code = 0 ] || tail -n 40 /tmp/networkd.log' EXIT
 networkd() {
 	unshare -m bash -c 'mount -o remount,bind,ro /sys && exec "$1"' bash $NETWORKD >>/tmp/networkd.log 2>&1 &
 	networkd=$!
