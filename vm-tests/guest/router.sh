@@ -12,6 +12,8 @@
 # Neither vrf_external nor wan0 nor wg-cr02 exists at first: to make them is what the tools do.
 
 PORT=51001
+# Tools and daemons of a distribution are slow in a translated guest.
+WAIT_FOR_SECONDS=${WAIT_FOR_SECONDS:-60}
 WAN4=198.51.100.10
 FAR4=203.0.113.10
 INSIDE4=192.0.2.42/31

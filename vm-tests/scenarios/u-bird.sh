@@ -73,7 +73,6 @@ routes() {
 	ip -6 route show proto bird
 }
 
-WAIT_FOR_SECONDS=60
 wait_for "an OSPFv2 adjacency" full ospf4
 wait_for "an OSPFv3 adjacency" full ospf6
 wait_for "the LANs to reach each other" lans_connected

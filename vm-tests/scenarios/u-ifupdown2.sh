@@ -20,7 +20,7 @@ tool() {
 # As the package's postinst and its init script do.
 chmod +x /usr/share/ifupdown2/__main__.py
 mkdir -p /run/network
-trap 'code=$?; [ $code = 0 ] || { ip -d -br link; ip route show table 1023; "$WG" show; cat /tmp/ifupdown2.log; }' EXIT
+trap 'code=$?; [ $code = 0 ] || { ip -br link; ip -br addr; ip -br link show master vrf_external; ip route show table 1023; "$WG" show; cat /tmp/ifupdown2.log; }' EXIT
 # late_wan: the link appears, and its hook calls ifup, which puts it into the VRF.
 late_wan() {
 	ip link add wan0 type veth peer name i1 netns internet

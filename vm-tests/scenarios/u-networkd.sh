@@ -52,7 +52,6 @@ configured() {
 }
 
 networkd
-WAIT_FOR_SECONDS=40
 configured_or_say() {
 	configured || { kill -0 $networkd || die "networkd ended: $(tail -n 20 /tmp/networkd.log)"; false; }
 }
