@@ -229,6 +229,7 @@ mod tests {
             boot: None,
             took: Duration::ZERO,
             folder: "x".into(),
+            notes: Vec::new(),
         };
         let text = table(&[report]);
         let cells: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
