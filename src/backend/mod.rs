@@ -333,7 +333,8 @@ fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<
     let mut others = Vec::new();
     let served = userspace::list();
     for name in served.iter().filter(|name| *name != interface) {
-        others.push((name.clone(), userspace::get(name)?.fwmark));
+        let device = userspace::get(name).map_err(|error| unknown_mark(name, error))?;
+        others.push((name.clone(), device.fwmark));
     }
     let kernel = links.iter().filter(|link| link.kind == KIND);
     for Link { name, .. } in kernel {
@@ -351,10 +352,30 @@ fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<
                 errno: libc::ENODEV,
                 ..
             }) => {}
-            Err(failure) => return Err(kernel::explain(MODIFY, name, failure)),
+            Err(Failure { errno, extack }) => {
+                let what = MODIFY.to_owned();
+                let error = Error::Os {
+                    what,
+                    errno,
+                    extack,
+                };
+                return Err(unknown_mark(name, error));
+            }
         }
     }
     Ok(others)
+}
+
+/// Without another device's mark it cannot be told which rules that device needs.
+fn unknown_mark(name: &str, error: Error) -> Error {
+    match error {
+        Error::Os { errno, extack, .. } => Error::Os {
+            what: format!("Cannot ask `{name}' for its fwmark"),
+            errno,
+            extack,
+        },
+        other => other,
+    }
 }
 
 /// The marks of devices in other namespaces, but for those whose sockets are there as well.

@@ -116,10 +116,10 @@ poke() {
 	ip netns exec r ping -n -c"${1:-3}" -i 0.3 -W1 $TUNNEL.2 >/dev/null 2>&1 || true
 }
 
-# watch: captures of ciphertext where it belongs and where it does not.
+# watch: captures of what the router sends, where it belongs and where it does not.
 watch() {
-	capture_start wan peer p0 "udp port $PEER_PORT"
-	capture_start leak decoy d0 "udp port $PEER_PORT"
+	capture_start wan peer p0 "udp dst port $PEER_PORT"
+	capture_start leak decoy d0 "udp dst port $PEER_PORT"
 }
 
 # all_rules: every policy rule of the router.

@@ -53,7 +53,7 @@ ip -n r link del vrf_external
 # What was the VRF's is in main now, even the route to the next hop.
 ip -n r route replace $PEER4/32 via 198.51.100.1 dev wan0
 capture_stop wan
-capture_start wan peer p0 "udp port $PEER_PORT"
+capture_start wan peer p0 "udp dst port $PEER_PORT"
 closed "the VRF is deleted, main knows the peer" deleted
 assert_none wan "ciphertext by main's route"
 r_wg show wg0 | grep 'bind device' || die "wg show forgot the binding"

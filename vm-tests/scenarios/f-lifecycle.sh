@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: bind, show, rebind, unbind; rules come, move and go
 # needs: fallback
-# timeout: 120
+# timeout: 150
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh
@@ -132,6 +132,16 @@ r_wg set wg0 bind-dev vrf_external
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 r_wg set wg0 bind-dev off
 result leftovers ok
+
+say "a renamed VRF keeps its rules, and is shown by its new name"
+r_wg set wg0 bind-dev vrf_b
+ip -n r link set vrf_b down
+ip -n r link set vrf_b name vrf_c
+expect_bind vrf_c
+expect_ours "97 fwmark 0x776707d0 lookup 2000" "98 fwmark 0x776707d0 unreachable"
+ip -n r link set vrf_c name vrf_b
+r_wg set wg0 bind-dev off
+result renamed ok
 
 say "people who neither bind nor mark see no rule request"
 all_rules | diff /tmp/rules.before - || die "rules changed"
