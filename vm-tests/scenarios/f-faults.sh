@@ -91,4 +91,5 @@ say "rebind"
 back
 faults sendto:EPERM set wg0 bind-dev vrf_external
 say "unbind"
+back
 faults sendto:EPERM set wg0 bind-dev off
