@@ -96,3 +96,17 @@ wait_for "networkd to put wan0 into the VRF" wan_ready
 tunnel_works "after the VRF was made again"
 [ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
 result recreate works
+
+if ! has_attr; then
+	say "the trap: networkd as it comes removes the rules of the fallback"
+	rm /etc/systemd/networkd.conf.d/foreign-rules.conf
+	networkd_stop
+	networkd
+	rules_gone() {
+		[ "$(our_rules)" = 0 ]
+	}
+	wait_for "networkd to remove the rules" rules_gone
+	# Nothing steers the mark any more, and wg says so.
+	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "still shown as bound: $(bound)"
+	result without-foreign-rules.conf unbound
+fi
