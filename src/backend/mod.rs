@@ -180,8 +180,13 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
         return backend.send(update, &Change::Keep, &Change::Keep);
     }
     let attribute = !update.bind_dev.is_keep() && backend.takes_bind_dev()?;
-    let rules = Routing::open().ok().and_then(|mut r| r.rules().ok());
-    let ours = rules.is_some_and(|rules| rules.ours().next().is_some());
+    let ours = match rules_of_ours(&update.interface) {
+        Ok(ours) => ours,
+        // Only the mark changes, and whether rules go with it cannot be seen: the reference does
+        // not look either. Whoever speaks of a binding gets an answer instead.
+        Err(_) if update.bind_dev.is_keep() => false,
+        Err(error) => return Err(error),
+    };
     let fallback =
         matches!(update.bind_dev, Change::Set(_)) && !(attribute && mode != BindMode::Fwmark);
     if !ours && !fallback {
@@ -211,6 +216,15 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
         note(line);
     }
     Ok(())
+}
+
+/// Whether a rule of the fallback is there, be it of this device or of another.
+fn rules_of_ours(interface: &str) -> Result<bool> {
+    let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
+    let rules = routing
+        .rules()
+        .map_err(|failure| kernel::explain(MODIFY, interface, failure))?;
+    Ok(rules.ours().next().is_some())
 }
 
 /// Adds rules, changes the device, removes rules. What fails is undone.
