@@ -105,8 +105,9 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
     );
     fs::write(&kbuild, text).map_err(Error::io("write", &kbuild))?;
     sh::logged(
-        Command::new("nice")
-            .args(["make", "-C"])
+        // Not niced, unlike a whole kernel: somebody waits for these seconds.
+        Command::new("make")
+            .arg("-C")
             .arg(headers)
             .arg(format!("M={}", work.join(DRIVER).display()))
             .arg(format!("-j{}", sh::jobs()))
