@@ -1335,7 +1335,7 @@ mod tests {
             seed % below
         };
         let mut bound = 0;
-        for _ in 0..20_000 {
+        for _ in 0..4_000 {
             let mut rules = stock();
             for _ in 0..random(6) {
                 let pref = match random(5) {
@@ -1381,6 +1381,6 @@ mod tests {
             apply(&mut facts, &off);
             assert_eq!(facts.rules.v4.as_ref(), Some(&rules));
         }
-        assert!(bound > 10_000, "{bound}");
+        assert!(bound > 2_000, "{bound}");
     }
 }
