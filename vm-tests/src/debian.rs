@@ -105,9 +105,7 @@ impl Debian {
     /// For metapackages: `linux-image-cloud-amd64` names the kernel of the day.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         self.candidate(package)?;
-        let output = run(self
-            .apt("apt-cache")
-            .args(["--no-all-versions", "show", package]))?;
+        let output = self.ask("apt-cache", &["--no-all-versions", "show", package])?;
         Ok(output
             .lines()
             .find_map(|line| line.strip_prefix("Depends: "))
@@ -249,15 +247,15 @@ impl Debian {
     }
 
     fn uris(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
-        let mut command = self.apt("apt-get");
-        command.args(["-qq", "--print-uris"]);
+        let mut arguments = vec!["-qq", "--print-uris"];
         match closure {
-            Closure::Named => command.arg("download"),
+            Closure::Named => arguments.push("download"),
             Closure::Dependencies { .. } => {
-                command.args(["-y", "--no-install-recommends", "install"])
+                arguments.extend(["-y", "--no-install-recommends", "install"]);
             }
-        };
-        let output = run(command.args(packages))?;
+        }
+        arguments.extend(packages);
+        let output = self.ask("apt-get", &arguments)?;
         let mut found = Vec::new();
         for line in output.lines().filter(|line| line.starts_with('\'')) {
             let package = parse_uri(line).ok_or_else(|| {
@@ -283,6 +281,25 @@ impl Debian {
             )));
         }
         Ok(found)
+    }
+
+    /// What apt answers from the lists that are there. Asking takes it half a second each time,
+    /// so the answer is kept for as long as the lists stay the same.
+    fn ask(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let stamp = self.root.join("state/refreshed");
+        let time = fs::metadata(&stamp)
+            .and_then(|m| m.modified())
+            .map_err(Error::io("look at", &stamp))?;
+        let key = Key::new()
+            .add("root", self.root.to_string_lossy().as_bytes())
+            .add("lists", format!("{time:?}"))
+            .add("question", format!("{program} {arguments:?}"))
+            .finish();
+        let place = self.cache.file("answers", &key, |place| {
+            let answer = run(self.apt(program).args(arguments))?;
+            fs::write(place, answer).map_err(Error::io("write", place))
+        })?;
+        fs::read_to_string(&place).map_err(Error::io("read", &place))
     }
 
     fn apt(&self, program: &str) -> Command {
