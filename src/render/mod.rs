@@ -66,6 +66,62 @@ mod tests {
         String::from_utf8(out).expect("text")
     }
 
+    #[test]
+    fn json_of_bindings() {
+        let json = |bind| {
+            let options = Options {
+                colour: false,
+                hide_keys: true,
+                now: Duration::ZERO,
+                names: Names {
+                    interface: |_| None,
+                },
+            };
+            let text = text(|out| json::print(&[device(0, bind)], &options, out));
+            text.split_whitespace().collect::<String>()
+        };
+        let vrf = || "vrf_external".to_owned();
+        assert!(!json(Bind::Off).contains("bindDev"));
+        for (bind, wanted) in [
+            (
+                Bind::Kernel {
+                    dev: vrf(),
+                    missing: false,
+                },
+                r#""device":"vrf_external","method":"kernel","state":"bound""#,
+            ),
+            (
+                Bind::Kernel {
+                    dev: vrf(),
+                    missing: true,
+                },
+                r#""device":"vrf_external","method":"kernel","state":"missing""#,
+            ),
+            (
+                Bind::Fwmark {
+                    dev: Some(vrf()),
+                    mark: 7,
+                    table: 1023,
+                },
+                r#""device":"vrf_external","method":"fwmark","state":"bound""#,
+            ),
+            (
+                Bind::Fwmark {
+                    dev: None,
+                    mark: 7,
+                    table: 1023,
+                },
+                r#""device":null,"method":"fwmark","state":"missing""#,
+            ),
+        ] {
+            let json = json(bind);
+            assert!(
+                json.contains(&format!(r#""bindDev":{{{wanted}}}"#)),
+                "{json}"
+            );
+        }
+    }
+
     /// Every way to be bound, and what each printer says about it.
     #[test]
     fn bindings() {

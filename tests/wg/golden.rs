@@ -255,3 +255,30 @@ pub fn compare_tools(reference: &[String], case: &Case) -> Option<String> {
     compare(&theirs, &ours)
         .map(|complaint| format!("{complaint}\nreference:\n{theirs}ours:\n{ours}"))
 }
+
+/// `--compare`: the corpus with both tools, for a reference that was not recorded.
+pub fn compare_live() -> ExitCode {
+    let Some(reference) = tool::reference() else {
+        eprintln!("--compare needs WG_REFERENCE, see tests/golden/README.md");
+        return ExitCode::FAILURE;
+    };
+    if let Err(reason) = sandbox::needed() {
+        eprintln!("{reason}");
+        return ExitCode::FAILURE;
+    }
+    let (mut same, mut meant, mut different) = (0, 0, 0);
+    for (_, cases) in corpus::groups() {
+        for case in cases {
+            match compare_tools(&reference, &case) {
+                None => same += 1,
+                Some(_) if case.differs.is_some() => meant += 1,
+                Some(difference) => {
+                    different += 1;
+                    println!("## {}: {difference}", case.name);
+                }
+            }
+        }
+    }
+    println!("{same} cases alike, {meant} meant to differ, {different} different");
+    ExitCode::SUCCESS
+}

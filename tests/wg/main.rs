@@ -8,7 +8,8 @@
 //! Besides the usual filter this binary knows
 //!   --record            record tests/golden again from the reference
 //!   --fuzz COUNT [SEED] compare both tools on COUNT mutations of the corpus
-//! and for both WG_REFERENCE, the command of the reference (see tests/golden/README.md).
+//!   --compare           compare both tools on the corpus as it is (with an older reference)
+//! and for all of them WG_REFERENCE, the command of the reference (see tests/golden/README.md).
 
 mod corpus;
 mod dns;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("--record") => return golden::record(),
         Some("--fuzz") => return fuzz::main(&args[1..]),
+        Some("--compare") => return golden::compare_live(),
         _ => {}
     }
     let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
