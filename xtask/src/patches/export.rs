@@ -18,7 +18,7 @@ use super::folder::{self, CoverWords};
 use super::git;
 use super::mail::{Mail, address};
 use super::rules::{self, Purpose, Set};
-use super::status::Status;
+use super::status::{Status, today};
 use super::tools::{self, Person, Tools};
 use crate::repo;
 use crate::series::COVER;
@@ -206,6 +206,7 @@ pub fn run_in(
     let everybody: Vec<Person> = to.iter().chain(&cc).cloned().collect();
     findings.extend(tools::check_people(&everybody, "export"));
     findings.extend(official(&request.onto, &base)?);
+    findings.extend(status.too_soon(&today()));
     progress.tell(vm_tests::Event::Done);
     let mut skipped = Vec::new();
     if repo.join("tools/net/ynl/ynl-regen.sh").exists() && request.builds != Which::None {

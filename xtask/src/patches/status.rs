@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use vm_tests::{Cache, Error, Progress, Result};
 
 use super::check::{self, Report};
+use super::finding::{Finding, doc};
 use super::{folder, rules};
 use crate::repo;
 use crate::trees::{Tree, Trees};
@@ -61,6 +62,25 @@ impl Status {
             return Err(Error::other(format!("{}: {what}", path.display())));
         }
         Ok(status)
+    }
+}
+
+impl Status {
+    /// netdev wants 24 hours between two versions; a date is as exact as this knows.
+    pub fn too_soon(&self, today: &str) -> Option<Finding> {
+        let last = self.posted.iter().find(|p| p.date == today)?;
+        Some(
+            Finding::new(
+                "status.toml",
+                0,
+                format!(
+                    "v{} was posted today; 24 hours between versions",
+                    last.version
+                ),
+            )
+            .by("24-hours", doc::NETDEV)
+            .repair("wait, and answer the reviews of that version first"),
+        )
     }
 }
 
@@ -180,7 +200,7 @@ fn line(tree: &Tree, mirror: bool, cache: &Cache, progress: &Progress) -> Result
 }
 
 /// The date of today in UTC.
-fn today() -> String {
+pub fn today() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
@@ -230,7 +250,16 @@ mod tests {
         let good = "[[posted]]\nversion = 1\ndate = \"2027-01-31\"\ntree = \"wireguard\"\n\
                     link = \"https://lore.kernel.org/r/x\"\nby = \"Ada\"\n";
         fs::write(&path, good).unwrap();
-        assert_eq!(Status::read(&path).unwrap().posted[0].version, 1);
+        let status = Status::read(&path).unwrap();
+        assert_eq!(status.posted[0].version, 1);
+        assert!(
+            status
+                .too_soon("2027-01-31")
+                .unwrap()
+                .what
+                .contains("v1 was posted")
+        );
+        assert!(status.too_soon("2027-02-01").is_none());
         for (from, to, says) in [
             ("https://lore.kernel.org/r/x", "x", "no list's archive"),
             ("2027-01-31", "31.1.2027", "date `31.1.2027'"),
