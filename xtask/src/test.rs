@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
+use std::{fs, slice};
 
 use clap::Args;
 use vm_tests::{
-    BootableKernel, Cache, Cell, Event, Kernel, Outcome, Progress, Result, RunEvent, Scenario,
-    kernels, scenario,
+    BootableKernel, Cache, Cell, Event, Kernel, Outcome, Progress, Report, Result, RunEvent,
+    Runner, Scenario, kernels, scenario,
 };
 
 use crate::progress::Screen;
@@ -277,6 +278,63 @@ fn summaries(output: &str) -> Count {
     count
 }
 
+/// Repeats once, alone, what ran out of time: a busy host says nothing about the kernel. An
+/// assertion that does not hold, a splat, a leak or a panic is not tried again: a packet that was
+/// seen once was there. Both results are printed, and the first one's logs are kept.
+fn second_try(
+    runner: &Runner,
+    pairs: &[(BootableKernel, Scenario)],
+    reports: &mut [Report],
+    watch: &(dyn Fn(RunEvent<'_>) + Sync),
+    progress: &Progress,
+) {
+    for report in reports.iter_mut().filter(|r| out_of_time(&r.outcome)) {
+        let same = |(kernel, scenario): &&(BootableKernel, Scenario)| {
+            kernel.kernel.name == report.kernel && scenario.name == report.scenario
+        };
+        let Some(pair) = pairs.iter().find(same) else {
+            continue;
+        };
+        let kept = report.folder.with_extension("first-try");
+        // Where they cannot be kept, the first result stands.
+        let _ = fs::remove_dir_all(&kept);
+        if fs::rename(&report.folder, &kept).is_err() {
+            continue;
+        }
+        progress.step(&format!("again {}/{}", report.kernel, report.scenario));
+        let again = runner.run_all(slice::from_ref(pair), watch).pop();
+        progress.tell(Event::Done);
+        let Some(again) = again else { continue };
+        println!(
+            "second try      {}/{}: first {}, then {}; the first one's logs: {}",
+            report.kernel,
+            report.scenario,
+            report.outcome,
+            again.outcome,
+            kept.display()
+        );
+        *report = again;
+    }
+}
+
+/// Whether the outcome is one of the clock, not of what was tested.
+fn out_of_time(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::BootTimeout(_)
+        | Outcome::Silence(_)
+        | Outcome::ScenarioTimeout(_)
+        | Outcome::ShutdownTimeout(_)
+        | Outcome::HarnessError(_) => true,
+        // The words of `wait_for` in the guest's library.
+        Outcome::Failed(reason) => reason.starts_with("waited "),
+        Outcome::Passed
+        | Outcome::Skipped(_)
+        | Outcome::Panic(_)
+        | Outcome::Splat(_)
+        | Outcome::Leak(_) => false,
+    }
+}
+
 /// Runs the cells; a kernel that cannot be made fails all of its cells, the others still run.
 fn guests(
     cells: &[&(&Kernel, Scenario)],
@@ -328,7 +386,7 @@ fn guests(
         None => String::new(),
     };
     progress.step(&format!("{total} scenarios"));
-    let reports = runner.run_all(&pairs, &|event| {
+    let watch = |event: RunEvent<'_>| {
         if let RunEvent::Finished(report) = event {
             let cell = format!("{}/{}", report.kernel, report.scenario);
             let seconds = report.took.as_secs_f64();
@@ -343,8 +401,10 @@ fn guests(
             };
             screen.result(&text);
         }
-    });
+    };
+    let mut reports = runner.run_all(&pairs, &watch);
     progress.tell(Event::Done);
+    second_try(&runner, &pairs, &mut reports, &watch, progress);
     for report in &reports {
         match &report.outcome {
             Outcome::Passed => count.passed += 1,
@@ -376,6 +436,16 @@ mod tests {
         };
         assert_eq!(summaries(output), want);
         assert_eq!(summaries("error: could not compile"), Count::default());
+    }
+
+    #[test]
+    fn only_what_ran_out_of_time_is_tried_again() {
+        let text = String::from;
+        assert!(out_of_time(&Outcome::Silence(text("no verdict"))));
+        assert!(out_of_time(&Outcome::Failed(text("waited 20 s in vain"))));
+        assert!(!out_of_time(&Outcome::Failed(text("3 packets seen"))));
+        assert!(!out_of_time(&Outcome::Splat(vec![text("WARNING:")])));
+        assert!(!out_of_time(&Outcome::Passed));
     }
 
     #[test]
