@@ -190,7 +190,7 @@ flow_stop() {
 socket_inodes() {
 	local port
 	port=$(printf %04X "$1")
-	r cat /proc/net/udp /proc/net/udp6 | sed -n "s/^ *[0-9]*: [0-9A-F]*:$port \(.*\)/\1/p" | awk '{print $9}' | sort
+	r cat /proc/net/udp /proc/net/udp6 | sed -n "/^ *[0-9]*: [0-9A-F]*:$port /{s/^ *//;p}" | tr -s ' ' | cut -d' ' -f10 | sort
 }
 
 # sockets PORT: how many sockets r holds on a port.
