@@ -66,6 +66,8 @@ const NEEDS: &[Need] = &[
     Need { sign: File("/usr/lib/python3/dist-packages/yaml/__init__.py"), package: "python3-yaml", uses: &[Patches] },
     Need { sign: File("/usr/lib/python3/dist-packages/jsonschema/__init__.py"), package: "python3-jsonschema", uses: &[Patches] },
     Need { sign: File("/usr/lib/git-core/git-send-email"), package: "git-email", uses: &[Patches, Posting] },
+    // It only recommends this, and cannot start without.
+    Need { sign: File("/usr/share/perl5/Mail/Address.pm"), package: "libmailtools-perl", uses: &[Patches, Posting] },
 ];
 
 /// Sees to it that everything for `uses` is there, or says what is missing.
