@@ -163,7 +163,8 @@ fn refused(update: &Update, bind_dev: &Change<String>, failure: Failure) -> Erro
         _ => return kernel::explain(MODIFY, interface, failure),
     };
     Error::Os {
-        what: MODIFY.to_owned(),
+        // Not "Unable to modify interface": what the kernel did not find is not the interface.
+        what: format!("Cannot bind {interface} to `{name}'"),
         errno: failure.errno,
         extack: Some(match failure.extack {
             Some(words) => format!("{words}; {remedy}"),
