@@ -29,6 +29,17 @@ pub struct Kernel {
     pub slow: u32,
     /// Words for the kernel's command line.
     pub cmdline: Vec<String>,
+    /// The scenarios made for it, when it cannot run the others.
+    pub only: Option<Only>,
+}
+
+/// A kernel that lacks something on purpose.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Only {
+    pub scenarios: Vec<String>,
+    /// What it lacks, for those who wonder where the others are.
+    pub why: String,
 }
 
 /// Where a kernel comes from.
@@ -42,7 +53,8 @@ pub enum Source {
     Build {
         tree: String,
         patched: bool,
-        debug: bool,
+        /// A fragment of kconfig/, by its name without `.config`, besides the usual one.
+        config: Option<String>,
     },
 }
 
@@ -58,6 +70,7 @@ struct Row {
     slow: Option<u32>,
     #[serde(default)]
     cmdline: Vec<String>,
+    only: Option<Only>,
 }
 
 #[derive(Deserialize)]
@@ -79,8 +92,7 @@ struct ModuleRow {
 struct BuildRow {
     tree: String,
     patched: bool,
-    #[serde(default)]
-    debug: bool,
+    config: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +142,7 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
             memory,
             slow,
             cmdline,
+            only,
         } = row;
         let source = match (package, module, build) {
             (Some(PackageRow { name, suites }), None, None) => Source::Package { name, suites },
@@ -140,12 +153,12 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
                 Some(BuildRow {
                     tree,
                     patched,
-                    debug,
+                    config,
                 }),
             ) => Source::Build {
                 tree,
                 patched,
-                debug,
+                config,
             },
             _ => {
                 return Err(wrong(format!(
@@ -171,6 +184,7 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
             memory: memory.unwrap_or(512),
             slow: slow.unwrap_or(1).max(1),
             cmdline,
+            only,
         });
     }
     Ok(kernels)
@@ -268,7 +282,9 @@ mod tests {
                 "patched-6.12",
                 "vanilla-7.3",
                 "patched-7.3",
-                "debug-7.3"
+                "debug-7.3",
+                "vanilla-7.3-no-ipv6",
+                "patched-7.3-no-ipv6"
             ]
         );
         for kernel in &kernels {

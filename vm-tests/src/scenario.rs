@@ -67,6 +67,15 @@ impl Scenario {
         if !self.kernels.is_empty() && !self.kernels.contains(&kernel.name) {
             return Cell::NotApplicable(format!("only for {}", self.kernels.join(", ")));
         }
+        if let Some(only) = &kernel.only
+            && !only.scenarios.contains(&self.name)
+        {
+            return Cell::NotApplicable(format!(
+                "{}; the kernel runs {} only",
+                only.why,
+                only.scenarios.join(", ")
+            ));
+        }
         match (self.needs, kernel.attr) {
             (Needs::Attr, false) => {
                 Cell::NotApplicable("the kernel has no WGDEVICE_A_BIND_DEV".into())
@@ -321,6 +330,24 @@ mod tests {
         let one = parse("# title: x\n# kernels: debian-6.1\n").unwrap();
         assert_eq!(one.on(&stock), Cell::Run);
         assert!(matches!(one.on(&patched), Cell::NotApplicable(_)));
+    }
+
+    #[test]
+    fn a_kernel_that_lacks_something_runs_what_is_made_for_it() {
+        let scenarios = all().unwrap();
+        for kernel in kernels::all().unwrap() {
+            let Some(only) = &kernel.only else { continue };
+            let run: Vec<_> = scenarios
+                .iter()
+                .filter(|s| s.on(&kernel) == Cell::Run)
+                .map(|s| s.name.clone())
+                .collect();
+            assert_eq!(run, only.scenarios, "{}", kernel.name);
+            let Cell::NotApplicable(reason) = find("smoke").unwrap().on(&kernel) else {
+                panic!("smoke runs on {}", kernel.name);
+            };
+            assert!(reason.starts_with(&only.why), "{reason}");
+        }
     }
 
     #[test]

@@ -73,11 +73,11 @@ enum Kernel {
         #[arg(long)]
         tree: String,
         /// Without the series
-        #[arg(long, conflicts_with_all = ["series", "debug"])]
+        #[arg(long, conflicts_with = "series")]
         vanilla: bool,
-        /// With the series and vm-tests/kconfig/debug.config
-        #[arg(long)]
-        debug: bool,
+        /// With one more fragment of vm-tests/kconfig: debug, no-ipv6
+        #[arg(long, value_name = "FRAGMENT")]
+        config: Option<String>,
         /// Another series than the tree's own
         #[arg(long, value_name = "DIR")]
         series: Option<PathBuf>,
@@ -134,7 +134,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         Command::Kernel(Kernel::Build {
             tree,
             vanilla,
-            debug,
+            config,
             series,
         }) => {
             setup::ensure(&[For::Packages, For::Kernel], &progress)?;
@@ -144,7 +144,8 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 true => None,
                 false => Some(read_series(&tree.name, series)?),
             };
-            let kernel = kernel::build::build(tree, series.as_ref(), debug, &cache, &progress)?;
+            let kernel =
+                kernel::build::build(tree, series.as_ref(), config.as_deref(), &cache, &progress)?;
             println!("{}", kernel.image.display());
         }
     }

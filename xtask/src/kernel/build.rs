@@ -2,7 +2,7 @@
 //! A whole kernel for guests: small, everything built in, with or without the series.
 //!
 //! The configuration is tinyconfig, what the kernel's own WireGuard selftest asks for, and our
-//! fragments in vm-tests/kconfig; what a fragment asks for and does not get is an error. The
+//! fragments in vm-tests/kconfig: guest.config, and one more for a kernel that is special; what a fragment asks for and does not get is an error. The
 //! vanilla and the patched kernel of one source share a build folder, so that the second one
 //! compiles only what the series touches.
 
@@ -40,13 +40,13 @@ pub struct Kernel {
 pub fn build(
     tree: &Tree,
     series: Option<&Series>,
-    debug: bool,
+    config: Option<&str>,
     cache: &Cache,
     progress: &Progress,
 ) -> Result<Kernel> {
     let source = Source::find(tree, cache, progress)?;
     let compiler = sh::run(Command::new("gcc").arg("--version"))?;
-    let fragments = fragments(debug)?;
+    let fragments = fragments(config)?;
     let base = fragments
         .iter()
         .fold(Key::new(), |key, f| key.add(&f.name, &f.text))
@@ -56,14 +56,17 @@ pub fn build(
     let area = format!(
         "{}{}-{}",
         source.version,
-        if debug { "-debug" } else { "" },
+        config.map(|c| format!("-{c}")).unwrap_or_default(),
         &base.clone().finish()[..12]
     );
     let key = patched::add_to_key(base, series).finish();
-    let kind = match (debug, series) {
-        (true, _) => "debug",
-        (false, Some(_)) => "patched",
-        (false, None) => "vanilla",
+    let kind = match (config, series.is_some()) {
+        // There is no other debug kernel than the patched one.
+        (Some("debug"), true) => "debug".to_owned(),
+        (Some(config), true) => format!("patched-{config}"),
+        (Some(config), false) => format!("vanilla-{config}"),
+        (None, true) => "patched".to_owned(),
+        (None, false) => "vanilla".to_owned(),
     };
     let key = format!("{}-{kind}-{key}", source.version);
     let dir = cache.dir("kernel", &key, |dir| {
@@ -249,21 +252,15 @@ struct Fragment {
     text: String,
 }
 
-fn fragments(debug: bool) -> Result<Vec<Fragment>> {
-    let mut names = vec!["guest.config"];
-    if debug {
-        names.push("debug.config");
-    }
-    names
+fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
+    ["guest"]
         .into_iter()
+        .chain(config)
         .map(|name| {
-            let path = repo::kconfig().join(name);
+            let name = format!("{name}.config");
+            let path = repo::kconfig().join(&name);
             let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            Ok(Fragment {
-                name: name.to_owned(),
-                path,
-                text,
-            })
+            Ok(Fragment { name, path, text })
         })
         .collect()
 }

@@ -89,7 +89,7 @@ fn made(
         kernels::Source::Build {
             tree,
             patched,
-            debug,
+            config,
         } => {
             let trees = Trees::load()?;
             let series = match patched {
@@ -97,7 +97,7 @@ fn made(
                 false => None,
             };
             let tree = trees.find(tree)?;
-            let built = build::build(tree, series.as_ref(), *debug, cache, progress)?;
+            let built = build::build(tree, series.as_ref(), config.as_deref(), cache, progress)?;
             BootableKernel::built(kernel, &built.image, &built.version)
         }
     }
