@@ -7,78 +7,10 @@
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/bound.sh
+. /lib/wgvrf/churn.sh
 
-SEED=${WGVRF_SEED:-$RANDOM}
-say "seed $SEED (set WGVRF_SEED to repeat)"
-bound_topology
-bind_to red
-p_calls 198.51.100.1
-netns_add c
-task() {
-	# Each task has its own sequence, made from the seed.
-	RANDOM=$((SEED + $1))
-	local end=$((SECONDS + ${CHURN_SECONDS:-20})) n=0
-	while [ $SECONDS -lt $end ]; do
-		"step$1" $((RANDOM % 8)) >/dev/null 2>&1 || true
-		n=$((n + 1))
-	done
-	echo "task $1: $n steps"
-}
-step1() {
-	case $1 in
-	0) r "$WG" set wg0 bind-dev red ;;
-	1) r "$WG" set wg0 bind-dev blue ;;
-	2) r "$WG" set wg0 bind-dev off ;;
-	3) r "$WG" set wg0 bind-dev ext0 ;;
-	4) r "$WG" set wg0 listen-port $((51001 + RANDOM % 3)) bind-dev red ;;
-	5) r "$WG" set wg0 listen-port $((51001 + RANDOM % 3)) ;;
-	6) ip netns exec c "$WG" set wg0 bind-dev red ;;
-	7) r "$WG" show wg0 ;;
-	esac
-}
-step2() {
-	case $1 in
-	0) ip -n r link del red ;;
-	1 | 2) ip -n r link add red type vrf table 1001 && ip -n r link set red up && ip -n r link set ext0 master red && bound_addresses ;;
-	3) ip -n r link set red name crimson ;;
-	4) ip -n r link set crimson name red ;;
-	5) ip -n r link del crimson ;;
-	6) ip -n r link set ext0 nomaster ;;
-	7) ip -n r link add blue type vrf table 1002 || ip -n r link del blue ;;
-	esac
-}
-step3() {
-	case $1 in
-	0 | 1) ip -n r link set wg0 down ;;
-	2 | 3 | 4) ip -n r link set wg0 up ;;
-	5) ip -n r link set wg0 netns c && ip -n c link set wg0 up ;;
-	6) ip -n c link set wg0 netns r && ip -n r link set wg0 up && ip -n r addr replace 10.9.0.1/24 dev wg0 ;;
-	7) r_calls 192.0.2.9 ;;
-	esac
-}
-step4() {
-	p ping -n -f -c 20 -W 1 10.9.0.1
-	r ping -n -f -c 20 -W 1 10.9.0.2
-}
-for n in 1 2 3 4; do
-	task $n &
-done
-wait
+churn_topology
+churn "${CHURN_SECONDS:-20}"
 say "and it still works"
-ip -n c link set wg0 netns r 2>/dev/null || true
-for dev in red crimson blue; do
-	ip -n r link del $dev 2>/dev/null || true
-done
-for dev in red:1001:ext0 blue:1002:alt0; do
-	IFS=: read -r name table slave <<<"$dev"
-	ip -n r link add "$name" type vrf table "$table"
-	ip -n r link set "$name" up
-	ip -n r link set "$slave" master "$name"
-done
-bound_addresses
-bind_to red listen-port "$RPORT"
-ip -n r addr replace 10.9.0.1/24 dev wg0
-p_calls 198.51.100.1
-restart
-works p
+churn_settle
 ip -n r link del wg0
