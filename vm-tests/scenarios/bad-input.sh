@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: bad input: one line that names the value and the remedy, exit 1, nothing changed
 # needs: any
+# tool: ours
 # timeout: 60
 # suite: smoke
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: an administrator's own rules are used, completed, and left alone
 # needs: fallback
+# tool: ours
 # timeout: 90
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: without a way through the VRF, nothing leaves by another
 # needs: fallback
+# tool: ours
 # timeout: 120
 # suite: smoke
 set -euo pipefail

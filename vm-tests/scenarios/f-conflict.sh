@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: conflicts and failures half way leave everything as it was
 # needs: fallback
+# tool: ours
 # timeout: 90
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: whichever system call fails, the binding is whole or not there
 # needs: fallback
+# tool: ours
 # packages: strace
 # timeout: 400
 #

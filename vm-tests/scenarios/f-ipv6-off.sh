@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: a kernel without IPv6 gets the IPv4 rules, and no complaint
 # needs: fallback
+# tool: ours
 # cmdline: ipv6.disable=1
 # timeout: 60
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: udp_l3mdev_accept is warned of and never written; rp_filter strict and loose
 # needs: fallback
+# tool: ours
 # timeout: 150
 set -euo pipefail
 . /lib/wgvrf/lib.sh

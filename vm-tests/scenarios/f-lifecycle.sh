@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: bind, show, rebind, unbind; rules come, move and go
 # needs: fallback
+# tool: ours
 # timeout: 150
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: WG_BIND_DEV_MODE: auto, kernel, fwmark
 # needs: any
+# tool: ours
 # timeout: 60
 set -euo pipefail
 . /lib/wgvrf/lib.sh

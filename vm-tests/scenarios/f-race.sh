@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: two commands at once, 50 rounds: no rule doubled, none lost
 # needs: fallback
+# tool: ours
 # timeout: 180
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: a userspace device (wireguard-go) gets the same rules
 # needs: any
+# tool: ours
 # packages: wireguard-go
 # modules: tun
 # timeout: 90

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: wg-quick with Table=auto and AllowedIPs = 0.0.0.0/0
 # needs: fallback
+# tool: ours
 # packages: wireguard-tools nftables
 # modules: nf_tables nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet
 # timeout: 180

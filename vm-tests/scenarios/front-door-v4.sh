@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: two sites, wg outside in vrf_external, underlay IPv4
 # needs: any
+# tool: bind-dev
 # timeout: 90
 # suite: demo, smoke
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: an alternative name is resolved, and the real one is kept
 # needs: attr
+# tool: bind-dev
 # timeout: 60
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: bind to a NIC, a VRF, a NIC inside a VRF, a bridge, a VLAN, another WireGuard device
 # needs: attr
+# tool: bind-dev
 # timeout: 120
 # modules: bridge 8021q
 # suite: kernel

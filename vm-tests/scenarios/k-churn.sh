@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: random changes from several tasks at once, the seed is printed; nothing leaks, nothing hangs
 # needs: attr
+# tool: bind-dev
 # timeout: 120
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: the bound device is deleted and comes back; another device gets its index in between
 # needs: attr
+# tool: bind-dev
 # timeout: 120
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: ENODEV, ELOOP, EADDRINUSE, EPERM: traffic flows on, nothing has changed
 # needs: attr
+# tool: bind-dev
 # timeout: 90
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: a VRF without a route while main has one: nothing leaves, IPv4 and IPv6
 # needs: attr
+# tool: bind-dev
 # timeout: 240
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: rules before the l3mdev rule, as wg-quick adds them, in both orders: no wrong VRF
 # needs: attr
+# tool: bind-dev
 # timeout: 180
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: link-local IPv6 endpoints on an enslaved interface, both sides; a foreign scope is an error
 # needs: attr
+# tool: bind-dev
 # timeout: 120
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: the bound device is moved to another namespace and back
 # needs: attr
+# tool: bind-dev
 # timeout: 90
 # suite: kernel
 set -euo pipefail

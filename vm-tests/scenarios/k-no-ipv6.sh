@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: a kernel whose IPv6 is off
 # needs: attr
+# tool: bind-dev
 # timeout: 90
 # cmdline: ipv6.disable=1
 # suite: kernel

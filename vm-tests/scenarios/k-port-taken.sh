@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: a port taken while the device was missing: closed, until somebody tries again
 # needs: attr
+# tool: bind-dev
 # timeout: 90
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: a live tunnel is moved from one VRF to another and back: at most one lost packet each
 # needs: attr
+# tool: bind-dev
 # timeout: 120
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: the bound device is renamed; another one gets the awaited name; never the wg device itself
 # needs: attr
+# tool: bind-dev
 # timeout: 120
 # suite: kernel
 set -euo pipefail

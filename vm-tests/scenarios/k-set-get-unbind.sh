@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: attribute: set, get, repeat, unbind, and a message without it
 # needs: attr
+# tool: bind-dev
 # timeout: 90
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: one port on two devices in two VRFs, both pass traffic; with an unbound one it is taken
 # needs: attr
+# tool: bind-dev
 # timeout: 90
 # suite: kernel
 set -euo pipefail

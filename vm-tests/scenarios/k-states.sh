@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: link down and up, deletion, and module unload in every state
 # needs: attr
+# tool: bind-dev
 # timeout: 240
 # suite: kernel
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: the sticky source of an unbound device with a fwmark rule and udp_l3mdev_accept=1
 # needs: attr
+# tool: any
 # timeout: 120
 # suite: kernel
 set -euo pipefail
@@ -13,7 +14,6 @@ r sysctl -qw net.ipv4.udp_l3mdev_accept=1
 ip -n r rule add fwmark 0x77 lookup 1001
 ip -n r -6 rule add fwmark 0x77 lookup 1001
 r "$WG" set wg0 fwmark 0x77
-bound_to off
 for address in 198.51.100.10 "[2001:db8:1::1]" "[2001:db8:1::10]"; do
 	say "p calls $address"
 	restart

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: a reply leaves from the address that the peer wrote to, IPv4 and IPv6, both sides
 # needs: attr
+# tool: bind-dev
 # timeout: 180
 # suite: kernel
 set -euo pipefail

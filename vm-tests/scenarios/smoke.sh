@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: the guest has what scenarios need: WireGuard devices, VRFs, captures that see
 # needs: any
+# tool: any
 # timeout: 60
 # suite: smoke
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: BIRD: OSPFv2 and OSPFv3 through the tunnel; the adjacencies outlive a new VRF
 # needs: any
+# tool: bind-dev
 # timeout: 150
 # packages: bird2
 # memory: 1024

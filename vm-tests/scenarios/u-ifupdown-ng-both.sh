@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: Debian's ifupdown-ng, FwMark and BindDev: late WAN, redial, setconf again, VRF made again
 # needs: any
+# tool: bind-dev
 # timeout: 150
 # packages: ifupdown-ng
 # suite: users

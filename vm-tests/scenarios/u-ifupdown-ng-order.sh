@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: Debian's ifupdown-ng, the tunnel before its VRF
 # needs: any
+# tool: bind-dev
 # timeout: 120
 # packages: ifupdown-ng
 # suite: users

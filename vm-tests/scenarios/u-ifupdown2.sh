@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: Debian's ifupdown2: up, ifreload with and without changes, the VRF made again, down
 # needs: any
+# tool: bind-dev
 # timeout: 150
 # packages: ifupdown2
 # memory: 1024

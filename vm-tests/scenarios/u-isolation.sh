@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: isolation: 60 s of traffic, roaming, new sessions, VRF flaps, failing DNS; not one packet outside
 # needs: any
+# tool: bind-dev
 # timeout: 240
 # suite: users
 set -euo pipefail

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: systemd-networkd makes VRF and tunnel, wg binds it; a restart leaves the binding alone
 # needs: any
+# tool: bind-dev
 # timeout: 120
 # packages: systemd
 # memory: 1024

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: Debian's C wg 1.0.20210914 on a patched kernel never disturbs a binding
 # needs: attr
+# tool: bind-dev
 # timeout: 60
 # packages: wireguard-tools
 # suite: users

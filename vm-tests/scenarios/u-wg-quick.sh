@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: Debian's wg-quick, unmodified, with our wg: up, save, strip, reload, down; the traps
 # needs: any
+# tool: bind-dev
 # timeout: 120
 # packages: wireguard-tools, nftables
 # suite: users

@@ -24,5 +24,5 @@ pub use error::{Error, Result};
 pub use kernels::{BootableKernel, Kernel};
 pub use progress::{Event, Progress};
 pub use runner::{Report, RunEvent, Runner, Tool};
-pub use scenario::{Cell, Scenario};
+pub use scenario::{Cell, Scenario, Wg};
 pub use verdict::Outcome;

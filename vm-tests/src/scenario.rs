@@ -21,6 +21,18 @@ pub enum Needs {
     Any,
 }
 
+/// What a `wg` can, each one more than the one before; and what a scenario needs of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wg {
+    /// What every `wg` can.
+    Any,
+    /// The keyword `bind-dev`, as kernel-patches/wireguard-tools.md has it for the C tool. On a
+    /// kernel without the attribute that means the fallback, which only ours has.
+    BindDev,
+    /// Ours: its fallback, its own messages.
+    Ours,
+}
+
 /// The header of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
@@ -30,6 +42,8 @@ pub struct Scenario {
     /// One line for people.
     pub title: String,
     pub needs: Needs,
+    /// What it needs of the `wg` under test.
+    pub tool: Wg,
     /// For the script itself; boot and shutdown have limits of their own.
     pub timeout: Duration,
     /// Kernel modules to load besides the usual ones.
@@ -87,6 +101,24 @@ impl Scenario {
         }
     }
 
+    /// Whether and why (not) this scenario is run on `kernel` with this `wg`.
+    pub fn with(&self, kernel: &Kernel, wg: Wg) -> Cell {
+        let cell = self.on(kernel);
+        if cell != Cell::Run {
+            return cell;
+        }
+        let reason = match (self.tool, wg) {
+            (Wg::Any, _) | (_, Wg::Ours) => return Cell::Run,
+            (Wg::BindDev, Wg::BindDev) if kernel.attr => return Cell::Run,
+            (Wg::BindDev, Wg::BindDev) => {
+                "the kernel has no WGDEVICE_A_BIND_DEV, and only our wg falls back"
+            }
+            (Wg::BindDev, Wg::Any) => "this wg has no bind-dev",
+            (Wg::Ours, _) => "it is about what only our wg does and says",
+        };
+        Cell::NotApplicable(reason.into())
+    }
+
     /// What an outcome means for this scenario: where one is expected, coming to it is passing.
     pub fn expected(&self, outcome: Outcome) -> Outcome {
         match &self.expect {
@@ -127,6 +159,7 @@ impl Scenario {
             path: path.to_path_buf(),
             title: String::new(),
             needs: Needs::Any,
+            tool: Wg::Any,
             timeout: Duration::from_secs(60),
             modules: Vec::new(),
             packages: Vec::new(),
@@ -189,6 +222,19 @@ impl Scenario {
                         }
                     }
                 }
+                "tool" => {
+                    scenario.tool = match value {
+                        "any" => Wg::Any,
+                        "bind-dev" => Wg::BindDev,
+                        "ours" => Wg::Ours,
+                        _ => {
+                            return Err(wrong(
+                                number,
+                                format!("`tool: {value}' is none of any, bind-dev, ours"),
+                            ));
+                        }
+                    }
+                }
                 "timeout" => scenario.timeout = Duration::from_secs(count("seconds")?.into()),
                 "modules" => scenario.modules = words(),
                 "packages" => scenario.packages = words(),
@@ -218,7 +264,7 @@ impl Scenario {
                     return Err(wrong(
                         number,
                         format!(
-                            "`{key}:' is none of title, needs, timeout, modules, packages, \
+                            "`{key}:' is none of title, needs, tool, timeout, modules, packages, \
                              cmdline, suite, smp, memory, kernels, expect, boot, shutdown"
                         ),
                     ));
@@ -302,6 +348,7 @@ mod tests {
         for (text, expected) in [
             ("# titel: x\n", "scenarios/x.sh:1: `titel:' is none of"),
             ("# title: x\n# needs: root\n", "x.sh:2: `needs: root'"),
+            ("# title: x\n# tool: theirs\n", "x.sh:2: `tool: theirs'"),
             ("# title: x\n# timeout: soon\n", "x.sh:2: `timeout: soon'"),
             ("# title: x\n# smp: 0\n", "x.sh:2: `smp: 0'"),
             (
@@ -351,6 +398,29 @@ mod tests {
     }
 
     #[test]
+    fn cells_say_which_wg_is_too_old() {
+        let stock = kernels::find("debian-6.1").unwrap();
+        let patched = kernels::find("patched-6.1").unwrap();
+        let runs = |tool: &str, kernel: &Kernel, wg| {
+            let scenario = parse(&format!("# title: x\n# tool: {tool}\n")).unwrap();
+            scenario.with(kernel, wg) == Cell::Run
+        };
+        for (tool, kernel, any, bind_dev, ours) in [
+            ("any", &stock, true, true, true),
+            ("bind-dev", &stock, false, false, true),
+            ("bind-dev", &patched, false, true, true),
+            ("ours", &patched, false, false, true),
+        ] {
+            assert_eq!(runs(tool, kernel, Wg::Any), any, "{tool}");
+            assert_eq!(runs(tool, kernel, Wg::BindDev), bind_dev, "{tool}");
+            assert_eq!(runs(tool, kernel, Wg::Ours), ours, "{tool}");
+        }
+        // What the kernel rules out stays ruled out, whatever the tool.
+        let attr = parse("# title: x\n# needs: attr\n# tool: any\n").unwrap();
+        assert_eq!(attr.with(&stock, Wg::Ours), attr.on(&stock));
+    }
+
+    #[test]
     fn an_expected_outcome_passes() {
         let scenario = parse("# title: x\n# expect: failed 1 is not 2\n").unwrap();
         let failed = |text: &str| Outcome::Failed(text.into());
@@ -361,6 +431,16 @@ mod tests {
 
     #[test]
     fn our_own_are_well_formed() {
-        assert!(!all().unwrap().is_empty());
+        let scenarios = all().unwrap();
+        assert!(!scenarios.is_empty());
+        for scenario in scenarios {
+            // The default would have a wg blamed for what it never claimed to have.
+            let text = fs::read_to_string(&scenario.path).unwrap();
+            assert!(
+                scenario.in_suite("selftest") || text.contains("\n# tool: "),
+                "{} does not say which wg it needs",
+                scenario.name
+            );
+        }
     }
 }
