@@ -24,6 +24,8 @@ pub enum For {
     Kernel,
     /// Checking and exporting a series.
     Patches,
+    /// Building each patch in every way: `--builds all`.
+    Matrix,
     /// Posting one, be it to ourselves: the unit tests do that.
     Posting,
 }
@@ -40,7 +42,7 @@ struct Need {
     uses: &'static [For],
 }
 
-use For::{Kernel, Module, Packages, Patches, Posting, Vm};
+use For::{Kernel, Matrix, Module, Packages, Patches, Posting, Vm};
 use Sign::{File, Program};
 
 #[rustfmt::skip]
@@ -61,6 +63,8 @@ const NEEDS: &[Need] = &[
     Need { sign: Program("cmp"), package: "diffutils", uses: &[Kernel, Patches] },
     Need { sign: Program("perl"), package: "perl", uses: &[Kernel, Patches, Posting] },
     Need { sign: Program("sparse"), package: "sparse", uses: &[Patches] },
+    Need { sign: Program("clang-19"), package: "clang-19", uses: &[Matrix] },
+    Need { sign: Program("s390x-linux-gnu-gcc"), package: "gcc-s390x-linux-gnu", uses: &[Matrix] },
     Need { sign: Program("codespell"), package: "codespell", uses: &[Patches] },
     // The generator of netlink code out of its specification.
     Need { sign: File("/usr/lib/python3/dist-packages/yaml/__init__.py"), package: "python3-yaml", uses: &[Patches] },
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_use_has_a_need_and_every_package_one_line() {
-        for what in [Packages, Vm, Module, Kernel, Patches, Posting] {
+        for what in [Packages, Vm, Module, Kernel, Patches, Matrix, Posting] {
             assert!(
                 NEEDS.iter().any(|n| n.uses.contains(&what)),
                 "{what:?} needs nothing"

@@ -25,6 +25,10 @@ use crate::trees::{Build, Tree};
 /// Changes of this file that change a verdict: part of the cache key.
 const RECIPE: &str = "1";
 
+/// A 64-bit big-endian machine, for sparse's and the compiler's view of byte orders.
+const CROSS: &str = "s390x-linux-gnu-";
+const CROSS_PACKAGE: &str = "gcc-s390x-linux-gnu";
+
 const DRIVER: &str = "drivers/net/wireguard";
 /// What of a series is compiled.
 const COMPILED: &[&str] = &[DRIVER, "include"];
@@ -94,19 +98,26 @@ const COMMON: &[(&str, &str)] = &[
 
 const NO_IPV6: &[(&str, &str)] = &[("IPV6", "n"), ("IPV6_MULTIPLE_TABLES", "n")];
 
+/// A warning is compared with those before, not an error; and nothing is signed.
+const TALKATIVE: &[(&str, &str)] = &[
+    ("WERROR", "n"),
+    ("MODULE_SIG", "n"),
+    ("IMA_APPRAISE_MODSIG", "n"),
+];
+
 #[rustfmt::skip]
 const CONFIGS: &[Config] = &[
     Config { name: "default", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[], sparse: true },
     Config { name: "ipv6-n", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: NO_IPV6, sparse: false },
     Config { name: "l3mdev-n", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_L3_MASTER_DEV", "n"), ("NET_VRF", "n")], sparse: false },
-    Config { name: "modules", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_VRF", "m"), ("WIREGUARD", "m"), ("IPV6", "m")], sparse: false },
+    Config { name: "modules", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_VRF", "m"), ("WIREGUARD", "m")], sparse: false },
     Config { name: "vrf-n", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_VRF", "n"), ("WIREGUARD_DEBUG", "n")], sparse: false },
     Config { name: "up", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("SMP", "n")], sparse: false },
     Config { name: "lockdep", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("DEBUG_KERNEL", "y"), ("PROVE_LOCKING", "y"), ("DEBUG_ATOMIC_SLEEP", "y")], sparse: true },
     Config { name: "clang", quick: false, arch: "x86_64", compiler: Compiler::Clang, base: Base::Small, options: &[], sparse: false },
     Config { name: "32-bit", quick: false, arch: "i386", compiler: Compiler::Gcc, base: Base::Small, options: &[("64BIT", "n")], sparse: true },
-    Config { name: "big-endian", quick: false, arch: "s390", compiler: Compiler::Cross("s390x-linux-gnu-"), base: Base::Small, options: &[], sparse: true },
-    Config { name: "allmodconfig", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::AllMod, options: &[], sparse: true },
+    Config { name: "big-endian", quick: false, arch: "s390", compiler: Compiler::Cross(CROSS), base: Base::Small, options: &[], sparse: true },
+    Config { name: "allmodconfig", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::AllMod, options: TALKATIVE, sparse: true },
 ];
 
 impl Config {
@@ -272,10 +283,20 @@ pub fn matrix(set: &Set, repo: &Path, which: Which, place: &Place<'_>) -> Result
         }
         let compiler = match version(config.compiler, place.pristine)? {
             Ok(compiler) => compiler,
-            Err(why) => {
-                built
-                    .skipped
-                    .push(format!("{}: {}: {why}", set.name, config.name));
+            // Not built is not passed.
+            Err(missing) => {
+                built.findings.push(
+                    Finding::new(
+                        set.path("series"),
+                        0,
+                        format!("{}: not built: {}", config.name, missing.what),
+                    )
+                    .by("builds", doc::NETDEV)
+                    .repair(format!(
+                        "apt-get install --no-install-recommends {}",
+                        missing.package
+                    )),
+                );
                 continue;
             }
         };
@@ -368,8 +389,14 @@ struct Found {
     version: String,
 }
 
+/// A compiler that this machine does not have, and the Debian package that does.
+struct Missing {
+    what: String,
+    package: &'static str,
+}
+
 /// The compiler, or why this machine cannot build with it.
-fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Found, String>> {
+fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Found, Missing>> {
     let ask = |program: &str| -> Option<String> {
         let out = sh::output(Command::new(program).arg("--version")).ok()?;
         out.ok
@@ -381,14 +408,20 @@ fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Foun
                 arguments: Vec::new(),
                 version,
             }),
-            None => Err("gcc is not installed".to_owned()),
+            None => Err(Missing {
+                what: "no gcc".to_owned(),
+                package: "gcc",
+            }),
         },
         Compiler::Cross(prefix) => match ask(&format!("{prefix}gcc")) {
             Some(version) => Ok(Found {
                 arguments: vec![format!("CROSS_COMPILE={prefix}")],
                 version,
             }),
-            None => Err(format!("no {prefix}gcc on this machine")),
+            None => Err(Missing {
+                what: format!("no {prefix}gcc"),
+                package: CROSS_PACKAGE,
+            }),
         },
         Compiler::Clang => {
             let least = sh::run(
@@ -415,9 +448,10 @@ fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Foun
                     arguments: vec![format!("CC={name}")],
                     version,
                 }),
-                None => Err(format!(
-                    "no clang from {least} on; Debian's package is clang-19"
-                )),
+                None => Err(Missing {
+                    what: format!("no clang from {least} on"),
+                    package: "clang-19",
+                }),
             }
         }
     })
@@ -655,6 +689,16 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), CONFIGS.len());
         assert!(CONFIGS.iter().any(|c| c.quick) && CONFIGS.iter().any(|c| !c.quick));
+    }
+
+    #[test]
+    fn a_compiler_that_is_not_there_names_its_package() {
+        let none = version(Compiler::Cross("no-such-machine-"), Path::new("/"));
+        let Ok(Err(missing)) = none else {
+            panic!("found a compiler for no such machine");
+        };
+        assert_eq!(missing.what, "no no-such-machine-gcc");
+        assert_eq!(missing.package, CROSS_PACKAGE);
     }
 
     #[test]

@@ -169,6 +169,9 @@ fn run_check(name: Option<&str>, text: bool, which: Which, screen: &Screen) -> R
         if which != Which::None {
             needs.extend([For::Module, For::Kernel]);
         }
+        if which == Which::All {
+            needs.push(For::Matrix);
+        }
         setup::ensure(&needs, &progress)?;
     }
     let mut errors = 0;
