@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: the same while allocations fail at random, in system calls and in softirqs
 # needs: attr
+# tool: bind-dev
 # kernels: debug-7.3
 # timeout: 180
 # suite: kernel

@@ -4,8 +4,10 @@
 //! Debian's own images are fetched here. Modules and kernels that have to be compiled are made
 //! by the caller, who hands the finished file to [`BootableKernel`].
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -202,6 +204,39 @@ pub struct BootableKernel {
     pub replaced: Vec<(String, PathBuf)>,
     /// What a reader of results wants to know: a package's version, a patch set's hash.
     pub version: String,
+    /// Files of its source, for scenarios that ask for some.
+    pub source: Option<SourceFiles>,
+}
+
+/// Gets files of a kernel's source when a scenario asks for them. Who makes kernels has it.
+#[derive(Clone)]
+pub struct SourceFiles(Arc<GetFiles>);
+
+type GetFiles = dyn Fn(&[String]) -> Result<SourceFolders> + Send + Sync;
+
+/// Folders in which the wanted files are, under their paths in the kernel's source.
+#[derive(Clone, Debug)]
+pub struct SourceFolders {
+    /// As they came.
+    pub stock: PathBuf,
+    /// With the series that the kernel has.
+    pub patched: Option<PathBuf>,
+}
+
+impl SourceFiles {
+    pub fn new(get: impl Fn(&[String]) -> Result<SourceFolders> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(get))
+    }
+
+    pub fn get(&self, paths: &[String]) -> Result<SourceFolders> {
+        (self.0)(paths)
+    }
+}
+
+impl fmt::Debug for SourceFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourceFiles")
+    }
 }
 
 impl BootableKernel {
@@ -233,6 +268,7 @@ impl BootableKernel {
             modules,
             replaced: Vec::new(),
             version,
+            source: None,
         })
     }
 
@@ -252,6 +288,7 @@ impl BootableKernel {
             modules: None,
             replaced: Vec::new(),
             version: version.to_owned(),
+            source: None,
         })
     }
 

@@ -21,7 +21,7 @@ pub mod verdict;
 pub use cache::Cache;
 pub use debian::Debian;
 pub use error::{Error, Result};
-pub use kernels::{BootableKernel, Kernel};
+pub use kernels::{BootableKernel, Kernel, SourceFiles, SourceFolders};
 pub use progress::{Event, Progress};
 pub use runner::{Report, RunEvent, Runner, Tool};
 pub use scenario::{Cell, Scenario, Wg};

@@ -47,6 +47,8 @@ pub struct Machine {
     pub cmdline: Vec<String>,
     pub memory: u32,
     pub smp: u32,
+    /// Count instructions: each one takes 2^N virtual nanoseconds, and nothing else takes time.
+    pub icount: Option<u32>,
     /// Where the ports' files go.
     pub folder: PathBuf,
     /// The first port is our own terminal.
@@ -58,10 +60,15 @@ impl Machine {
     pub fn arguments(&self) -> Vec<String> {
         let mut words: Vec<String> = vec![PROGRAM.into()];
         let mut add = |more: &[&str]| words.extend(more.iter().map(|w| (*w).to_owned()));
-        match self.accelerator {
+        match self.accelerator() {
             Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
             // QEMU 7.2 gets cmpxchg16b wrong when it translates; Debian's 6.12 dies of it.
             Accelerator::Tcg => add(&["-accel", "tcg", "-cpu", "max,cx16=off"]),
+        }
+        if let Some(shift) = self.icount {
+            add(&["-icount", &format!("shift={shift},sleep=off")]);
+            // The same instructions each time: neither time nor chance come from outside.
+            add(&["-rtc", "base=2026-01-01,clock=vm", "-seed", "1"]);
         }
         add(&["-nodefaults", "-no-user-config", "-nic", "none"]);
         add(&["-display", "none", "-no-reboot"]);
@@ -69,7 +76,7 @@ impl Machine {
             "-m",
             &format!("{}M", self.memory),
             "-smp",
-            &self.smp.to_string(),
+            &self.icount.map_or(self.smp, |_| 1).to_string(),
         ]);
         add(&["-kernel", &self.image.to_string_lossy()]);
         add(&["-initrd", &self.initramfs.to_string_lossy()]);
@@ -87,6 +94,11 @@ impl Machine {
         words
     }
 
+    /// Only a translator can count instructions.
+    fn accelerator(&self) -> Accelerator {
+        self.icount.map_or(self.accelerator, |_| Accelerator::Tcg)
+    }
+
     fn append(&self) -> String {
         let mut words = vec![
             "console=ttyS0",
@@ -100,7 +112,10 @@ impl Machine {
             "wireguard.dyndbg=+p",
             "net.ifnames=0",
         ];
-        if self.accelerator == Accelerator::Tcg {
+        if self.icount.is_some() {
+            words.push("nokaslr");
+        }
+        if self.accelerator() == Accelerator::Tcg {
             // A busy host must not look like a stuck guest.
             words.extend([
                 // Nobody attacks a guest; page walks and self-tests cost a second each.
@@ -233,18 +248,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_guest_has_a_network() {
-        let machine = Machine {
+    fn counted_instructions_are_those_of_one_processor() {
+        let mut machine = machine();
+        machine.accelerator = Accelerator::Kvm;
+        machine.icount = Some(0);
+        let line = machine.command_line();
+        for part in [
+            "-accel tcg",
+            "-icount shift=0,sleep=off",
+            "-smp 1",
+            "clock=vm",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("kvm"), "{line}");
+    }
+
+    fn machine() -> Machine {
+        Machine {
             accelerator: Accelerator::Tcg,
             image: "/k/vmlinuz".into(),
             initramfs: "/k/init rd".into(),
             cmdline: vec!["ipv6.disable=1".into()],
             memory: 512,
             smp: 2,
+            icount: None,
             folder: "/r".into(),
             interactive: false,
-        };
-        let line = machine.command_line();
+        }
+    }
+
+    #[test]
+    fn no_guest_has_a_network() {
+        let line = machine().command_line();
         for part in [
             "-nic none",
             "-nodefaults",

@@ -263,6 +263,7 @@ impl Runner {
             cmdline,
             memory: kernel.kernel.memory.max(scenario.memory.unwrap_or(0)),
             smp: scenario.smp,
+            icount: scenario.icount,
             folder: folder.clone(),
             interactive: false,
         };
@@ -340,6 +341,7 @@ impl Runner {
             cmdline,
             memory: kernel.kernel.memory,
             smp: 2,
+            icount: None,
             folder: folder.clone(),
             interactive: true,
         };
@@ -403,6 +405,7 @@ impl Runner {
             cmdline: kernel.kernel.cmdline.clone(),
             memory: kernel.kernel.memory,
             smp: 2,
+            icount: None,
             folder: folder.clone(),
             interactive: false,
         };
@@ -455,6 +458,20 @@ impl Runner {
         for other in scenario::all()?.iter().chain(scenario) {
             let place = format!("usr/lib/wgvrf/scenarios/{}.sh", other.name);
             overlay.copy(&place, true, &other.path)?;
+        }
+        let wanted = scenario.map_or(&[][..], |s| &s.source);
+        if !wanted.is_empty() {
+            let source = kernel.source.as_ref().ok_or_else(|| {
+                Error::other(format!("nobody has the source of {}", kernel.kernel.name))
+            })?;
+            let folders = source.get(wanted)?;
+            for path in wanted {
+                let place = |kind: &str| format!("usr/lib/wgvrf/source/{kind}/{path}");
+                overlay.copy(&place("stock"), true, &folders.stock.join(path))?;
+                if let Some(patched) = &folders.patched {
+                    overlay.copy(&place("patched"), true, &patched.join(path))?;
+                }
+            }
         }
         let mut modules: Vec<&str> = MODULES.to_vec();
         modules.extend(

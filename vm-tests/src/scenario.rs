@@ -50,12 +50,17 @@ pub struct Scenario {
     pub modules: Vec<String>,
     /// Debian packages of the guest besides the usual ones.
     pub packages: Vec<String>,
+    /// Files of the kernel's own source that the guest gets, under /lib/wgvrf/source/stock and,
+    /// where the kernel has a series, .../patched.
+    pub source: Vec<String>,
     /// Words for the kernel's command line.
     pub cmdline: Vec<String>,
     /// Labels to choose by: `smoke`, `demo`, `selftest`.
     pub suites: Vec<String>,
     /// Processors of the guest.
     pub smp: u32,
+    /// Measure: count instructions, with 2^N virtual nanoseconds for each, on one processor.
+    pub icount: Option<u32>,
     /// MiB of the guest, when the kernel's own number is not enough.
     pub memory: Option<u32>,
     /// Only these kernels; empty means all.
@@ -163,9 +168,11 @@ impl Scenario {
             timeout: Duration::from_secs(60),
             modules: Vec::new(),
             packages: Vec::new(),
+            source: Vec::new(),
             cmdline: Vec::new(),
             suites: Vec::new(),
             smp: 2,
+            icount: None,
             memory: None,
             kernels: Vec::new(),
             expect: None,
@@ -238,12 +245,19 @@ impl Scenario {
                 "timeout" => scenario.timeout = Duration::from_secs(count("seconds")?.into()),
                 "modules" => scenario.modules = words(),
                 "packages" => scenario.packages = words(),
+                "source" => scenario.source = words(),
                 // A comma is part of a word here: `console=ttyS0,115200`.
                 "cmdline" => {
                     scenario.cmdline = value.split_whitespace().map(str::to_owned).collect();
                 }
                 "suite" => scenario.suites = words(),
                 "smp" => scenario.smp = count("processors")?,
+                "icount" => {
+                    let shift = value.parse().ok().filter(|n| *n <= 10);
+                    scenario.icount = Some(shift.ok_or_else(|| {
+                        wrong(number, format!("`icount: {value}' is no number up to 10"))
+                    })?);
+                }
                 "memory" => scenario.memory = Some(count("MiB")?),
                 "kernels" => scenario.kernels = words(),
                 "expect" => {
@@ -265,7 +279,7 @@ impl Scenario {
                         number,
                         format!(
                             "`{key}:' is none of title, needs, tool, timeout, modules, packages, \
-                             cmdline, suite, smp, memory, kernels, expect, boot, shutdown"
+                             source, cmdline, suite, smp, icount, memory, kernels, expect, boot, shutdown"
                         ),
                     ));
                 }
@@ -350,6 +364,7 @@ mod tests {
             ("# title: x\n# needs: root\n", "x.sh:2: `needs: root'"),
             ("# title: x\n# tool: theirs\n", "x.sh:2: `tool: theirs'"),
             ("# title: x\n# timeout: soon\n", "x.sh:2: `timeout: soon'"),
+            ("# title: x\n# icount: 11\n", "x.sh:2: `icount: 11'"),
             ("# title: x\n# smp: 0\n", "x.sh:2: `smp: 0'"),
             (
                 "# title: x\n# title: y\n",

@@ -8,9 +8,14 @@ pub mod fetch;
 pub mod module;
 pub mod patched;
 
-use vm_tests::kernels::{self, BootableKernel, Kernel};
-use vm_tests::{Cache, Error, Progress, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use vm_tests::cache::Key;
+use vm_tests::kernels::{self, BootableKernel, Kernel};
+use vm_tests::{Cache, Error, Progress, Result, SourceFiles, SourceFolders};
+
+use self::patched::Only;
 use crate::series::Series;
 use crate::setup::For;
 use crate::sh;
@@ -29,8 +34,9 @@ pub fn bootable_with(
     cache: &Cache,
     progress: &Progress,
 ) -> Result<BootableKernel> {
-    let mut boot = made(kernel, series, cache, progress)?;
+    let mut boot = made(kernel, series.clone(), cache, progress)?;
     boot.kernel.slow *= busy();
+    boot.source = source(kernel, series, cache, progress)?;
     Ok(boot)
 }
 
@@ -101,6 +107,60 @@ fn made(
             BootableKernel::built(kernel, &built.image, &built.version)
         }
     }
+}
+
+/// The source of a kernel, if it is that of one of our trees.
+fn source(
+    kernel: &Kernel,
+    series: Option<Series>,
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<Option<SourceFiles>> {
+    let (tree, patched) = match &kernel.source {
+        kernels::Source::Module { tree, .. } => (tree.clone(), true),
+        kernels::Source::Build { tree, patched, .. } => (tree.clone(), *patched),
+        // Debian's own image is what some patched one is made from.
+        kernels::Source::Package { .. } => {
+            let made_of_it = kernels::all()?.into_iter().find_map(|k| match k.source {
+                kernels::Source::Module { base, tree } if base == kernel.name => Some(tree),
+                _ => None,
+            });
+            match made_of_it {
+                Some(tree) => (tree, false),
+                None => return Ok(None),
+            }
+        }
+    };
+    let tree = Trees::load()?.find(&tree)?.clone();
+    let (cache, progress) = (cache.clone(), progress.clone());
+    Ok(Some(SourceFiles::new(move |paths| {
+        let stock = fetch::Source::find(&tree, &cache, &progress)?.part(paths)?;
+        let patched = match (patched, &series) {
+            (false, _) => None,
+            (true, Some(series)) => Some(patched_files(&stock, series, paths, &cache)?),
+            (true, None) => {
+                let series = Series::of_tree(&tree.name)?;
+                Some(patched_files(&stock, &series, paths, &cache)?)
+            }
+        };
+        Ok(SourceFolders { stock, patched })
+    })))
+}
+
+fn patched_files(
+    stock: &Path,
+    series: &Series,
+    paths: &[String],
+    cache: &Cache,
+) -> Result<PathBuf> {
+    let key = Key::new().add("stock", stock.to_string_lossy().as_bytes());
+    let key = patched::add_to_key(key, Some(series)).finish();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+    let dir = cache.dir("patched-source", &key, |dir| {
+        sh::run(Command::new("cp").arg("-a").arg(stock).arg(dir.join("src")))?;
+        patched::apply(series, &dir.join("src"), Only::Under(&paths))
+    })?;
+    Ok(dir.join("src"))
 }
 
 /// The programs that making these kernels needs.
