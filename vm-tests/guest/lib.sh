@@ -62,13 +62,15 @@ has_attr() {
 	[ "${WGVRF_KERNEL_HAS_ATTR:-0}" = 1 ]
 }
 
-# wait_for WHAT COMMAND...: until the command succeeds, for at most WAIT_FOR_SECONDS (20).
+# wait_for WHAT COMMAND...: until the command succeeds, for at most WAIT_FOR_SECONDS (20), times
+# what a slow kernel needs.
 # With a single argument, the command is its own description.
 wait_for() {
-	local what=$1 end=$((SECONDS + ${WAIT_FOR_SECONDS:-20}))
+	local what=$1 limit=$((${WAIT_FOR_SECONDS:-20} * ${WGVRF_SLOW:-1})) end
+	end=$((SECONDS + limit))
 	[ $# = 1 ] || shift
 	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || die "waited ${WAIT_FOR_SECONDS:-20} s in vain for $what"
+		[ $SECONDS -lt $end ] || die "waited $limit s in vain for $what"
 		wgvrf_nap 0.1
 	done
 }

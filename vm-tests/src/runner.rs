@@ -487,11 +487,12 @@ impl Runner {
             false,
             format!(
                 "WGVRF_MODE={mode}\nWGVRF_KERNEL={}\nWGVRF_KERNEL_HAS_ATTR={}\n\
-                 WGVRF_SCENARIO={}\nWGVRF_TIMEOUT={}\nWGVRF_MODULES='{}'\n",
+                 WGVRF_SCENARIO={}\nWGVRF_TIMEOUT={}\nWGVRF_SLOW={}\nWGVRF_MODULES='{}'\n",
                 kernel.kernel.name,
                 u8::from(kernel.kernel.attr),
                 scenario.map_or("", |s| &s.name),
                 timeout.as_secs(),
+                kernel.kernel.slow,
                 modules.join(" ")
             ),
         );
