@@ -48,6 +48,12 @@ skip() {
 	exit 77
 }
 
+# has_program NAME: skips when the harness could not get what `# programs:' asks for.
+has_program() {
+	[ ! -e "/lib/wgvrf/lacks/$1" ] || skip "no $1: $(<"/lib/wgvrf/lacks/$1")"
+	[ -x "/usr/bin/$1" ] || die "$1 is not among the scenario's programs"
+}
+
 # A command that fails without an `|| die` still says where.
 wgvrf_unexpected() {
 	local code=$1 line=$2 command=$3

@@ -11,6 +11,7 @@ pub mod debian;
 pub mod error;
 pub mod initramfs;
 pub mod kernels;
+pub mod programs;
 pub mod progress;
 pub mod qemu;
 pub mod runner;

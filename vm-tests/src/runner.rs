@@ -15,6 +15,7 @@ use crate::cache::{Cache, Key, remove};
 use crate::error::{Error, Result};
 use crate::initramfs::{Initramfs, Overlay};
 use crate::kernels::BootableKernel;
+use crate::programs::{self, Found};
 use crate::progress::Progress;
 use crate::qemu::{Accelerator, Machine, Qemu, read_log};
 use crate::scenario::{self, Scenario};
@@ -497,15 +498,25 @@ impl Runner {
             ),
         );
         for (name, tool) in &self.tools {
-            match tool {
-                Tool::Program(path) => parts.program(name, path, &mut overlay)?,
-                Tool::Rooted { root, program } => {
-                    parts.foreign_program(name, root, program, &mut overlay)?;
+            put(&parts, name, tool, &mut overlay)?;
+        }
+        for name in scenario.iter().flat_map(|s| &s.programs) {
+            match programs::find(name, &self.cache, &self.progress)? {
+                Found::Program(tool) => put(&parts, name, &tool, &mut overlay)?,
+                Found::Lacking(why) => {
+                    overlay.file(&format!("usr/lib/wgvrf/lacks/{name}"), false, why);
                 }
             }
         }
         parts.replace_modules(kernel, &mut overlay)?;
         Ok(overlay)
+    }
+}
+
+fn put(parts: &Initramfs, name: &str, tool: &Tool, overlay: &mut Overlay) -> Result<()> {
+    match tool {
+        Tool::Program(path) => parts.program(name, path, overlay),
+        Tool::Rooted { root, program } => parts.foreign_program(name, root, program, overlay),
     }
 }
 

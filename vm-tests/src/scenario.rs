@@ -53,6 +53,8 @@ pub struct Scenario {
     /// Files of the kernel's own source that the guest gets, under /lib/wgvrf/source/stock and,
     /// where the kernel has a series, .../patched.
     pub source: Vec<String>,
+    /// Programs that no package of the guest's brings, see `programs`.
+    pub programs: Vec<String>,
     /// Words for the kernel's command line.
     pub cmdline: Vec<String>,
     /// Labels to choose by: `smoke`, `demo`, `selftest`.
@@ -169,6 +171,7 @@ impl Scenario {
             modules: Vec::new(),
             packages: Vec::new(),
             source: Vec::new(),
+            programs: Vec::new(),
             cmdline: Vec::new(),
             suites: Vec::new(),
             smp: 2,
@@ -246,6 +249,7 @@ impl Scenario {
                 "modules" => scenario.modules = words(),
                 "packages" => scenario.packages = words(),
                 "source" => scenario.source = words(),
+                "programs" => scenario.programs = words(),
                 // A comma is part of a word here: `console=ttyS0,115200`.
                 "cmdline" => {
                     scenario.cmdline = value.split_whitespace().map(str::to_owned).collect();
@@ -279,7 +283,7 @@ impl Scenario {
                         number,
                         format!(
                             "`{key}:' is none of title, needs, tool, timeout, modules, packages, \
-                             source, cmdline, suite, smp, icount, memory, kernels, expect, boot, shutdown"
+                             source, programs, cmdline, suite, smp, icount, memory, kernels, expect, boot, shutdown"
                         ),
                     ));
                 }

@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vm_tests::debian::Closure;
-use vm_tests::{Cache, Debian, Error, Progress, Result, Runner, Tool};
+use vm_tests::{Cache, Error, Progress, Result, Runner, Tool};
 
 use crate::cargo;
 use crate::repo;
@@ -22,13 +21,7 @@ pub fn wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Result<To
         return Ok(Tool::Program(cargo::wg(progress)?));
     };
     if let Some(suite) = choice.strip_prefix("debian:") {
-        let debian = Debian::new(cache, &[suite], progress)?;
-        // With the libc that it was built for, and that one's loader.
-        let root = debian.unpack(&["wireguard-tools", "libc6"], Closure::Named)?;
-        return Ok(Tool::Rooted {
-            root,
-            program: "usr/bin/wg".into(),
-        });
+        return vm_tests::programs::c_tool(suite, cache, progress);
     }
     let path = Path::new(choice);
     match path.canonicalize() {
