@@ -1,0 +1,161 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: NetworkManager makes VRF and tunnel, wg binds it; reapply, modify, down and up, a restart
+# needs: any
+# tool: bind-dev
+# timeout: 150
+# packages: network-manager, dbus
+# memory: 1024
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+
+router_world
+tool_binds || skip "this wg has no bind-dev"
+has_attr || udp_l3mdev_accept 1
+
+# What the packages' maintainer scripts and systemd do. No udev here: NetworkManager does without
+# it where /sys is read-only, as in a container.
+echo "messagebus:x:101:101::/nonexistent:/usr/sbin/nologin" >>/etc/passwd
+echo "messagebus:x:101:" >>/etc/group
+echo "netdev:x:102:" >>/etc/group
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+mkdir -p /run/dbus /var/lib/NetworkManager /etc/NetworkManager/system-connections
+dbus-daemon --system --fork --nopidfile
+# It has the two devices of our files, and leaves those of the world around it alone.
+cat >/etc/NetworkManager/NetworkManager.conf <<-END
+	[main]
+	plugins=keyfile
+	dns=none
+	auth-polkit=false
+	no-auto-default=*
+	[logging]
+	level=DEBUG
+	domains=DEVICE,VPN,CORE,IP
+	[keyfile]
+	unmanaged-devices=*,except:interface-name:wg-cr02,except:interface-name:vrf_external
+END
+cp /lib/wgvrf/examples/networkmanager/*.nmconnection /etc/NetworkManager/system-connections/
+sed -i "s|PRIVATE_KEY|$(cat /tmp/site1.key)|; s|PUBLIC_KEY_OF_THE_PEER|$(cat /tmp/site2.pub)|" \
+	/etc/NetworkManager/system-connections/wg-cr02.nmconnection
+chmod 600 /etc/NetworkManager/system-connections/*
+# What only a kernel without the attribute needs.
+! has_attr || sed -i '/^fwmark=/d' /etc/NetworkManager/system-connections/wg-cr02.nmconnection
+
+trap 'code=$?; [ $code = 0 ] || { tail -n 60 /tmp/nm.log; nmcli device; ip -br link; ip rule; "$WG" show; }' EXIT
+manager() {
+	unshare -m bash -c 'mount -o remount,bind,ro /sys && exec NetworkManager --no-daemon' >>/tmp/nm.log 2>&1 &
+	manager=$!
+	wait_for "NetworkManager to answer" nmcli --terse general status
+}
+manager_stop() {
+	kill $manager
+	wait $manager || true
+}
+nm() {
+	run nmcli --wait 30 "$@" >/tmp/nmcli.log 2>&1 || die "nmcli $*: $(cat /tmp/nmcli.log)"
+}
+configured() {
+	ip -4 addr show dev wg-cr02 | grep -q ${INSIDE4%/*} && [ -n "$("$WG" show wg-cr02 peers)" ]
+}
+vrf_is_up() {
+	ip link show vrf_external up | grep -q vrf_external
+}
+
+manager
+wait_for "NetworkManager to make the VRF" vrf_is_up
+wait_for "NetworkManager to make the tunnel" configured
+say "$(nmcli --terse --fields NAME,TYPE,DEVICE,STATE connection show --active | tr '\n' ' ')"
+run "$WG" set wg-cr02 bind-dev vrf_external
+wan_up
+tunnel_works "made by NetworkManager and bound by wg"
+result up works
+before=$(bound)
+rules=$(policy)
+
+# still WHAT: neither the binding nor the rules of the fallback were disturbed.
+still() {
+	[ "$(bound)" = "$before" ] || die "$1: '$(bound)' instead of '$before'"
+	[ "$(policy)" = "$rules" ] || die "$1 changed rules: $(policy)"
+	tunnel_works "after $1"
+}
+
+say "NetworkManager sets its device again"
+peer=wireguard-peer.$(cat /tmp/site2.pub)
+profile=/etc/NetworkManager/system-connections/wg-cr02.nmconnection
+nm device reapply wg-cr02
+still "reapply without changes"
+sed -i 's/^persistent-keepalive=.*/persistent-keepalive=7/' $profile
+grep -qF "[$peer]" $profile || die "the profile is not as expected: $(cat $profile)"
+nm connection load $profile
+nm connection modify wg-cr02 ipv4.addresses "$INSIDE4,192.0.2.52/32"
+nm device reapply wg-cr02
+ip -4 addr show dev wg-cr02 | grep -q 192.0.2.52 || die "reapply did not set the address"
+still "reapply with an address and a peer changed"
+result reapply kept
+
+# The same device: NetworkManager keeps the link and configures it again.
+index=$(cat /sys/class/net/wg-cr02/ifindex)
+nm connection up wg-cr02
+[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ] ||
+	die "up did not set the peer: $("$WG" show wg-cr02)"
+wait_for "NetworkManager to set the addresses" configured
+if [ "$(cat /sys/class/net/wg-cr02/ifindex)" = "$index" ]; then
+	still "up of the changed profile"
+	result up-again kept
+else
+	result up-again "made anew"
+fi
+
+say "NetworkManager starts again"
+manager_stop
+: >/tmp/nm.log
+manager
+wait_for "NetworkManager to know its tunnel again" eval \
+	"nmcli --terse --fields GENERAL.STATE device show wg-cr02 | grep -q ':100'"
+sleep 3
+still "NetworkManager started again"
+result restart kept
+
+say "the VRF goes and NetworkManager makes it again"
+capture_start decoy decoy up0 "udp port $PORT"
+nm connection down vrf_external
+[ ! -e /sys/class/net/vrf_external ] || die "the VRF is still there"
+wan_down
+if has_attr; then
+	[ "$(bound)" = "vrf_external (missing)" ] || die "bound: '$(bound)'"
+fi
+tunnel_lost "without its VRF"
+nm connection up vrf_external
+wan_up
+tunnel_works "after the VRF was made again"
+[ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
+capture_stop decoy
+assert_none decoy "encrypted packets in the default VRF"
+result recreate works
+
+say "down deletes the device: a new one has to be bound again"
+nm connection down wg-cr02
+[ ! -e /sys/class/net/wg-cr02 ] || die "down left the device"
+nm connection up wg-cr02
+if has_attr; then
+	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "a new device is bound: $(bound)"
+else
+	# Its mark is in the profile, and the rules are still there.
+	[ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
+fi
+run "$WG" set wg-cr02 bind-dev vrf_external
+[ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
+tunnel_works "bound again"
+
+if ! has_attr; then
+	say "the trap: a profile without the mark takes it away"
+	sed -i '/^fwmark=/d' $profile
+	nm connection load $profile
+	nm connection up wg-cr02
+	[ "$("$WG" show wg-cr02 fwmark)" = off ] || die "mark: $("$WG" show wg-cr02 fwmark)"
+	# Nothing is steered any more, and wg says so.
+	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "still shown as bound: $(bound)"
+	result without-fwmark unbound
+fi
