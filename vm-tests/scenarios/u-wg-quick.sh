@@ -57,9 +57,15 @@ cmp <(wg-quick strip wg-cr02) <("$WG" showconf wg-cr02 && echo) ||
 result save works
 
 say "reload, as wg-quick@.service does"
-before=$("$WG" show wg-cr02 latest-handshakes)
+# Not the time of the handshake: a second one may have been on its way. A peer that was made anew
+# counts from nothing.
+received() {
+	"$WG" show wg-cr02 transfer | cut -f2
+}
+before=$(received)
+[ "$before" -gt 0 ] || die "the tunnel works and has received nothing"
 run bash -c '"$1" syncconf wg-cr02 <(wg-quick strip wg-cr02)' bash "$WG"
-[ "$("$WG" show wg-cr02 latest-handshakes)" = "$before" ] || die "the reload ended the session"
+[ "$(received)" -ge "$before" ] || die "the reload ended the session"
 [ "$("$WG" show wg-cr02 bind-dev)" = vrf_external ] || die "the reload unbound the tunnel"
 tunnel_works "after a reload"
 result reload works
