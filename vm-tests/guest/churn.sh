@@ -13,7 +13,8 @@ churn_topology() {
 	netns_add c
 }
 
-# churn SECONDS [WRAPPER...]: four tasks; the first three run behind WRAPPER, a function.
+# churn SECONDS [PREPARE...]: four tasks. Each step of the first three is a process of its own that
+# begins with PREPARE, a function: what it does to the process ends with the step.
 churn() {
 	local seconds=$1 n
 	shift
@@ -32,13 +33,20 @@ churn_task() {
 	local task=$1 end=$((SECONDS + $2)) n=0
 	shift 2
 	RANDOM=$((CHURN_SEED + task))
-	[ "$task" = 4 ] || [ $# = 0 ] || "$@"
+	[ "$task" != 4 ] || set --
 	while [ $SECONDS -lt $end ]; do
-		"churn_step$task" $((RANDOM % 8)) >/dev/null 2>&1 || true
+		churn_step "$task" $((RANDOM % 8)) $((51001 + RANDOM % 3)) "$@" >/dev/null 2>&1 || true
 		n=$((n + 1))
 	done
 	echo "$n" >"/tmp/churn.$task"
 }
+
+churn_step() (
+	task=$1 choice=$2 port=$3
+	shift 3
+	[ $# = 0 ] || "$@"
+	"churn_step$task" "$choice" "$port"
+)
 
 # The tool: bindings and ports, from the creating namespace and from another one.
 churn_step1() {
@@ -47,8 +55,8 @@ churn_step1() {
 	1) r "$WG" set wg0 bind-dev blue ;;
 	2) r "$WG" set wg0 bind-dev off ;;
 	3) r "$WG" set wg0 bind-dev ext0 ;;
-	4) r "$WG" set wg0 listen-port $((51001 + RANDOM % 3)) bind-dev red ;;
-	5) r "$WG" set wg0 listen-port $((51001 + RANDOM % 3)) ;;
+	4) r "$WG" set wg0 listen-port "$2" bind-dev red ;;
+	5) r "$WG" set wg0 listen-port "$2" ;;
 	6) ip netns exec c "$WG" set wg0 bind-dev red ;;
 	7) r "$WG" show wg0 ;;
 	esac
