@@ -277,6 +277,17 @@ pub fn matrix(set: &Set, repo: &Path, which: Which, place: &Place<'_>) -> Result
         states.push((mail.file.as_str(), contents(repo, commit, &touched)?));
     }
     let area = Area::new(place)?;
+    // The whole series in every way first: it finds most, and soon. What is built is kept.
+    if which == Which::All
+        && let Some((file, files)) = states.last()
+    {
+        for config in CONFIGS {
+            if let Ok(compiler) = version(config.compiler, place.pristine)? {
+                // What it says is told below, at the patch that brought it.
+                let _ = area.verdict(config, &compiler, short(file), files)?;
+            }
+        }
+    }
     for config in CONFIGS {
         if which == Which::Some && !config.quick {
             continue;
