@@ -102,7 +102,6 @@ const DROPPED: &[&str] = &[
 const MODULE_FOLDERS: &[&str] = &[
     "kernel/net/",
     "kernel/crypto/",
-    "kernel/arch/x86/crypto/",
     "kernel/lib/crypto/",
     "kernel/drivers/net/bonding/",
     "kernel/drivers/net/ipvlan/",
@@ -143,6 +142,9 @@ const MODULE_FOLDERS_LEFT_OUT: &[&str] = &[
     "kernel/net/tipc/",
     "kernel/net/wireless/",
     "kernel/net/mac80211/",
+    "kernel/net/netfilter/ipset/",
+    "kernel/net/netfilter/ipvs/",
+    "kernel/net/openvswitch/",
 ];
 
 /// Fetches, builds and joins the archives.
@@ -179,6 +181,23 @@ impl Overlay {
     pub fn link(&mut self, path: &str, target: &str) {
         self.parents(path);
         self.links.insert(path.to_owned(), target.to_owned());
+    }
+
+    /// Adds all that is in `other`, over what is here.
+    pub fn extend(&mut self, other: &Self) {
+        self.dirs.extend(other.dirs.iter().cloned());
+        self.files
+            .extend(other.files.iter().map(|(k, v)| (k.clone(), v.clone())));
+        self.links
+            .extend(other.links.iter().map(|(k, v)| (k.clone(), v.clone())));
+    }
+
+    /// The archive of it alone: what it is, in bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)
+            .expect("writing to memory does not fail");
+        bytes
     }
 
     fn parents(&mut self, path: &str) {

@@ -12,6 +12,8 @@ pub enum Event<'a> {
     Bytes { done: u64, total: u64 },
     /// The present step is over.
     Done,
+    /// The same, and somebody else says what came of it.
+    Dropped,
 }
 
 /// A shared callback. Cheap to clone; may be called from several threads.
@@ -34,6 +36,11 @@ impl Progress {
 
     pub fn step(&self, text: &str) {
         self.tell(Event::Step(text));
+    }
+
+    /// Ends a step without a line for it.
+    pub fn drop_step(&self) {
+        self.tell(Event::Dropped);
     }
 }
 

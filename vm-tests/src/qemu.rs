@@ -188,6 +188,10 @@ pub struct Qemu {
 }
 
 impl Qemu {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has ended; an error when QEMU itself complained.
     pub fn ended(&mut self) -> Result<bool> {
         match self.child.try_wait() {

@@ -93,6 +93,8 @@ pub struct Report {
     /// From QEMU's start to init; none if it was not reached.
     pub boot: Option<Duration>,
     pub took: Duration,
+    /// What QEMU used of the processors: unlike the time it took, no matter of who else is busy.
+    pub cpu: Duration,
     /// console.log, stdout.log, dmesg.log, verdict.log, verdict, command.
     pub folder: PathBuf,
 }
@@ -116,12 +118,16 @@ fn repeat_command(kernel: &str, scenario: &str) -> String {
 
 /// Boots kernels and runs scenarios. Cheap to build; guests' parts are made when first wanted.
 pub struct Runner {
-    cache: Cache,
-    progress: Progress,
+    pub(crate) cache: Cache,
+    pub(crate) progress: Progress,
     results: PathBuf,
     parallel: usize,
     limits: Limits,
-    tools: BTreeMap<String, Tool>,
+    pub(crate) tools: BTreeMap<String, Tool>,
+    /// The tools with their libraries, as guests get them.
+    carried: Mutex<Option<Arc<Overlay>>>,
+    /// See `inputs`: what large files were found to hold.
+    pub(crate) hashes: Mutex<BTreeMap<String, String>>,
     accelerator: Mutex<Option<Accelerator>>,
     initramfs: Mutex<Option<Arc<Initramfs>>>,
 }
@@ -136,6 +142,8 @@ impl Runner {
             parallel: 2,
             limits: Limits::default(),
             tools: BTreeMap::new(),
+            carried: Mutex::new(None),
+            hashes: Mutex::new(BTreeMap::new()),
             accelerator: Mutex::new(None),
             initramfs: Mutex::new(None),
         }
@@ -218,6 +226,7 @@ impl Runner {
             notes: Vec::new(),
             boot: None,
             took: Duration::ZERO,
+            cpu: Duration::ZERO,
             folder: self.results.join(name).join(&scenario.name),
         };
         report.outcome = match self.attempt(kernel, scenario, &mut report, watch) {
@@ -255,18 +264,11 @@ impl Runner {
         let archives = parts.archives(kernel, &scenario.packages)?;
         parts.join(&archives, &overlay, &initramfs)?;
 
-        let mut cmdline = kernel.kernel.cmdline.clone();
-        cmdline.extend(scenario.cmdline.iter().cloned());
         let machine = Machine {
-            accelerator,
             image: kernel.image.clone(),
             initramfs: initramfs.clone(),
-            cmdline,
-            memory: kernel.kernel.memory.max(scenario.memory.unwrap_or(0)),
-            smp: scenario.smp,
-            icount: scenario.icount,
             folder: folder.clone(),
-            interactive: false,
+            ..machine(kernel, scenario, accelerator)
         };
         let commands = format!(
             "# Repeats this run:\n{}\n# What was run (the initramfs is gone):\n{}\n",
@@ -282,34 +284,33 @@ impl Runner {
             shutdown: scenario.shutdown.unwrap_or(self.limits.shutdown * slow),
         };
         let mut seen = 0;
-        let watched = watch_machine(
-            &mut machine.start()?,
-            limits,
-            timeout,
-            &mut |stages, took, stdout| {
-                if stages.init && report.boot.is_none() {
-                    report.boot = Some(took);
-                    watch(RunEvent::Booted {
-                        kernel: &report.kernel,
-                        scenario: &report.scenario,
-                        took,
-                    });
-                }
-                // Whole lines only.
-                let Some(new) = stdout.get(seen..) else {
-                    return;
-                };
-                let end = new.rfind('\n').map_or(0, |at| at + 1);
-                for line in new[..end].lines() {
-                    watch(RunEvent::Line {
-                        kernel: &report.kernel,
-                        scenario: &report.scenario,
-                        line,
-                    });
-                }
-                seen += end;
-            },
-        );
+        let mut qemu = machine.start()?;
+        let pid = qemu.id();
+        let watched = watch_machine(&mut qemu, limits, timeout, &mut |stages, took, stdout| {
+            report.cpu = used(pid).unwrap_or(report.cpu);
+            if stages.init && report.boot.is_none() {
+                report.boot = Some(took);
+                watch(RunEvent::Booted {
+                    kernel: &report.kernel,
+                    scenario: &report.scenario,
+                    took,
+                });
+            }
+            // Whole lines only.
+            let Some(new) = stdout.get(seen..) else {
+                return;
+            };
+            let end = new.rfind('\n').map_or(0, |at| at + 1);
+            for line in new[..end].lines() {
+                watch(RunEvent::Line {
+                    kernel: &report.kernel,
+                    scenario: &report.scenario,
+                    line,
+                });
+            }
+            seen += end;
+        });
+        drop(qemu);
         // It is large, and made again in no time.
         remove(&initramfs)?;
         let end = watched?;
@@ -424,7 +425,7 @@ impl Runner {
         Ok(works)
     }
 
-    fn initramfs(&self) -> Result<Arc<Initramfs>> {
+    pub(crate) fn initramfs(&self) -> Result<Arc<Initramfs>> {
         let mut slot = self.initramfs.lock().expect("no holder panics");
         if let Some(parts) = &*slot {
             return Ok(parts.clone());
@@ -442,7 +443,45 @@ impl Runner {
         mode: &str,
         timeout: Duration,
     ) -> Result<Overlay> {
+        let mut overlay = self.own(kernel, scenario, mode, timeout)?;
+        overlay.extend(&*self.carried()?);
         let parts = self.initramfs()?;
+        for name in scenario.iter().flat_map(|s| &s.programs) {
+            match programs::find(name, &self.cache, &self.progress)? {
+                Found::Program(tool) => put(&parts, name, &tool, &mut overlay)?,
+                Found::Lacking(why) => {
+                    overlay.file(&format!("usr/lib/wgvrf/lacks/{name}"), false, why);
+                }
+            }
+        }
+        parts.replace_modules(kernel, &mut overlay)?;
+        Ok(overlay)
+    }
+
+    /// The tools: the same in every guest, so looked at once.
+    fn carried(&self) -> Result<Arc<Overlay>> {
+        let parts = self.initramfs()?;
+        let mut slot = self.carried.lock().expect("no holder panics");
+        if let Some(overlay) = &*slot {
+            return Ok(overlay.clone());
+        }
+        let mut overlay = Overlay::default();
+        for (name, tool) in &self.tools {
+            put(&parts, name, tool, &mut overlay)?;
+        }
+        let overlay = Arc::new(overlay);
+        *slot = Some(overlay.clone());
+        Ok(overlay)
+    }
+
+    /// The same without what is compiled: tools and modules.
+    pub(crate) fn own(
+        &self,
+        kernel: &BootableKernel,
+        scenario: Option<&Scenario>,
+        mode: &str,
+        timeout: Duration,
+    ) -> Result<Overlay> {
         let mut overlay = Overlay::default();
         let guest = scenario::crate_folder().join("guest");
         for entry in fs::read_dir(&guest).map_err(Error::io("read", &guest))? {
@@ -456,7 +495,12 @@ impl Runner {
         // What we tell users to write is what the scenarios run.
         let examples = scenario::crate_folder().join("../packaging/examples");
         copy_tree(&mut overlay, "usr/lib/wgvrf/examples", &examples)?;
-        for other in scenario::all()?.iter().chain(scenario) {
+        // Only who looks around in a guest wants them all.
+        let others = match mode {
+            "shell" => scenario::all()?,
+            _ => Vec::new(),
+        };
+        for other in others.iter().chain(scenario) {
             let place = format!("usr/lib/wgvrf/scenarios/{}.sh", other.name);
             overlay.copy(&place, true, &other.path)?;
         }
@@ -497,18 +541,6 @@ impl Runner {
                 modules.join(" ")
             ),
         );
-        for (name, tool) in &self.tools {
-            put(&parts, name, tool, &mut overlay)?;
-        }
-        for name in scenario.iter().flat_map(|s| &s.programs) {
-            match programs::find(name, &self.cache, &self.progress)? {
-                Found::Program(tool) => put(&parts, name, &tool, &mut overlay)?,
-                Found::Lacking(why) => {
-                    overlay.file(&format!("usr/lib/wgvrf/lacks/{name}"), false, why);
-                }
-            }
-        }
-        parts.replace_modules(kernel, &mut overlay)?;
         Ok(overlay)
     }
 }
@@ -537,6 +569,48 @@ impl Drop for Scratch {
         // In the folder for such things: whoever empties it takes the rest.
         let _ = remove(&self.0);
     }
+}
+
+/// The machine for a scenario on a kernel, without its files.
+pub(crate) fn machine(
+    kernel: &BootableKernel,
+    scenario: &Scenario,
+    accelerator: Accelerator,
+) -> Machine {
+    let mut cmdline = kernel.kernel.cmdline.clone();
+    cmdline.extend(scenario.cmdline.iter().cloned());
+    Machine {
+        accelerator,
+        image: PathBuf::new(),
+        initramfs: PathBuf::new(),
+        cmdline,
+        memory: memory(kernel, scenario),
+        smp: scenario.smp,
+        icount: scenario.icount,
+        folder: PathBuf::new(),
+        interactive: false,
+    }
+}
+
+/// MiB of a guest.
+pub fn memory(kernel: &BootableKernel, scenario: &Scenario) -> u32 {
+    kernel.kernel.memory.max(scenario.memory.unwrap_or(0))
+}
+
+/// The processor time of a process so far.
+fn used(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in brackets that may hold anything; utime and stime are the 14th
+    // and the 15th.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let ticks: u64 = rest
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|n| n.parse::<u64>().ok())
+        .sum();
+    // USER_HZ is 100 on every machine that this runs on.
+    (ticks > 0).then(|| Duration::from_millis(ticks * 10))
 }
 
 /// A scenario states its limit for a machine of its own. A translated guest on a host that is

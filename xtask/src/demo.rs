@@ -228,6 +228,7 @@ mod tests {
             ],
             boot: None,
             took: Duration::ZERO,
+            cpu: std::time::Duration::ZERO,
             folder: "x".into(),
             notes: Vec::new(),
         };

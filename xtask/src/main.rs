@@ -8,6 +8,7 @@ mod kernel;
 mod patches;
 mod progress;
 mod repo;
+mod results;
 mod series;
 mod setup;
 mod sh;
@@ -40,6 +41,8 @@ enum Command {
     Demo,
     /// Formatting, lints, unit and integration tests, scenarios in guests
     Test(test::Options),
+    /// Write docs/results.md from the last whole run of the matrix
+    Results(results::Options),
     /// Scenarios and guests by hand
     #[command(subcommand)]
     Vm(vm::Vm),
@@ -103,6 +106,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
     match command {
         Command::Demo => return demo::run(&cache, screen),
         Command::Test(options) => return test::run(&options, &cache, screen),
+        Command::Results(options) => return results::run(&options),
         Command::Vm(command) => return vm::run(command, &cache, screen),
         Command::Setup => {
             setup::ensure(

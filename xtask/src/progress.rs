@@ -27,6 +27,9 @@ struct State {
     tty: bool,
     quiet: bool,
     running: Vec<Step>,
+    /// How far the whole is; before the steps on the live line.
+    head: String,
+    head_said: Instant,
     drawn: bool,
 }
 
@@ -47,6 +50,8 @@ impl Screen {
             tty,
             quiet,
             running: Vec::new(),
+            head: String::new(),
+            head_said: Instant::now(),
             drawn: false,
         }));
         let stop = Arc::new(AtomicBool::new(false));
@@ -84,8 +89,17 @@ impl Screen {
                     }
                 }
                 Event::Done => state.finish(thread),
+                Event::Dropped => state.running.retain(|s| s.thread != thread),
             }
         })
+    }
+
+    /// How far the whole is: what the live line begins with. Empty ends it.
+    pub fn head(&self, text: &str) {
+        if let Ok(mut state) = self.state.lock() {
+            text.clone_into(&mut state.head);
+            state.draw();
+        }
     }
 
     /// A line that stays, above the live one.
@@ -160,6 +174,10 @@ impl State {
         }
         let now = Instant::now();
         let mut late = Vec::new();
+        if !self.head.is_empty() && now.duration_since(self.head_said) >= ALIVE {
+            self.head_said = now;
+            late.push(format!("          {}", self.head));
+        }
         for step in &mut self.running {
             if now.duration_since(step.said) >= ALIVE {
                 step.said = now;
@@ -180,10 +198,14 @@ impl State {
             return;
         }
         self.wipe();
-        if self.running.is_empty() {
+        if self.running.is_empty() && self.head.is_empty() {
             return;
         }
-        let parts: Vec<_> = self.running.iter().map(Step::live).collect();
+        let parts: Vec<_> = Some(self.head.clone())
+            .filter(|head| !head.is_empty())
+            .into_iter()
+            .chain(self.running.iter().map(Step::live))
+            .collect();
         // 78: a line that wraps cannot be wiped again.
         let text: String = format!("       … {}", parts.join(" | "))
             .chars()

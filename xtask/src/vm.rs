@@ -111,11 +111,12 @@ fn one(
         screen.say(&format!("          {line}"));
     }
     println!(
-        "{} on {}: {} ({:.1} s), logs in {}",
+        "{} on {}: {} ({:.1} s, {:.1} s of CPU), logs in {}",
         report.scenario,
         report.kernel,
         report.outcome.word(),
         report.took.as_secs_f64(),
+        report.cpu.as_secs_f64(),
         report.folder.display()
     );
     Ok(match report.outcome {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What an outcome depends on, as one key: two cells with equal keys ran the same thing.
+//!
+//! Everything that is in the guest, how it is started, and the code that judges it. Limits are
+//! not in it: they end what hangs, and what ended by itself would have ended with others too.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cache::Key;
+use crate::error::Result;
+use crate::kernels::BootableKernel;
+use crate::programs::{self, Found};
+use crate::qemu::{self, Machine};
+use crate::runner::{Runner, Tool, machine};
+use crate::scenario::Scenario;
+
+/// The harness itself, as it was compiled.
+const HARNESS: &[&str] = &[
+    include_str!("qemu.rs"),
+    include_str!("runner.rs"),
+    include_str!("verdict.rs"),
+];
+
+impl Runner {
+    /// The key of `scenario` on `kernel` with this runner's tools.
+    pub fn inputs(&self, kernel: &BootableKernel, scenario: &Scenario) -> Result<String> {
+        let parts = self.initramfs()?;
+        let own = self.own(&unhurried(kernel), Some(scenario), "run", Duration::ZERO)?;
+        let accelerator = self.accelerator(kernel)?;
+        let machine: Machine = machine(kernel, scenario, accelerator);
+        let mut key = Key::new()
+            .add("own", own.bytes())
+            .add("machine", machine.command_line())
+            .add("image", self.hash(&kernel.image)?)
+            .add("qemu", self.once("qemu", qemu::version)?);
+        for archive in parts.archives(kernel, &scenario.packages)? {
+            // Named by what they were made from.
+            key = key.add("archive", archive.to_string_lossy().as_bytes());
+        }
+        for (name, file) in &kernel.replaced {
+            key = key.add("module", name).add("file", self.hash(file)?);
+        }
+        for (name, tool) in &self.tools {
+            key = self.program(key.add("tool", name), tool)?;
+        }
+        for name in &scenario.programs {
+            key = match programs::find(name, &self.cache, &self.progress)? {
+                Found::Program(tool) => self.program(key.add("program", name), &tool)?,
+                Found::Lacking(why) => key.add("lacking", why),
+            };
+        }
+        for file in HARNESS {
+            key = key.add("harness", file);
+        }
+        Ok(key.finish())
+    }
+
+    fn program(&self, key: Key, tool: &Tool) -> Result<Key> {
+        Ok(match tool {
+            Tool::Program(program) => key.add("file", self.hash(program)?),
+            // The root is named by the packages in it, its libraries among them.
+            Tool::Rooted { root, program } => key
+                .add("root", root.to_string_lossy().as_bytes())
+                .add("file", self.hash(&root.join(program))?),
+        })
+    }
+
+    /// The hash of a file's contents. Files do not change while a run lasts.
+    fn hash(&self, path: &Path) -> Result<String> {
+        self.once(&path.to_string_lossy(), || {
+            Ok(Key::new().add_file("file", path)?.finish())
+        })
+    }
+
+    fn once(&self, what: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
+        let mut known = self.hashes.lock().expect("no holder panics");
+        if let Some(value) = known.get(what) {
+            return Ok(value.clone());
+        }
+        let value = make()?;
+        known.insert(what.to_owned(), value.clone());
+        Ok(value)
+    }
+}
+
+/// How slow a kernel is says something of the hour, and sets limits only.
+fn unhurried(kernel: &BootableKernel) -> BootableKernel {
+    let mut kernel = kernel.clone();
+    kernel.kernel.slow = 1;
+    kernel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Cache, remove};
+    use crate::kernels;
+    use crate::progress::Progress;
+    use crate::qemu::Accelerator;
+    use std::fs;
+
+    /// What goes into a guest, apart from what needs packages, as bytes.
+    fn own(kernel: &str, slow: u32, scenario: &str) -> Vec<u8> {
+        let root = std::env::temp_dir().join(format!(
+            "wg-vrf-inputs-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let cache = Cache::at(&root).unwrap();
+        let file = root.join("x.sh");
+        fs::write(&file, scenario).unwrap();
+        let mut row = kernels::find(kernel).unwrap();
+        row.slow = slow;
+        let boot = BootableKernel::built(&row, &file, "1").unwrap();
+        let runner = Runner::new(&cache, &root, &Progress::silent());
+        let scenario = Scenario::read(&file).unwrap();
+        let own = runner
+            .own(&unhurried(&boot), Some(&scenario), "run", Duration::ZERO)
+            .unwrap();
+        remove(&root).unwrap();
+        own.bytes()
+    }
+
+    #[test]
+    fn the_script_and_the_kernel_count_and_the_hour_does_not() {
+        let script = "# title: x\n:\n";
+        let one = own("debian-6.1", 1, script);
+        assert_eq!(one, own("debian-6.1", 1, script));
+        assert_eq!(one, own("debian-6.1", 8, script), "a busy host");
+        assert_ne!(one, own("patched-6.1", 1, script));
+        assert_ne!(one, own("debian-6.1", 1, "# title: x\ntrue\n"));
+        // The library that scenarios source is part of what they are.
+        let text = String::from_utf8_lossy(&one);
+        assert!(text.contains("capture_start NAME NETNS INTERFACE FILTER"));
+        // The other scenarios are not: a new one must not send all the others round again.
+        assert!(!text.contains("lib/wgvrf/scenarios/smoke.sh"));
+    }
+
+    #[test]
+    fn the_machine_counts() {
+        let row = kernels::find("debian-6.1").unwrap();
+        let root = std::env::temp_dir().join(format!("wg-vrf-machine-{}", std::process::id()));
+        fs::write(&root, "# title: x\n").unwrap();
+        let boot = BootableKernel::built(&row, &root, "1").unwrap();
+        let scenario = Scenario::read(&root).unwrap();
+        fs::remove_file(&root).unwrap();
+        let line = |boot: &BootableKernel, scenario: &Scenario| {
+            machine(boot, scenario, Accelerator::Tcg).command_line()
+        };
+        let one = line(&boot, &scenario);
+        let mut other = boot.clone();
+        other.kernel.cmdline.push("debug".into());
+        assert_ne!(one, line(&other, &scenario));
+        let mut other = scenario.clone();
+        other.memory = Some(4096);
+        assert_ne!(one, line(&boot, &other));
+        let mut other = scenario.clone();
+        other.smp = 7;
+        assert_ne!(one, line(&boot, &other));
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Outcomes that were seen, kept by what they depend on: the full matrix takes longer than people
+//! (and time limits) wait, so that a run can go on where another one ended.
+//!
+//! Only what says something is kept: passed and skipped. What failed is always run again.
+
+use std::fs;
+use std::path::PathBuf;
+
+use vm_tests::cache::Key;
+use vm_tests::{Cache, Error, Result};
+
+use crate::results::data::{Cell, Data, Kind, Seen, Verdict};
+
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    pub fn open(cache: &Cache) -> Result<Self> {
+        Ok(Self {
+            folder: cache.folder("results")?,
+        })
+    }
+
+    /// What was seen of a cell with these inputs.
+    pub fn get(&self, [kernel, tool, scenario]: [&str; 3], inputs: &str) -> Option<Seen> {
+        // Half a file is none: it is run again.
+        let data = Data::read(&self.place([kernel, tool, scenario], inputs)).ok()?;
+        let seen = data.find(kernel, tool, scenario)?.seen()?.clone();
+        keeps(&seen).then_some(seen)
+    }
+
+    pub fn put(&self, cell: &Cell, inputs: &str) -> Result<()> {
+        let place = self.place([&cell.kernel, &cell.tool, &cell.scenario], inputs);
+        let Verdict::Seen(seen) = &cell.verdict else {
+            return Ok(());
+        };
+        if !keeps(seen) {
+            // A pass that came before is no comfort: the same inputs fail now.
+            return vm_tests::cache::remove(&place);
+        }
+        let data = Data {
+            cells: vec![cell.clone()],
+            ..Data::default()
+        };
+        let draft = place.with_extension(format!("draft-{}", std::process::id()));
+        fs::write(&draft, data.text())
+            .and_then(|()| fs::rename(&draft, &place))
+            .map_err(Error::io("write", &place))
+    }
+
+    /// The names go in as well: two cells with equal inputs are still two cells.
+    fn place(&self, names: [&str; 3], inputs: &str) -> PathBuf {
+        let key = names
+            .iter()
+            .fold(Key::new(), |key, name| key.add("name", name))
+            .add("inputs", inputs);
+        self.folder.join(key.finish())
+    }
+}
+
+fn keeps(seen: &Seen) -> bool {
+    matches!(seen.kind(), Kind::Passed | Kind::Skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::data::tests::sample;
+
+    #[test]
+    fn only_the_same_inputs_and_only_what_passed() {
+        let root = std::env::temp_dir().join(format!("wg-vrf-store-{}", std::process::id()));
+        let store = Store::open(&Cache::at(&root).unwrap()).unwrap();
+        let names = |c: &Cell| [c.kernel.clone(), c.tool.clone(), c.scenario.clone()];
+        let data = sample();
+        for cell in &data.cells {
+            store.put(cell, "key").unwrap();
+        }
+        let mut kept = 0;
+        for cell in &data.cells {
+            let names = names(cell);
+            let names = [&*names[0], &names[1], &names[2]];
+            let found = store.get(names, "key");
+            let wanted = cell.seen().filter(|s| s.word != "splat").cloned();
+            assert_eq!(found, wanted, "{names:?}");
+            kept += usize::from(found.is_some());
+            assert_eq!(store.get(names, "another key"), None);
+        }
+        assert_eq!(kept, 4);
+        // What passed once and fails now is forgotten.
+        let mut cell = data.cells[0].clone();
+        let Verdict::Seen(seen) = &mut cell.verdict else {
+            panic!("it was run")
+        };
+        seen.word = "failed".into();
+        store.put(&cell, "key").unwrap();
+        assert_eq!(store.get(["debian-6.1", "ours", "smoke"], "key"), None);
+        vm_tests::cache::remove(&root).unwrap();
+    }
+}

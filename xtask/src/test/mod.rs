@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `test`: the README's second command. Everything that can be checked here, counted.
+//!
+//! Checks of the sources come first, then the cells (kernel, tool, scenario). The last line is
+//! always `N passed, N failed, N skipped`; a cell that does not apply is listed with its reason
+//! and is neither. `--full` is the whole matrix; a run that takes less says what it left out.
+
+mod guests;
+mod host;
+mod plan;
+mod pool;
+
+use std::fs;
+use std::process::ExitCode;
+
+use clap::Args;
+use vm_tests::{Cache, Candidate, Cell, Error, Kernel, Result, Wg, kernels, scenario, tools};
+
+use crate::progress::Screen;
+use crate::results::data::{Data, Kind};
+use crate::results::junit::{self, Check};
+use crate::setup::{self, For};
+use crate::{demo, guest, results};
+use plan::{OURS, Planned, USUAL};
+
+#[derive(Args)]
+pub struct Options {
+    /// Only what contains this: `host/…` or kernel/scenario
+    filter: Option<String>,
+    /// Name what would run and end
+    #[arg(long)]
+    list: bool,
+    /// Scenarios on this kernel; may be given several times
+    #[arg(long, value_name = "NAME")]
+    kernel: Vec<String>,
+    /// Scenarios with this tool of vm-tests/tools.toml; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tool: Vec<String>,
+    /// The whole matrix: all kernels, all tools
+    #[arg(long)]
+    full: bool,
+    /// Take what an earlier run saw with the same kernel, tool, scenario and guest
+    #[arg(long)]
+    resume: bool,
+    /// Another wg than ours in the guests: a path, or debian:SUITE
+    #[arg(long, value_name = "WG", conflicts_with = "tool")]
+    wg: Option<String>,
+    /// Guests at a time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// MiB for all guests together [default: what is available]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
+    let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
+    let host: Vec<_> = host::HOST.iter().filter(|c| wanted(c.name)).collect();
+    let mut cells = plan::cells(
+        &chosen_kernels(options)?,
+        &chosen_tools(options)?,
+        &scenario::all()?,
+    );
+    cells.retain(|planned| wanted(&planned.name()));
+    if options.list {
+        list(&host, &cells);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut count = Count::default();
+    let (mut again, mut checks) = (Vec::new(), Vec::new());
+    if host.iter().any(|check| check.tests) {
+        setup::ensure(&[For::Posting], &progress)?;
+    }
+    for check in &host {
+        let (one, output) = host::source(check, &progress)?;
+        if one.failed > 0 {
+            eprintln!("{output}");
+            again.extend(host::repeat(check, &output));
+        }
+        let line = line(check.name, one);
+        println!("{line}");
+        checks.push(Check {
+            name: check.name.to_owned(),
+            failed: (one.failed > 0).then_some(line),
+        });
+        count.add(one);
+    }
+    let runs = cells.iter().filter(|p| p.cell == Cell::Run).count();
+    let settings = guests::Wanted {
+        jobs: options.jobs,
+        memory: options.memory,
+        resume: options.resume,
+        wg: options.wg.clone(),
+    };
+    let (data, repeats) = guests::run(&cells, &settings, cache, screen, &progress)?;
+    again.extend(repeats);
+    count.add(counted(&data));
+    write(&data, &checks, options)?;
+    for text in plan::not_applicable(&cells) {
+        println!("not applicable  {text}");
+    }
+    if data.kernels.len() > 1 && runs > 1 {
+        print!("\n{}", table(&data));
+    }
+    if options.filter.is_none() && options.kernel.is_empty() && options.tool.is_empty() {
+        let taken = |p: &Planned| cells.iter().any(|c| c.ids() == p.ids());
+        for text in plan::left_out(&plan::everything()?, taken) {
+            println!("left out        {text}");
+        }
+    }
+    if host.is_empty() && runs == 0 {
+        // A filter with a slip of the pen must not look like success.
+        eprintln!("nothing matches; cargo xtask test --list names everything");
+        count.failed += 1;
+    }
+    if !again.is_empty() {
+        println!("\nagain:");
+        for command in &again {
+            println!("  {command}");
+        }
+    }
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        count.passed, count.failed, count.skipped
+    );
+    Ok(if count.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn chosen_kernels(options: &Options) -> Result<Vec<Kernel>> {
+    if !options.kernel.is_empty() {
+        return options.kernel.iter().map(|k| kernels::find(k)).collect();
+    }
+    if options.full {
+        return kernels::all();
+    }
+    // A filter that names a kernel chooses it.
+    let named: Vec<_> = kernels::all()?
+        .into_iter()
+        .filter(|k| {
+            options
+                .filter
+                .as_deref()
+                .is_some_and(|f| f.starts_with(&format!("{}/", k.name)) || f == k.name)
+        })
+        .collect();
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    USUAL.iter().map(|name| kernels::find(name)).collect()
+}
+
+fn chosen_tools(options: &Options) -> Result<Vec<Candidate>> {
+    if let Some(wg) = &options.wg {
+        let debian = wg.strip_prefix("debian:").map(str::to_owned);
+        let can = match &debian {
+            Some(_) => Wg::Any,
+            None => plan::abilities(&fs::read(wg).map_err(Error::io("read", wg))?),
+        };
+        return Ok(vec![Candidate {
+            name: "given".into(),
+            title: wg.clone(),
+            debian,
+            can,
+        }]);
+    }
+    if !options.tool.is_empty() {
+        return options.tool.iter().map(|t| tools::find(t)).collect();
+    }
+    if options.full {
+        return tools::all();
+    }
+    Ok(vec![tools::find(OURS)?])
+}
+
+fn list(host: &[&host::Host], cells: &[Planned]) {
+    let mut rows: Vec<Vec<String>> = host
+        .iter()
+        .map(|check| vec![check.name.to_owned(), check.title.to_owned()])
+        .collect();
+    for planned in cells {
+        let text = match &planned.cell {
+            Cell::Run => planned.scenario.title.clone(),
+            Cell::NotApplicable(reason) => format!("not applicable: {reason}"),
+        };
+        rows.push(vec![planned.name(), text]);
+    }
+    print!("{}", demo::align(&rows));
+}
+
+fn line(name: &str, count: Count) -> String {
+    let word = if count.failed > 0 { "FAILED" } else { "passed" };
+    let Count {
+        passed,
+        failed,
+        skipped,
+    } = count;
+    match passed + failed + skipped {
+        1 => format!("{word:14}  {name}"),
+        _ => format!("{word:14}  {name}: {passed} passed, {failed} failed, {skipped} skipped"),
+    }
+}
+
+fn counted(data: &Data) -> Count {
+    let of = |kind| data.cells.iter().filter(|c| c.kind() == kind).count();
+    Count {
+        passed: of(Kind::Passed),
+        failed: of(Kind::Failed),
+        skipped: of(Kind::Skipped),
+    }
+}
+
+/// The scenarios that were run, by kernel, for each tool; `-` is not applicable.
+fn table(data: &Data) -> String {
+    let mut text = String::new();
+    for tool in &data.tools {
+        let head = format!("with {}", tool.name);
+        let mut rows = vec![vec![head]];
+        rows[0].extend(data.kernels.iter().map(|k| k.name.clone()));
+        for scenario in &data.scenarios {
+            let cells: Vec<_> = data
+                .kernels
+                .iter()
+                .map(|k| data.find(&k.name, &tool.name, &scenario.name))
+                .collect();
+            let kind = |c: &Option<&crate::results::data::Cell>| c.map(|c| c.kind());
+            if cells
+                .iter()
+                .all(|c| kind(c).is_none_or(|k| k == Kind::NotApplicable))
+            {
+                continue;
+            }
+            let mut row = vec![scenario.name.clone()];
+            row.extend(cells.iter().map(|cell| {
+                match kind(cell) {
+                    Some(Kind::Passed) => "ok",
+                    Some(Kind::Failed) => "FAILED",
+                    Some(Kind::Skipped) => "skipped",
+                    Some(Kind::NotApplicable) => "-",
+                    None => "?",
+                }
+                .to_owned()
+            }));
+            rows.push(row);
+        }
+        if rows.len() > 1 {
+            text += &demo::align(&rows);
+            text += "\n";
+        }
+    }
+    text
+}
+
+/// For machines: JUnit always, and what `results` makes its page from.
+fn write(data: &Data, checks: &[Check], options: &Options) -> Result<()> {
+    let folder = guest::results();
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let mut files = vec![("junit.xml", junit::text(data, checks))];
+    // A part of the matrix must not take the place of the whole.
+    let whole = options.full && options.filter.is_none() && data.missing() == 0;
+    if whole && options.kernel.is_empty() && options.tool.is_empty() && options.wg.is_none() {
+        files.push((results::FULL, data.text()));
+    } else if !data.cells.is_empty() {
+        let mut part = data.clone();
+        part.run.insert("part".into(), "yes".into());
+        files.push((results::PART, part.text()));
+    }
+    for (name, text) in files {
+        let file = folder.join(name);
+        fs::write(&file, text).map_err(Error::io("write", &file))?;
+        println!("written         {}", file.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(filter: Option<&str>) -> Options {
+        Options {
+            filter: filter.map(str::to_owned),
+            list: false,
+            kernel: Vec::new(),
+            tool: Vec::new(),
+            full: false,
+            resume: false,
+            wg: None,
+            jobs: 1,
+            memory: None,
+        }
+    }
+
+    #[test]
+    fn a_filter_that_names_a_kernel_chooses_it() {
+        let names = |filter: &str| -> Vec<String> {
+            let chosen = chosen_kernels(&options(Some(filter))).unwrap();
+            chosen.into_iter().map(|k| k.name).collect()
+        };
+        assert_eq!(names("patched-7.3/front"), ["patched-7.3"]);
+        assert_eq!(names("front-door"), USUAL);
+    }
+
+    #[test]
+    fn the_whole_matrix_is_every_kernel_and_tool() {
+        let full = Options {
+            full: true,
+            ..options(None)
+        };
+        let kernels = chosen_kernels(&full).unwrap().len();
+        assert_eq!(kernels, kernels::all().unwrap().len());
+        assert_eq!(chosen_tools(&full).unwrap(), tools::all().unwrap());
+        assert_eq!(chosen_tools(&options(None)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_scenario_that_ran() {
+        let text = table(&crate::results::data::tests::sample());
+        assert_eq!(
+            text,
+            "with ours  debian-6.1  patched-6.1\n\
+             k-one      -           ok\n\
+             smoke      ok          FAILED\n\
+             \n\
+             with c-sid  debian-6.1  patched-6.1\n\
+             smoke       skipped     ok\n\
+             \n"
+        );
+    }
+}
