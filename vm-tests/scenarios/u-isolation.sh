@@ -55,12 +55,17 @@ ns_here() {
 	ip netns attach here $here 2>/dev/null || true
 }
 ns_here
-for interface in lo lan0 core0 wg-cr02; do
-	listen "here-$interface" here $interface
+# interfaces NETNS: those that are up and do not belong to the external VRF.
+interfaces() {
+	ip -n "$1" -o link show up | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p' | grep -vxE 'vrf_external|wan0' | sort
+}
+for ns in here decoy; do
+	interfaces $ns >/tmp/listening-$ns
+	while read -r interface; do
+		listen "$ns-$interface" $ns "$interface"
+	done </tmp/listening-$ns
 done
-listen decoy-up0 decoy up0
-listen decoy-wg-flood decoy wg-flood
-listen decoy-lo decoy lo
+[ ${#outside[@]} -ge 7 ] || die "only ${#outside[@]} interfaces are listened to: ${outside[*]}"
 # The other side of the coin: these must see packets.
 capture_start internet internet any "udp and src port $PORT"
 capture_start flood decoy up0 "udp and dst port $PORT"
@@ -78,16 +83,42 @@ pings=$!
 	while :; do ip netns exec site2 ping -n -q -i 0.1 -c 50 -W1 2001:db8:fd26::1; done
 ) >/dev/null 2>&1 &
 pings="$pings $!"
+# TCP through the tunnel, in packets that fill it, and pings that do not fit into one.
+ip netns exec site2 socat -u TCP4-LISTEN:5001,fork,reuseaddr OPEN:/dev/null 2>/dev/null &
+pings="$pings $!"
+(
+	set +e
+	trap - ERR
+	while :; do
+		head -c 100000 /dev/zero | socat -u - TCP4:$FAR_INSIDE4:5001,connect-timeout=2
+		ping -n -q -s 3000 -i 0.2 -c 5 -W1 $FAR_INSIDE4
+	done
+) >/dev/null 2>&1 &
+pings="$pings $!"
+
+# A flood of what looks like messages of all four types, to the port.
+for type in 1 2 3 4; do
+	printf '%b\0\0\0' "\\x0$type"
+	head -c 144 /dev/urandom
+done >/tmp/four
+for _ in {1..50}; do cat /tmp/four; done >/tmp/flood
+# The name server that /etc/resolv.conf names is not there.
+config /tmp/no-dns.conf "BindDev = vrf_external"
+sed -i "s/^Endpoint = .*/Endpoint = no-such-name.invalid:$PORT/" /tmp/no-dns.conf
 
 far=$FAR4
 handshakes=0
 moves=0
 flaps=0
+failures=0
 last=
+begun=$SECONDS
 end=$((SECONDS + LASTS))
 step=0
-while [ $SECONDS -lt $end ]; do
+# Each of the steps three times at least, however slow the guest is: all the kinds of flaps.
+while [ $SECONDS -lt $end ] || [ $step -lt 15 ]; do
 	step=$((step + 1))
+	ip netns exec decoy socat -u -b 148 OPEN:/tmp/flood UDP4-SENDTO:100.64.1.2:$PORT || true
 	case $((step % 5)) in
 	1)
 		# The peer roams, or we do: the old address goes, another one is there.
@@ -116,7 +147,10 @@ while [ $SECONDS -lt $end ]; do
 		"$WG" set wg-cr02 peer "$SITE2" endpoint $far:$PORT allowed-ips 0.0.0.0/0,::/0
 		;;
 	3)
-		# A name that nobody can resolve: the command fails, the tunnel stays as it is.
+		# A name that nobody can resolve: the command or the file fails, the tunnel stays as it is.
+		failures=$((failures + 1))
+		! WG_ENDPOINT_RESOLUTION_RETRIES=0 "$WG" syncconf wg-cr02 /tmp/no-dns.conf >/dev/null 2>&1 ||
+			die "a file with a name without DNS was taken"
 		! WG_ENDPOINT_RESOLUTION_RETRIES=0 "$WG" set wg-cr02 peer "$SITE2" \
 			endpoint no-such-name.invalid:$PORT >/dev/null 2>&1 || die "a name without DNS resolved"
 		;;
@@ -158,13 +192,18 @@ while [ $SECONDS -lt $end ]; do
 done
 # shellcheck disable=SC2086 # a list
 kill $pings
-say "$step steps: $moves moves, $flaps flaps, $handshakes new sessions"
+say "$step steps: $moves moves, $flaps flaps, $failures failures of DNS, $handshakes new sessions"
 tunnel_works "at the end"
 [ "$handshakes" -ge 2 ] || die "only $handshakes new sessions: this proves little"
 
+for ns in here decoy; do
+	interfaces $ns | diff /tmp/listening-$ns - || die "there are interfaces that nobody listened to"
+done
 capture_stop all
 assert_some internet "encrypted packets in the Internet" 100
-assert_some flood "handshakes from the default VRF" 3
+assert_some flood "packets of the flood from the default VRF" 1000
+shook=$(capture_count flood "udp[8:4] = 0x01000000 and udp src port 52000")
+[ "$shook" -ge 3 ] || die "only $shook handshakes with a valid key from the default VRF"
 for name in "${outside[@]}"; do
 	assert_none "$name" "WireGuard packets of the router ($name)"
 done
@@ -179,4 +218,4 @@ if has_attr; then
 else
 	result flood "heard, answered into the VRF only"
 fi
-result isolation "0 packets outside in $LASTS s"
+result isolation "0 packets outside on ${#outside[@]} interfaces in $((SECONDS - begun)) s"
