@@ -75,12 +75,19 @@ whole_life() {
 	expect_binding "$kind"
 	[ "$(policy)" = "$before" ] || die "setconf changed rules: $(policy)"
 	tunnel_works "after setconf"
+	result "$kind-setconf" works
+
+	# The stanza and the file change; ifupdown-ng's way to apply that is down, change, up.
 	ifaces ifdown wg-cr02
+	sed -i 's|^\taddress 192.0.2.42/31|&\n\taddress 192.0.2.52/32|' /etc/network/interfaces
+	sed -i 's/^PersistentKeepalive = .*/PersistentKeepalive = 7/' /etc/wireguard/wg-cr02.conf
 	ifaces ifup wg-cr02
+	ip -4 addr show dev wg-cr02 | grep -q 192.0.2.52 || die "the new address is not there"
+	[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ] || die "the new file is not used"
 	expect_binding "$kind"
 	[ "$(policy)" = "$before" ] || die "ifdown and ifup changed rules: $(policy)"
-	tunnel_works "after ifdown and ifup"
-	result "$kind-setconf" works
+	tunnel_works "after ifdown, a change and ifup"
+	result "$kind-change" works
 
 	# The VRF is made again under the running tunnel.
 	capture_start "decoy-$kind" decoy up0 "udp port $PORT"
