@@ -187,7 +187,7 @@ pub fn topology() -> String {
         (
             450,
             334,
-            "that missed its VRF would be seen there. Captures listen on every wire.",
+            "that missed its VRF would be seen there.",
         ),
     ] {
         let _ = writeln!(

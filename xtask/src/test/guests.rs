@@ -306,7 +306,7 @@ fn side_by_side(
             }
             keep(job, &report, store, commit, screen);
             show(job.planned, &report, wanted, screen);
-            report
+            (report, results::now())
         },
         |state| {
             let bad = bad.load(std::sync::atomic::Ordering::Relaxed);
@@ -321,12 +321,15 @@ fn side_by_side(
         },
     );
     screen.head("");
-    for (job, report) in jobs.iter().zip(&mut reports) {
-        second_try(job, report, wanted, store, commit, screen, progress);
+    for (job, (report, when)) in jobs.iter().zip(&mut reports) {
+        if out_of_time(&report.outcome) {
+            second_try(job, report, wanted, store, commit, screen, progress);
+            *when = results::now();
+        }
     }
     reports
         .iter()
-        .map(|report| Seen::of(report, results::now(), commit))
+        .map(|(report, when)| Seen::of(report, *when, commit))
         .collect()
 }
 
@@ -371,9 +374,6 @@ fn second_try(
     screen: &Screen,
     progress: &Progress,
 ) {
-    if !out_of_time(&report.outcome) {
-        return;
-    }
     let kept: PathBuf = report.folder.with_extension("first-try");
     // Where they cannot be kept, the first result stands.
     let _ = fs::remove_dir_all(&kept);
