@@ -58,13 +58,15 @@ echoes() {
 	grep -q " $2 received" /tmp/echoes || die "echoes lost: $(grep received /tmp/echoes)"
 }
 
-# one_by_one FILE COUNT: a datagram from a new socket after 1 was written to FILE, without any
-# program being started. Inside of the tunnel it is IPv6.
+# one_by_one NETNS COUNT: a datagram of r's from a new socket after the IPv4 routes of NETNS were
+# flushed, without any program being started: the file belongs to where it was opened. Inside of
+# the tunnel it is IPv6.
 one_by_one() {
-	ip netns exec r bash -c 'for ((n = 0; n < $2; n++)); do
-		echo 1 >"$1"
-		echo >/dev/udp/fd09::2/9
-	done' bash "$1" "$2"
+	ip netns exec "$1" bash -c 'exec 5>/proc/sys/net/ipv4/route/flush
+		exec ip netns exec r bash -c "$2" bash "$1"' bash "$2" 'for ((n = 0; n < $1; n++)); do
+			echo 1 >/proc/self/fd/5
+			echo >/dev/udp/fd09::2/9
+		done'
 }
 
 received() {
@@ -85,12 +87,11 @@ measure() {
 	each echoes 56
 	result "$1-v$2-ping-56-virtual-ns" $NS
 	[ "$2" = 4 ] || return 0
-	# Writing to it is all that differs: the routes of r are looked up again.
-	each one_by_one /proc/sys/net/ipv4/route/flush
+	# Whose routes have to be looked up again is all that differs.
+	each one_by_one r
 	flush=$NS
-	each one_by_one /proc/sys/net/ipv6/route/flush
-	result "$1-v4-cached-instructions" $NS
-	result "$1-v4-uncached-instructions" $flush
+	each one_by_one m
+	result "$1-v4-lookup-instructions" $((flush - NS))
 }
 
 bound_topology
