@@ -21,11 +21,13 @@ has_ipv6() {
 	[ -e /proc/sys/net/ipv6/conf/all ]
 }
 
-# fb_topology: namespaces, wires, VRF, routes, decoy.
+# fb_topology [FIRST]: namespaces, wires, VRF, routes, decoy. FIRST is called while the router has
+# no VRF and never had one: the kernel adds its l3mdev rule with the first.
 fb_topology() {
 	netns_add r
 	netns_add peer
 	netns_add decoy
+	${1:-:}
 	vrf_add r vrf_external 1023
 	veth_pair r wan0 peer p0
 	veth_pair r core0 decoy d0
@@ -120,6 +122,25 @@ poke() {
 watch() {
 	capture_start wan peer p0 "udp dst port $PEER_PORT"
 	capture_start leak decoy d0 "udp dst port $PEER_PORT"
+}
+
+# routed MARK [TABLE]: what has the mark goes by this table (1023), in each family that is on.
+routed() {
+	local table=${2:-1023}
+	ip -n r route get $PEER4 mark "$1" | tee /tmp/route
+	grep -q "table $table" /tmp/route || die "fwmark $1 does not use table $table"
+	has_ipv6 || return 0
+	ip -n r -6 route get $PEER6 mark "$1" | tee /tmp/route
+	grep -q "table $table" /tmp/route || die "IPv6 with fwmark $1 does not use table $table"
+}
+
+# expect_socket [PORT]: wireguard's UDP sockets, one a family, and on no device.
+expect_socket() {
+	local n=2
+	has_ipv6 || n=1
+	ip netns exec r ss -lunH "sport = :${1:-$PORT}" | tee /tmp/sockets
+	[ "$(wc -l </tmp/sockets)" = $n ] || die "$(wc -l </tmp/sockets) sockets, expected $n"
+	! grep -q '%' /tmp/sockets || die "a socket is on a device: the fallback cannot do that"
 }
 
 # all_rules: every policy rule of the router.

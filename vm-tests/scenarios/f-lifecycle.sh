@@ -22,9 +22,8 @@ grep -qx 'wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x776703ff via tab
 [ "$(wc -l </tmp/err)" = 1 ] || die "more than one line on stderr"
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 [ "$(mark_of wg0)" = $MARK ] || die "the mark is $(mark_of wg0)"
-ip -n r route get $PEER4 mark $MARK | tee /tmp/route
-grep -q 'dev wan0 table 1023' /tmp/route || die "marked packets do not use table 1023"
-ip -n r -6 route get $PEER6 mark $MARK | grep -q 'dev wan0 table 1023' || die "nor IPv6"
+routed $MARK
+expect_socket
 result bind ok
 
 say "show, showconf, json tell it"
@@ -68,12 +67,16 @@ expect_ours "97 fwmark 0x776707d0 lookup 2000" "98 fwmark 0x776707d0 unreachable
 expect_bind vrf_b
 r_wg set wg0 bind-dev vrf_external
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+routed $MARK
+expect_socket
 result rebind ok
 
 say "the mark is changed: the rules follow"
 r_wg set wg0 fwmark 0x42
 expect_ours "97 fwmark 0x42 lookup 1023" "98 fwmark 0x42 unreachable"
 expect_bind vrf_external
+routed 0x42
+! ip -n r route get $PEER4 mark $MARK | grep -q 'table 1023' || die "the old mark still means the VRF"
 ip netns exec r "$WG" showconf wg0 | grep -qx 'FwMark = 0x42' || die "showconf lost the user's mark"
 say "the mark is switched off: it cannot be, and that is said"
 r_wg set wg0 fwmark off
@@ -143,6 +146,31 @@ expect_ours "97 fwmark 0x776707d0 lookup 2000" "98 fwmark 0x776707d0 unreachable
 ip -n r link set vrf_c name vrf_b
 r_wg set wg0 bind-dev off
 result renamed ok
+
+say "what is shown is what the kernel has: no file remembers it"
+touch /tmp/since
+r_wg set wg0 bind-dev vrf_external
+(
+	shopt -s globstar dotglob
+	for file in /etc/** /root/** /run/** /var/**; do
+		[[ $file == "$WGVRF_DIR"/* || ! -f $file || ! $file -nt /tmp/since ]] || echo "$file"
+	done
+) >/tmp/written
+[ ! -s /tmp/written ] || die "a file was written: $(cat /tmp/written)"
+for family in 4 6; do
+	ip -n r "-$family" rule del pref 97
+	ip -n r "-$family" rule del pref 98
+done
+expect_bind off
+! r_wg show wg0 | grep 'bind device' || die "wg show remembers rules that are gone"
+say "and binding again mends it"
+r_wg set wg0 bind-dev vrf_external
+expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+ip -n r rule del pref 97
+r_wg set wg0 bind-dev vrf_external
+expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+r_wg set wg0 bind-dev off
+result no-state-file ok
 
 say "people who neither bind nor mark see no rule request"
 all_rules | diff /tmp/rules.before - || die "rules changed"

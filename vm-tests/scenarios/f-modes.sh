@@ -3,7 +3,7 @@
 # title: WG_BIND_DEV_MODE: auto, kernel, fwmark
 # needs: any
 # tool: ours
-# timeout: 60
+# timeout: 120
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh
@@ -42,6 +42,24 @@ if has_attr; then
 	wait_for "the tunnel" ping_tunnel
 	r_wg set wg0 bind-dev off
 	expect_bind off
+	say "the kernel was upgraded: the same file binds by the attribute, its old rules go"
+	(umask 077 && ip netns exec r "$WG" showconf wg0 >/tmp/conf)
+	sed -i 's/^\[Interface\]/&\nBindDev = vrf_external/' /tmp/conf
+	mode fwmark setconf wg0 /tmp/conf
+	expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+	wait_for "the tunnel" ping_tunnel
+	for verb in setconf syncconf addconf; do
+		mode fwmark setconf wg0 /tmp/conf
+		expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+		r_wg $verb wg0 /tmp/conf
+		r_wg show wg0 | grep -qx '  bind device: vrf_external' || die "wg show after $verb"
+		all_rules | diff /tmp/before - || die "rules stay after $verb"
+		[ "$(mark_of wg0)" = off ] || die "the mark stays after $verb"
+		accept 0
+		wait_for "the tunnel" ping_tunnel
+		accept 1
+	done
+	result upgraded attribute
 	result auto attribute
 	result kernel attribute
 else

@@ -102,7 +102,7 @@ all_rules | diff /tmp/before - || die "leftovers"
 ip -n r link del wg2
 result down ok
 
-say "with PostUp it is closed from the start"
+say "with PostUp it is closed as soon as wg-quick is done"
 ip -n r route add $PEER4/32 via 100.64.0.1
 conf "PostUp = wg set %i bind-dev vrf_external"
 quick up
