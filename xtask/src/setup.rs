@@ -65,6 +65,8 @@ const NEEDS: &[Need] = &[
     Need { sign: Program("sparse"), package: "sparse", uses: &[Patches] },
     Need { sign: Program("clang-19"), package: "clang-19", uses: &[Matrix] },
     Need { sign: Program("s390x-linux-gnu-gcc"), package: "gcc-s390x-linux-gnu", uses: &[Matrix] },
+    // allmodconfig's modules are signed.
+    Need { sign: File("/usr/include/openssl/ssl.h"), package: "libssl-dev", uses: &[Matrix] },
     Need { sign: Program("codespell"), package: "codespell", uses: &[Patches] },
     // The generator of netlink code out of its specification.
     Need { sign: File("/usr/lib/python3/dist-packages/yaml/__init__.py"), package: "python3-yaml", uses: &[Patches] },

@@ -98,12 +98,8 @@ const COMMON: &[(&str, &str)] = &[
 
 const NO_IPV6: &[(&str, &str)] = &[("IPV6", "n"), ("IPV6_MULTIPLE_TABLES", "n")];
 
-/// A warning is compared with those before, not an error; and nothing is signed.
-const TALKATIVE: &[(&str, &str)] = &[
-    ("WERROR", "n"),
-    ("MODULE_SIG", "n"),
-    ("IMA_APPRAISE_MODSIG", "n"),
-];
+/// A warning is compared with those before, not an error.
+const TALKATIVE: &[(&str, &str)] = &[("WERROR", "n")];
 
 #[rustfmt::skip]
 const CONFIGS: &[Config] = &[
