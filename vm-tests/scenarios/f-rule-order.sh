@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: fallback: why its rules are not at priority 0: wg-quick's own would change places
 # needs: any
+# tool: any
 # timeout: 60
 set -euo pipefail
 . /lib/wgvrf/lib.sh

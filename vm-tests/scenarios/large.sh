@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # title: 10 000 peers with 20 000 prefixes, and one peer with 20 000, as Debian's C wg sees them
 # needs: any
+# tool: ours
 # packages: wireguard-tools
 # timeout: 400
 # memory: 1024
