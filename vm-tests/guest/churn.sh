@@ -16,17 +16,43 @@ churn_topology() {
 # churn SECONDS [PREPARE...]: four tasks. Each step of the first three is a process of its own that
 # begins with PREPARE, a function: what it does to the process ends with the step.
 churn() {
-	local seconds=$1 n
+	local seconds=$1 end n
 	shift
 	for n in 1 2 3 4; do
 		churn_task "$n" "$seconds" "$@" &
 		CHURN_TASKS[n]=$!
 	done
-	wait "${CHURN_TASKS[@]}"
+	end=$((SECONDS + seconds + 60 * ${WGVRF_SLOW:-1}))
+	while kill -0 "${CHURN_TASKS[@]}" 2>/dev/null; do
+		if [ $SECONDS -ge $end ]; then
+			ps axf -o pid,stat,wchan:25,args | grep -v '\[.*\]$'
+			die "a step hangs"
+		fi
+		wgvrf_nap 0.5
+	done
 	for n in 1 2 3 4; do
 		[ "$(cat "/tmp/churn.$n")" -gt 0 ] || die "task $n did not do a single step"
 		say "task $n: $(cat "/tmp/churn.$n") steps"
 	done
+}
+
+# churn_patience SECONDS: from now on a program that takes longer is killed. ip(8) waits for ever when
+# the kernel cannot allocate its acknowledgement; the tool under test must not.
+churn_patience() {
+	CHURN_PATIENCE=$1
+	: >/tmp/churn.hung
+	ip() {
+		local code=0
+		timeout -s KILL "$CHURN_PATIENCE" ip "$@" || code=$?
+		[ $code != 137 ] || echo "$*" >>/tmp/churn.hung
+		return $code
+	}
+}
+
+churn_patience_end() {
+	unset -f ip
+	! grep -F -- "$WG" /tmp/churn.hung || die "the tool hangs"
+	say "killed while it waited for a lost acknowledgement: ip, $(wc -l </tmp/churn.hung) times"
 }
 
 churn_task() {

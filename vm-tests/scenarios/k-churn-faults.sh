@@ -50,6 +50,7 @@ done
 [ $failed -gt 0 ] || die "30 programs ran under fault injection and none failed"
 [ $failed -lt 30 ] || die "30 programs ran under fault injection and all failed"
 say "wg show: $failed of 30 failed"
+churn_patience 20
 churn 40 fail_me
 faults 0
 
@@ -66,6 +67,7 @@ done
 faults 11
 churn 20
 faults 0
+churn_patience_end
 
 say "and it still works"
 churn_settle
