@@ -5,7 +5,7 @@
 # tool: bind-dev
 # timeout: 400
 # icount: 0
-# suite: kernel, cost
+# suite: kernel, cost, long
 #
 # The machine has one processor and its clock counts instructions, one a nanosecond, so that a run
 # repeats and the host's speed does not matter. Both ends of the tunnel are in it: the time of a

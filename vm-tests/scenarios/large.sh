@@ -6,7 +6,7 @@
 # packages: wireguard-tools
 # timeout: 400
 # memory: 1024
-# suite: large
+# suite: large, long
 #
 # What does not fit one netlink message has to be cut into several, and what the kernel sends in
 # several has to be put together. The C tool does both; every line of both dumps must be equal.

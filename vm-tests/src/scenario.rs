@@ -141,6 +141,11 @@ impl Scenario {
         }
     }
 
+    /// Minutes of a processor: not part of a plain run.
+    pub fn is_long(&self) -> bool {
+        self.in_suite("long")
+    }
+
     pub fn in_suite(&self, suite: &str) -> bool {
         self.suites.iter().any(|s| s == suite)
     }

@@ -184,11 +184,7 @@ pub fn topology() -> String {
             316,
             "The decoys have the default VRFs' default routes: an encrypted packet",
         ),
-        (
-            450,
-            334,
-            "that missed its VRF would be seen there.",
-        ),
+        (450, 334, "that missed its VRF would be seen there."),
     ] {
         let _ = writeln!(
             body,

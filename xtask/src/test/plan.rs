@@ -200,6 +200,9 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(left_out(&all, |_| true), [""; 0]);
+        // What takes minutes is left out of its kernel's plain run too, and said.
+        let long = left_out(&all, |p| !p.scenario.is_long());
+        assert!(long.iter().any(|l| l.starts_with("debian-6.1 with ours: ")));
     }
 
     #[test]
