@@ -25,6 +25,8 @@ pub struct Wanted {
     /// MiB for all guests together; none means what is available.
     pub memory: Option<u64>,
     pub resume: bool,
+    /// Start no guest: a cell that was not seen before is missing from the data.
+    pub only_seen: bool,
     /// `--wg`: instead of the tool that the cells name.
     pub wg: Option<String>,
 }
@@ -86,10 +88,13 @@ pub fn run(
             }
         };
         let inputs = tool.runner.inputs(boot, &planned.scenario).ok();
-        if let (true, Some(inputs)) = (wanted.resume, &inputs)
+        if let (true, Some(inputs)) = (wanted.resume || wanted.only_seen, &inputs)
             && let Some(seen) = store.get(planned.ids(), inputs)
         {
             verdicts.insert(planned.ids(), seen);
+            continue;
+        }
+        if wanted.only_seen {
             continue;
         }
         jobs.push(Job {
@@ -137,7 +142,12 @@ pub fn run(
             ("jobs".to_owned(), wanted.jobs.to_string()),
             (
                 "resumed".to_owned(),
-                if wanted.resume { "yes" } else { "no" }.to_owned(),
+                if wanted.resume || wanted.only_seen {
+                    "yes"
+                } else {
+                    "no"
+                }
+                .to_owned(),
             ),
         ]),
         kernels: distinct(&all, |p| (&p.kernel.name, &p.kernel))
@@ -169,23 +179,23 @@ pub fn run(
             .collect(),
         cells: cells
             .iter()
-            .map(|planned| {
+            .filter_map(|planned| {
                 let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
                 let verdict = match &planned.cell {
                     Cell::NotApplicable(reason) => Verdict::NotApplicable(reason.clone()),
-                    // A cell that nobody reports on is not a pass.
-                    Cell::Run => Verdict::Seen(
-                        verdicts
-                            .remove(&planned.ids())
-                            .unwrap_or_else(|| Seen::broken("no report of it", results::now(), "")),
-                    ),
+                    Cell::Run => Verdict::Seen(match verdicts.remove(&planned.ids()) {
+                        Some(seen) => seen,
+                        None if wanted.only_seen => return None,
+                        // A cell that nobody reports on is not a pass.
+                        None => Seen::broken("no report of it", results::now(), ""),
+                    }),
                 };
-                data::Cell {
+                Some(data::Cell {
                     kernel,
                     tool,
                     scenario,
                     verdict,
-                }
+                })
             })
             .collect(),
     };

@@ -43,6 +43,9 @@ pub struct Options {
     /// Take what an earlier run saw with the same kernel, tool, scenario and guest
     #[arg(long)]
     resume: bool,
+    /// Start no guest (kernels are made): only what earlier runs saw; the rest is missing
+    #[arg(long)]
+    seen: bool,
     /// Another wg than ours in the guests: a path, or debian:SUITE
     #[arg(long, value_name = "WG", conflicts_with = "tool")]
     wg: Option<String>,
@@ -72,7 +75,10 @@ impl Count {
 pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.progress();
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
-    let host: Vec<_> = host::HOST.iter().filter(|c| wanted(c.name)).collect();
+    let host: Vec<_> = host::HOST
+        .iter()
+        .filter(|c| wanted(c.name) && !options.seen)
+        .collect();
     let mut cells = plan::cells(
         &chosen_kernels(options)?,
         &chosen_tools(options)?,
@@ -108,12 +114,16 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         jobs: options.jobs,
         memory: options.memory,
         resume: options.resume,
+        only_seen: options.seen,
         wg: options.wg.clone(),
     };
     let (data, repeats) = guests::run(&cells, &settings, cache, screen, &progress)?;
     again.extend(repeats);
     count.add(counted(&data));
     write(&data, &checks, options)?;
+    if options.seen {
+        println!("missing         {} cells", data.missing());
+    }
     for text in plan::not_applicable(&cells) {
         println!("not applicable  {text}");
     }
@@ -306,6 +316,7 @@ mod tests {
             tool: Vec::new(),
             full: false,
             resume: false,
+            seen: false,
             wg: None,
             jobs: 1,
             memory: None,
