@@ -121,7 +121,8 @@ result restart kept
 say "the VRF goes and NetworkManager makes it again"
 capture_start decoy decoy up0 "udp port $PORT"
 nm connection down vrf_external
-[ ! -e /sys/class/net/vrf_external ] || die "the VRF is still there"
+# nmcli is back a moment before the device is gone.
+wait_for "NetworkManager to delete the VRF" eval "[ ! -e /sys/class/net/vrf_external ]"
 wan_down
 if has_attr; then
 	[ "$(bound)" = "vrf_external (missing)" ] || die "bound: '$(bound)'"
@@ -137,7 +138,7 @@ result recreate works
 
 say "down deletes the device: a new one has to be bound again"
 nm connection down wg-cr02
-[ ! -e /sys/class/net/wg-cr02 ] || die "down left the device"
+wait_for "NetworkManager to delete the tunnel" eval "[ ! -e /sys/class/net/wg-cr02 ]"
 nm connection up wg-cr02
 if has_attr; then
 	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "a new device is bound: $(bound)"
