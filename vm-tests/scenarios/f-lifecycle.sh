@@ -152,7 +152,7 @@ touch /tmp/since
 r_wg set wg0 bind-dev vrf_external
 (
 	shopt -s globstar dotglob
-	for file in /etc/** /root/** /run/** /var/**; do
+	for file in /etc/** "$HOME"/** /run/** /var/**; do
 		[[ $file == "$WGVRF_DIR"/* || ! -f $file || ! $file -nt /tmp/since ]] || echo "$file"
 	done
 ) >/tmp/written
