@@ -72,8 +72,13 @@ impl Wireguard {
 
     /// The device, and what its `WGDEVICE_A_BIND_DEV` says where there is one.
     pub fn get(&mut self, interface: &str) -> Result<(Device, Option<String>)> {
-        read(&mut self.socket, self.family, interface, Next::More)
-            .map_err(|failure| explain(ACCESS, interface, failure))
+        let (device, bind_dev) = read(&mut self.socket, self.family, interface, Next::More)
+            .map_err(|failure| explain(ACCESS, interface, failure))?;
+        // The number may be another feature's in this kernel, and its value look like a name. A
+        // kernel that does not answer has shown the attribute all the same.
+        let bind_dev = bind_dev.filter(|dev| !dev.is_empty());
+        let bind_dev = bind_dev.filter(|_| self.takes_bind_dev().unwrap_or(true));
+        Ok((device, bind_dev))
     }
 
     /// The same with the peers of the first message only: what the device itself says is in

@@ -62,7 +62,7 @@ pub fn get(interface: &str) -> Result<Device> {
 
 /// How a device is bound. What cannot be read is not reported: `wg show` goes on.
 fn bind(device: &Device, bind_dev: Option<String>) -> Bind {
-    if let Some(dev) = bind_dev.filter(|dev| !dev.is_empty()) {
+    if let Some(dev) = bind_dev {
         let missing = crate::sys::if_index(&dev).is_none();
         return Bind::Kernel { dev, missing };
     }
