@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -304,6 +304,14 @@ struct Names {
     answers: HashMap<usize, Result<SocketAddr>>,
     incoming: mpsc::Receiver<(usize, Result<SocketAddr>)>,
     say: Say,
+    /// Cleared at the end: what a thread has to say then would stand behind the error.
+    heard: Arc<Mutex<bool>>,
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
 }
 
 impl Names {
@@ -316,6 +324,7 @@ impl Names {
             answers: HashMap::new(),
             incoming,
             say: Arc::clone(say),
+            heard: Arc::new(Mutex::new(true)),
         };
         let Ok(retries) = retries else {
             return names;
@@ -339,9 +348,19 @@ impl Names {
         let texts = Arc::new(texts);
         let next = Arc::new(AtomicUsize::new(0));
         let start = Instant::now();
+        let say: Say = {
+            let (say, heard) = (Arc::clone(say), Arc::clone(&names.heard));
+            Arc::new(move |line| {
+                // Held while it is said: a line is whole, or it is not there.
+                let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                if *heard {
+                    say(line);
+                }
+            })
+        };
         for _ in 0..texts.len().min(MAX_LOOKUPS) {
             let (texts, next) = (Arc::clone(&texts), Arc::clone(&next));
-            let (sender, say) = (sender.clone(), Arc::clone(say));
+            let (sender, say) = (sender.clone(), Arc::clone(&say));
             let work = move || {
                 while let Some((number, text)) = take(&texts, &next) {
                     let turn = u32::try_from(number.saturating_sub(BURST)).unwrap_or(u32::MAX);
