@@ -50,13 +50,20 @@ pub enum Source {
     /// Debian's image, as it is. `name` is the metapackage that depends on the present image.
     Package { name: String, suites: Vec<String> },
     /// The image of `base` with a `wireguard.ko` built from a tree of kernel-patches.
-    Module { base: String, tree: String },
+    Module {
+        base: String,
+        tree: String,
+        /// A folder of the repository whose series takes the place of the tree's own.
+        series: Option<String>,
+    },
     /// An image built from a tree of kernel-patches, everything compiled in.
     Build {
         tree: String,
         patched: bool,
         /// A fragment of kconfig/, by its name without `.config`, besides the usual one.
         config: Option<String>,
+        /// As for `Module`.
+        series: Option<String>,
     },
 }
 
@@ -87,6 +94,7 @@ struct PackageRow {
 struct ModuleRow {
     base: String,
     tree: String,
+    series: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +103,7 @@ struct BuildRow {
     tree: String,
     patched: bool,
     config: Option<String>,
+    series: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -148,7 +157,9 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
         } = row;
         let source = match (package, module, build) {
             (Some(PackageRow { name, suites }), None, None) => Source::Package { name, suites },
-            (None, Some(ModuleRow { base, tree }), None) => Source::Module { base, tree },
+            (None, Some(ModuleRow { base, tree, series }), None) => {
+                Source::Module { base, tree, series }
+            }
             (
                 None,
                 None,
@@ -156,11 +167,13 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
                     tree,
                     patched,
                     config,
+                    series,
                 }),
             ) => Source::Build {
                 tree,
                 patched,
                 config,
+                series,
             },
             _ => {
                 return Err(wrong(format!(
@@ -321,7 +334,9 @@ mod tests {
                 "patched-7.3",
                 "debug-7.3",
                 "vanilla-7.3-no-ipv6",
-                "patched-7.3-no-ipv6"
+                "patched-7.3-no-ipv6",
+                "foreign-6.1",
+                "foreign-7.3"
             ]
         );
         for kernel in &kernels {

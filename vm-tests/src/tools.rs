@@ -18,6 +18,29 @@ pub struct Candidate {
     /// The suite whose C tool it is; none for the one of this repository.
     pub debian: Option<String>,
     pub can: Wg,
+    /// What asks more of a `wg` than this one can.
+    pub without: Vec<Without>,
+}
+
+/// Scenarios that a tool cannot run on some kernels, and why.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Without {
+    pub kernels: Vec<String>,
+    pub scenarios: Vec<String>,
+    pub why: String,
+}
+
+impl Candidate {
+    /// Why this tool cannot run a scenario on a kernel, if it cannot.
+    pub fn lacks(&self, kernel: &str, scenario: &str) -> Option<&str> {
+        self.without
+            .iter()
+            .find(|w| {
+                w.kernels.iter().any(|k| k == kernel) && w.scenarios.iter().any(|s| s == scenario)
+            })
+            .map(|w| w.why.as_str())
+    }
 }
 
 #[derive(Deserialize)]
@@ -27,6 +50,8 @@ struct Row {
     title: String,
     debian: Option<String>,
     can: String,
+    #[serde(default)]
+    without: Vec<Without>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +109,7 @@ fn read(text: &str) -> Result<Vec<Candidate>> {
             title: row.title,
             debian: row.debian,
             can,
+            without: row.without,
         });
     }
     Ok(tools)
@@ -100,7 +126,21 @@ mod tests {
         assert_eq!(names, ["ours", "c-bookworm", "c-sid"]);
         for tool in &tools {
             assert_eq!(tool.debian.is_none(), tool.can == Wg::Ours, "{}", tool.name);
+            // A slip of the pen would leave nothing out, without a word.
+            for without in &tool.without {
+                for kernel in &without.kernels {
+                    crate::kernels::find(kernel).unwrap();
+                }
+                let known = crate::scenario::all().unwrap();
+                for name in &without.scenarios {
+                    assert!(known.iter().any(|s| &s.name == name), "{name}");
+                }
+            }
         }
+        let old = find("c-bookworm").unwrap();
+        assert!(old.lacks("patched-7.3", "k-netns").is_some());
+        assert_eq!(old.lacks("patched-6.1", "k-netns"), None);
+        assert_eq!(old.lacks("patched-7.3", "smoke"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use vm_tests::kernels::{self, BootableKernel, Kernel};
 use vm_tests::{Cache, Error, Progress, Result, SourceFiles, SourceFolders};
 
 use self::patched::Only;
+use crate::repo;
 use crate::series::Series;
 use crate::setup::For;
 use crate::sh;
@@ -34,10 +35,25 @@ pub fn bootable_with(
     cache: &Cache,
     progress: &Progress,
 ) -> Result<BootableKernel> {
+    let series = match series {
+        Some(series) => Some(series),
+        None => named(kernel)?,
+    };
     let mut boot = made(kernel, series.clone(), cache, progress)?;
     boot.kernel.slow *= busy();
     boot.source = source(kernel, series, cache, progress)?;
     Ok(boot)
+}
+
+/// The series that kernels.toml names for a kernel, instead of its tree's.
+fn named(kernel: &Kernel) -> Result<Option<Series>> {
+    match &kernel.source {
+        kernels::Source::Module { series, .. } | kernels::Source::Build { series, .. } => series
+            .as_ref()
+            .map(|folder| Series::read(&repo::root().join(folder)))
+            .transpose(),
+        kernels::Source::Package { .. } => Ok(None),
+    }
 }
 
 /// How many times slower a guest is because of what else this machine does: limits are there to
@@ -73,7 +89,7 @@ fn made(
     let or_own = |tree: &str| series.map_or_else(|| Series::of_tree(tree), Ok);
     match &kernel.source {
         kernels::Source::Package { .. } => BootableKernel::from_package(cache, kernel, progress),
-        kernels::Source::Module { base, tree } => {
+        kernels::Source::Module { base, tree, .. } => {
             let trees = Trees::load()?;
             let (tree, series) = (trees.find(tree)?, or_own(tree)?);
             let base = kernels::find(base)?;
@@ -96,6 +112,7 @@ fn made(
             tree,
             patched,
             config,
+            ..
         } => {
             let trees = Trees::load()?;
             let series = match patched {
@@ -122,7 +139,7 @@ fn source(
         // Debian's own image is what some patched one is made from.
         kernels::Source::Package { .. } => {
             let made_of_it = kernels::all()?.into_iter().find_map(|k| match k.source {
-                kernels::Source::Module { base, tree } if base == kernel.name => Some(tree),
+                kernels::Source::Module { base, tree, .. } if base == kernel.name => Some(tree),
                 _ => None,
             });
             match made_of_it {

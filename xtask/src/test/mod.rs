@@ -193,6 +193,7 @@ fn chosen_tools(options: &Options) -> Result<Vec<Candidate>> {
             title: wg.clone(),
             debian,
             can,
+            without: Vec::new(),
         }]);
     }
     if !options.tool.is_empty() {

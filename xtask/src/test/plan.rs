@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use vm_tests::{Candidate, Cell, Kernel, Result, Scenario, Wg};
 
-/// The kernels of a plain run: what Debian 12 has, as it is and patched.
-pub const USUAL: &[&str] = &["debian-6.1", "patched-6.1"];
+/// The kernels of a plain run: what Debian 12 has, as it is and patched, and with another feature
+/// where ours is.
+pub const USUAL: &[&str] = &["debian-6.1", "patched-6.1", "foreign-6.1"];
 
 /// The tool of a plain run.
 pub const OURS: &str = "ours";
@@ -60,6 +61,17 @@ fn applies(scenario: &Scenario, kernel: &Kernel, tool: &Candidate) -> Cell {
     let cell = scenario.with(kernel, tool.can);
     if cell == Cell::Run && scenario.in_suite("selftest") && tool.can != Wg::Ours {
         return Cell::NotApplicable("it tests the harness, and once is enough".into());
+    }
+    if cell == Cell::Run
+        && let Some(why) = tool.lacks(&kernel.name, &scenario.name)
+    {
+        return Cell::NotApplicable(why.into());
+    }
+    // The short ones stay: they show that scenarios do not lean on what is ours.
+    if cell == Cell::Run && scenario.is_long() && tool.can == Wg::Any && !kernel.attr {
+        return Cell::NotApplicable(
+            "a stock kernel with the C tool: nothing of this repository is tested".into(),
+        );
     }
     cell
 }
@@ -165,6 +177,10 @@ mod tests {
         assert!(reason("patched-6.1", "ours", "f-closed").contains("no fallback"));
         assert!(reason("debian-6.12", "ours", "self-fails").contains("only for debian-6.1"));
         assert!(reason("debian-6.1", "c-sid", "self-fails").contains("harness"));
+        assert!(reason("debug-7.3", "c-bookworm", "k-netns").contains("allowed-ips"));
+        assert!(reason("vanilla-7.3", "c-sid", "k-netns-stock").contains("nothing of this"));
+        assert_eq!(reason("debian-6.1", "c-sid", "smoke"), "");
+        assert_eq!(reason("foreign-6.1", "ours", "f-foreign"), "");
         for planned in &all {
             if let Cell::NotApplicable(reason) = &planned.cell {
                 assert!(!reason.is_empty(), "{}", planned.name());
