@@ -19,6 +19,8 @@ use crate::sys;
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    /// See [`Cache::as_it_is`].
+    makes: bool,
 }
 
 impl Cache {
@@ -37,7 +39,15 @@ impl Cache {
         let root = root.into();
         fs::create_dir_all(&root).map_err(Error::io("create", &root))?;
         let root = root.canonicalize().map_err(Error::io("resolve", &root))?;
-        Ok(Self { root })
+        Ok(Self { root, makes: true })
+    }
+
+    /// The same cache, in which an entry that is not there is an error.
+    pub fn as_it_is(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            makes: false,
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -104,6 +114,9 @@ impl Cache {
         let place = self.path(kind, key);
         if place.exists() {
             return Ok(place);
+        }
+        if !self.makes {
+            return Err(Error::other(format!("the cache has no {kind} {key}")));
         }
         let _lock = self.lock(&format!("{kind}-{key}"))?;
         // The other process may have made it while we waited.
@@ -222,6 +235,10 @@ mod tests {
         });
         assert_eq!(made.load(Ordering::SeqCst), 1);
         assert!(cache.path("kind", "key").join("file").exists());
+        let as_it_is = cache.as_it_is();
+        as_it_is.dir("kind", "key", |_| panic!("made")).unwrap();
+        let error = as_it_is.dir("kind", "other", |_| panic!("made"));
+        assert!(error.unwrap_err().to_string().contains("no kind other"));
         remove(cache.root()).unwrap();
     }
 

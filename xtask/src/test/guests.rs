@@ -61,6 +61,9 @@ pub fn run(
     let mut again = Vec::new();
     let mut boots = BTreeMap::new();
     let mut made = BTreeMap::new();
+    // What is not there has no inputs, and nothing was seen with it.
+    let as_it_is = cache.as_it_is();
+    let cache = if wanted.only_seen { &as_it_is } else { cache };
     if !runs.is_empty() {
         let mut needs = kernel::needs(&kernels);
         needs.push(For::Vm);
@@ -81,6 +84,7 @@ pub fn run(
         let (boot, tool) = (&boots[&*planned.kernel.name], &made[&planned.tool.name]);
         let (boot, tool) = match (boot, tool) {
             (Ok(boot), Ok(tool)) => (boot, tool),
+            _ if wanted.only_seen => continue,
             (Err(error), _) | (_, Err(error)) => {
                 let text = format!("not made: {error}");
                 verdicts.insert(planned.ids(), Seen::broken(&text, results::now(), &commit));
@@ -104,14 +108,14 @@ pub fn run(
             inputs,
         });
     }
-    for kernel in &kernels {
+    for kernel in kernels.iter().filter(|_| !wanted.only_seen) {
         if let Err(error) = &boots[&*kernel.name] {
             let lost = runs.iter().filter(|p| p.kernel.name == kernel.name).count();
             println!("FAILED          {}/* ({lost} cells): {error}", kernel.name);
             again.push(format!("cargo xtask test --kernel {}", kernel.name));
         }
     }
-    for (tool, made) in &made {
+    for (tool, made) in made.iter().filter(|_| !wanted.only_seen) {
         if let Err(error) = made {
             let lost = runs.iter().filter(|p| p.tool.name == *tool).count();
             println!("FAILED          * with {tool} ({lost} cells): {error}");
@@ -127,6 +131,7 @@ pub fn run(
     }
     let version = |kernel: &Kernel| match boots.get(&*kernel.name) {
         Some(Ok(boot)) => boot.version.clone(),
+        Some(Err(_)) if wanted.only_seen => "not in the cache".into(),
         Some(Err(_)) => "could not be made".into(),
         None => "not run".into(),
     };

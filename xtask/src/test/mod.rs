@@ -43,7 +43,7 @@ pub struct Options {
     /// Take what an earlier run saw with the same kernel, tool, scenario and guest
     #[arg(long)]
     resume: bool,
-    /// Start no guest (kernels are made): only what earlier runs saw; the rest is missing
+    /// Start no guest and make no kernel: only what earlier runs saw; the rest is missing
     #[arg(long)]
     seen: bool,
     /// Another wg than ours in the guests: a path, or debian:SUITE
