@@ -32,18 +32,12 @@ impl Runner {
         let mut key = Key::new()
             .add("own", own.bytes())
             .add("machine", machine.command_line())
-            .add("image", self.hash(&kernel.image)?)
             .add("qemu", self.once("qemu", qemu::version)?);
         for archive in parts.archives(kernel, &scenario.packages)? {
             // Named by what they were made from.
             key = key.add("archive", archive.to_string_lossy().as_bytes());
         }
-        for (name, file) in &kernel.replaced {
-            key = key.add("module", name).add("file", self.hash(file)?);
-        }
-        for (name, tool) in &self.tools {
-            key = self.program(key.add("tool", name), tool)?;
-        }
+        key = self.files(key, kernel)?;
         for name in &scenario.programs {
             key = match programs::find(name, &self.cache, &self.progress)? {
                 Found::Program(tool) => self.program(key.add("program", name), &tool)?,
@@ -54,6 +48,18 @@ impl Runner {
             key = key.add("harness", file);
         }
         Ok(key.finish())
+    }
+
+    /// What is under test: the kernel, its module, the tools.
+    fn files(&self, key: Key, kernel: &BootableKernel) -> Result<Key> {
+        let mut key = key.add("image", self.hash(&kernel.image)?);
+        for (name, file) in &kernel.replaced {
+            key = key.add("module", name).add("file", self.hash(file)?);
+        }
+        for (name, tool) in &self.tools {
+            key = self.program(key.add("tool", name), tool)?;
+        }
+        Ok(key)
     }
 
     fn program(&self, key: Key, tool: &Tool) -> Result<Key> {
@@ -135,6 +141,39 @@ mod tests {
         assert!(text.contains("capture_start NAME NETNS INTERFACE FILTER"));
         // The other scenarios are not: a new one must not send all the others round again.
         assert!(!text.contains("lib/wgvrf/scenarios/smoke.sh"));
+    }
+
+    /// The key of a kernel image, a module and a tool with these contents.
+    fn files(image: &str, module: &str, tool: &str) -> String {
+        let root = std::env::temp_dir().join(format!(
+            "wg-vrf-files-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let cache = Cache::at(&root).unwrap();
+        let [image, module, tool] =
+            [("i", image), ("m", module), ("t", tool)].map(|(name, text)| {
+                let file = root.join(name);
+                fs::write(&file, text).unwrap();
+                file
+            });
+        let row = kernels::find("patched-6.1").unwrap();
+        let base = BootableKernel::built(&row, &image, "1").unwrap();
+        let boot = BootableKernel::with_module(&base, &row, "wireguard", &module).unwrap();
+        let runner =
+            Runner::new(&cache, &root, &Progress::silent()).tool("wg", Tool::Program(tool));
+        let key = runner.files(Key::new(), &boot).unwrap().finish();
+        remove(&root).unwrap();
+        key
+    }
+
+    #[test]
+    fn what_is_under_test_counts_by_its_bytes() {
+        let one = files("a", "b", "c");
+        assert_eq!(one, files("a", "b", "c"));
+        assert_ne!(one, files("x", "b", "c"), "the kernel");
+        assert_ne!(one, files("a", "x", "c"), "the module");
+        assert_ne!(one, files("a", "b", "x"), "the tool");
     }
 
     #[test]
