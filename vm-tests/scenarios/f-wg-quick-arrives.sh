@@ -16,6 +16,9 @@ set -euo pipefail
 . /lib/wgvrf/quick.sh
 fb_topology
 accept
+# As on a router. Without it, and without CONFIG_IPV6_ROUTER_PREF as in our small kernels, a gateway
+# that did not answer once is not asked again while its neighbour entry lasts.
+ip netns exec r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 quick_peer
 all_rules >/tmp/before
 # The topology has talked to the gateway; a router that was just booted has not.
