@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::cache::{Cache, Key, remove};
+use crate::cache::{ANSWERS, Cache, Key, remove};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Progress};
 use crate::sys;
@@ -295,7 +295,7 @@ impl Debian {
             .add("lists", format!("{time:?}"))
             .add("question", format!("{program} {arguments:?}"))
             .finish();
-        let place = self.cache.file("answers", &key, |place| {
+        let place = self.cache.file(ANSWERS, &key, |place| {
             let answer = run(self.apt(program).args(arguments))?;
             fs::write(place, answer).map_err(Error::io("write", place))
         })?;
