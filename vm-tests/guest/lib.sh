@@ -44,7 +44,8 @@ die() {
 skip() {
 	echo "SKIPPED: $*"
 	echo "$*" >"$WGVRF_DIR/reason"
-	trap - ERR
+	# Nor may a scenario's own last look make a failure of it.
+	trap - ERR EXIT
 	exit 77
 }
 
