@@ -119,6 +119,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 ],
                 &progress,
             )?;
+            setup::offer(&[For::Reading], &progress);
         }
         Command::Patches(command) => return patches::run(command, screen),
         Command::Kernel(Kernel::Fetch { tree }) => {

@@ -28,6 +28,8 @@ pub enum For {
     Matrix,
     /// Posting one, be it to ourselves: the unit tests do that.
     Posting,
+    /// Readers of what we write (man page, completions, archives): a test without one is skipped.
+    Reading,
 }
 
 /// How presence is seen: a program on PATH, or a file of a library.
@@ -42,7 +44,7 @@ struct Need {
     uses: &'static [For],
 }
 
-use For::{Kernel, Matrix, Module, Packages, Patches, Posting, Vm};
+use For::{Kernel, Matrix, Module, Packages, Patches, Posting, Reading, Vm};
 use Sign::{File, Program};
 
 #[rustfmt::skip]
@@ -74,6 +76,10 @@ const NEEDS: &[Need] = &[
     Need { sign: File("/usr/lib/git-core/git-send-email"), package: "git-email", uses: &[Patches, Posting] },
     // It only recommends this, and cannot start without.
     Need { sign: File("/usr/share/perl5/Mail/Address.pm"), package: "libmailtools-perl", uses: &[Patches, Posting] },
+    Need { sign: Program("mandoc"), package: "mandoc", uses: &[Reading] },
+    Need { sign: Program("zsh"), package: "zsh", uses: &[Reading] },
+    Need { sign: Program("fish"), package: "fish", uses: &[Reading] },
+    Need { sign: Program("cpio"), package: "cpio", uses: &[Reading] },
 ];
 
 /// Sees to it that everything for `uses` is there, or says what is missing.
@@ -104,6 +110,19 @@ pub fn ensure(uses: &[For], progress: &Progress) -> Result<()> {
             left.join(" ")
         ))),
     }
+}
+
+/// Like [`ensure`], for what is worth having and no reason to stop: without root, or without a
+/// network, what is missing stays so.
+pub fn offer(uses: &[For], progress: &Progress) {
+    if is_root() {
+        // The tests that need it say what is not there.
+        let _ = ensure(uses, progress);
+    }
+}
+
+pub fn has(program: &str) -> bool {
+    sh::which(program).is_some()
 }
 
 fn missing(uses: &[For]) -> Vec<&'static str> {
@@ -145,7 +164,9 @@ mod tests {
 
     #[test]
     fn every_use_has_a_need_and_every_package_one_line() {
-        for what in [Packages, Vm, Module, Kernel, Patches, Matrix, Posting] {
+        for what in [
+            Packages, Vm, Module, Kernel, Patches, Matrix, Posting, Reading,
+        ] {
             assert!(
                 NEEDS.iter().any(|n| n.uses.contains(&what)),
                 "{what:?} needs nothing"

@@ -6,7 +6,7 @@ use std::process::Command;
 use vm_tests::{Event, Progress, Result};
 
 use crate::test::Count;
-use crate::{cargo, sh};
+use crate::{cargo, setup, sh};
 
 /// A check of the sources: its name, what it is, how it is run.
 pub struct Host {
@@ -48,8 +48,13 @@ pub const HOST: &[Host] = &[
 pub fn source(check: &Host, progress: &Progress) -> Result<(Count, String)> {
     progress.step(check.title);
     let mut command: Command = cargo::command();
+    command.args(check.arguments);
+    // What libtest leaves out needs it; libtest cannot find that out by itself.
+    if check.tests && setup::has("cpio") {
+        command.args(["--", "--include-ignored"]);
+    }
     // The toolchain of this build may miss a component; that is a failure with a remedy.
-    let out = sh::output(command.args(check.arguments))?;
+    let out = sh::output(&mut command)?;
     progress.tell(Event::Done);
     let mut count = if check.tests {
         summaries(&out.stdout)
@@ -79,6 +84,20 @@ pub fn repeat(check: &Host, output: &str) -> Vec<String> {
         .collect();
     names.dedup();
     if names.is_empty() { whole() } else { names }
+}
+
+/// The tests that were not run: `name: why`.
+pub fn skips(output: &str) -> Vec<String> {
+    output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
+        .filter_map(|(name, end)| {
+            let why = end
+                .strip_prefix("skipped: ")
+                .or_else(|| end.strip_prefix("ignored, "))?;
+            Some(format!("{name}: {why}"))
+        })
+        .collect()
 }
 
 /// The sum of libtest's summary lines. Ignored tests were not run: skipped.
@@ -124,6 +143,17 @@ mod tests {
         };
         assert_eq!(summaries(output), want);
         assert_eq!(summaries("error: could not compile"), Count::default());
+    }
+
+    #[test]
+    fn what_was_not_run_says_why() {
+        let output = "test a::fine ... ok\n\
+                      test b::other ... ignored, needs `cpio'\n\
+                      test words::zsh ... skipped: zsh is not installed\n";
+        assert_eq!(
+            skips(output),
+            ["b::other: needs `cpio'", "words::zsh: zsh is not installed"]
+        );
     }
 
     #[test]
