@@ -3,8 +3,8 @@
 //!
 //! Checks of the sources come first, then the cells (kernel, tool, scenario). The last line is
 //! always `N passed, N failed, N skipped`; a cell that does not apply is listed with its reason
-//! and is neither. `--full` is the whole matrix. A plain run takes Debian 12's kernels and no
-//! scenario that takes minutes, and says what it left out.
+//! and is neither. `--full` is the whole matrix. A plain run takes Debian 12's kernels, the series of
+//! the other trees, and no scenario that takes minutes, and says what it left out.
 
 mod guests;
 mod host;
@@ -22,7 +22,7 @@ use crate::results::data::{Data, Kind};
 use crate::results::junit::{self, Check};
 use crate::setup::{self, For};
 use crate::{demo, guest, results};
-use plan::{OURS, Planned, USUAL};
+use plan::{OURS, Planned, TREES, USUAL};
 
 #[derive(Args)]
 pub struct Options {
@@ -85,7 +85,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         &scenario::all()?,
     );
     let plain = options.filter.is_none() && options.kernel.is_empty() && options.tool.is_empty();
-    cells.retain(|p| wanted(&p.name()) && (options.full || !plain || !p.scenario.is_long()));
+    cells.retain(|p| wanted(&p.name()) && (options.full || !plain || p.is_usual()));
     if options.list {
         list(&host, &cells);
         return Ok(ExitCode::SUCCESS);
@@ -182,7 +182,10 @@ fn chosen_kernels(options: &Options) -> Result<Vec<Kernel>> {
     if !named.is_empty() {
         return Ok(named);
     }
-    USUAL.iter().map(|name| kernels::find(name)).collect()
+    // Who asks for one scenario or tool does not wait for a kernel to be built.
+    let plain = options.filter.is_none() && options.tool.is_empty();
+    let names = USUAL.iter().chain(if plain { TREES } else { &[] });
+    names.map(|name| kernels::find(name)).collect()
 }
 
 fn chosen_tools(options: &Options) -> Result<Vec<Candidate>> {

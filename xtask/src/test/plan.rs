@@ -10,6 +10,11 @@ use vm_tests::{Candidate, Cell, Kernel, Result, Scenario, Wg};
 /// where ours is.
 pub const USUAL: &[&str] = &["debian-6.1", "patched-6.1", "foreign-6.1"];
 
+/// The other kernels of a plain run: the series is another one for each tree, so what tests the
+/// series, and nothing else, runs on each.
+pub const TREES: &[&str] = &["patched-6.12", "patched-7.3"];
+const OF_THE_SERIES: &[&str] = &["kernel", "demo"];
+
 /// The tool of a plain run.
 pub const OURS: &str = "ours";
 
@@ -25,6 +30,14 @@ impl Planned {
     /// `kernel/scenario`, and the tool when it is not ours.
     pub fn name(&self) -> String {
         name(&self.kernel.name, &self.tool.name, &self.scenario.name)
+    }
+
+    /// Whether a plain run takes it: nothing that takes minutes.
+    pub fn is_usual(&self) -> bool {
+        let kernel = &*self.kernel.name;
+        let of_the_series = || OF_THE_SERIES.iter().any(|s| self.scenario.in_suite(s));
+        !self.scenario.is_long()
+            && (USUAL.contains(&kernel) || TREES.contains(&kernel) && of_the_series())
     }
 
     pub fn ids(&self) -> [&str; 3] {
@@ -198,6 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_run_takes_the_series_of_each_tree() {
+        let all = everything().unwrap();
+        let usual = |id: [&str; 3]| all.iter().find(|p| p.ids() == id).unwrap().is_usual();
+        for kernel in ["patched-6.1", "patched-6.12", "patched-7.3"] {
+            assert!(usual([kernel, OURS, "k-rebind-live"]), "{kernel}");
+            assert!(usual([kernel, OURS, "front-door-v6"]), "{kernel}");
+            assert!(!usual([kernel, OURS, "k-netns"]), "{kernel}");
+        }
+        assert!(usual(["patched-6.1", OURS, "u-bird"]));
+        assert!(!usual(["patched-7.3", OURS, "u-bird"]));
+        assert!(!usual(["debug-7.3", OURS, "k-rebind-live"]));
+    }
+
+    #[test]
     fn what_is_left_out_is_counted() {
         let all = everything().unwrap();
         let runs = all.iter().filter(|p| p.cell == Cell::Run);
@@ -217,8 +244,13 @@ mod tests {
         );
         assert_eq!(left_out(&all, |_| true), [""; 0]);
         // What takes minutes is left out of its kernel's plain run too, and said.
-        let long = left_out(&all, |p| !p.scenario.is_long());
-        assert!(long.iter().any(|l| l.starts_with("debian-6.1 with ours: ")));
+        let usual = left_out(&all, Planned::is_usual);
+        let left = |kernel| {
+            usual
+                .iter()
+                .any(|l| l.starts_with(&format!("{kernel} with ours: ")))
+        };
+        assert!(left("debian-6.1") && left("patched-7.3") && left("debug-7.3"));
     }
 
     #[test]
