@@ -62,12 +62,17 @@ router_world() {
 	echo "1023 vrf_external" >/etc/iproute2/rt_tables.d/vrf.conf
 }
 
-# wan_up: the Internet-facing link comes up, as a PPP session does, long after boot: it is made,
-# put into the VRF by a hook, and gets its addresses and its default route.
-wan_up() {
+# wan_link: the Internet-facing link appears; whose it is does the rest.
+wan_link() {
 	ip link add wan0 type veth peer name i1 netns internet
 	ip -n internet link set i1 up
 	ip -n internet addr add 198.51.100.1/24 dev i1
+}
+
+# wan_up: the Internet-facing link comes up, as a PPP session does, long after boot: it is made,
+# put into the VRF by a hook, and gets its addresses and its default route.
+wan_up() {
+	wan_link
 	ip link set wan0 master vrf_external
 	ip link set wan0 up
 	ip addr add $WAN4/24 dev wan0

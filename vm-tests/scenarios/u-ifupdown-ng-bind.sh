@@ -9,6 +9,7 @@
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/router.sh
+. /lib/wgvrf/life.sh
 . /lib/wgvrf/ifupdown-ng.sh
 
 router_world

@@ -63,10 +63,18 @@ vrf_is_up() {
 	ip link show vrf_external up | grep -q vrf_external
 }
 
+capture_start eager decoy up0 "udp port $PORT"
+seen() {
+	[ "$(capture_count "$1")" -gt 0 ]
+}
 manager
 wait_for "NetworkManager to make the VRF" vrf_is_up
 wait_for "NetworkManager to make the tunnel" configured
 say "$(nmcli --terse --fields NAME,TYPE,DEVICE,STATE connection show --active | tr '\n' ' ')"
+# It ups what it makes, and knows no binding.
+wait_for "an encrypted packet in the default VRF" seen eager
+capture_stop eager
+result until-bound leaks
 run "$WG" set wg-cr02 bind-dev vrf_external
 wan_up
 tunnel_works "made by NetworkManager and bound by wg"

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# One kind of configuration file on a router, from boot to re-creation of its VRF; on router.sh.
+# Whose tool it is says how each of these is done there:
+#
+#     boot                    what the machine does by itself: all that is `auto`
+#     wan_comes, wan_goes     the late link, and the hook that knows it
+#     change                  192.0.2.52/32 as well, and a keepalive of 7 seconds
+#     vrf_goes, vrf_comes     the VRF is made again under the running tunnel
+
+# tool COMMAND...: shows it, and what it says only when it fails.
+tool() {
+	run "$@" >/tmp/tool.log 2>&1 || {
+		cat /tmp/tool.log >&2
+		die "$*"
+	}
+}
+
+# expect_binding CONFIG
+expect_binding() {
+	local is
+	is=$(bound)
+	if [ "$1" = mark ]; then
+		[ -z "$is" ] || die "bound although only a mark was asked for: $is"
+		[ "$(our_rules)" = 0 ] || die "rules of ours although only a mark was asked for"
+	elif has_attr; then
+		[ "$is" = vrf_external ] || die "bind device: '$is'"
+		[ "$(our_rules)" = 0 ] || die "rules of ours although the kernel binds"
+	else
+		# The administrator's own mark is adopted where the file has none, too.
+		[ "$is" = "vrf_external (fwmark 0x1023)" ] || die "bind device: '$is'"
+	fi
+	[ "$1" = bind ] && has_attr || [ "$("$WG" show wg-cr02 fwmark)" = 0x1023 ] ||
+		die "mark: $("$WG" show wg-cr02 fwmark)"
+}
+
+# rules: which there are, however often the tool has added the router's own since the last time.
+rules() {
+	policy | cut -f2- | sort -u
+}
+
+# whole_life CONFIG: one kind of file, from boot to re-creation.
+whole_life() {
+	local kind=$1 before leaked
+	say "configuration: $kind"
+	udp_l3mdev_accept 0
+	boot
+	expect_binding "$kind"
+	tunnel_lost "without a WAN"
+	wan_comes
+	if [ "$kind" != mark ] && has_attr; then
+		tunnel_works "without any sysctl"
+	else
+		tunnel_lost "while udp_l3mdev_accept is 0"
+		udp_l3mdev_accept 1
+		tunnel_works "with udp_l3mdev_accept=1"
+	fi
+	# OSPF needs it.
+	wait_for "a link-local address" eval "ip -6 addr show dev wg-cr02 scope link | grep -q inet6"
+	result "$kind-boot" works
+
+	wan_goes
+	wan_comes
+	tunnel_works "after the WAN dialled again"
+	result "$kind-redial" works
+
+	# Automation writes the file again.
+	before=$(policy)
+	run "$WG" setconf wg-cr02 /etc/wireguard/wg-cr02.conf
+	expect_binding "$kind"
+	[ "$(policy)" = "$before" ] || die "setconf changed rules: $(policy)"
+	tunnel_works "after setconf"
+	result "$kind-setconf" works
+
+	before=$(rules)
+	change
+	ip -4 addr show dev wg-cr02 | grep -q 192.0.2.52 || die "the new address is not there"
+	[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ] || die "the new file is not used"
+	expect_binding "$kind"
+	[ "$(rules)" = "$before" ] || die "the change changed rules: $(policy)"
+	tunnel_works "after a changed address and file"
+	result "$kind-change" works
+
+	# The VRF is made again under the running tunnel.
+	capture_start "decoy-$kind" decoy up0 "udp port $PORT"
+	vrf_goes
+	wan_goes
+	if [ "$kind" != mark ] && has_attr; then
+		[ "$(bound)" = "vrf_external (missing)" ] || die "bind device: '$(bound)'"
+	fi
+	tunnel_lost "without its VRF"
+	vrf_comes
+	wan_comes
+	tunnel_works "after the VRF was made again"
+	expect_binding "$kind"
+	result "$kind-recreate" works
+	capture_stop "decoy-$kind"
+	leaked=$(capture_count "decoy-$kind")
+	if [ "$kind" = mark ]; then
+		# This is what the mark alone is worth: the table is gone, main is next.
+		[ "$leaked" -gt 0 ] || die "nothing leaked with the mark alone: this proves nothing"
+		result mark-leaks yes
+	else
+		assert_none "decoy-$kind" "encrypted packets in the default VRF"
+		result "$kind-leaks" no
+	fi
+}

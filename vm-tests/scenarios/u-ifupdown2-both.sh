@@ -1,0 +1,20 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: Debian's ifupdown2, FwMark and BindDev: late WAN, redial, setconf again, ifreload, VRF made again
+# needs: any
+# tool: bind-dev
+# timeout: 200
+# packages: ifupdown2
+# memory: 1024
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+. /lib/wgvrf/life.sh
+. /lib/wgvrf/ifupdown2.sh
+
+router_world
+tool_binds || skip "this wg has no bind-dev"
+config /etc/wireguard/wg-cr02.conf "FwMark = 0x1023" "BindDev = vrf_external"
+whole_life both
+down_up both
