@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use vm_tests::{Error, Result};
 
@@ -45,6 +45,8 @@ impl Series {
     }
 
     pub fn read(dir: &Path) -> Result<Self> {
+        // Patches are handed to programs that run in other folders.
+        let dir = &path::absolute(dir).map_err(Error::io("find", dir))?;
         let file = dir.join("series");
         let list = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
         let mut patches = Vec::new();
@@ -131,6 +133,13 @@ mod tests {
     fn a_series_file_has_comments_and_no_cover() {
         let list = "# 6.1\n0000-cover-letter.patch\n\n0001-a.patch # first\n0002-b.patch\n";
         assert_eq!(names(list), ["0001-a.patch", "0002-b.patch"]);
+    }
+
+    #[test]
+    fn a_folder_named_from_here_is_found_from_elsewhere() {
+        // Tests run in the package's folder.
+        let series = Series::read(Path::new("../kernel-patches/6.1")).unwrap();
+        assert!(series.patches.iter().all(|p| p.path.is_absolute()));
     }
 
     #[test]
