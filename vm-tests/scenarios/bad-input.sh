@@ -4,6 +4,7 @@
 # needs: any
 # tool: ours
 # timeout: 60
+# smp: 1
 # suite: smoke
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -4,6 +4,7 @@
 # needs: fallback
 # tool: ours
 # timeout: 90
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh

@@ -5,6 +5,7 @@
 # tool: ours
 # packages: strace
 # timeout: 400
+# smp: 1
 #
 # strace makes the first, the second, the third ... message to the kernel fail, and then the
 # first, the second ... answer, until the command no longer sends that many.

@@ -5,6 +5,7 @@
 # tool: ours
 # kernels: foreign-6.1 foreign-7.3
 # timeout: 120
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh

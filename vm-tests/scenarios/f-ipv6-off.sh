@@ -5,6 +5,7 @@
 # tool: ours
 # cmdline: ipv6.disable=1
 # timeout: 60
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh

@@ -4,6 +4,7 @@
 # needs: any
 # tool: ours
 # timeout: 120
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh

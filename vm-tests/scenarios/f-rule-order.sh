@@ -4,6 +4,7 @@
 # needs: any
 # tool: any
 # timeout: 60
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 netns_add r

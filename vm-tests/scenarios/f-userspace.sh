@@ -6,6 +6,7 @@
 # packages: wireguard-go
 # modules: tun
 # timeout: 90
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh

@@ -6,6 +6,7 @@
 # packages: wireguard-tools nftables
 # modules: nf_tables nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet
 # timeout: 200
+# smp: 1
 #
 # wg-quick's `not fwmark' rule comes before the VRF's l3mdev rule, so whatever arrives in a VRF
 # without the mark is looked up in the tunnel's table. For IPv4 that is what a peer says first; for

@@ -6,6 +6,7 @@
 # packages: wireguard-tools nftables
 # modules: nf_tables nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet
 # timeout: 200
+# smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh

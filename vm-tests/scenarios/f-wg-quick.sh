@@ -6,6 +6,7 @@
 # packages: wireguard-tools nftables
 # modules: nf_tables nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet
 # timeout: 180
+# smp: 1
 #
 # wg-quick takes the device's mark for a table number of its own, and adds rules without a
 # priority, which the kernel puts in front of all others. Measured here: what that does to the

@@ -4,6 +4,7 @@
 # needs: any
 # tool: bind-dev
 # timeout: 150
+# smp: 1
 # packages: ifupdown-ng
 # suite: users
 set -euo pipefail

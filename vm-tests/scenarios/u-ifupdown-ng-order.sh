@@ -4,6 +4,7 @@
 # needs: any
 # tool: bind-dev
 # timeout: 120
+# smp: 1
 # packages: ifupdown-ng
 # suite: users
 set -euo pipefail

@@ -4,6 +4,7 @@
 # needs: any
 # tool: bind-dev
 # timeout: 200
+# smp: 1
 # packages: ifupdown2
 # memory: 1024
 # suite: users

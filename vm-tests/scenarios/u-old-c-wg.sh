@@ -4,6 +4,7 @@
 # needs: attr
 # tool: bind-dev
 # timeout: 120
+# smp: 1
 # programs: wg-bookworm, wg-sid
 # suite: users
 set -euo pipefail

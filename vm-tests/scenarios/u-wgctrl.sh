@@ -4,6 +4,7 @@
 # needs: any
 # tool: bind-dev
 # timeout: 90
+# smp: 1
 # programs: go-wgctrl-client
 # suite: users
 set -euo pipefail

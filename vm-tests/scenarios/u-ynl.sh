@@ -5,6 +5,7 @@
 # tool: bind-dev
 # kernels: patched-7.3, debug-7.3
 # timeout: 180
+# smp: 1
 # memory: 1024
 # packages: python3, python3-yaml, python3-jsonschema
 # source: tools/net/ynl/pyynl/cli.py tools/net/ynl/pyynl/__init__.py tools/net/ynl/pyynl/lib/__init__.py tools/net/ynl/pyynl/lib/doc_generator.py tools/net/ynl/pyynl/lib/nlspec.py tools/net/ynl/pyynl/lib/specdir.py tools/net/ynl/pyynl/lib/ynl.py Documentation/netlink/genetlink-legacy.yaml Documentation/netlink/specs/wireguard.yaml

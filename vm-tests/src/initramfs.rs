@@ -304,13 +304,19 @@ impl Initramfs {
         self.bundle(name, program, &libraries, overlay)
     }
 
-    /// A debug build is ten times as large as its code, and every guest would unpack it.
-    fn stripped(&self, program: &Path) -> Result<PathBuf> {
-        let key = Key::new().add_file("program", program)?.finish();
+    /// A debug build is ten times as large as its code, and every guest would unpack it. Its
+    /// build id goes as well: a hash that has the folder it was built in.
+    pub(crate) fn stripped(&self, program: &Path) -> Result<PathBuf> {
+        let key = Key::new()
+            .add("without", "build-id")
+            .add_file("program", program)?
+            .finish();
         self.cache.file("stripped", &key, |place| {
             fs::copy(program, place).map_err(Error::io("copy", program))?;
             // Without binutils, or for a script, the program is as good as it is.
-            let _ = run(Command::new("strip").arg("--strip-debug").arg(place));
+            let _ = run(Command::new("strip")
+                .args(["--strip-debug", "--remove-section=.note.gnu.build-id"])
+                .arg(place));
             Ok(())
         })
     }

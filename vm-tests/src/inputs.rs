@@ -2,7 +2,9 @@
 //! What an outcome depends on, as one key: two cells with equal keys ran the same thing.
 //!
 //! Everything that is in the guest, how it is started, and the code that judges it. Limits are
-//! not in it: they end what hangs, and what ended by itself would have ended with others too.
+//! not in it: they end what hangs, and what ended by itself would have ended with others too. Nor
+//! is where and when something was built: another machine comes to the same key, so that it can
+//! take what is written in docs/results.tsv.
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,8 +37,7 @@ impl Runner {
             .add("image", self.hash(&kernel.image)?)
             .add("qemu", self.once("qemu", qemu::version)?);
         for archive in parts.archives(kernel, &scenario.packages)? {
-            // Named by what they were made from.
-            key = key.add("archive", archive.to_string_lossy().as_bytes());
+            key = key.add("archive", named(&archive));
         }
         key = self.files(key, kernel)?;
         for name in &scenario.programs {
@@ -64,10 +65,13 @@ impl Runner {
 
     fn program(&self, key: Key, tool: &Tool) -> Result<Key> {
         Ok(match tool {
-            Tool::Program(program) => key.add("file", self.hash(program)?),
+            // As the guest gets it: what says where it was built is taken off.
+            Tool::Program(program) => {
+                key.add("file", self.hash(&self.initramfs()?.stripped(program)?)?)
+            }
             // The root is named by the packages in it, its libraries among them.
             Tool::Rooted { root, program } => key
-                .add("root", root.to_string_lossy().as_bytes())
+                .add("root", named(root))
                 .add("file", self.hash(&root.join(program))?),
         })
     }
@@ -88,6 +92,16 @@ impl Runner {
         known.insert(what.to_owned(), value.clone());
         Ok(value)
     }
+}
+
+/// An entry of the cache by its name, which says what it was made from; where the cache is does not
+/// count.
+fn named(entry: &Path) -> Vec<u8> {
+    entry
+        .file_name()
+        .unwrap_or_default()
+        .as_encoded_bytes()
+        .to_vec()
 }
 
 /// How slow a kernel is says something of the hour, and sets limits only.

@@ -59,7 +59,8 @@ pub struct Scenario {
     pub cmdline: Vec<String>,
     /// Labels to choose by: `smoke`, `demo`, `selftest`.
     pub suites: Vec<String>,
-    /// Processors of the guest.
+    /// Processors of the guest. A second one costs a translated guest half as much again, and only
+    /// the kernel's code can tell: what tests tools has one.
     pub smp: u32,
     /// Measure: count instructions, with 2^N virtual nanoseconds for each, on one processor.
     pub icount: Option<u32>,

@@ -22,7 +22,7 @@ use crate::sh;
 use crate::trees::Tree;
 
 /// Changes of this file that change what is built: part of the cache key.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// The kernel's own selftest keeps its configuration here.
 const SELFTEST: &str = "tools/testing/selftests/wireguard/qemu";
@@ -224,8 +224,13 @@ impl Area {
                 .arg(self.src())
                 .arg(format!("O={}", self.obj().display()))
                 .arg(format!("-j{}", sh::jobs()))
-                // The image must not say who built it where.
+                // The image must not say who built it, where and when: the same sources are the
+                // same image on another machine, and what was seen with it was seen.
                 .args(["KBUILD_BUILD_USER=wg-vrf", "KBUILD_BUILD_HOST=wg-vrf"])
+                .args([
+                    "KBUILD_BUILD_TIMESTAMP=1970-01-01",
+                    "KBUILD_BUILD_VERSION=1",
+                ])
                 .args(targets)
                 .env("LC_ALL", "C")
                 // Nothing of cargo's or of an outer make's may reach kbuild.

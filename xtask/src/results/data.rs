@@ -72,6 +72,8 @@ pub struct Seen {
     /// Seconds since 1970.
     pub when: u64,
     pub commit: String,
+    /// The key of all that it depends on (`vm_tests::inputs`); empty if that could not be told.
+    pub inputs: String,
     pub values: Vec<(String, String)>,
     pub notes: Vec<String>,
 }
@@ -96,6 +98,7 @@ impl Seen {
             boot: report.boot.map_or(0, millis),
             when,
             commit: commit.to_owned(),
+            inputs: String::new(),
             values: report.results.clone(),
             notes: report.notes.clone(),
         }
@@ -268,11 +271,13 @@ impl Data {
                         boot: boot.parse().ok()?,
                         when: when.parse().ok()?,
                         commit: own(commit),
+                        inputs: String::new(),
                         values: Vec::new(),
                         notes: Vec::new(),
                     }),
                 });
             }
+            ["inputs", key] => self.last()?.inputs = own(key),
             ["value", key, value] => self.last()?.values.push((own(key), own(value))),
             ["note", text] => self.last()?.notes.push(own(text)),
             _ => return None,
@@ -299,6 +304,7 @@ fn seen_text([kernel, tool, scenario]: [&str; 3], seen: &Seen) -> String {
         boot,
         when,
         commit,
+        inputs,
         values,
         notes,
     } = seen;
@@ -310,6 +316,9 @@ fn seen_text([kernel, tool, scenario]: [&str; 3], seen: &Seen) -> String {
             "cell", kernel, tool, scenario, word, &took, &cpu, &boot, &when, commit, text,
         ],
     );
+    if !inputs.is_empty() {
+        push(&mut lines, &["inputs", inputs]);
+    }
     for (key, value) in values {
         push(&mut lines, &["value", key, value]);
     }
@@ -396,6 +405,7 @@ pub mod tests {
             boot: 4_000,
             when: 1_795_364_641,
             commit: "0123456789ab".into(),
+            inputs: "key of all".into(),
             values: vec![("kernel".into(), "6.1.0".into())],
             notes: vec!["nobody\twatched".into()],
         };

@@ -17,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use vm_tests::{Error, Result};
 
+use self::data::Data;
 use crate::{guest, repo, sh};
 
 /// The data of a whole run, and of one that took a part, beside the guests' logs.
@@ -42,7 +43,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         None if !options.check && full.exists() => full,
         None => committed,
     };
-    let data = data::Data::read(&file)?;
+    let data = Data::read(&file)?;
     let mut differs = false;
     for (name, text) in page::files(&data) {
         let place = docs.join(name);
@@ -86,6 +87,15 @@ pub fn now() -> u64 {
 }
 
 /// The commit that is checked out, with `-dirty` when there is more than it.
+/// What docs/results.tsv says; nothing where there is none.
+pub fn committed() -> Result<Data> {
+    let file = repo::root().join("docs/results.tsv");
+    if !file.exists() {
+        return Ok(Data::default());
+    }
+    Data::read(&file)
+}
+
 pub fn commit() -> String {
     let mut command = Command::new("git");
     command.current_dir(repo::root()).args([

@@ -2,7 +2,8 @@
 //! Outcomes that were seen, kept by what they depend on: the full matrix takes longer than people
 //! (and time limits) wait, so that a run can go on where another one ended.
 //!
-//! Only what says something is kept: passed and skipped. What failed is always run again.
+//! Only what says something counts: passed and skipped. What failed is always run again. What is
+//! not kept here may stand in docs/results.tsv: another machine saw it, with the same inputs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,31 +15,37 @@ use crate::results::data::{Cell, Data, Kind, Seen, Verdict};
 
 pub struct Store {
     folder: PathBuf,
+    committed: Data,
 }
 
 impl Store {
-    pub fn open(cache: &Cache) -> Result<Self> {
+    /// `committed` is docs/results.tsv, or nothing where there is none.
+    pub fn open(cache: &Cache, committed: Data) -> Result<Self> {
         Ok(Self {
             folder: cache.folder("results")?,
+            committed,
         })
     }
 
-    /// What was seen of a cell with these inputs.
+    /// What was seen of a cell with these inputs, here or else elsewhere.
     pub fn get(&self, [kernel, tool, scenario]: [&str; 3], inputs: &str) -> Option<Seen> {
-        // Half a file is none: it is run again.
-        let data = Data::read(&self.place([kernel, tool, scenario], inputs)).ok()?;
-        let seen = data.find(kernel, tool, scenario)?.seen()?.clone();
-        keeps(&seen).then_some(seen)
+        let place = self.place([kernel, tool, scenario], inputs);
+        let seen = if place.exists() {
+            // Half a file is none: it is run again.
+            let data = Data::read(&place).ok()?;
+            data.find(kernel, tool, scenario)?.seen()?.clone()
+        } else {
+            let seen = self.committed.find(kernel, tool, scenario)?.seen()?;
+            (seen.inputs == inputs).then(|| seen.clone())?
+        };
+        counts(&seen).then_some(seen)
     }
 
+    /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail now.
     pub fn put(&self, cell: &Cell, inputs: &str) -> Result<()> {
         let place = self.place([&cell.kernel, &cell.tool, &cell.scenario], inputs);
-        let Verdict::Seen(seen) = &cell.verdict else {
+        if !matches!(cell.verdict, Verdict::Seen(_)) {
             return Ok(());
-        };
-        if !keeps(seen) {
-            // A pass that came before is no comfort: the same inputs fail now.
-            return vm_tests::cache::remove(&place);
         }
         let data = Data {
             cells: vec![cell.clone()],
@@ -60,7 +67,7 @@ impl Store {
     }
 }
 
-fn keeps(seen: &Seen) -> bool {
+fn counts(seen: &Seen) -> bool {
     matches!(seen.kind(), Kind::Passed | Kind::Skipped)
 }
 
@@ -72,7 +79,7 @@ mod tests {
     #[test]
     fn only_the_same_inputs_and_only_what_passed() {
         let root = std::env::temp_dir().join(format!("wg-vrf-store-{}", std::process::id()));
-        let store = Store::open(&Cache::at(&root).unwrap()).unwrap();
+        let store = Store::open(&Cache::at(&root).unwrap(), Data::default()).unwrap();
         let names = |c: &Cell| [c.kernel.clone(), c.tool.clone(), c.scenario.clone()];
         let data = sample();
         for cell in &data.cells {
@@ -97,6 +104,33 @@ mod tests {
         seen.word = "failed".into();
         store.put(&cell, "key").unwrap();
         assert_eq!(store.get(["debian-6.1", "ours", "smoke"], "key"), None);
+        vm_tests::cache::remove(&root).unwrap();
+    }
+
+    #[test]
+    fn what_another_machine_saw_counts_until_it_fails_here() {
+        let root = std::env::temp_dir().join(format!("wg-vrf-elsewhere-{}", std::process::id()));
+        let mut committed = sample();
+        for cell in &mut committed.cells {
+            if let Verdict::Seen(seen) = &mut cell.verdict {
+                seen.inputs = "key".into();
+            }
+        }
+        let store = Store::open(&Cache::at(&root).unwrap(), committed.clone()).unwrap();
+        let smoke = ["debian-6.1", "ours", "smoke"];
+        let cell = committed.find(smoke[0], smoke[1], smoke[2]).unwrap();
+        assert_eq!(store.get(smoke, "key").as_ref(), cell.seen());
+        assert_eq!(store.get(smoke, "another key"), None);
+        // It has no key where nobody could tell one.
+        assert_eq!(store.get(smoke, ""), None);
+        // Failed there: run again.
+        assert_eq!(store.get(["patched-6.1", "ours", "smoke"], "key"), None);
+        let mut cell = cell.clone();
+        if let Verdict::Seen(seen) = &mut cell.verdict {
+            seen.word = "panic".into();
+        }
+        store.put(&cell, "key").unwrap();
+        assert_eq!(store.get(smoke, "key"), None);
         vm_tests::cache::remove(&root).unwrap();
     }
 }

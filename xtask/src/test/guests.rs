@@ -47,6 +47,15 @@ struct Job<'a> {
     inputs: Option<String>,
 }
 
+impl Job<'_> {
+    fn seen(&self, report: &Report, when: u64, commit: &str) -> Seen {
+        Seen {
+            inputs: self.inputs.clone().unwrap_or_default(),
+            ..Seen::of(report, when, commit)
+        }
+    }
+}
+
 /// Every cell of the plan with its verdict, and what it was run with.
 pub fn run(
     cells: &[Planned],
@@ -76,7 +85,7 @@ pub fn run(
             progress.tell(Event::Done);
         }
     }
-    let store = Store::open(cache)?;
+    let store = Store::open(cache, results::committed()?)?;
     let (commit, known) = (results::commit(), prior::Times::load());
     let mut verdicts: BTreeMap<[&str; 3], Seen> = BTreeMap::new();
     let mut jobs = Vec::new();
@@ -342,9 +351,9 @@ fn side_by_side(
             *when = results::now();
         }
     }
-    reports
-        .iter()
-        .map(|(report, when)| Seen::of(report, *when, commit))
+    jobs.iter()
+        .zip(&reports)
+        .map(|(job, (report, when))| job.seen(report, *when, commit))
         .collect()
 }
 
@@ -356,7 +365,7 @@ fn keep(job: &Job<'_>, report: &Report, store: &Store, commit: &str, screen: &Sc
         kernel,
         tool,
         scenario,
-        verdict: Verdict::Seen(Seen::of(report, results::now(), commit)),
+        verdict: Verdict::Seen(job.seen(report, results::now(), commit)),
     };
     if let Err(error) = store.put(&cell, inputs) {
         screen.say(&format!("not kept for --resume: {error}"));
