@@ -67,7 +67,13 @@ impl Runner {
         Ok(match tool {
             // As the guest gets it: what says where it was built is taken off.
             Tool::Program(program) => {
-                key.add("file", self.hash(&self.initramfs()?.stripped(program)?)?)
+                let parts = self.initramfs()?;
+                let hash = self.once(&format!("stripped {}", program.display()), || {
+                    Ok(Key::new()
+                        .add_file("file", &parts.stripped(program)?)?
+                        .finish())
+                })?;
+                key.add("file", hash)
             }
             // The root is named by the packages in it, its libraries among them.
             Tool::Rooted { root, program } => key
