@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, Key, STRIPPED};
 use crate::cpio::Writer;
 use crate::debian::{BOOKWORM, Closure, Debian, run};
 use crate::error::{Error, Result};
@@ -311,7 +311,7 @@ impl Initramfs {
             .add("without", "build-id")
             .add_file("program", program)?
             .finish();
-        self.cache.file("stripped", &key, |place| {
+        self.cache.file(STRIPPED, &key, |place| {
             fs::copy(program, place).map_err(Error::io("copy", program))?;
             // Without binutils, or for a script, the program is as good as it is.
             let _ = run(Command::new("strip")
