@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # The f-closed*.sh scenarios: whatever happens to the VRF, nothing leaves by another, and the
 # tunnel works again by itself.
+. /lib/wgvrf/has.sh
 
 # route VERB ... : the router's routes in the family under test.
 route() {
@@ -46,7 +47,7 @@ fb_closed() {
 	assert_none leak "ciphertext in the default VRF"
 
 	route del default via "$GATEWAY" dev wan0 table 1023
-	route get "$PEER" | grep -q core0 || die "main has no default route: nothing could leak"
+	route get "$PEER" | has core0 || die "main has no default route: nothing could leak"
 	closed "the VRF's table has no default route, main has one" no-route
 	route add default via "$GATEWAY" dev wan0 table 1023
 	recovers "the route came back"

@@ -6,6 +6,7 @@
 #     wan_comes, wan_goes     the late link, and the hook that knows it
 #     change                  192.0.2.52/32 as well, and a keepalive of 7 seconds
 #     vrf_goes, vrf_comes     the VRF is made again under the running tunnel
+. /lib/wgvrf/has.sh
 
 # tool COMMAND...: shows it, and what it says only when it fails.
 tool() {
@@ -55,7 +56,7 @@ whole_life() {
 		tunnel_works "with udp_l3mdev_accept=1"
 	fi
 	# OSPF needs it.
-	wait_for "a link-local address" eval "ip -6 addr show dev wg-cr02 scope link | grep -q inet6"
+	wait_for "a link-local address" eval "ip -6 addr show dev wg-cr02 scope link | has inet6"
 	result "$kind-boot" works
 
 	wan_goes
@@ -73,7 +74,7 @@ whole_life() {
 
 	before=$(rules)
 	change
-	ip -4 addr show dev wg-cr02 | grep -q 192.0.2.52 || die "the new address is not there"
+	ip -4 addr show dev wg-cr02 | has 192.0.2.52 || die "the new address is not there"
 	[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ] || die "the new file is not used"
 	expect_binding "$kind"
 	[ "$(rules)" = "$before" ] || die "the change changed rules: $(policy)"

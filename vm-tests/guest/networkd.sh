@@ -2,6 +2,7 @@
 # A router with Debian's systemd-networkd, for life.sh; shared by u-networkd*.sh. It has no
 # BindDev: `wg set ... bind-dev` comes after it, as packaging/examples/systemd/wg-bind@.service
 # has it.
+. /lib/wgvrf/has.sh
 
 NETWORKD=/lib/systemd/systemd-networkd
 ETC=/etc/systemd/network
@@ -69,17 +70,17 @@ made() {
 }
 has_address() {
 	networkd_runs
-	ip -4 addr show dev wg-cr02 | grep -q "$1"
+	ip -4 addr show dev wg-cr02 | has "$1"
 }
 # wan0 is networkd's too: it puts it into the VRF.
 wan_ready() {
-	ip route show table 1023 | grep -q '^default via 198.51.100.1'
+	ip route show table 1023 | has '^default via 198.51.100.1'
 }
 vrf_is_there() {
 	[ -e /sys/class/net/vrf_external ]
 }
 vrf_has_rules() {
-	ip rule | grep -q 'fwmark 0x1023 lookup' && ip -6 rule | grep -q 'fwmark 0x1023 lookup'
+	ip rule | has 'fwmark 0x1023 lookup' && ip -6 rule | has 'fwmark 0x1023 lookup'
 }
 
 wan_comes() {

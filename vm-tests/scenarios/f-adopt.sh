@@ -7,6 +7,7 @@
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
@@ -26,10 +27,10 @@ theirs() {
 	[ "$(mark_of wg0)" = "${mark%/*}" ] || die "the mark of their rule was not taken: $(mark_of wg0)"
 	for family in 4 6; do
 		ip -n r "-$family" rule show
-		ours $family | grep -q 'unreachable$' || die "IPv$family has no closing rule of ours"
+		ours $family | has 'unreachable$' || die "IPv$family has no closing rule of ours"
 		case " $families " in
-		*" $family "*) ! ours $family | grep -q lookup || die "a twin in IPv$family" ;;
-		*) ours $family | grep -q 'lookup 1023$' || die "IPv$family was not completed" ;;
+		*" $family "*) ! ours $family | has lookup || die "a twin in IPv$family" ;;
+		*) ours $family | has 'lookup 1023$' || die "IPv$family was not completed" ;;
 		esac
 	done
 	expect_bind vrf_external
@@ -60,7 +61,7 @@ theirs "4 6" 0x1023/0xffff table 1023
 theirs "4 6" 0x1023 table 1023 pref 50
 theirs "4 6" 0x1023 table 1023 pref 5000
 theirs "4 6" 0x1023 iif lo table 1023
-all_rules | grep -q 'proto 119' && die "something of ours stays"
+all_rules | has 'proto 119' && die "something of ours stays"
 result adopted ok
 
 say "their rule comes behind one that would capture: ours goes in front, theirs stays"
@@ -69,7 +70,7 @@ ip -n r rule add table main pref 4000
 r_wg set wg0 bind-dev vrf_external
 ip -n r rule show
 [ "$(ours 4 | wc -l)" = 2 ] || die "no pair in front"
-ip -n r route get $PEER4 mark 0x1023 | grep -q 'table 1023' || die "captured by main"
-ip -n r rule show | grep -q '^5000:.*fwmark 0x1023 lookup 1023' || die "theirs is gone"
+ip -n r route get $PEER4 mark 0x1023 | has 'table 1023' || die "captured by main"
+ip -n r rule show | has '^5000:.*fwmark 0x1023 lookup 1023' || die "theirs is gone"
 r_wg set wg0 bind-dev off
 result in-front ok

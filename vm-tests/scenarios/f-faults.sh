@@ -11,6 +11,7 @@
 # first, the second ... answer, until the command no longer sends that many.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
@@ -78,8 +79,8 @@ whole() {
 	mark=$(mark_of wg0)
 	[ "$mark" = off ] && return 0
 	for family in 4 6; do
-		ours $family | grep -q "fwmark $mark lookup" || return 1
-		ours $family | grep -q "fwmark $mark unreachable" || return 1
+		ours $family | has "fwmark $mark lookup" || return 1
+		ours $family | has "fwmark $mark unreachable" || return 1
 	done
 }
 

@@ -8,6 +8,7 @@
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
@@ -35,8 +36,8 @@ expect_bind off
 say "auto: the fallback, by rules that are there"
 r_wg set wg0 bind-dev vrf_external
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
-r_wg show wg0 | grep -qx "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
-r_wg showconf wg0 | grep -qx "BindDev = vrf_external" || die "wg showconf"
+r_wg show wg0 | has -x "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
+r_wg showconf wg0 | has -x "BindDev = vrf_external" || die "wg showconf"
 wait_for "the tunnel" ping_tunnel
 
 say "and off again"

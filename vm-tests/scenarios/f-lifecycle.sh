@@ -7,6 +7,7 @@
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
@@ -28,7 +29,7 @@ expect_socket
 result bind ok
 
 say "show, showconf, json tell it"
-r_wg show wg0 | grep -qx "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
+r_wg show wg0 | has -x "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
 expect_bind vrf_external
 r_wg show wg0 json | tr -d ' \n\t' >/tmp/json
 grep -q '"bindDev":{[^}]*"device":"vrf_external"' /tmp/json || die "json: $(cat /tmp/json)"
@@ -77,8 +78,8 @@ r_wg set wg0 fwmark 0x42
 expect_ours "97 fwmark 0x42 lookup 1023" "98 fwmark 0x42 unreachable"
 expect_bind vrf_external
 routed 0x42
-! ip -n r route get $PEER4 mark $MARK | grep -q 'table 1023' || die "the old mark still means the VRF"
-ip netns exec r "$WG" showconf wg0 | grep -qx 'FwMark = 0x42' || die "showconf lost the user's mark"
+! ip -n r route get $PEER4 mark $MARK | has 'table 1023' || die "the old mark still means the VRF"
+ip netns exec r "$WG" showconf wg0 | has -x 'FwMark = 0x42' || die "showconf lost the user's mark"
 say "the mark is switched off: it cannot be, and that is said"
 r_wg set wg0 fwmark off
 grep -q 'the fwmark is not off' /tmp/err || die "not said"

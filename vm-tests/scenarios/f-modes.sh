@@ -7,6 +7,7 @@
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
@@ -22,7 +23,7 @@ mode() {
 say "fwmark: the fallback, whatever the kernel can do"
 mode fwmark set wg0 bind-dev vrf_external
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
-r_wg show wg0 | grep -qx "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
+r_wg show wg0 | has -x "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
 wait_for "the tunnel" ping_tunnel
 result fwmark ok
 
@@ -32,11 +33,11 @@ if has_attr; then
 	grep -q 'bound to vrf_external by the kernel' /tmp/err || die "the change is not said"
 	all_rules | diff /tmp/before - || die "rules stay"
 	[ "$(mark_of wg0)" = off ] || die "the mark stays"
-	r_wg show wg0 | grep -qx '  bind device: vrf_external' || die "wg show"
+	r_wg show wg0 | has -x '  bind device: vrf_external' || die "wg show"
 	wait_for "the tunnel" ping_tunnel
 	say "fwmark, from there: the attribute goes"
 	mode fwmark set wg0 bind-dev vrf_external
-	r_wg show wg0 | grep -qx "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
+	r_wg show wg0 | has -x "  bind device: vrf_external (fwmark $MARK)" || die "wg show"
 	say "kernel: the attribute, and the rules go"
 	mode kernel set wg0 bind-dev vrf_external
 	all_rules | diff /tmp/before - || die "rules stay"
@@ -53,7 +54,7 @@ if has_attr; then
 		mode fwmark setconf wg0 /tmp/conf
 		expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 		r_wg $verb wg0 /tmp/conf
-		r_wg show wg0 | grep -qx '  bind device: vrf_external' || die "wg show after $verb"
+		r_wg show wg0 | has -x '  bind device: vrf_external' || die "wg show after $verb"
 		all_rules | diff /tmp/before - || die "rules stay after $verb"
 		[ "$(mark_of wg0)" = off ] || die "the mark stays after $verb"
 		accept 0

@@ -7,6 +7,7 @@
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 netns_add r
 ip -n r link add lan0 type dummy
 ip -n r link add tun0 type dummy
@@ -32,7 +33,7 @@ ip -n r rule add pref 98 fwmark 0x42 unreachable
 as_wg_quick add
 ip -n r rule show | tee /tmp/rules
 [ "$(way 100.64.0.9) $(way 192.0.2.1)" = "lan0 tun0" ] || die "not wg-quick's order"
-sed -n 2p /tmp/rules | grep -q suppress_prefixlength || die "wg-quick's rule is not in front"
+sed -n 2p /tmp/rules | has suppress_prefixlength || die "wg-quick's rule is not in front"
 result at-97 "wg-quick's rules in front"
 as_wg_quick del
 ip -n r rule del pref 97
@@ -43,7 +44,7 @@ ip -n r rule add pref 0 fwmark 0x42 lookup 1023
 ip -n r rule add pref 0 fwmark 0x42 unreachable
 as_wg_quick add
 ip -n r rule show | tee /tmp/rules
-sed -n 2p /tmp/rules | grep -q 'fwmark 0x42 lookup 1023' || die "the pair is not in front"
+sed -n 2p /tmp/rules | has 'fwmark 0x42 lookup 1023' || die "the pair is not in front"
 [ "$(way 100.64.0.9) $(way 192.0.2.1)" = "tun0 tun0" ] ||
 	die "the order is kept: the pair could be at 0 after all"
 result at-0 "connected networks go into the tunnel"

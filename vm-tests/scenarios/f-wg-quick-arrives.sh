@@ -13,6 +13,7 @@
 # IPv6 also the neighbour advertisements, without which nothing can be sent.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 . /lib/wgvrf/quick.sh
 fb_topology
@@ -77,8 +78,8 @@ conf BindDev=vrf_external "PostUp=wg set %i bind-dev vrf_external" \
 quick up
 forget
 wait_for "the tunnel" ping_tunnel
-ip -n r route get 192.0.2.77 | grep -q 'dev wg0' || die "the tunnel is not the default route"
-ip -n r route get 100.64.0.1 | grep -q 'dev core0' || die "a connected network went into the tunnel"
+ip -n r route get 192.0.2.77 | has 'dev wg0' || die "the tunnel is not the default route"
+ip -n r route get 100.64.0.1 | has 'dev core0' || die "a connected network went into the tunnel"
 result l3mdev-first works
 
 say "and a peer that speaks first is heard"

@@ -9,13 +9,14 @@
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 . /lib/wgvrf/quick.sh
 
 before_the_vrf() {
 	quick_peer
 	all_rules >/tmp/no-vrf
-	! all_rules | grep -q l3mdev || die "the router had a VRF before"
+	! all_rules | has l3mdev || die "the router had a VRF before"
 	say "BindDev without its VRF: refused, and nothing stays"
 	conf BindDev=vrf_external
 	if ip netns exec r wg-quick up wg0 >/tmp/quick 2>&1; then
@@ -46,8 +47,8 @@ expect_socket
 watch
 wait_for "the tunnel" ping_tunnel
 ping_inside6 || die "IPv6 through the tunnel is lost"
-ip -n r route get 192.0.2.77 | grep -q 'dev wg0' || die "the tunnel is not the default route"
-ip -n r route get 100.64.0.1 | grep -q 'dev core0' || die "a connected network went into the tunnel"
+ip -n r route get 192.0.2.77 | has 'dev wg0' || die "the tunnel is not the default route"
+ip -n r route get 100.64.0.1 | has 'dev core0' || die "a connected network went into the tunnel"
 assert_some wan "ciphertext"
 
 say "main has a route to the peer: ours is in front"

@@ -13,6 +13,7 @@
 # VRF's rules, to the tunnel, and to being closed.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
@@ -62,9 +63,9 @@ quick up
 grep -q 'PostUp = wg set %i bind-dev vrf_external' /tmp/quick || die "the remedy is not on stderr"
 ip -n r rule show
 wait_for "the tunnel" ping_tunnel
-ip -n r route get 192.0.2.77 | grep -q 'dev wg0' || die "the tunnel is not the default route"
-ip -n r route get 100.64.0.1 | grep -q 'dev core0' || die "a connected network went into the tunnel"
-ip -n r rule show | grep -q 'lookup 1023' || die "the VRF's rules are gone"
+ip -n r route get 192.0.2.77 | has 'dev wg0' || die "the tunnel is not the default route"
+ip -n r route get 100.64.0.1 | has 'dev core0' || die "a connected network went into the tunnel"
+ip -n r rule show | has 'lookup 1023' || die "the VRF's rules are gone"
 result up ok
 
 say "closed without a route in the VRF"
@@ -88,7 +89,7 @@ fi
 say "until the next command that binds"
 r_wg set wg0 bind-dev vrf_external
 ip -n r rule show
-ip -n r route get $PEER4 mark $MARK | grep -q 'dev wan0 table 1023' || die "main's route still takes it"
+ip -n r route get $PEER4 mark $MARK | has 'dev wan0 table 1023' || die "main's route still takes it"
 [ "$(ours 4 | wc -l)" = 2 ] || die "not one pair: $(ours 4)"
 result main-route-after closed
 ip -n r route del $PEER4/32
@@ -107,7 +108,7 @@ say "with PostUp it is closed as soon as wg-quick is done"
 ip -n r route add $PEER4/32 via 100.64.0.1
 conf "PostUp = wg set %i bind-dev vrf_external"
 quick up
-ip -n r route get $PEER4 mark $MARK | grep -q 'dev wan0 table 1023' || die "main's route takes it"
+ip -n r route get $PEER4 mark $MARK | has 'dev wan0 table 1023' || die "main's route takes it"
 ip -n r route del $PEER4/32
 wait_for "the tunnel" ping_tunnel
 result post-up closed

@@ -7,6 +7,7 @@
 # suite: kernel
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/bound.sh
 
 # no_leak ADDRESS: r calls it, and no packet may come out of any interface.
@@ -36,7 +37,7 @@ for address in 192.0.2.9 "[2001:db8:9::9]"; do
 	ip -n r -$family route del default table 1001 metric 4278198272
 	ip -n r -$family route del default table 1001
 	# Main would take it: this is what makes it a leak.
-	ip -n r -$family route get "${address//[\[\]]/}" | grep -q main0 || die "main has no route"
+	ip -n r -$family route get "${address//[\[\]]/}" | has main0 || die "main has no route"
 	no_leak "$address"
 	say "$address: a route of the VRF that leads out of it"
 	ip -n r -$family route replace "${address//[\[\]]/}" dev main0 table 1001

@@ -10,6 +10,7 @@
 # suite: users
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/router.sh
 
 router_world
@@ -64,7 +65,7 @@ run bird -c /tmp/site1.bird -s /run/site1.ctl -P /run/site1.pid
 run ip netns exec site2 bird -c /tmp/site2.bird -s /run/site2.ctl -P /run/site2.pid
 
 full() {
-	birdc -s /run/site1.ctl show ospf neighbors "$1" | grep -q 'Full/PtP'
+	birdc -s /run/site1.ctl show ospf neighbors "$1" | has 'Full/PtP'
 }
 # heard PROTOCOL: the dead interval has begun anew in the last ten seconds: hellos arrive.
 heard() {
@@ -84,7 +85,7 @@ wait_for "an OSPFv2 adjacency" full ospf4
 wait_for "an OSPFv3 adjacency" full ospf6
 wait_for "the LANs to reach each other" lans_connected
 birdc -s /run/site1.ctl show ospf neighbors | sed 's/^/   /'
-ip route show 10.2.0.0/24 | grep -q 'dev wg-cr02' || die "no route by OSPF: $(ip route)"
+ip route show 10.2.0.0/24 | has 'dev wg-cr02' || die "no route by OSPF: $(ip route)"
 result adjacency "OSPFv2, OSPFv3"
 
 say "the VRF is made again"

@@ -4,6 +4,7 @@
 # needs: any
 # tool: bind-dev
 # timeout: 150
+# smp: 1
 # packages: systemd
 # memory: 1024
 # suite: users

@@ -10,6 +10,7 @@
 # suite: users
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/router.sh
 
 router_world
@@ -58,10 +59,10 @@ nm() {
 	run nmcli --wait 30 "$@" >/tmp/nmcli.log 2>&1 || die "nmcli $*: $(cat /tmp/nmcli.log)"
 }
 configured() {
-	ip -4 addr show dev wg-cr02 | grep -q ${INSIDE4%/*} && [ -n "$("$WG" show wg-cr02 peers)" ]
+	ip -4 addr show dev wg-cr02 | has ${INSIDE4%/*} && [ -n "$("$WG" show wg-cr02 peers)" ]
 }
 vrf_is_up() {
-	ip link show vrf_external up | grep -q vrf_external
+	ip link show vrf_external up | has vrf_external
 }
 
 capture_start eager decoy up0 "udp port $PORT"
@@ -100,7 +101,7 @@ grep -qF "[$peer]" $profile || die "the profile is not as expected: $(cat $profi
 nm connection load $profile
 nm connection modify wg-cr02 ipv4.addresses "$INSIDE4,192.0.2.52/32"
 nm device reapply wg-cr02
-ip -4 addr show dev wg-cr02 | grep -q 192.0.2.52 || die "reapply did not set the address"
+ip -4 addr show dev wg-cr02 | has 192.0.2.52 || die "reapply did not set the address"
 still "reapply with an address and a peer changed"
 result reapply kept
 
@@ -122,7 +123,7 @@ manager_stop
 : >/tmp/nm.log
 manager
 wait_for "NetworkManager to know its tunnel again" eval \
-	"nmcli --terse --fields GENERAL.STATE device show wg-cr02 | grep -q ':100'"
+	"nmcli --terse --fields GENERAL.STATE device show wg-cr02 | has ':100'"
 sleep 3
 still "NetworkManager started again"
 result restart kept

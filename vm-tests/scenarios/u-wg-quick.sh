@@ -9,6 +9,7 @@
 # suite: users
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/router.sh
 
 router_world
@@ -99,7 +100,7 @@ sed 's/^/   /' /tmp/quick.log
 [ "$(ip route show table 1023)" = "$before" ] ||
 	die "wg-quick put its route into the VRF's table: $(ip route show table 1023)"
 tunnel_works "with Table = auto"
-ip route get 192.0.2.200 | grep -q 'dev wg-cr02' || die "the default route is not in the tunnel"
+ip route get 192.0.2.200 | has 'dev wg-cr02' || die "the default route is not in the tunnel"
 quick down wg-cr02
 no_trace
 [ "$(ip route show table 1023)" = "$before" ] || die "wg-quick down changed the VRF's table"

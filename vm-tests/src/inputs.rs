@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_script_and_the_kernel_count_and_the_hour_does_not() {
-        let script = "# title: x\n:\n";
+        let script = "# title: x\n. /lib/wgvrf/lib.sh\n";
         let one = own("debian-6.1", 1, script);
         assert_eq!(one, own("debian-6.1", 1, script));
         assert_eq!(one, own("debian-6.1", 8, script), "a busy host");
@@ -159,7 +159,8 @@ mod tests {
         // The library that scenarios source is part of what they are.
         let text = String::from_utf8_lossy(&one);
         assert!(text.contains("capture_start NAME NETNS INTERFACE FILTER"));
-        // The other scenarios are not: a new one must not send all the others round again.
+        // Other libraries and scenarios are not: a new one must not send all round again.
+        assert!(!text.contains("lib/wgvrf/churn.sh"));
         assert!(!text.contains("lib/wgvrf/scenarios/smoke.sh"));
     }
 

@@ -484,12 +484,9 @@ impl Runner {
     ) -> Result<Overlay> {
         let mut overlay = Overlay::default();
         let guest = scenario::crate_folder().join("guest");
-        for entry in fs::read_dir(&guest).map_err(Error::io("read", &guest))? {
-            let path = entry.map_err(Error::io("read", &guest))?.path();
+        for path in scenario::libraries(&guest, scenario.filter(|_| mode != "shell"))? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path.is_file() {
-                overlay.copy(&format!("usr/lib/wgvrf/{name}"), false, &path)?;
-            }
+            overlay.copy(&format!("usr/lib/wgvrf/{name}"), false, &path)?;
         }
         overlay.copy("init", true, &guest.join("init"))?;
         // What we tell users to write is what the scenarios run.

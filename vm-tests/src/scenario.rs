@@ -59,8 +59,8 @@ pub struct Scenario {
     pub cmdline: Vec<String>,
     /// Labels to choose by: `smoke`, `demo`, `selftest`.
     pub suites: Vec<String>,
-    /// Processors of the guest. A second one costs a translated guest half as much again, and only
-    /// the kernel's code can tell: what tests tools has one.
+    /// Processors of the guest. A second one costs a translated guest time, most of it where others
+    /// want the host's, and only the kernel's code can tell: what tests tools has one.
     pub smp: u32,
     /// Measure: count instructions, with 2^N virtual nanoseconds for each, on one processor.
     pub icount: Option<u32>,
@@ -325,6 +325,54 @@ pub fn in_folder(folder: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
+/// The files of `folder`, guest/, that a guest for `scenario` gets: the libraries that its script
+/// names, those that these name in turn, and what is no library. Without a scenario: all of them.
+///
+/// What a scenario does not source is not in its guest, so that a change to one tool's library
+/// sends only that tool's scenarios round again.
+pub(crate) fn libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let library = path.extension().is_some_and(|e| e == "sh");
+        if path.is_file() && !(library && scenario.is_some()) {
+            found.push(path);
+        }
+    }
+    let mut unread: Vec<PathBuf> = scenario.iter().map(|s| s.path.clone()).collect();
+    while let Some(script) = unread.pop() {
+        let text = fs::read_to_string(&script).map_err(Error::io("read", &script))?;
+        for name in named_libraries(&text) {
+            let path = folder.join(name);
+            if !path.is_file() {
+                return Err(Error::other(format!(
+                    "{}: /lib/wgvrf/{name} is not in {}",
+                    script.display(),
+                    folder.display()
+                )));
+            }
+            if !found.contains(&path) {
+                unread.push(path.clone());
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// `NAME.sh` of each `/lib/wgvrf/NAME.sh` in a script.
+fn named_libraries(text: &str) -> impl Iterator<Item = &str> {
+    text.split("/lib/wgvrf/").skip(1).filter_map(|rest| {
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
+            .unwrap_or(rest.len());
+        rest[..end]
+            .strip_suffix(".sh")
+            .map(|name| &rest[..name.len() + 3])
+    })
+}
+
 /// The scenario of a name, or an error that lists the names.
 pub fn find(name: &str) -> Result<Scenario> {
     let scenarios = all()?;
@@ -452,6 +500,76 @@ mod tests {
         assert_eq!(scenario.expected(failed("so 1 is not 2")), Outcome::Passed);
         assert_eq!(scenario.expected(failed("other")).word(), "failed");
         assert_eq!(scenario.expected(Outcome::Passed).word(), "failed");
+    }
+
+    #[test]
+    fn a_guest_gets_the_libraries_that_are_named() {
+        let names: Vec<_> = named_libraries(
+            ". /lib/wgvrf/lib.sh\n. \"/lib/wgvrf/ifupdown-ng.sh\"\nls /lib/wgvrf/source/x.sh\n\
+             bash /lib/wgvrf/scenarios/$X.sh <\"/lib/wgvrf/lacks/$1\"",
+        )
+        .collect();
+        assert_eq!(names, ["lib.sh", "ifupdown-ng.sh"]);
+
+        let guest = crate_folder().join("guest");
+        let of = |scenario: Option<&str>| -> Vec<String> {
+            let scenario = scenario.map(|name| find(name).unwrap());
+            libraries(&guest, scenario.as_ref())
+                .unwrap()
+                .iter()
+                .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(of(Some("smoke")), ["init", "lib.sh", "splats"]);
+        // life.sh itself names has.sh.
+        assert_eq!(
+            of(Some("u-ifupdown2-bind")),
+            [
+                "has.sh",
+                "ifupdown2.sh",
+                "init",
+                "lib.sh",
+                "life.sh",
+                "router.sh",
+                "splats"
+            ]
+        );
+        assert!(of(None).contains(&"netns.sh".to_owned()));
+
+        let mut lost = find("smoke").unwrap();
+        lost.path = std::env::temp_dir().join(format!("wg-vrf-lost-{}.sh", std::process::id()));
+        fs::write(&lost.path, ". /lib/wgvrf/lost.sh\n").unwrap();
+        let error = libraries(&guest, Some(&lost)).unwrap_err().to_string();
+        fs::remove_file(&lost.path).unwrap();
+        assert!(error.contains("/lib/wgvrf/lost.sh is not in"), "{error}");
+    }
+
+    /// See guest/has.sh.
+    #[test]
+    fn no_pipeline_of_ours_ends_before_it_has_read_all() {
+        let folders = ["guest", "scenarios"].map(|folder| crate_folder().join(folder));
+        for path in folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap())
+        {
+            let path = path.unwrap().path();
+            // init, and what `sh -c` runs, has no pipefail.
+            if path.ends_with("init") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for line in text.lines().filter(|line| !line.contains("sh -c '")) {
+                let early = line.split('|').skip(1).map(str::trim_start).any(|reader| {
+                    reader.strip_prefix("grep ").is_some_and(|arguments| {
+                        arguments
+                            .split_whitespace()
+                            .take_while(|word| word.starts_with('-'))
+                            .any(|word| word.contains('q'))
+                    })
+                });
+                assert!(!early, "{}: `{line}': `| has' reads all", path.display());
+            }
+        }
     }
 
     #[test]
