@@ -367,9 +367,7 @@ fn named_libraries(text: &str) -> impl Iterator<Item = &str> {
         let end = rest
             .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
             .unwrap_or(rest.len());
-        rest[..end]
-            .strip_suffix(".sh")
-            .map(|name| &rest[..name.len() + 3])
+        Some(&rest[..end]).filter(|name| name.ends_with(".sh"))
     })
 }
 
