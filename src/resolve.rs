@@ -245,9 +245,7 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
     let length = read_full(&mut file, text.as_mut_slice());
     // Nothing in a file that has positions is "no key"; nothing in a pipe is a broken script.
-    if let Ok(0) = length
-        && file.stream_position().is_ok()
-    {
+    if matches!(length, Ok(0)) && file.stream_position().is_ok() {
         return Ok(None);
     }
     if !matches!(length, Ok(BASE64_LEN)) {
@@ -331,19 +329,21 @@ impl Names {
         };
         let mut texts = Vec::new();
         for step in steps {
-            if let Step::Endpoint(text) = step
-                && !names.lookups.contains_key(text)
-                && let Ok((host, service)) = value::endpoint(text)
-            {
-                let lookup = match numeric(text, host, service) {
-                    Some(addr) => Lookup::Done(addr),
-                    None => {
-                        texts.push(text.clone());
-                        Lookup::Pending(texts.len() - 1)
-                    }
-                };
-                names.lookups.insert(text.clone(), lookup);
+            let Step::Endpoint(text) = step else { continue };
+            if names.lookups.contains_key(text) {
+                continue;
             }
+            let Ok((host, service)) = value::endpoint(text) else {
+                continue;
+            };
+            let lookup = match numeric(text, host, service) {
+                Some(addr) => Lookup::Done(addr),
+                None => {
+                    texts.push(text.clone());
+                    Lookup::Pending(texts.len() - 1)
+                }
+            };
+            names.lookups.insert(text.clone(), lookup);
         }
         let texts = Arc::new(texts);
         let next = Arc::new(AtomicUsize::new(0));

@@ -5,7 +5,7 @@ use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
 use crate::error::{Error, Result};
-use crate::model::{Change, Device, Update};
+use crate::model::{Device, Update};
 use crate::wire::ctrl::{self, Policy};
 use crate::wire::device::{self, Decoder};
 use crate::wire::nlmsg::Request;
@@ -81,7 +81,7 @@ impl Wireguard {
         Ok((device, bind_dev))
     }
 
-    /// The same with the peers of the first message only: what the device itself says is in
+    /// A device with the peers of the first message only: what the device itself says is in
     /// front of them. On a socket of its own, since the dump is left in the middle.
     pub fn get_head(&self, interface: &str) -> std::result::Result<Device, Failure> {
         let mut socket = Socket::open(NlFamily::Generic)?;
@@ -89,13 +89,8 @@ impl Wireguard {
     }
 
     /// The messages for an update, ready for [`Wireguard::send`].
-    pub fn encode(
-        &self,
-        update: &Update,
-        fwmark: &Change<u32>,
-        bind_dev: &Change<String>,
-    ) -> Vec<Request> {
-        device::set(self.family, update, fwmark, bind_dev)
+    pub fn encode(&self, update: &Update) -> Vec<Request> {
+        device::set(self.family, update)
     }
 
     /// Sends one message and waits until it was acted upon.

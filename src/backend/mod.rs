@@ -12,7 +12,7 @@ mod userspace;
 
 use crate::error::{Error, Result};
 use crate::model::{Bind, Change, Device, IFNAME_MAX, Update};
-use crate::plan::{self, BindMode, Facts, Plan, Target};
+use crate::plan::{self, BindMode, Facts, Plan, Strategy, Support, Target};
 use kernel::{ACCESS, MODIFY, Wireguard};
 use netlink::Failure;
 use routing::{Lock, Routing};
@@ -73,7 +73,10 @@ fn bind(device: &Device, bind_dev: Option<String>) -> Bind {
     let Ok(mut routing) = Routing::open() else {
         return Bind::Off;
     };
-    let binding = routing.rules().ok().and_then(|r| r.binding(device.fwmark));
+    let binding = routing
+        .rules()
+        .ok()
+        .and_then(|r| r.find_binding(device.fwmark));
     let Some(binding) = binding else {
         return Bind::Off;
     };
@@ -106,11 +109,18 @@ impl Backend {
         }
     }
 
-    fn takes_bind_dev(&mut self) -> Result<bool> {
-        match self {
-            Backend::Kernel(wireguard) => wireguard.takes_bind_dev(),
-            Backend::Userspace => Ok(false),
-        }
+    /// What can be had of a binding. The kernel is asked only where the update speaks of one.
+    fn support(&mut self, update: &Update) -> Result<Support> {
+        Ok(match self {
+            Backend::Kernel(wireguard) => Support {
+                attribute: !update.bind_dev.is_keep() && wireguard.takes_bind_dev()?,
+                userspace: false,
+            },
+            Backend::Userspace => Support {
+                attribute: false,
+                userspace: true,
+            },
+        })
     }
 
     fn mark_and_port(&mut self, interface: &str) -> Result<(u32, u16)> {
@@ -123,31 +133,26 @@ impl Backend {
         Ok((device.fwmark, device.listen_port))
     }
 
-    fn send(
-        &mut self,
-        update: &Update,
-        fwmark: &Change<u32>,
-        bind_dev: &Change<String>,
-    ) -> Result<()> {
+    fn send(&mut self, update: &Update) -> Result<()> {
         match self {
             Backend::Kernel(wireguard) => {
-                for mut message in wireguard.encode(update, fwmark, bind_dev) {
+                for mut message in wireguard.encode(update) {
                     wireguard
                         .send(&mut message)
-                        .map_err(|failure| refused(update, bind_dev, failure))?;
+                        .map_err(|failure| refused(update, failure))?;
                 }
                 Ok(())
             }
-            Backend::Userspace => userspace::set(update, fwmark),
+            Backend::Userspace => userspace::set(update),
         }
     }
 }
 
 /// An error of a change, with the name it is about: the kernel gives ENODEV for a missing
 /// interface and for a missing device to bind to.
-fn refused(update: &Update, bind_dev: &Change<String>, failure: Failure) -> Error {
+fn refused(update: &Update, failure: Failure) -> Error {
     let interface = &update.interface;
-    let Change::Set(name) = bind_dev else {
+    let Change::Set(name) = &update.bind_dev else {
         return kernel::explain(MODIFY, interface, failure);
     };
     let remedy = match failure.errno {
@@ -174,45 +179,39 @@ fn refused(update: &Update, bind_dev: &Change<String>, failure: Failure) -> Erro
 }
 
 /// Applies `update`. Each line that the user should read goes through `note`, without a newline.
-pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
+pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
     let mut backend = Backend::open(&update.interface)?;
     // Those who neither bind nor mark do not pay for either.
     if update.bind_dev.is_keep() && update.fwmark.is_keep() {
-        return backend.send(update, &Change::Keep, &Change::Keep);
+        return backend.send(&update);
     }
-    let attribute = !update.bind_dev.is_keep() && backend.takes_bind_dev()?;
-    let ours = match rules_of_ours(&update.interface) {
+    let support = backend.support(&update)?;
+    let strategy = Strategy::choose(support, &update, mode)?;
+    let ours = match has_our_rules(&update.interface) {
         Ok(ours) => ours,
         // Only the mark changes, and whether rules go with it cannot be seen: the reference does
-        // not look either. Whoever speaks of a binding gets an answer instead.
-        Err(_) if update.bind_dev.is_keep() => false,
+        // not look either. An update that speaks of a binding gets the error.
+        Err(_) if strategy == Strategy::Keep => false,
         Err(error) => return Err(error),
     };
-    let fallback =
-        matches!(update.bind_dev, Change::Set(_)) && !(attribute && mode != BindMode::Fwmark);
-    if !ours && !fallback {
-        let plan = plan::plan(
-            &Facts {
-                attribute,
-                userspace: matches!(backend, Backend::Userspace),
-                ..Facts::default()
-            },
-            update,
-            mode,
-        )?;
-        return backend.send(update, &plan.fwmark, &plan.bind_dev);
+    if !ours && !matches!(strategy, Strategy::Fallback { .. }) {
+        // No rule is there and none will be: nothing else has to be known.
+        let facts = Facts {
+            support,
+            ..Facts::default()
+        };
+        return backend.send(&plan::plan(&facts, update, &strategy)?.update);
     }
 
     let _lock = Lock::take(note);
     let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
-    let mut facts = facts(&mut backend, &mut routing, update, attribute)?;
-    let mut plan = plan::plan(&facts, update, mode)?;
+    let facts = read_facts(&mut backend, &mut routing, &update, support)?;
+    let mut plan = plan::plan(&facts, update, &strategy)?;
     if !plan.remove.is_empty() {
-        // Before rules go: a device that was made here and then moved may live on them.
-        facts.elsewhere = elsewhere();
-        plan = plan::plan(&facts, update, mode)?;
+        // A device that was made here and then moved may live on them.
+        plan.spare_rules(&marks_elsewhere());
     }
-    carry_out(&mut backend, &mut routing, update, &facts, &plan, note)?;
+    carry_out(&mut backend, &mut routing, &facts, &plan, note)?;
     for line in &plan.notes {
         note(line);
     }
@@ -220,7 +219,7 @@ pub fn set(update: &Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Resul
 }
 
 /// Whether a rule of the fallback is there, be it of this device or of another.
-fn rules_of_ours(interface: &str) -> Result<bool> {
+fn has_our_rules(interface: &str) -> Result<bool> {
     let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
     let rules = routing
         .rules()
@@ -232,23 +231,22 @@ fn rules_of_ours(interface: &str) -> Result<bool> {
 fn carry_out(
     backend: &mut Backend,
     routing: &mut Routing,
-    update: &Update,
     facts: &Facts,
     plan: &Plan,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
+    let interface = &plan.update.interface;
     let added = routing.add(&plan.add)?;
-    if let Err(error) = backend.send(update, &plan.fwmark, &plan.bind_dev) {
+    if let Err(error) = backend.send(&plan.update) {
         // A device that has the new mark already must not be left without the rules: the mark
         // goes back first, and if that fails the rules stay.
-        if set_mark_back(backend, &update.interface, facts.mark) {
+        if set_mark_back(backend, interface, facts.mark) {
             if let Err(stuck) = routing.remove(&added) {
                 note(&stuck.to_string());
             }
         } else {
             note(&format!(
-                "{}: the policy rules stay, because its fwmark could not be set back",
-                update.interface
+                "{interface}: the policy rules stay, because its fwmark could not be set back"
             ));
         }
         return Err(error);
@@ -268,19 +266,18 @@ fn set_mark_back(backend: &mut Backend, interface: &str, mark: u32) -> bool {
     }
     let restore = Update {
         interface: interface.to_owned(),
+        fwmark: Change::Set(mark),
         ..Update::default()
     };
-    backend
-        .send(&restore, &Change::Set(mark), &Change::Keep)
-        .is_ok()
+    backend.send(&restore).is_ok()
 }
 
 /// Reads all that `plan` decides by.
-fn facts(
+fn read_facts(
     backend: &mut Backend,
     routing: &mut Routing,
     update: &Update,
-    attribute: bool,
+    support: Support,
 ) -> Result<Facts> {
     let interface = update.interface.as_str();
     let unreadable = |failure| kernel::explain(MODIFY, interface, failure);
@@ -294,8 +291,7 @@ fn facts(
     let others = others(backend, &links, interface)?;
     let up = links.iter().any(|link| link.name == interface && link.up);
     Ok(Facts {
-        attribute,
-        userspace: matches!(backend, Backend::Userspace),
+        support,
         mark,
         target,
         vrfs: links
@@ -303,7 +299,6 @@ fn facts(
             .filter_map(|link| Some((link.name.clone(), link.vrf_table?)))
             .collect(),
         others,
-        elsewhere: Vec::new(),
         // Only a device that is up has sockets to look for.
         sockets_here: if up && port != 0 {
             routing::has_udp_port(port)
@@ -394,7 +389,7 @@ fn unknown_mark(name: &str, error: Error) -> Error {
 }
 
 /// The marks of devices in other namespaces, but for those whose sockets are there as well.
-fn elsewhere() -> Vec<u32> {
+fn marks_elsewhere() -> Vec<u32> {
     routing::in_other_namespaces(|| -> Vec<u32> {
         let links = Routing::open()
             .ok()

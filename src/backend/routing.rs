@@ -10,7 +10,7 @@ use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
 use crate::error::{Error, Result};
-use crate::plan::{Family, Rule, Rules};
+use crate::plan::rules::{Family, Rule, Rules};
 use crate::sys;
 use crate::wire::route::{self, Link};
 
@@ -110,7 +110,7 @@ fn about(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
         Family::V6 => "IPv6",
     };
     Error::Os {
-        what: format!("Cannot {verb} the {ip} rule `{}'", rule.text()),
+        what: format!("Cannot {verb} the {ip} rule `{rule}'"),
         errno: failure.errno,
         extack: failure.extack,
     }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::kernel::{ACCESS, MODIFY};
 use crate::address::Names;
 use crate::error::{Error, Result};
-use crate::model::{Change, Device, Update};
+use crate::model::{Device, Update};
 use crate::sys;
 use crate::wire::uapi::{self, Broken};
 
@@ -75,10 +75,9 @@ pub fn get(interface: &str) -> Result<Device> {
     uapi::get(interface, text(&answer), &sys::if_index).map_err(|why| broken(ACCESS, why))
 }
 
-pub fn set(update: &Update, fwmark: &Change<u32>) -> Result<()> {
+pub fn set(update: &Update) -> Result<()> {
     let request = uapi::set(
         update,
-        fwmark,
         &Names {
             interface: sys::interface_name,
         },

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::sync::sync;
 use crate::backend;
 use crate::cli::Call;
 use crate::error::{Error, Result, shown};
 use crate::model::{Change, Update};
 use crate::parse::conf;
+use crate::plan::sync::sync_peers;
 use crate::resolve;
 
 /// First size of the buffer for a file; most files fit.
@@ -21,12 +21,12 @@ const FIRST_READ: usize = 16 * 1024;
 
 /// The file states the whole configuration: what it does not mention is off.
 pub fn setconf(call: Call) -> Result<()> {
-    super::apply(&read(&call, whole)?)
+    super::apply(read(&call, whole)?)
 }
 
 /// The file changes what it mentions.
 pub fn addconf(call: Call) -> Result<()> {
-    super::apply(&read(&call, Update::default)?)
+    super::apply(read(&call, Update::default)?)
 }
 
 /// The file states the whole configuration, and peers that stay keep their sessions.
@@ -34,7 +34,7 @@ pub fn syncconf(call: Call) -> Result<()> {
     let wanted = read(&call, whole)?;
     // Without peers in the file all go, and nothing has to be known about them.
     if wanted.peers.is_empty() {
-        return super::apply(&wanted);
+        return super::apply(wanted);
     }
     let now = backend::get(&wanted.interface).map_err(|error| {
         super::refused(
@@ -43,7 +43,7 @@ pub fn syncconf(call: Call) -> Result<()> {
             error,
         )
     })?;
-    super::apply(&sync(&now, wanted))
+    super::apply(sync_peers(&now, wanted))
 }
 
 /// An update that turns off all that is not mentioned after it.

@@ -6,7 +6,6 @@ pub mod keys;
 pub mod set;
 pub mod show;
 pub mod showconf;
-pub mod sync;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -27,10 +26,11 @@ fn say_from_threads() -> Say {
 }
 
 /// Sends `update` to its device and tells the user what that took.
-fn apply(update: &Update) -> Result<()> {
+fn apply(update: Update) -> Result<()> {
     let mode = resolve::bind_mode()?;
+    let interface = update.interface.clone();
     backend::set(update, mode, &mut |line| say(line))
-        .map_err(|error| refused("Unable to modify interface", &update.interface, error))
+        .map_err(|error| refused("Unable to modify interface", &interface, error))
 }
 
 /// An error of the system in the reference's words, then the interface and what may help.

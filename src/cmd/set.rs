@@ -19,5 +19,5 @@ pub fn run(call: Call) -> Result<()> {
         ..Update::default()
     };
     let update = resolve::resolve(args::parse(words), base, &super::say_from_threads())?;
-    super::apply(&update)
+    super::apply(update)
 }

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::is_derived_mark;
 use crate::address::{Endpoint, Names, Prefix};
 use crate::model::{Bind, Device, Peer};
+use crate::plan::rules::default_mark;
 
 pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<()> {
     let Device {
@@ -29,7 +29,7 @@ pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<
             dev: Some(_),
             mark,
             table,
-        } => is_derived_mark(*mark, *table),
+        } => *mark == default_mark(*table),
     };
     if *fwmark != 0 && !carried {
         writeln!(out, "FwMark = {fwmark:#x}")?;

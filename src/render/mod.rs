@@ -27,12 +27,6 @@ pub struct Options {
     pub names: Names,
 }
 
-/// The mark that the fwmark fallback chooses by itself for a VRF's table: it need not be
-/// written down, because it follows from the name of the VRF.
-pub fn is_derived_mark(mark: u32, table: u32) -> bool {
-    mark == 0x7767_0000 | (table & 0xffff)
-}
-
 /// A secret as text, or `(hidden)`.
 fn masked(key: &Key, hide: bool) -> Zeroizing<String> {
     if hide {

@@ -60,17 +60,9 @@ fn message(
 }
 
 /// The messages that make `update` happen, to be sent in this order.
-///
-/// The mark and the binding come on their own: how a binding is achieved is not the update's to
-/// say (see `plan`).
-pub fn set(
-    family: u16,
-    update: &Update,
-    fwmark: &Change<u32>,
-    bind_dev: &Change<String>,
-) -> Vec<Request> {
+pub fn set(family: u16, update: &Update) -> Vec<Request> {
     let mut messages = Vec::new();
-    let mut device = device_attributes(update, fwmark, bind_dev);
+    let mut device = device_attributes(update);
     let mut peers = Vec::new();
     let mut room = PEERS_MAX;
     let mut flush = |peers: &mut Vec<WireguardPeer>| {
@@ -135,18 +127,14 @@ fn flush_last(
     }
 }
 
-fn device_attributes(
-    update: &Update,
-    fwmark: &Change<u32>,
-    bind_dev: &Change<String>,
-) -> Vec<WireguardAttribute> {
+fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
     // Taken apart so that a new field cannot be forgotten here.
     let Update {
         interface,
         private_key,
         listen_port,
-        fwmark: _,
-        bind_dev: _,
+        fwmark,
+        bind_dev,
         replace_peers,
         peers: _,
     } = update;
@@ -591,7 +579,7 @@ mod tests {
     }
 
     fn applied(update: &Update) -> (Kernel, Vec<Request>) {
-        let messages = set(FAMILY_ID, update, &update.fwmark, &update.bind_dev);
+        let messages = set(FAMILY_ID, update);
         let mut kernel = Kernel::default();
         for message in &messages {
             kernel.set(message, &update.interface);
@@ -615,7 +603,7 @@ mod tests {
         PeerUpdate {
             replace_allowed_ips: true,
             preshared_key: Change::Set(k(n + 1_000_000)),
-            endpoint: Some(if n.is_multiple_of(2) {
+            endpoint: Some(if n & 1 == 0 {
                 SocketAddr::from(([192, 0, 2, 1], 51820))
             } else {
                 "[2001:db8::1]:51820".parse().unwrap()

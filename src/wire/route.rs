@@ -10,7 +10,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeade
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::nlmsg::{self, Request, attributes_of, u32_at};
-use crate::plan::{Action, Family, Rule};
+use crate::plan::rules::{Action, Family, Rule};
 
 // linux/rtnetlink.h
 const RTM_GETLINK: u16 = 18;

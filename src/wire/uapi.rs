@@ -17,12 +17,12 @@ use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerU
 pub const GET: &str = "get=1\n\n";
 
 /// The request that makes `update` happen; it holds keys. The API knows no binding.
-pub fn set(update: &Update, fwmark: &Change<u32>, names: &Names) -> Zeroizing<String> {
+pub fn set(update: &Update, names: &Names) -> Zeroizing<String> {
     let Update {
         interface: _,
         private_key,
         listen_port,
-        fwmark: _,
+        fwmark,
         bind_dev: _,
         replace_peers,
         peers,
@@ -243,14 +243,19 @@ fn prefix(value: &str) -> Option<AllowedIp> {
 }
 
 fn endpoint(value: &str, scope_index: &dyn Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    if let Some((addr, port)) = value.strip_prefix('[').and_then(|v| v.split_once("]:"))
-        && let Some((addr, scope)) = addr.split_once('%')
-    {
-        let addr: Ipv6Addr = addr.parse().ok()?;
-        let index = scope.parse().ok().or_else(|| scope_index(scope))?;
-        return Some(SocketAddrV6::new(addr, number(port).ok()?, 0, index).into());
-    }
-    value.parse().ok()
+    let Some((addr, scope, port)) = split_scope(value) else {
+        return value.parse().ok();
+    };
+    let addr: Ipv6Addr = addr.parse().ok()?;
+    let index = scope.parse().ok().or_else(|| scope_index(scope))?;
+    Some(SocketAddrV6::new(addr, number(port).ok()?, 0, index).into())
+}
+
+/// Address, scope and port of `[address%scope]:port`.
+fn split_scope(value: &str) -> Option<(&str, &str, &str)> {
+    let (host, port) = value.strip_prefix('[')?.split_once("]:")?;
+    let (addr, scope) = host.split_once('%')?;
+    Some((addr, scope, port))
 }
 
 #[cfg(test)]
@@ -326,7 +331,7 @@ mod tests {
         let names = Names {
             interface: no_scope,
         };
-        assert_eq!(*set(&update, &update.fwmark, &names), expected);
+        assert_eq!(*set(&update, &names), expected);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The difference that `wg syncconf` applies. Pure.
+//! The difference between a device and a file, which `wg syncconf` applies. Pure.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::model::{Change, Device, PeerUpdate, Update};
 ///
 /// Order and content are the reference's: first the peers that go, the greatest key first, then
 /// those of the file in its order, each with what it no longer has turned off.
-pub fn sync(now: &Device, wanted: Update) -> Update {
+pub fn sync_peers(now: &Device, wanted: Update) -> Update {
     // As the reference: a device without peers gets the whole, which is the same to it.
     if now.peers.is_empty() {
         return wanted;
@@ -89,7 +89,7 @@ mod tests {
             peers: vec![PeerUpdate::new(key(1)), PeerUpdate::new(key(4))],
             ..Update::default()
         };
-        let update = sync(&now, wanted);
+        let update = sync_peers(&now, wanted);
         // Replacing all peers would end their sessions.
         assert!(!update.replace_peers);
         assert_eq!(update.bind_dev, Change::Clear);
@@ -118,7 +118,10 @@ mod tests {
             peers,
             ..Update::default()
         };
-        assert_eq!(sync(&device(&[(7, false, 0)]), wanted).peers.len(), 20_001);
+        assert_eq!(
+            sync_peers(&device(&[(7, false, 0)]), wanted).peers.len(),
+            20_001
+        );
         assert!(start.elapsed().as_secs() < 60);
     }
 }

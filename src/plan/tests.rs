@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Plans, carried out on a model of the kernel's rules.
+
+use super::*;
+
+const TABLE: u32 = 1023;
+const MARK: u32 = 0x7767_03ff;
+const MAIN: u32 = 254;
+
+fn lookup(pref: u32, table: u32) -> Rule {
+    Rule {
+        pref,
+        protocol: 2,
+        action: Action::Table(table),
+        ..Rule::default()
+    }
+}
+
+fn marked(pref: u32, mark: u32, table: u32) -> Rule {
+    Rule {
+        mark,
+        mask: u32::MAX,
+        protocol: 3,
+        ..lookup(pref, table)
+    }
+}
+
+fn l3mdev() -> Rule {
+    Rule {
+        l3mdev: true,
+        ..lookup(1000, 0)
+    }
+}
+
+/// What a host with a VRF has.
+fn stock() -> Vec<Rule> {
+    vec![
+        lookup(0, 255),
+        l3mdev(),
+        lookup(32766, MAIN),
+        lookup(32767, 253),
+    ]
+}
+
+/// As fib_nl_newrule() does it: behind all rules of the same priority.
+fn insert(rules: &mut Vec<Rule>, rule: Rule) {
+    let at = rules
+        .iter()
+        .position(|r| r.pref > rule.pref)
+        .unwrap_or(rules.len());
+    rules.insert(at, rule);
+}
+
+/// As fib_default_rule_pref() chooses for a rule without a priority.
+fn default_pref(rules: &[Rule]) -> u32 {
+    rules
+        .get(1)
+        .map_or(0, |second| second.pref.saturating_sub(1))
+}
+
+fn facts(rules: Vec<Rule>) -> Facts {
+    Facts {
+        target: Target::Vrf { table: TABLE },
+        vrfs: vec![("vrf_external".into(), TABLE), ("vrf_b".into(), 7)],
+        rules: Rules {
+            v4: Some(rules.clone()),
+            v6: Some(rules),
+        },
+        l3mdev_accept: Some(true),
+        ..Facts::default()
+    }
+}
+
+fn bind() -> Update {
+    Update {
+        interface: "wg0".into(),
+        bind_dev: Change::Set("vrf_external".into()),
+        ..Update::default()
+    }
+}
+
+fn unbind() -> Update {
+    Update {
+        bind_dev: Change::Clear,
+        ..bind()
+    }
+}
+
+fn decide(facts: &Facts, update: &Update, mode: BindMode) -> Result<Plan> {
+    let strategy = Strategy::choose(facts.support, update, mode)?;
+    plan(facts, update.clone(), &strategy)
+}
+
+fn auto(facts: &Facts, update: &Update) -> Plan {
+    decide(facts, update, BindMode::Auto).unwrap()
+}
+
+/// Does what a plan says, as the kernel would.
+fn apply(facts: &mut Facts, plan: &Plan) {
+    let mut change = |family: Family, rule: &Rule, add: bool| {
+        let rules = match family {
+            Family::V4 => &mut facts.rules.v4,
+            Family::V6 => &mut facts.rules.v6,
+        };
+        let rules = rules.as_mut().expect("a family that is on");
+        let there = rules.iter().position(|r| r == rule);
+        if add {
+            assert!(there.is_none(), "added twice: {}", rule);
+            insert(rules, *rule);
+        } else {
+            rules.remove(there.expect("removed a rule that is not there"));
+        }
+    };
+    for (family, rule) in &plan.add {
+        change(*family, rule, true);
+    }
+    for (family, rule) in &plan.remove {
+        assert!(rule.is_ours());
+        change(*family, rule, false);
+    }
+    facts.mark = facts.mark_after(&plan.update.fwmark);
+}
+
+#[derive(Debug, PartialEq)]
+enum Fate {
+    Vrf,
+    Closed,
+    Leak(Rule),
+}
+
+/// Where a packet with this mark ends, evaluated rule by rule like fib_rules_lookup().
+/// `narrow` is what rules with further selectors say about this packet.
+fn fate(rules: &[Rule], mark: u32, table: u32, vrf_has_route: bool, narrow: bool) -> Fate {
+    for rule in rules {
+        let hit = (rule.mask == 0 || (rule.mark ^ mark) & rule.mask == 0)
+            && !rule.forwarded_only
+            && !rule.l3mdev
+            && (!rule.narrowed || narrow);
+        if hit == rule.invert {
+            continue;
+        }
+        match rule.action {
+            Action::Table(255) | Action::Nop => {}
+            Action::Table(to) if to == table => {
+                if vrf_has_route && !rule.suppress {
+                    return Fate::Vrf;
+                }
+            }
+            Action::Unreachable => return Fate::Closed,
+            _ => return Fate::Leak(*rule),
+        }
+    }
+    Fate::Closed
+}
+
+fn assert_tight(facts: &Facts, mark: u32, table: u32) {
+    for rules in [&facts.rules.v4, &facts.rules.v6].into_iter().flatten() {
+        for narrow in [false, true] {
+            assert_eq!(
+                fate(rules, mark, table, true, narrow),
+                Fate::Vrf,
+                "{rules:#?}"
+            );
+            assert_eq!(
+                fate(rules, mark, table, false, narrow),
+                Fate::Closed,
+                "{rules:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_plain_host_gets_the_pair_in_both_families() {
+    let mut facts = facts(stock());
+    let plan = auto(&facts, &bind());
+    assert_eq!(plan.update.fwmark, Change::Set(MARK));
+    assert_eq!(plan.update.bind_dev, Change::Keep);
+    let prefs: Vec<_> = plan.add.iter().map(|(_, rule)| rule.pref).collect();
+    assert_eq!(prefs, [97, 98, 97, 98]);
+    assert!(plan.remove.is_empty());
+    assert_eq!(
+        plan.notes,
+        ["wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x776703ff via table 1023"]
+    );
+    apply(&mut facts, &plan);
+    assert_tight(&facts, MARK, TABLE);
+
+    let again = auto(&facts, &bind());
+    assert_eq!((again.add, again.remove), (vec![], vec![]));
+
+    let plan = auto(&facts, &unbind());
+    assert_eq!(plan.update.fwmark, Change::Clear);
+    apply(&mut facts, &plan);
+    assert_eq!(facts.rules.v4, Some(stock()));
+    assert_eq!(facts.rules.v6, Some(stock()));
+}
+
+#[test]
+fn without_the_closing_rule_it_would_leak() {
+    // The evaluation itself is checked: it has to see the leak that the pair prevents.
+    let mut rules = stock();
+    insert(&mut rules, Rule::new_ours(97, MARK, Action::Table(TABLE)));
+    assert_eq!(
+        fate(&rules, MARK, TABLE, false, false),
+        Fate::Leak(lookup(32766, MAIN))
+    );
+}
+
+#[test]
+fn the_attribute_is_preferred_and_takes_over() {
+    let mut facts = facts(stock());
+    apply(&mut facts.clone(), &auto(&facts, &bind()));
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    facts.support.attribute = true;
+    let plan = auto(&facts, &bind());
+    assert_eq!(plan.update.bind_dev, Change::Set("vrf_external".into()));
+    assert_eq!(plan.update.fwmark, Change::Clear);
+    assert_eq!(plan.remove.len(), 4);
+    apply(&mut facts, &plan);
+    assert_eq!(facts.rules.v4, Some(stock()));
+    let plan = auto(&facts, &bind());
+    assert_eq!((plan.update.fwmark, plan.notes), (Change::Keep, vec![]));
+}
+
+#[test]
+fn modes_force_one_way_or_the_other() {
+    let mut facts = facts(stock());
+    assert!(decide(&facts, &bind(), BindMode::Kernel).is_err());
+    assert!(decide(&facts, &unbind(), BindMode::Kernel).is_ok());
+    facts.support.attribute = true;
+    let forced = decide(&facts, &bind(), BindMode::Fwmark).unwrap();
+    assert_eq!(forced.update.bind_dev, Change::Clear);
+    assert_eq!(forced.add.len(), 4);
+}
+
+#[test]
+fn unbinding_what_was_never_bound_does_nothing() {
+    let mut facts = facts(stock());
+    facts.mark = 51820;
+    let plan = auto(&facts, &unbind());
+    let untouched = Update {
+        bind_dev: Change::Keep,
+        ..unbind()
+    };
+    assert_eq!(plan, Plan::send(untouched));
+    facts.support.attribute = true;
+    assert_eq!(auto(&facts, &unbind()).update.bind_dev, Change::Clear);
+}
+
+#[test]
+fn only_a_vrf_can_be_bound_to() {
+    for target in [
+        Target::Missing,
+        Target::Other { kind: "".into() },
+        Target::Other {
+            kind: "bridge".into(),
+        },
+    ] {
+        let facts = Facts {
+            target,
+            ..facts(stock())
+        };
+        let text = decide(&facts, &bind(), BindMode::Auto)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("`vrf_external'"), "{text}");
+    }
+}
+
+#[test]
+fn an_administrators_rule_is_adopted_and_stays() {
+    for (mask, local) in [(u32::MAX, false), (0xffff, true)] {
+        let mut rules = stock();
+        let theirs = Rule {
+            mask,
+            local_output: local,
+            ..marked(999, 0x1023, TABLE)
+        };
+        insert(&mut rules, theirs);
+        let mut facts = facts(rules.clone());
+        let plan = auto(&facts, &bind());
+        assert_eq!(plan.update.fwmark, Change::Set(0x1023));
+        // No twin: only the closing rule, in the one place between 999 and l3mdev.
+        assert!(
+            plan.add
+                .iter()
+                .all(|(_, r)| r.action == Action::Unreachable)
+        );
+        assert_eq!(plan.add.len(), 2);
+        apply(&mut facts, &plan);
+        assert_tight(&facts, 0x1023, TABLE);
+        let again = auto(&facts, &bind());
+        assert_eq!((again.add, again.remove), (vec![], vec![]));
+        let plan = auto(&facts, &unbind());
+        // The mark was theirs, it stays, and that is said.
+        assert_eq!(plan.update.fwmark, Change::Keep);
+        assert!(plan.notes[0].contains("not ours"), "{:?}", plan.notes);
+        apply(&mut facts, &plan);
+        assert_eq!(facts.rules.v4, Some(rules));
+    }
+}
+
+#[test]
+fn a_family_that_the_administrator_forgot_is_completed() {
+    let mut facts = facts(stock());
+    insert(facts.rules.v4.as_mut().unwrap(), marked(999, 0x1023, TABLE));
+    let plan = auto(&facts, &bind());
+    let v4: Vec<_> = plan.add.iter().filter(|r| r.0 == Family::V4).collect();
+    let v6: Vec<_> = plan.add.iter().filter(|r| r.0 == Family::V6).collect();
+    assert_eq!((v4.len(), v6.len()), (1, 2));
+    apply(&mut facts, &plan);
+    assert_tight(&facts, 0x1023, TABLE);
+}
+
+#[test]
+fn an_administrators_rule_that_comes_too_late_is_not_relied_on() {
+    let mut rules = stock();
+    insert(&mut rules, marked(5000, 0x1023, TABLE));
+    insert(
+        &mut rules,
+        Rule {
+            suppress: true,
+            ..lookup(4000, MAIN)
+        },
+    );
+    let mut facts = facts(rules);
+    let plan = auto(&facts, &bind());
+    apply(&mut facts, &plan);
+    assert_tight(&facts, 0x1023, TABLE);
+}
+
+#[test]
+fn rules_of_wg_quick_that_got_ahead_are_overtaken_again() {
+    let mut facts = facts(stock());
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    for rules in [&mut facts.rules.v4, &mut facts.rules.v6] {
+        let rules = rules.as_mut().unwrap();
+        let not_ours = Rule {
+            invert: true,
+            ..marked(default_pref(rules), MARK, MARK)
+        };
+        insert(rules, not_ours);
+        let suppress = Rule {
+            suppress: true,
+            ..lookup(default_pref(rules), MAIN)
+        };
+        insert(rules, suppress);
+        assert!(matches!(
+            fate(rules, MARK, TABLE, true, false),
+            Fate::Leak(_)
+        ));
+    }
+    let plan = auto(&facts, &bind());
+    assert!(!plan.add.is_empty());
+    apply(&mut facts, &plan);
+    assert_tight(&facts, MARK, TABLE);
+}
+
+#[test]
+fn a_mark_with_another_meaning_is_refused() {
+    let given = |mark| Update {
+        fwmark: Change::Set(mark),
+        ..bind()
+    };
+    let mut rules = stock();
+    insert(&mut rules, marked(500, 5, 77));
+    insert(
+        &mut rules,
+        Rule {
+            mask: 0xf00,
+            ..marked(600, 0x300, 78)
+        },
+    );
+    let facts = facts(rules);
+    for mark in [5, 0x300, 0x30f] {
+        let text = decide(&facts, &given(mark), BindMode::Auto)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("in use by the rule"), "{text}");
+    }
+    assert!(decide(&facts, &given(6), BindMode::Auto).is_ok());
+}
+
+#[test]
+fn the_mark_is_chosen_in_the_documented_order() {
+    let mut facts = facts(stock());
+    assert_eq!(auto(&facts, &bind()).update.fwmark, Change::Set(MARK));
+    for rules in [&mut facts.rules.v4, &mut facts.rules.v6] {
+        insert(rules.as_mut().unwrap(), marked(999, 0x1023, TABLE));
+    }
+    assert_eq!(auto(&facts, &bind()).update.fwmark, Change::Set(0x1023));
+    facts.mark = 51820;
+    assert_eq!(auto(&facts, &bind()).update.fwmark, Change::Keep);
+    let stated = Update {
+        fwmark: Change::Set(9),
+        ..bind()
+    };
+    assert_eq!(auto(&facts, &stated).update.fwmark, Change::Set(9));
+    // A file without FwMark says that there is none.
+    let file = Update {
+        fwmark: Change::Clear,
+        ..bind()
+    };
+    assert_eq!(auto(&facts, &file).update.fwmark, Change::Set(0x1023));
+}
+
+#[test]
+fn rules_follow_a_changed_mark_and_a_changed_vrf() {
+    let mut facts = facts(stock());
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    let mark = Update {
+        bind_dev: Change::Keep,
+        fwmark: Change::Set(0x42),
+        ..bind()
+    };
+    let moved = auto(&facts, &mark);
+    apply(&mut facts, &moved);
+    assert_tight(&facts, 0x42, TABLE);
+    assert!(facts.rules.ours().all(|(_, rule)| rule.mark == 0x42));
+
+    let off = Update {
+        bind_dev: Change::Keep,
+        fwmark: Change::Clear,
+        ..bind()
+    };
+    let plan = auto(&facts, &off);
+    assert_eq!(plan.update.fwmark, Change::Set(MARK));
+    assert!(plan.notes.iter().any(|n| n.contains("is not off")));
+    apply(&mut facts, &plan);
+    assert_tight(&facts, MARK, TABLE);
+
+    facts.target = Target::Vrf { table: 7 };
+    let plan = auto(&facts, &bind());
+    assert_eq!(plan.update.fwmark, Change::Set(default_mark(7)));
+    apply(&mut facts, &plan);
+    assert_tight(&facts, default_mark(7), 7);
+    assert_eq!(facts.rules.ours().count(), 4);
+}
+
+#[test]
+fn two_devices_share_rules_and_the_last_one_takes_them_away() {
+    let mut facts = facts(stock());
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    facts.others = vec![("wg1".into(), MARK)];
+    facts.mark = 0;
+    let second = auto(&facts, &bind());
+    assert_eq!((second.add, second.remove), (vec![], vec![]));
+    facts.mark = MARK;
+    let one_leaves = auto(&facts, &unbind());
+    assert_eq!(one_leaves.update.fwmark, Change::Clear);
+    assert_eq!(one_leaves.remove, vec![]);
+    facts.others.clear();
+    assert_eq!(auto(&facts, &unbind()).remove.len(), 4);
+}
+
+#[test]
+fn a_shared_mark_of_the_users_own_holds_a_device_back() {
+    let mut facts = facts(stock());
+    facts.mark = 9;
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    facts.others = vec![("wg1".into(), 9)];
+    let text = decide(&facts, &unbind(), BindMode::Auto)
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("wg1"), "{text}");
+    let with_mark = Update {
+        fwmark: Change::Clear,
+        ..unbind()
+    };
+    assert_eq!(auto(&facts, &with_mark).remove, vec![]);
+    // And it cannot go to another VRF under the same mark.
+    facts.target = Target::Vrf { table: 7 };
+    assert!(decide(&facts, &bind(), BindMode::Auto).is_err());
+}
+
+#[test]
+fn leftovers_go_unless_somebody_elsewhere_lives_on_them() {
+    let mut facts = facts(stock());
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    // The device was deleted; another one is made and bound elsewhere.
+    facts.mark = 0;
+    facts.target = Target::Vrf { table: 7 };
+    assert_eq!(facts.unused_marks(), [MARK]);
+    assert_eq!(auto(&facts, &bind()).remove.len(), 4);
+    assert_eq!(auto(&facts, &unbind()).remove.len(), 4);
+    let spared = |facts: &Facts, update: &Update| {
+        let mut plan = auto(facts, update);
+        plan.spare_rules(&[MARK]);
+        plan
+    };
+    let plan = spared(&facts, &bind());
+    assert_eq!(plan.remove, vec![]);
+    assert!(
+        plan.notes
+            .iter()
+            .any(|n| n.contains("another network namespace"))
+    );
+    // The one that is bound here may share its rules with the one that was moved.
+    let mut here = facts.clone();
+    here.mark = MARK;
+    here.target = Target::Vrf { table: TABLE };
+    assert_eq!(spared(&here, &unbind()).remove, vec![]);
+    assert_eq!(spared(&here, &unbind()).update.fwmark, Change::Clear);
+    // The same device made again finds its rules in place.
+    facts.target = Target::Vrf { table: TABLE };
+    let again = spared(&facts, &bind());
+    assert_eq!((again.add, again.remove), (vec![], vec![]));
+}
+
+#[test]
+fn a_family_that_is_off_is_skipped() {
+    let mut facts = facts(stock());
+    facts.rules.v6 = None;
+    let plan = auto(&facts, &bind());
+    assert!(plan.add.iter().all(|(family, _)| *family == Family::V4));
+    assert_eq!(plan.add.len(), 2);
+    facts.rules.v4 = None;
+    assert!(decide(&facts, &bind(), BindMode::Auto).is_err());
+}
+
+#[test]
+fn what_the_fallback_cannot_do_is_said() {
+    let mut facts = facts(stock());
+    facts.l3mdev_accept = Some(false);
+    let notes = auto(&facts, &bind()).notes.join("\n");
+    assert!(notes.contains("net.ipv4.udp_l3mdev_accept=1"), "{notes}");
+    let stated = Update {
+        fwmark: Change::Set(TABLE),
+        ..bind()
+    };
+    let notes = auto(&facts, &stated).notes.join("\n");
+    assert!(notes.contains("wg-quick"), "{notes}");
+    facts.wg_quick = true;
+    let notes = auto(&facts, &bind()).notes.join("\n");
+    assert!(notes.contains("PostUp"), "{notes}");
+    facts.sockets_here = Some(false);
+    assert!(decide(&facts, &bind(), BindMode::Auto).is_err());
+}
+
+/// Random rules of everyone else, then bind, rebind, unbind: nothing ever leaks, nothing of
+/// theirs changes, nothing of ours stays.
+#[test]
+fn no_set_of_rules_makes_it_leak() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    let mut bound = 0;
+    for _ in 0..4_000 {
+        let mut rules = stock();
+        for _ in 0..random(6) {
+            let pref = match random(5) {
+                0 => default_pref(&rules),
+                1 => random(4) as u32,
+                2 => 95 + random(6) as u32,
+                3 => 998 + random(4) as u32,
+                _ => random(33_000) as u32,
+            };
+            let rule = Rule {
+                pref,
+                mark: [0, 1, 0x1023, MARK, 0x4000][random(5) as usize],
+                mask: [0, u32::MAX, u32::MAX, 0xff, 0xffff][random(5) as usize],
+                protocol: 3,
+                action: [
+                    Action::Table(TABLE),
+                    Action::Table(MAIN),
+                    Action::Table(TABLE),
+                    Action::Unreachable,
+                    Action::Nop,
+                    Action::Goto,
+                ][random(6) as usize],
+                invert: random(5) == 0,
+                l3mdev: random(6) == 0,
+                local_output: random(6) == 0,
+                forwarded_only: random(6) == 0,
+                suppress: random(6) == 0,
+                narrowed: random(4) == 0,
+            };
+            insert(&mut rules, rule);
+        }
+        let mut facts = facts(rules.clone());
+        let Ok(plan) = decide(&facts, &bind(), BindMode::Auto) else {
+            continue;
+        };
+        bound += 1;
+        apply(&mut facts, &plan);
+        let mark = facts.mark;
+        assert_tight(&facts, mark, TABLE);
+        let again = auto(&facts, &bind());
+        assert_eq!((again.add, again.remove), (vec![], vec![]), "{facts:#?}");
+        let off = auto(&facts, &unbind());
+        apply(&mut facts, &off);
+        assert_eq!(facts.rules.v4.as_ref(), Some(&rules));
+    }
+    assert!(bound > 2_000, "{bound}");
+}
