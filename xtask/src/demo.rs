@@ -6,14 +6,18 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 
-use vm_tests::initramfs::Initramfs;
-use vm_tests::{
-    Cache, Error, Event, Progress, Report, Result, RunEvent, Runner, Tool, kernels, scenario,
-};
+use kit::{Cache, Error, Event, Progress, Result};
+use vm_tests::guest::initramfs::Initramfs;
+use vm_tests::kernel::table;
+use vm_tests::run::runner::Report;
+use vm_tests::run::runner::RunEvent;
+use vm_tests::run::runner::Runner;
+use vm_tests::run::runner::Tool;
+use vm_tests::run::scenario;
 
-use crate::progress::Screen;
-use crate::setup::{self, For};
-use crate::{guest, kernel};
+use kit::screen::Screen;
+use kit::setup::{self, For};
+use vm_tests::{guest, kernel};
 
 const KERNELS: &[&str] = &["debian-6.1", "patched-6.1"];
 
@@ -35,7 +39,7 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     setup::ensure(&[For::Packages], &progress)?;
     let kernels = KERNELS
         .iter()
-        .map(|name| kernels::find(name))
+        .map(|name| table::find(name))
         .collect::<Result<Vec<_>>>()?;
     let (stock, patched) = (&kernels[0], &kernels[1]);
     // The first to come installs, the second finds nothing missing.
@@ -104,7 +108,7 @@ fn join<T>(result: thread::Result<Result<T>>) -> Result<T> {
 
 /// Makes the guests' userland, and tries KVM with it, while something else is going on.
 fn warm(
-    stock: &vm_tests::BootableKernel,
+    stock: &vm_tests::kernel::table::BootableKernel,
     cache: &Cache,
     progress: &Progress,
     install: &impl Fn() -> Result<()>,
@@ -117,7 +121,10 @@ fn warm(
 }
 
 fn watch(
-    pairs: &[(vm_tests::BootableKernel, vm_tests::Scenario)],
+    pairs: &[(
+        vm_tests::kernel::table::BootableKernel,
+        vm_tests::run::scenario::Scenario,
+    )],
     tool: Tool,
     cache: &Cache,
     screen: &Screen,
@@ -163,7 +170,7 @@ fn table(reports: &[Report]) -> String {
         }));
         rows.push(row);
     }
-    align(&rows)
+    kit::screen::align(&rows)
 }
 
 /// `wg show` names the device and, in brackets, the way: the way is what differs.
@@ -186,34 +193,11 @@ fn without_sysctl(report: &Report) -> Option<String> {
     })
 }
 
-pub fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text += cells.join("  ").trim_end();
-        text += "\n";
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
-    use vm_tests::Outcome;
+    use vm_tests::run::verdict::Outcome;
 
     #[test]
     fn a_cell_that_said_nothing_shows_a_dash() {

@@ -1,31 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask`: the table of commands. Each command's work is in the module of its name.
 
-mod cargo;
 mod demo;
-mod guest;
-mod kernel;
+mod host;
 mod patches;
-mod progress;
-mod repo;
-mod results;
-mod series;
-mod setup;
-mod sh;
 mod test;
-mod trees;
 mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vm_tests::{Cache, Result};
+use kit::{Cache, Result};
 
-use crate::progress::Screen;
-use crate::series::Series;
-use crate::setup::For;
-use crate::trees::Trees;
+use kit::screen::Screen;
+use kit::setup::{self, For};
+use vm_tests::kernel::series::Series;
+use vm_tests::kernel::trees::Trees;
+use vm_tests::{kernel, matrix};
 
 /// Everything this repository does for its people.
 #[derive(Parser)]
@@ -42,7 +34,7 @@ enum Command {
     /// Formatting, lints, unit and integration tests, scenarios in guests
     Test(test::Options),
     /// Write docs/results.md from the last whole run of the matrix
-    Results(results::Options),
+    Results(matrix::Options),
     /// Scenarios and guests by hand
     #[command(subcommand)]
     Vm(vm::Vm),
@@ -106,7 +98,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
     match command {
         Command::Demo => return demo::run(&cache, screen),
         Command::Test(options) => return test::run(&options, &cache, screen),
-        Command::Results(options) => return results::run(&options),
+        Command::Results(options) => return matrix::run(&options),
         Command::Vm(command) => return vm::run(command, &cache, screen),
         Command::Setup => {
             setup::ensure(
@@ -125,7 +117,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         Command::Kernel(Kernel::Fetch { tree }) => {
             setup::ensure(&[For::Packages], &progress)?;
             let trees = Trees::load()?;
-            let source = kernel::fetch::Source::find(trees.find(&tree)?, &cache, &progress)?;
+            let source = kernel::source::Source::find(trees.find(&tree)?, &cache, &progress)?;
             println!("{}", source.whole()?.display());
         }
         Command::Kernel(Kernel::Module { tree, series }) => {
@@ -150,7 +142,7 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 false => Some(read_series(&tree.name, series)?),
             };
             let kernel =
-                kernel::build::build(tree, series.as_ref(), config.as_deref(), &cache, &progress)?;
+                kernel::image::build(tree, series.as_ref(), config.as_deref(), &cache, &progress)?;
             println!("{}", kernel.image.display());
         }
     }

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use vm_tests::{Cache, Cell, Outcome, Progress, Result, RunEvent, kernels, scenario};
+use kit::{Cache, Progress, Result};
+use vm_tests::kernel::table;
+use vm_tests::run::runner::RunEvent;
+use vm_tests::run::scenario;
+use vm_tests::run::scenario::Cell;
+use vm_tests::run::verdict::Outcome;
 
-use crate::progress::Screen;
-use crate::series::Series;
-use crate::setup::{self, For};
-use crate::{guest, kernel};
+use kit::screen::Screen;
+use kit::setup::{self, For};
+use vm_tests::kernel::series::Series;
+use vm_tests::{guest, kernel};
 
 #[derive(Subcommand)]
 pub enum Vm {
@@ -61,7 +66,7 @@ pub fn run(command: Vm, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
             scenario,
             wg,
         } => {
-            let kernel = kernels::find(&kernel)?;
+            let kernel = table::find(&kernel)?;
             let scenario = scenario.as_deref().map(scenario::find).transpose()?;
             prepare(&kernel, &progress)?;
             let boot = kernel::bootable(&kernel, cache, &progress)?;
@@ -76,7 +81,7 @@ pub fn run(command: Vm, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     }
 }
 
-fn prepare(kernel: &kernels::Kernel, progress: &Progress) -> Result<()> {
+fn prepare(kernel: &table::Kernel, progress: &Progress) -> Result<()> {
     let mut needs = kernel::needs(std::slice::from_ref(kernel));
     needs.push(For::Vm);
     setup::ensure(&needs, progress)
@@ -91,7 +96,7 @@ fn one(
     screen: &Screen,
 ) -> Result<ExitCode> {
     let progress = &screen.progress();
-    let kernel = kernels::find(kernel)?;
+    let kernel = table::find(kernel)?;
     let scenario = scenario::find(scenario)?;
     prepare(&kernel, progress)?;
     let tool = guest::wg(wg, cache, progress)?;
@@ -102,11 +107,11 @@ fn one(
     }
     progress.step(&format!("boot {}", kernel.name));
     let report = guest::runner(tool, cache, progress).run(&boot, &scenario, &|event| match event {
-        RunEvent::Booted { .. } => progress.tell(vm_tests::Event::Done),
+        RunEvent::Booted { .. } => progress.tell(kit::Event::Done),
         RunEvent::Line { line, .. } => screen.say(&format!("          {line}")),
         RunEvent::Started { .. } | RunEvent::Finished(_) => {}
     });
-    progress.tell(vm_tests::Event::Done);
+    progress.tell(kit::Event::Done);
     for line in report.outcome.details() {
         screen.say(&format!("          {line}"));
     }
@@ -128,8 +133,8 @@ fn one(
 
 fn list(only: Option<&str>) -> Result<()> {
     let kernels = match only {
-        Some(name) => vec![kernels::find(name)?],
-        None => kernels::all()?,
+        Some(name) => vec![table::find(name)?],
+        None => table::all()?,
     };
     for scenario in scenario::all()? {
         println!("{}  {}", scenario.name, scenario.title);

@@ -10,17 +10,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vm_tests::cache::{Key, remove};
-use vm_tests::{Cache, Error, Event, Progress, Result};
+use kit::cache::{Key, remove};
+use kit::{Cache, Error, Event, Progress, Result};
 
 use super::finding::{Finding, doc};
 use super::git;
 use super::rules::Set;
-use crate::kernel::fetch::Source;
-use crate::kernel::module;
-use crate::series::{Patch, Series};
-use crate::sh;
-use crate::trees::{Build, Tree};
+use kit::process;
+use vm_tests::kernel::module;
+use vm_tests::kernel::series::{Patch, Series};
+use vm_tests::kernel::source::Source;
+use vm_tests::kernel::trees::{Build, Tree};
 
 /// Changes of this file that change a verdict: part of the cache key.
 const RECIPE: &str = "1";
@@ -200,7 +200,7 @@ fn modules(
         // One diff without a message: a reworded patch is the same module.
         let mut command = git::command(repo);
         command.args(["diff", "--no-renames", git::BASE, commit, "--"]);
-        let text = sh::run(command.args(COMPILED))?;
+        let text = process::run(command.args(COMPILED))?;
         if text == before || text.is_empty() {
             continue;
         }
@@ -383,7 +383,8 @@ fn contents(repo: &Path, commit: &str, paths: &[String]) -> Result<Contents> {
     paths
         .iter()
         .map(|path| {
-            let out = sh::output(git::command(repo).args(["show", &format!("{commit}:{path}")]))?;
+            let out =
+                process::output(git::command(repo).args(["show", &format!("{commit}:{path}")]))?;
             // Not there yet, or not any more.
             Ok((path.clone(), out.ok.then_some(out.stdout)))
         })
@@ -405,7 +406,7 @@ struct Missing {
 /// The compiler, or why this machine cannot build with it.
 fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Found, Missing>> {
     let ask = |program: &str| -> Option<String> {
-        let out = sh::output(Command::new(program).arg("--version")).ok()?;
+        let out = process::output(Command::new(program).arg("--version")).ok()?;
         out.ok
             .then(|| out.stdout.lines().next().unwrap_or_default().to_owned())
     };
@@ -431,7 +432,7 @@ fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Foun
             }),
         },
         Compiler::Clang => {
-            let least = sh::run(
+            let least = process::run(
                 Command::new("sh")
                     .arg(source.join("scripts/min-tool-version.sh"))
                     .arg("llvm"),
@@ -472,7 +473,7 @@ fn major(version: &str) -> Option<u32> {
 struct Area<'a> {
     place: &'a Place<'a>,
     root: PathBuf,
-    _lock: vm_tests::cache::Lock,
+    _lock: kit::cache::Lock,
 }
 
 impl<'a> Area<'a> {
@@ -489,7 +490,7 @@ impl<'a> Area<'a> {
             remove(&area.root)?;
             fs::create_dir_all(&area.root).map_err(Error::io("create", &area.root))?;
             // Hard links: files of the series are replaced, never written into.
-            sh::run(
+            process::run(
                 Command::new("cp")
                     .arg("-al")
                     .arg(place.pristine)
@@ -601,7 +602,7 @@ impl<'a> Area<'a> {
                 Base::AllMod => "allmodconfig",
             };
             let all = format!("KCONFIG_ALLCONFIG={}", fragment.display());
-            sh::logged(
+            process::logged(
                 self.make(config, compiler).args([all.as_str(), target]),
                 &obj.join("config.log"),
             )?;
@@ -625,7 +626,7 @@ impl<'a> Area<'a> {
         if config.sparse {
             make.arg("C=1");
         }
-        let made = sh::logged(make.arg(format!("{DRIVER}/")), &log);
+        let made = process::logged(make.arg(format!("{DRIVER}/")), &log);
         let text = fs::read(&log).map_err(Error::io("read", &log))?;
         let text = String::from_utf8_lossy(&text).into_owned();
         match made {
@@ -641,7 +642,7 @@ impl<'a> Area<'a> {
             .args(["make", "-C"])
             .arg(self.src())
             .arg(format!("O={}", self.root.join(config.name).display()))
-            .arg(format!("-j{}", sh::jobs()))
+            .arg(format!("-j{}", process::jobs()))
             .arg(format!("ARCH={}", config.arch))
             .args(&compiler.arguments)
             .env("LC_ALL", "C")

@@ -3,17 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use vm_tests::{Cache, Progress, Result};
+use kit::{Cache, Progress, Result};
 
 use super::builds::{self, Which};
 use super::finding::{Finding, doc};
 use super::rules::{self, Set};
 use super::tools::{self, Tools};
 use super::{folder, git, scratch};
-use crate::kernel::fetch::Source;
-use crate::repo;
-use crate::sh;
-use crate::trees::{Tree, Trees};
+use kit::process;
+use kit::repo;
+use vm_tests::kernel::source::Source;
+use vm_tests::kernel::trees::{Tree, Trees};
 
 /// What a check of one tree came to.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ pub fn all(
     report
         .findings
         .extend(machine(&set, &dir, &tools, tools::UNSIGNED)?);
-    progress.tell(vm_tests::Event::Done);
+    progress.tell(kit::Event::Done);
     // Without its patches there is nothing to generate or to build.
     if complete {
         if repo.join("tools/net/ynl/ynl-regen.sh").exists() {
@@ -156,12 +156,12 @@ fn generated(set: &Set, repo: &Path, progress: &Progress) -> Result<Vec<Finding>
         .iter()
         .any(|path| mail.touches(path));
         if affects || *commit == tip {
-            sh::run(git::command(repo).args(["checkout", "-q", commit]))?;
+            process::run(git::command(repo).args(["checkout", "-q", commit]))?;
             found.extend(tools::regenerate(repo, &set.path(&mail.file))?);
         }
     }
-    sh::run(git::command(repo).args(["checkout", "-q", git::SERIES]))?;
-    progress.tell(vm_tests::Event::Done);
+    process::run(git::command(repo).args(["checkout", "-q", git::SERIES]))?;
+    progress.tell(kit::Event::Done);
     Ok(found)
 }
 

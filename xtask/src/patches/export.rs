@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vm_tests::cache::remove;
-use vm_tests::{Cache, Error, Progress, Result};
+use kit::cache::remove;
+use kit::{Cache, Error, Progress, Result};
 
 use super::builds::{self, Place, Which};
 use super::finding::{Finding, doc};
@@ -20,10 +20,10 @@ use super::mail::{Mail, address};
 use super::rules::{self, Purpose, Set};
 use super::status::{Status, today};
 use super::tools::{self, Person, Tools};
-use crate::repo;
-use crate::series::COVER;
-use crate::sh;
-use crate::trees::{Tree, Trees};
+use kit::process;
+use kit::repo;
+use vm_tests::kernel::series::COVER;
+use vm_tests::kernel::trees::{Tree, Trees};
 
 /// What to make, of what, for whom.
 #[derive(Clone, Debug)]
@@ -75,12 +75,14 @@ impl Export {
 pub fn sender(onto: &Path) -> Result<String> {
     let ask = |key: &str| -> Result<String> {
         // An unset value is exit status 1 and no text.
-        Ok(sh::output(git::plain(onto).args(["config", "--get", key]))?
-            .stdout
-            .trim()
-            .to_owned())
+        Ok(
+            process::output(git::plain(onto).args(["config", "--get", key]))?
+                .stdout
+                .trim()
+                .to_owned(),
+        )
     };
-    if !sh::output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
+    if !process::output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
         return Err(Error::other(format!(
             "`{}' is no git repository; --onto wants a clone of net-next or wireguard-linux",
             onto.display()
@@ -91,7 +93,7 @@ pub fn sender(onto: &Path) -> Result<String> {
             "{why}: a series is sent with the Signed-off-by of a person who has read the Developer's \
              Certificate of Origin ({})\nset it: git -C {} config user.name 'Your Name'; git -C {1} config user.email you@your.domain",
             doc::SUBMITTING,
-            sh::quote(&onto.display().to_string())
+            process::quote(&onto.display().to_string())
         ))
     })
 }
@@ -176,7 +178,7 @@ pub fn run_in(
     progress.step(&format!("apply the series to {}", &base[..12]));
     clone(&request.onto, &repo, &base, &branch, &set, request.builds)?;
     apply(&set, dir, &repo, &sender, &base)?;
-    progress.tell(vm_tests::Event::Done);
+    progress.tell(kit::Event::Done);
 
     let tools = Tools::at(&repo)?;
     progress.step("run checkpatch.pl and get_maintainer.pl of the clone");
@@ -207,12 +209,12 @@ pub fn run_in(
     findings.extend(tools::check_people(&everybody, "export"));
     findings.extend(official(&request.onto, &base)?);
     findings.extend(status.too_soon(&today()));
-    progress.tell(vm_tests::Event::Done);
+    progress.tell(kit::Event::Done);
     let mut skipped = Vec::new();
     if repo.join("tools/net/ynl/ynl-regen.sh").exists() && request.builds != Which::None {
         progress.step("regenerate netlink code");
         findings.extend(tools::regenerate(&repo, "export")?);
-        progress.tell(vm_tests::Event::Done);
+        progress.tell(kit::Event::Done);
     }
     match request.builds {
         Which::None => skipped.push("builds and regeneration (--builds none)".to_owned()),
@@ -257,7 +259,7 @@ fn clone(
     remove(repo)?;
     let folder = repo.parent().unwrap_or(repo);
     let onto = fs::canonicalize(onto).map_err(Error::io("resolve", onto))?;
-    sh::run(
+    process::run(
         git::command(folder)
             .args(["clone", "-q", "--shared", "--no-checkout", "--no-tags"])
             .arg(&onto)
@@ -283,14 +285,14 @@ fn clone(
         for file in set.patches.iter().flat_map(|m| &m.files) {
             patterns.push(format!("/{}", file.path));
         }
-        sh::run(
+        process::run(
             git::command(repo)
                 .args(["sparse-checkout", "set", "--no-cone"])
                 .args(&patterns),
         )?;
     }
-    sh::run(git::command(repo).args(["checkout", "-q", "-f", "-b", branch, base]))?;
-    sh::run(git::command(repo).args(["tag", "-f", git::BASE, base]))?;
+    process::run(git::command(repo).args(["checkout", "-q", "-f", "-b", branch, base]))?;
+    process::run(git::command(repo).args(["tag", "-f", git::BASE, base]))?;
     // checkpatch.pl knows a kernel tree by its folders.
     for top in [
         "Documentation",
@@ -323,7 +325,7 @@ fn apply(set: &Set, dir: &Path, repo: &Path, sender: &str, base: &str) -> Result
         );
         let path = work.join(&mail.file);
         fs::write(&path, signed).map_err(Error::io("write", &path))?;
-        let out = sh::output(
+        let out = process::output(
             git::command_as(repo, sender)
                 .args(["am", "-q", "--no-3way", "--signoff"])
                 .arg(&path),
@@ -425,7 +427,7 @@ fn format(
     }
     if let Some(words) = cover {
         let text = format!("{}\n\n{}", words.subject, words.body);
-        sh::run(git::command(repo).args([
+        process::run(git::command(repo).args([
             "config",
             &format!("branch.{branch}.description"),
             &text,
@@ -437,7 +439,7 @@ fn format(
             command.arg(format!("{option}={}", encode(&person.who)));
         }
     }
-    let made = sh::run(command.arg(format!("{base}..{branch}")))?;
+    let made = process::run(command.arg(format!("{base}..{branch}")))?;
     let mut files: Vec<PathBuf> = made.lines().map(PathBuf::from).collect();
     files.sort();
     Ok(files)
@@ -497,7 +499,7 @@ fn posted(
 
 /// Whether others can have the base commit.
 fn official(onto: &Path, base: &str) -> Result<Option<Finding>> {
-    let branches = sh::run(git::plain(onto).args(["branch", "-r", "--contains", base]))?;
+    let branches = process::run(git::plain(onto).args(["branch", "-r", "--contains", base]))?;
     Ok(branches.trim().is_empty().then(|| {
         Finding::new(
             "export",
@@ -523,7 +525,7 @@ fn build(
 ) -> Result<builds::Built> {
     let pristine = repo.with_extension("base");
     remove(&pristine)?;
-    sh::run(
+    process::run(
         git::command(repo)
             .args(["worktree", "add", "-q", "-f", "--detach"])
             .arg(&pristine)
@@ -542,7 +544,7 @@ fn build(
 
 /// Puts the branch into the person's clone; false if one of that name is there and differs.
 pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
-    let out = sh::output(
+    let out = process::output(
         git::plain(onto)
             .args(["fetch", "-q", "--no-tags"])
             .arg(&export.repo)

@@ -5,15 +5,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use vm_tests::cache::Key;
-use vm_tests::{Error, Result};
+use kit::cache::Key;
+use kit::{Error, Result};
 
 use super::git;
 use super::mail::Mail;
 use super::rules::{Purpose, Set};
-use crate::series::{self, COVER};
-use crate::sh;
-use crate::trees::{Tree, Trees};
+use kit::process;
+use vm_tests::kernel::series::{self, COVER};
+use vm_tests::kernel::trees::{Tree, Trees};
 
 /// What stands for an author until a person takes the series over.
 pub const AUTHOR: &str = "wg-vrf <noreply@example.org>";
@@ -104,7 +104,7 @@ pub fn write(dir: &Path, repo: &Path, range: (&str, &str), source: &str) -> Resu
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
     }
-    let made = sh::run(
+    let made = process::run(
         git::command(repo)
             .args([
                 "format-patch",
@@ -147,13 +147,13 @@ pub fn write(dir: &Path, repo: &Path, range: (&str, &str), source: &str) -> Resu
         Some(text) => CoverWords::of(text),
         None => CoverWords::default(),
     };
-    let list = sh::run(git::command(repo).args([
+    let list = process::run(git::command(repo).args([
         "shortlog",
         "--group=author",
         &format!("{base}..{tip}"),
     ]))?;
     // shortlog sorts within an author as the commits are; one author is the rule.
-    let stat = sh::run(git::command(repo).args([
+    let stat = process::run(git::command(repo).args([
         "diff",
         "--no-renames",
         "--stat=80",
@@ -161,7 +161,7 @@ pub fn write(dir: &Path, repo: &Path, range: (&str, &str), source: &str) -> Resu
         base,
         tip,
     ]))?;
-    let date = sh::run(git::command(repo).args(["log", "-1", "--format=%aD", tip]))?;
+    let date = process::run(git::command(repo).args(["log", "-1", "--format=%aD", tip]))?;
     write_file(
         &dir.join(COVER),
         &format!(
@@ -257,9 +257,9 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
 
 /// A file of kernel-patches as it was in a commit of this repository.
 pub fn extract(commit: &str, tree: &str, to: &Path) -> Result<()> {
-    let root = crate::repo::root();
+    let root = kit::repo::root();
     let prefix = format!("kernel-patches/{tree}/");
-    let list = sh::run(Command::new("git").arg("-C").arg(root).args([
+    let list = process::run(Command::new("git").arg("-C").arg(root).args([
         "ls-tree",
         "--name-only",
         commit,
@@ -270,7 +270,7 @@ pub fn extract(commit: &str, tree: &str, to: &Path) -> Result<()> {
     }
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     for path in list.lines() {
-        let text = sh::run(
+        let text = process::run(
             Command::new("git")
                 .arg("-C")
                 .arg(root)

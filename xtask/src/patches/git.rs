@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vm_tests::{Error, Result};
+use kit::{Error, Result};
 
-use crate::sh;
+use kit::process;
 
 /// The commit that a series starts from.
 pub const BASE: &str = "base";
@@ -62,15 +62,15 @@ pub fn plain(repo: &Path) -> Command {
 
 /// Makes `dir`, which holds files, a repository with all of them in one commit, tagged `base`.
 pub fn init(dir: &Path, message: &str) -> Result<()> {
-    sh::run(command(dir).args(["init", "-q", "-b", SERIES]))?;
+    process::run(command(dir).args(["init", "-q", "-b", SERIES]))?;
     // As the kernel's .gitattributes, which is not in every part: what hunks are headed by.
     let attributes = dir.join(".git/info/attributes");
     let folder = dir.join(".git/info");
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     fs::write(&attributes, "*.[ch] diff=cpp\n").map_err(Error::io("write", &attributes))?;
     // -f: Debian's source carries a .gitignore that ignores all of it.
-    sh::run(command(dir).args(["add", "-f", "-A"]))?;
-    sh::run(
+    process::run(command(dir).args(["add", "-f", "-A"]))?;
+    process::run(
         command(dir)
             .env("GIT_AUTHOR_DATE", "2000-01-01T00:00:00Z")
             .env("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z")
@@ -83,7 +83,7 @@ pub fn init(dir: &Path, message: &str) -> Result<()> {
                 message,
             ]),
     )?;
-    sh::run(command(dir).args(["tag", "-f", BASE]))?;
+    process::run(command(dir).args(["tag", "-f", BASE]))?;
     Ok(())
 }
 
@@ -119,7 +119,7 @@ impl Refused {
 
 /// `git am` of one patch: no fuzz ever; with `three_way` old blobs may help.
 pub fn am(repo: &Path, patch: &Path, three_way: bool) -> Result<Option<Refused>> {
-    let out = sh::output(
+    let out = process::output(
         command(repo)
             .args(["am", "-q", "--committer-date-is-author-date"])
             .arg(if three_way { "--3way" } else { "--no-3way" })
@@ -159,7 +159,8 @@ fn places(said: &str) -> Vec<String> {
 
 /// The commits from `base` to HEAD, oldest first.
 pub fn commits(repo: &Path, base: &str, tip: &str) -> Result<Vec<String>> {
-    let list = sh::run(command(repo).args(["rev-list", "--reverse", &format!("{base}..{tip}")]))?;
+    let list =
+        process::run(command(repo).args(["rev-list", "--reverse", &format!("{base}..{tip}")]))?;
     Ok(list.lines().map(str::to_owned).collect())
 }
 
@@ -168,16 +169,20 @@ pub fn head(repo: &Path) -> Result<String> {
 }
 
 pub fn rev(repo: &Path, name: &str) -> Result<String> {
-    let hash =
-        sh::run(command(repo).args(["rev-parse", "--verify", "-q", &format!("{name}^{{commit}}")]))
-            .map_err(|_| Error::other(format!("no commit `{name}' in {}", repo.display())))?;
+    let hash = process::run(command(repo).args([
+        "rev-parse",
+        "--verify",
+        "-q",
+        &format!("{name}^{{commit}}"),
+    ]))
+    .map_err(|_| Error::other(format!("no commit `{name}' in {}", repo.display())))?;
     Ok(hash.trim().to_owned())
 }
 
 /// Copies the contents of a folder.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
-    sh::run(Command::new("cp").arg("-a").arg(from.join(".")).arg(to))?;
+    process::run(Command::new("cp").arg("-a").arg(from.join(".")).arg(to))?;
     Ok(())
 }
 
@@ -227,21 +232,21 @@ pub mod tests {
         fs::write(repo.join("a.txt"), &text).unwrap();
         init(&repo, "first").unwrap();
         fs::write(repo.join("a.txt"), text.replace("line 5", "middle")).unwrap();
-        sh::run(command(&repo).args(["commit", "-q", "-am", "second"])).unwrap();
+        process::run(command(&repo).args(["commit", "-q", "-am", "second"])).unwrap();
         let patch = temp.0.join("p.patch");
-        let mail = sh::run(command(&repo).args(["format-patch", "-1", "--stdout"])).unwrap();
+        let mail = process::run(command(&repo).args(["format-patch", "-1", "--stdout"])).unwrap();
         fs::write(&patch, mail).unwrap();
         // The same file, with a line of the context changed: patch(1) would apply it with fuzz.
-        sh::run(command(&repo).args(["reset", "-q", "--hard", BASE])).unwrap();
+        process::run(command(&repo).args(["reset", "-q", "--hard", BASE])).unwrap();
         fs::write(repo.join("a.txt"), text.replace("line 2", "second")).unwrap();
-        sh::run(command(&repo).args(["commit", "-q", "-am", "other"])).unwrap();
+        process::run(command(&repo).args(["commit", "-q", "-am", "other"])).unwrap();
         let refused = am(&repo, &patch, false).unwrap().unwrap();
         assert_eq!(refused.places, ["a.txt:2"]);
         assert!(refused.what().contains("a.txt:2"));
-        sh::run(command(&repo).args(["am", "--abort"])).unwrap();
+        process::run(command(&repo).args(["am", "--abort"])).unwrap();
         // And the same with nothing but other line numbers is taken.
         fs::write(repo.join("a.txt"), format!("top\n{text}")).unwrap();
-        sh::run(command(&repo).args(["commit", "-q", "-am", "moved"])).unwrap();
+        process::run(command(&repo).args(["commit", "-q", "-am", "moved"])).unwrap();
         assert_eq!(am(&repo, &patch, false).unwrap(), None);
         assert_eq!(commits(&repo, BASE, "HEAD").unwrap().len(), 3);
     }

@@ -23,14 +23,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use vm_tests::{Cache, Result};
+use kit::{Cache, Result};
 
 use self::builds::Which;
 use self::export::Request;
 use self::status::Status;
-use crate::progress::Screen;
-use crate::setup::{self, For};
-use crate::trees::Trees;
+use kit::screen::Screen;
+use kit::setup::{self, For};
+use vm_tests::kernel::trees::Trees;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -334,7 +334,7 @@ fn run_export(
             progress.step("post to a server on the loopback");
             let arrived = post::dry_run(&request.onto, &export)?;
             let wrong = post::compare(&export, &arrived)?;
-            progress.tell(vm_tests::Event::Done);
+            progress.tell(kit::Event::Done);
             for line in &wrong {
                 println!("dry run: {line}");
             }
@@ -358,8 +358,8 @@ fn run_export(
 #[cfg(test)]
 mod tests {
     use super::check;
-    use crate::repo;
-    use crate::trees::Trees;
+    use kit::repo;
+    use vm_tests::kernel::trees::Trees;
 
     /// What needs nothing but the files is checked with every change of them.
     #[test]

@@ -6,14 +6,14 @@ use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use vm_tests::cache::remove;
-use vm_tests::{Error, Result};
+use kit::cache::remove;
+use kit::{Error, Result};
 
 use super::export::{self, Export};
 use super::git;
 use super::mail::{Mail, address};
 use super::sink::{Arrived, Sink};
-use crate::sh;
+use kit::process;
 
 /// Sends everything to a sink on the loopback, really through `git send-email`.
 pub fn dry_run(onto: &Path, export: &Export) -> Result<Vec<Arrived>> {
@@ -29,7 +29,7 @@ pub fn dry_run(onto: &Path, export: &Export) -> Result<Vec<Arrived>> {
         "--confirm=never".to_owned(),
         "--quiet".to_owned(),
     ];
-    sh::run(&mut export::send_email(onto, export, &extra))?;
+    process::run(&mut export::send_email(onto, export, &extra))?;
     Ok(sink.finish())
 }
 
@@ -58,7 +58,7 @@ pub fn send(onto: &Path, export: &Export) -> Result<bool> {
         println!("nothing was sent");
         return Ok(false);
     }
-    sh::passed(&mut export::send_email(onto, export, &[]))
+    process::passed(&mut export::send_email(onto, export, &[]))
 }
 
 /// Everything in which what arrived is not what was exported; empty is good.
@@ -171,7 +171,7 @@ fn body(text: &str) -> &str {
 fn applies(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
     let work = export.repo.with_extension("am");
     remove(&work)?;
-    sh::run(
+    process::run(
         git::command(&export.repo)
             .args(["worktree", "add", "-q", "-f", "--detach"])
             .arg(&work)
@@ -184,7 +184,7 @@ fn applies(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
         .map(|mail| format!("From sink Mon Sep 17 00:00:00 2001\n{}\n", mail.text))
         .collect();
     fs::write(&mbox, text).map_err(Error::io("write", &mbox))?;
-    let out = sh::output(
+    let out = process::output(
         git::command(&work)
             .args(["am", "-q", "--no-3way"])
             .arg(&mbox),
@@ -192,7 +192,7 @@ fn applies(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     if out.ok {
         let history = |repo: &Path, tip: &str| {
-            sh::run(git::command(repo).args([
+            process::run(git::command(repo).args([
                 "log",
                 "--format=%T %an <%ae>%n%B",
                 &format!("{}..{tip}", git::BASE),
@@ -204,7 +204,7 @@ fn applies(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
     } else {
         wrong.push(format!("git am of the mails: {}", out.all().trim()));
     }
-    sh::run(
+    process::run(
         git::command(&export.repo)
             .args(["worktree", "remove", "--force"])
             .arg(&work),
@@ -216,14 +216,14 @@ fn applies(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
 mod tests {
     use std::path::PathBuf;
 
-    use vm_tests::{Cache, Progress};
+    use kit::{Cache, Progress};
 
     use super::*;
     use crate::patches::builds::Which;
     use crate::patches::folder;
     use crate::patches::git::tests::Temp;
     use crate::patches::status::{Posted, Status};
-    use crate::trees::{Build, Recipient, Tree, Trees};
+    use vm_tests::kernel::trees::{Build, Recipient, Tree, Trees};
 
     /// A clone of an invented kernel, and a series of three patches for it.
     struct World {
@@ -265,7 +265,7 @@ mod tests {
 
             let series = temp.0.join("9.9");
             let work = temp.0.join("work");
-            sh::run(git::command(&temp.0).args(["clone", "-q", "origin", "work"])).unwrap();
+            process::run(git::command(&temp.0).args(["clone", "-q", "origin", "work"])).unwrap();
             for (n, message) in [
                 "wireguard: socket: count the first pot\n\nA pot that nobody counts is lost.",
                 "wireguard: socket: count the s\u{e9}cond pot\n\nM\u{fc}ller's pot too.\n\nSuggested-by: Ren\u{e9} M\u{fc}ller <rene@pots.test>",
@@ -281,12 +281,12 @@ mod tests {
                     true => format!("{message}\nAssisted-by: LLM"),
                     false => format!("{message}\n\nAssisted-by: LLM"),
                 };
-                sh::run(git::command(&work).args(["commit", "-q", "-a", "-m", &message])).unwrap();
+                process::run(git::command(&work).args(["commit", "-q", "-a", "-m", &message])).unwrap();
             }
             let range = ("origin/series", "HEAD");
             let source = "linux-source-9.9 9.9.1-1";
             folder::write(&series, &work, range, source).unwrap();
-            let cover = series.join(crate::series::COVER);
+            let cover = series.join(vm_tests::kernel::series::COVER);
             let text = fs::read_to_string(&cover).unwrap();
             let text = text
                 .replace("*** SUBJECT HERE ***", "count pots")
@@ -294,7 +294,7 @@ mod tests {
             fs::write(&cover, text).unwrap();
 
             let onto = temp.0.join("onto");
-            sh::run(git::command(&temp.0).args(["clone", "-q", "origin", "onto"])).unwrap();
+            process::run(git::command(&temp.0).args(["clone", "-q", "origin", "onto"])).unwrap();
             let world = Self {
                 onto,
                 series,
@@ -314,7 +314,7 @@ mod tests {
         }
 
         fn config(&self, key: &str, value: &str) {
-            sh::run(git::plain(&self.onto).args(["config", key, value])).unwrap();
+            process::run(git::plain(&self.onto).args(["config", key, value])).unwrap();
         }
 
         fn export(&self, version: u32, status: &Status) -> Result<Export> {
@@ -389,10 +389,10 @@ mod tests {
         // The clone gets a branch and is otherwise as it was.
         assert!(export::hand_over(&world.onto, &export).unwrap());
         let log =
-            sh::run(git::plain(&world.onto).args(["log", "--format=%s", "-1", "bind-dev-v1"]))
+            process::run(git::plain(&world.onto).args(["log", "--format=%s", "-1", "bind-dev-v1"]))
                 .unwrap();
         assert_eq!(log.trim(), "wireguard: socket: count a third pot");
-        let state = sh::run(git::plain(&world.onto).args(["status", "--porcelain"])).unwrap();
+        let state = process::run(git::plain(&world.onto).args(["status", "--porcelain"])).unwrap();
         assert_eq!(state, "");
     }
 
@@ -488,7 +488,7 @@ mod tests {
                 .starts_with("v2-0001-")
         );
         // The person says what changed; the link comes from status.toml.
-        let cover = world.series.join(crate::series::COVER);
+        let cover = world.series.join(vm_tests::kernel::series::COVER);
         let text = fs::read_to_string(&cover).unwrap();
         fs::write(
             &cover,
@@ -520,7 +520,7 @@ mod tests {
         let world = World::new("moved");
         let file = world.onto.join(TEAPOT);
         fs::write(&file, "static int kettle(void)\n{\n\treturn 1;\n}\n").unwrap();
-        sh::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "other"])).unwrap();
+        process::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "other"])).unwrap();
         let error = world.export(1, &Status::default()).unwrap_err().to_string();
         assert!(
             error.contains("0001-") && error.contains("teapot.c:1"),
@@ -532,7 +532,7 @@ mod tests {
     fn a_base_that_nobody_else_has_is_noted() {
         let world = World::new("private");
         write(&world.onto.join("net/unrelated.c"), "int y;\n");
-        sh::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "mine"])).unwrap();
+        process::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "mine"])).unwrap();
         let export = world.export(1, &Status::default()).unwrap();
         assert!(texts(&export).join("\n").contains("on no remote branch"));
         assert_eq!(export.errors(), 0);

@@ -8,15 +8,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vm_tests::cache::remove;
-use vm_tests::{Cache, Error, Progress, Result};
+use kit::cache::remove;
+use kit::{Cache, Error, Progress, Result};
 
 use super::git::{self, Refused};
 use super::{folder, rules, scratch};
-use crate::repo;
-use crate::series::COVER;
-use crate::sh;
-use crate::trees::{Build, Tree, Trees};
+use kit::process;
+use kit::repo;
+use vm_tests::kernel::series::COVER;
+use vm_tests::kernel::trees::{Build, Tree, Trees};
 
 /// The series as the patch files have it, on the source that it was applied to then.
 const WRITTEN: &str = "written";
@@ -91,7 +91,7 @@ fn from(
 
 /// All patches in one go, so that `git am --continue` goes on with the rest.
 fn apply(repo: &Path, patches: &[PathBuf]) -> Result<bool> {
-    let out = sh::output(
+    let out = process::output(
         git::command(repo)
             .args(["am", "-q", "--3way", "--committer-date-is-author-date"])
             .args(patches),
@@ -106,7 +106,7 @@ fn apply(repo: &Path, patches: &[PathBuf]) -> Result<bool> {
 fn survey(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     let trial = repo.with_extension("survey");
     remove(&trial)?;
-    sh::run(
+    process::run(
         git::command(repo)
             .args(["worktree", "add", "-q", "--detach"])
             .arg(&trial)
@@ -116,15 +116,15 @@ fn survey(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     for patch in patches {
         if let Some(no) = git::am(&trial, patch, false)? {
             refused.push(no);
-            sh::run(git::command(&trial).args(["am", "--abort"]))?;
+            process::run(git::command(&trial).args(["am", "--abort"]))?;
             // It reports what it rejects by its exit status; that is known already.
-            sh::output(
+            process::output(
                 git::command(&trial)
                     .args(["apply", "--reject", "--whitespace=nowarn"])
                     .arg(patch),
             )?;
-            sh::run(git::command(&trial).args(["add", "-A"]))?;
-            sh::run(git::command(&trial).args([
+            process::run(git::command(&trial).args(["add", "-A"]))?;
+            process::run(git::command(&trial).args([
                 "commit",
                 "-q",
                 "--no-verify",
@@ -134,7 +134,7 @@ fn survey(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
             ]))?;
         }
     }
-    sh::run(
+    process::run(
         git::command(repo)
             .args(["worktree", "remove", "--force"])
             .arg(&trial),
@@ -154,7 +154,7 @@ fn unwritten(repo: &Path) -> Result<bool> {
         Ok(written) => {
             // A series that was applied to a newer source differs from what was written.
             let patch_ids = |tip: &str, base: &str| -> Result<String> {
-                sh::run(git::command(repo).args([
+                process::run(git::command(repo).args([
                     "log",
                     "--reverse",
                     "-p",
@@ -182,19 +182,19 @@ fn unfinished(repo: &Path) -> bool {
 }
 
 fn clean(repo: &Path) -> Result<bool> {
-    let status = sh::run(git::command(repo).args(["status", "--porcelain", "-uno"]))?;
+    let status = process::run(git::command(repo).args(["status", "--porcelain", "-uno"]))?;
     Ok(status.trim().is_empty())
 }
 
 fn subject(repo: &Path, commit: &str) -> Result<String> {
-    let text = sh::run(git::command(repo).args(["log", "-1", "--format=%s", commit]))?;
+    let text = process::run(git::command(repo).args(["log", "-1", "--format=%s", commit]))?;
     Ok(text.trim().to_owned())
 }
 
 /// Remembers that HEAD is what the files say.
 fn mark(repo: &Path, dir: &Path) -> Result<()> {
-    sh::run(git::command(repo).args(["tag", "-f", WRITTEN, "HEAD"]))?;
-    sh::run(git::command(repo).args(["tag", "-f", WRITTEN_BASE, git::BASE]))?;
+    process::run(git::command(repo).args(["tag", "-f", WRITTEN, "HEAD"]))?;
+    process::run(git::command(repo).args(["tag", "-f", WRITTEN_BASE, git::BASE]))?;
     let file = repo.join(".git/wg-vrf-digest");
     fs::write(&file, folder::digest(dir)?).map_err(Error::io("write", &file))
 }
@@ -209,7 +209,7 @@ fn keep_written(old: &Path, new: &Path, dir: &Path) -> Result<()> {
     if digest != folder::digest(dir)? {
         return Ok(());
     }
-    sh::run(
+    process::run(
         git::command(new)
             .args(["fetch", "-q", "--no-tags"])
             .arg(old)
@@ -267,7 +267,7 @@ pub fn write(tree: &Tree, cache: &Cache) -> Result<Written> {
 }
 
 fn compare(repo: &Path, old: (&str, &str), new: (&str, &str)) -> Result<String> {
-    sh::run(git::command(repo).args([
+    process::run(git::command(repo).args([
         "range-diff",
         "--no-color",
         // Hunks far apart in two trees are still the same patch.
@@ -418,7 +418,7 @@ pub fn range_diff(a: &str, b: &str, cache: &Cache, progress: &Progress) -> Resul
     let _lock = cache.lock("patches-range-diff")?;
     let left = side(a, 1, &trees, cache, progress)?;
     let right = side(b, 2, &trees, cache, progress)?;
-    sh::run(
+    process::run(
         git::command(&left)
             .args(["fetch", "-q", "--no-tags"])
             .arg(&right)
@@ -489,7 +489,7 @@ mod tests {
         git::init(&repo, "linux-source-9.9 9.9.1-1").unwrap();
         for name in ["a", "b", "c"] {
             fs::write(repo.join(name), text.replace("line 5", "five")).unwrap();
-            sh::run(git::command(&repo).args([
+            process::run(git::command(&repo).args([
                 "commit",
                 "-q",
                 "-am",
@@ -530,7 +530,7 @@ mod tests {
                 .replace("*** SUBJECT HERE ***", "pots"),
         )
         .unwrap();
-        sh::run(git::command(&repo).args(["reset", "-q", "--hard", git::BASE])).unwrap();
+        process::run(git::command(&repo).args(["reset", "-q", "--hard", git::BASE])).unwrap();
         assert!(apply(&repo, &patches).unwrap());
         folder::write(&dir, &repo, (git::BASE, "HEAD"), "linux-source-9.9 9.9.2-1").unwrap();
         let after: Vec<_> = patches.iter().map(|p| fs::read(p).unwrap()).collect();
@@ -550,14 +550,14 @@ mod tests {
     fn a_new_source_names_every_patch_that_needs_work() {
         let temp = Temp::new("survey");
         let (repo, patches) = repository(&temp);
-        sh::run(git::command(&repo).args(["reset", "-q", "--hard", git::BASE])).unwrap();
+        process::run(git::command(&repo).args(["reset", "-q", "--hard", git::BASE])).unwrap();
         for name in ["a", "c"] {
             let text = fs::read_to_string(repo.join(name)).unwrap();
             fs::write(repo.join(name), text.replace("line 5", "FIVE")).unwrap();
         }
-        sh::run(git::command(&repo).args(["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]))
+        process::run(git::command(&repo).args(["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]))
             .unwrap();
-        sh::run(git::command(&repo).args(["tag", "-f", git::BASE])).unwrap();
+        process::run(git::command(&repo).args(["tag", "-f", git::BASE])).unwrap();
         assert!(!apply(&repo, &patches).unwrap());
         assert!(unfinished(&repo) && unwritten(&repo).unwrap());
         let refused = survey(&repo, &patches).unwrap();
@@ -576,7 +576,8 @@ mod tests {
         assert!(!unwritten(&repo).unwrap());
         fs::write(repo.join("a"), "other\n").unwrap();
         assert!(unwritten(&repo).unwrap());
-        sh::run(git::command(&repo).args(["commit", "-q", "-a", "--amend", "--no-edit"])).unwrap();
+        process::run(git::command(&repo).args(["commit", "-q", "-a", "--amend", "--no-edit"]))
+            .unwrap();
         assert!(unwritten(&repo).unwrap());
         mark(&repo, &temp.0.join("9.9")).unwrap();
         assert!(!unwritten(&repo).unwrap());

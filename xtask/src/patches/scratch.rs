@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use vm_tests::cache::remove;
-use vm_tests::{Cache, Error, Progress, Result};
+use kit::cache::remove;
+use kit::{Cache, Error, Progress, Result};
 
 use super::git;
 use super::rules::Set;
 use super::tools::Tools;
-use crate::kernel::fetch::Source;
-use crate::trees::{Tree, Trees};
+use vm_tests::kernel::source::Source;
+use vm_tests::kernel::trees::{Tree, Trees};
 
 /// What every tree has and a series of ours may touch.
 const DRIVER: &[&str] = &[

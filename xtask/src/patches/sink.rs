@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use vm_tests::{Error, Result};
+use kit::{Error, Result};
 
 /// A client that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(120);

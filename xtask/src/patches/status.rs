@@ -7,14 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kit::{Cache, Error, Progress, Result};
 use serde::{Deserialize, Serialize};
-use vm_tests::{Cache, Error, Progress, Result};
 
 use super::check::{self, Report};
 use super::finding::{Finding, doc};
 use super::{folder, rules};
-use crate::repo;
-use crate::trees::{Tree, Trees};
+use kit::repo;
+use vm_tests::kernel::trees::{Tree, Trees};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,7 +163,7 @@ fn line(tree: &Tree, mirror: bool, cache: &Cache, progress: &Progress) -> Result
         return Ok(format!("{}: no series yet", tree.name));
     }
     let list = fs::read_to_string(dir.join("series")).map_err(Error::io("read", &dir))?;
-    let count = crate::series::names(&list).len();
+    let count = vm_tests::kernel::series::names(&list).len();
     let base = fs::read_to_string(dir.join("base")).unwrap_or_default();
     let base = rules::source_line(&base)
         .map_or_else(|| "nothing named".to_owned(), |(p, v)| format!("{p} {v}"));
@@ -171,7 +171,7 @@ fn line(tree: &Tree, mirror: bool, cache: &Cache, progress: &Progress) -> Result
     if mirror {
         progress.step(&format!("ask the mirror for {}", tree.source));
         let newest = format!("{} {}", tree.source, check::newest(tree, cache)?);
-        progress.tell(vm_tests::Event::Done);
+        progress.tell(kit::Event::Done);
         match newest == base {
             true => text.push_str(", the newest"),
             false => text.push_str(&format!(", the mirror has {newest}")),

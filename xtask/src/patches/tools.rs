@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vm_tests::{Error, Result};
+use kit::{Error, Result};
 
 use super::finding::{Finding, doc};
 use super::git;
 use super::mail::address;
-use crate::sh;
+use kit::process;
 
 /// What checkpatch may not say about a series that nobody has signed off, and why.
 pub const UNSIGNED: &[(&str, &str)] = &[
@@ -85,7 +85,7 @@ impl Tools {
         if let Some(words) = CODESPELL.iter().find(|f| Path::new(f).exists()) {
             command.args(["--codespell", &format!("--codespellfile={words}")]);
         }
-        let out = sh::output(command.arg(patch))?;
+        let out = process::output(command.arg(patch))?;
         let found = checkpatch_lines(&out.stdout, name, repair);
         if !out.ok && found.is_empty() {
             return Err(Error::other(format!(
@@ -99,7 +99,7 @@ impl Tools {
 
     /// Everybody whom get_maintainer.pl names for these patches.
     pub fn maintainers(&self, patches: &[PathBuf]) -> Result<Vec<Person>> {
-        let text = sh::run(
+        let text = process::run(
             Command::new("perl")
                 .current_dir(&self.root)
                 .arg("scripts/get_maintainer.pl")
@@ -193,7 +193,7 @@ pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
 
 /// Regenerates netlink code in a checked-out tree; findings for every file that changes by it.
 pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
-    let out = sh::output(
+    let out = process::output(
         Command::new("timeout")
             .current_dir(repo)
             // Seconds are enough; a generator that hangs must not hang us.
@@ -219,7 +219,7 @@ pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
             out.all().trim()
         )));
     }
-    let changed = sh::run(git::command(repo).args(["diff", "--name-only"]))?;
+    let changed = process::run(git::command(repo).args(["diff", "--name-only"]))?;
     let found = changed
         .lines()
         .map(|file| {
@@ -232,7 +232,7 @@ pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
             .repair("tools/net/ynl/ynl-regen.sh -f; git commit --amend -a")
         })
         .collect();
-    sh::run(git::command(repo).args(["checkout", "-q", "--", "."]))?;
+    process::run(git::command(repo).args(["checkout", "-q", "--", "."]))?;
     Ok(found)
 }
 
@@ -296,7 +296,7 @@ mod tests {
         let error = regenerate(&temp.0, "9.9").unwrap_err().to_string();
         assert!(error.contains("0 files"), "{error}");
         fs::write(&script, "echo ' GEN wireguard'; echo new > made.c\n").unwrap();
-        sh::run(git::command(&temp.0).args(["commit", "-qam", "y"])).unwrap();
+        process::run(git::command(&temp.0).args(["commit", "-qam", "y"])).unwrap();
         let found = regenerate(&temp.0, "9.9").unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].what.contains("made.c"));

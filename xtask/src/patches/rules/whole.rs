@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Purpose, Set};
 use crate::patches::finding::Finding;
 use crate::patches::mail::{Mail, address};
-use crate::series::{self, COVER};
+use vm_tests::kernel::series::{self, COVER};
 
 /// netdev takes at most 15; more than this of ours would not be reviewed.
 const NETDEV_MOST: usize = 15;

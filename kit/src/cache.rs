@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! A cache of things that are expensive to make, named by what they were made from.
+//!
+//! An entry is either whole or absent: it is made beside its place and renamed into it, and two
+//! processes that want the same entry wait for each other. Nothing here knows what an entry is.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// The kind of entries that hold what apt answered.
+pub const ANSWERS: &str = "answers";
+/// Programs as guests get them; made in no time as well.
+pub const STRIPPED: &str = "stripped";
+
+/// The folder that holds everything: `$XDG_CACHE_HOME/wg-vrf`, else `~/.cache/wg-vrf`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+    /// See [`Cache::as_it_is`].
+    makes: bool,
+}
+
+impl Cache {
+    /// The user's cache, created when it is not there yet.
+    pub fn open() -> Result<Self> {
+        let base = env::var_os("XDG_CACHE_HOME")
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+            .ok_or_else(|| Error::other("neither XDG_CACHE_HOME nor HOME is set: no cache"))?;
+        Self::at(base.join("wg-vrf"))
+    }
+
+    /// A cache in a given folder.
+    pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root).map_err(Error::io("create", &root))?;
+        let root = root.canonicalize().map_err(Error::io("resolve", &root))?;
+        Ok(Self { root, makes: true })
+    }
+
+    /// The same cache, in which an entry that is not there is an error. What apt is asked is asked
+    /// all the same: it costs nothing, and only tells which entries are meant.
+    pub fn as_it_is(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            makes: false,
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A folder of the cache that callers manage themselves, under their own lock.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        Ok(path)
+    }
+
+    /// Holds the lock of `name` until the returned value is dropped.
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        let path = self
+            .folder("locks")?
+            .join(format!("{}.lock", name.replace('/', "_")));
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        sys::lock(&file).map_err(Error::io("lock", &path))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// The path of an entry if it is there.
+    pub fn get(&self, kind: &str, key: &str) -> Option<PathBuf> {
+        let path = self.path(kind, key);
+        path.exists().then_some(path)
+    }
+
+    /// Where an entry is or would be.
+    pub fn path(&self, kind: &str, key: &str) -> PathBuf {
+        self.root.join(kind).join(key)
+    }
+
+    /// An entry that is a folder. `make` fills an empty folder; on an error nothing is kept.
+    pub fn dir(
+        &self,
+        kind: &str,
+        key: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        self.entry(kind, key, |path| {
+            fs::create_dir(path).map_err(Error::io("create", path))?;
+            make(path)
+        })
+    }
+
+    /// An entry that is a file. `make` writes the file at the path it is given.
+    pub fn file(
+        &self,
+        kind: &str,
+        key: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        self.entry(kind, key, make)
+    }
+
+    fn entry(
+        &self,
+        kind: &str,
+        key: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let place = self.path(kind, key);
+        if place.exists() {
+            return Ok(place);
+        }
+        if !self.makes && ![ANSWERS, STRIPPED].contains(&kind) {
+            return Err(Error::other(format!("the cache has no {kind} {key}")));
+        }
+        let _lock = self.lock(&format!("{kind}-{key}"))?;
+        // The other process may have made it while we waited.
+        if place.exists() {
+            return Ok(place);
+        }
+        let folder = place.parent().expect("an entry has a folder");
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let draft = folder.join(format!(".draft-{}-{name}", process::id()));
+        remove(&draft)?;
+        let made = make(&draft)
+            .and_then(|()| fs::rename(&draft, &place).map_err(Error::io("create", &place)));
+        if let Err(error) = made {
+            let _ = remove(&draft);
+            return Err(error);
+        }
+        Ok(place)
+    }
+}
+
+/// See [`Cache::lock`].
+pub struct Lock {
+    _file: File,
+}
+
+/// Removes a file or a folder that may not be there.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Builds the key of an entry from everything that it is made of.
+#[derive(Clone, Default)]
+pub struct Key(Sha256);
+
+impl Key {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one named value; lengths go in too, so that no two lists hash alike.
+    pub fn add(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        for part in [name.as_bytes(), value.as_ref()] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+        self
+    }
+
+    /// Adds the contents of a file.
+    pub fn add_file(self, name: &str, path: &Path) -> Result<Self> {
+        let digest = hash_file(path)?;
+        Ok(self.add(name, digest))
+    }
+
+    /// 32 hexadecimal digits: 128 bits are enough against chance.
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize()[..16])
+    }
+}
+
+/// The SHA-256 of a file's contents, in hexadecimal.
+pub fn hash_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(Error::io("read", path))? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    fn scratch(name: &str) -> Cache {
+        let root = env::temp_dir().join(format!("wg-vrf-cache-{}-{name}", process::id()));
+        remove(&root).unwrap();
+        Cache::at(root).unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_made_once() {
+        let cache = scratch("once");
+        let made = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    cache
+                        .dir("kind", "key", |dir| {
+                            made.fetch_add(1, Ordering::SeqCst);
+                            fs::write(dir.join("file"), "x").map_err(Error::io("write", dir))
+                        })
+                        .unwrap()
+                });
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+        assert!(cache.path("kind", "key").join("file").exists());
+        let as_it_is = cache.as_it_is();
+        as_it_is.dir("kind", "key", |_| panic!("made")).unwrap();
+        let error = as_it_is.dir("kind", "other", |_| panic!("made"));
+        assert!(error.unwrap_err().to_string().contains("no kind other"));
+        remove(cache.root()).unwrap();
+    }
+
+    #[test]
+    fn a_failed_entry_leaves_nothing() {
+        let cache = scratch("failed");
+        let result = cache.dir("kind", "key", |dir| {
+            fs::write(dir.join("half"), "x").map_err(Error::io("write", dir))?;
+            Err(Error::other("no"))
+        });
+        assert!(result.is_err());
+        assert_eq!(fs::read_dir(cache.root().join("kind")).unwrap().count(), 0);
+        remove(cache.root()).unwrap();
+    }
+
+    #[test]
+    fn keys_tell_lists_apart() {
+        let one = Key::new().add("a", "bc").finish();
+        let two = Key::new().add("ab", "c").finish();
+        assert_ne!(one, two);
+        assert_eq!(one, Key::new().add("a", "bc").finish());
+    }
+}

@@ -1,0 +1,607 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Debian packages for guests, fetched through a private apt root.
+//!
+//! The machine's own apt is asked two things, where its mirror is and how it reaches it, and is
+//! otherwise left alone: lists, status and packages live in our cache, hooks of the machine do
+//! not run, and no suite is ever added to the machine's configuration. Works without root.
+//! Packages are unpacked, never installed: no maintainer script runs.
+
+use std::env;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::cache::{ANSWERS, Cache, Key, remove};
+use crate::error::{Error, Result};
+use crate::progress::{Event, Progress};
+use crate::sys;
+
+/// The suites a guest's userland and the 6.1 kernel come from.
+pub const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
+
+/// Lists older than this are refreshed before they are believed.
+const STALE: Duration = Duration::from_secs(6 * 3600);
+
+/// What a machine without a Debian mirror in its apt configuration can set.
+const MIRROR_VARIABLE: &str = "WGVRF_DEBIAN_MIRROR";
+const SECURITY_VARIABLE: &str = "WGVRF_DEBIAN_SECURITY_MIRROR";
+
+/// How much is fetched for a list of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closure<'a> {
+    /// Just the packages named.
+    Named,
+    /// And all that they depend on (no recommendations), but not the packages whose name
+    /// starts with one of these.
+    Dependencies { without: &'a [&'a str] },
+}
+
+/// One package file that apt would fetch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    pub name: String,
+    /// With its epoch, as `dpkg` prints it.
+    pub version: String,
+    pub arch: String,
+    /// The file's name in an archive (`%3a` for the epoch's colon).
+    file: String,
+    size: u64,
+}
+
+/// A private apt root for a list of suites.
+pub struct Debian {
+    cache: Cache,
+    root: PathBuf,
+    name: String,
+    progress: Progress,
+}
+
+impl Debian {
+    /// Prepares (does not download) the root for `suites`, e.g. [`BOOKWORM`] or
+    /// `&["bookworm", "bookworm-backports"]`.
+    pub fn new(cache: &Cache, suites: &[&str], progress: &Progress) -> Result<Self> {
+        let sources = sources(suites, &Mirrors::of_this_machine()?)?;
+        let machine = machine_settings()?;
+        let key = Key::new()
+            .add("sources", &sources)
+            .add("settings", settings(&machine, Path::new("")))
+            .finish();
+        let name = suites.join("+");
+        let entry = format!("{name}-{}", &key[..12]);
+        let settings = settings(&machine, &cache.path("apt", &entry));
+        let root = cache.dir("apt", &entry, |dir| {
+            for folder in ["etc", "state/lists/partial", "cache/archives/partial"] {
+                let folder = dir.join(folder);
+                fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+            }
+            for (file, text) in [
+                ("etc/sources.list", sources.as_str()),
+                ("etc/apt.conf", settings.as_str()),
+                ("state/status", ""),
+            ] {
+                let file = dir.join(file);
+                fs::write(&file, text).map_err(Error::io("write", &file))?;
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            cache: cache.clone(),
+            root,
+            name,
+            progress: progress.clone(),
+        })
+    }
+
+    /// The version that apt would choose for a package: `6.1.170-1`.
+    pub fn candidate(&self, package: &str) -> Result<String> {
+        let found = self.plan(&[package], Closure::Named)?;
+        Ok(found[0].version.clone())
+    }
+
+    /// The packages that a package's candidate depends on, first alternatives, as named there.
+    /// For metapackages: `linux-image-cloud-amd64` names the kernel of the day.
+    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
+        self.candidate(package)?;
+        let output = self.ask("apt-cache", &["--no-all-versions", "show", package])?;
+        Ok(output
+            .lines()
+            .find_map(|line| line.strip_prefix("Depends: "))
+            .map(first_alternatives)
+            .unwrap_or_default())
+    }
+
+    /// What would be fetched for `packages`, sorted by name. Refreshes the lists when they are
+    /// old or when a package is not in them.
+    pub fn plan(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
+        let fresh = self.refresh(false)?;
+        match self.uris(packages, closure) {
+            Err(Error::Failed { .. }) if !fresh => {
+                self.refresh(true)?;
+                self.uris(packages, closure)
+            }
+            other => other,
+        }
+    }
+
+    /// The package files of `packages`, downloaded unless the cache has them.
+    pub fn fetch(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<PathBuf>> {
+        let plan = self.plan(packages, closure)?;
+        self.download(&plan)
+    }
+
+    /// A folder with the contents of `packages`, keyed by their exact versions.
+    pub fn unpack(&self, packages: &[&str], closure: Closure<'_>) -> Result<PathBuf> {
+        let plan = self.plan(packages, closure)?;
+        let key = plan
+            .iter()
+            .fold(Key::new(), |key, package| key.add("deb", &package.file))
+            .finish();
+        if let Some(dir) = self.cache.get("unpacked", &key) {
+            return Ok(dir);
+        }
+        let files = self.download(&plan)?;
+        self.cache.dir("unpacked", &key, |dir| {
+            self.progress.step(&match plan.as_slice() {
+                [one] => format!("unpack {} {}", one.name, one.version),
+                more => format!("unpack {} packages of {}", more.len(), self.name),
+            });
+            for file in &files {
+                run(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
+            }
+            self.progress.tell(Event::Done);
+            Ok(())
+        })
+    }
+
+    fn download(&self, plan: &[Package]) -> Result<Vec<PathBuf>> {
+        let debs = self.cache.folder("debs")?;
+        let places: Vec<_> = plan.iter().map(|p| debs.join(&p.file)).collect();
+        let missing = || -> Vec<&Package> {
+            plan.iter()
+                .zip(&places)
+                .filter(|(_, place)| !place.exists())
+                .map(|(package, _)| package)
+                .collect()
+        };
+        if missing().is_empty() {
+            return Ok(places);
+        }
+        let _lock = self.cache.lock("debs")?;
+        let wanted = missing();
+        if wanted.is_empty() {
+            return Ok(places);
+        }
+        let total: u64 = wanted.iter().map(|p| p.size).sum();
+        self.progress.step(&match wanted.as_slice() {
+            [one] => format!("download {} {}", one.name, one.version),
+            more => format!("download {} packages of {}", more.len(), self.name),
+        });
+        // Apt writes a file under its final name while it still grows: into a draft folder.
+        let draft = debs.join(".draft");
+        remove(&draft)?;
+        fs::create_dir(&draft).map_err(Error::io("create", &draft))?;
+        let mut command = self.apt("apt-get");
+        command.args(["-qq", "download"]).current_dir(&draft);
+        for package in &wanted {
+            command.arg(format!(
+                "{}:{}={}",
+                package.name,
+                if package.arch == "all" {
+                    "amd64"
+                } else {
+                    &package.arch
+                },
+                package.version
+            ));
+        }
+        run_watched(&mut command, || {
+            self.progress.tell(Event::Bytes {
+                done: size_of_files(&draft).min(total),
+                total,
+            });
+        })?;
+        for package in &wanted {
+            let from = draft.join(&package.file);
+            fs::rename(&from, debs.join(&package.file)).map_err(Error::io("take", &from))?;
+        }
+        remove(&draft)?;
+        self.progress.tell(Event::Done);
+        Ok(places)
+    }
+
+    /// Downloads the package lists if they are old, absent, or `force`d. Says whether it did.
+    fn refresh(&self, force: bool) -> Result<bool> {
+        let stamp = self.root.join("state/refreshed");
+        let age = || {
+            let time = fs::metadata(&stamp).and_then(|m| m.modified()).ok()?;
+            SystemTime::now().duration_since(time).ok()
+        };
+        let wanted = || force || age().is_none_or(|age| age > STALE);
+        if !wanted() {
+            return Ok(false);
+        }
+        let _lock = self.cache.lock(&format!("apt-{}", self.name))?;
+        if !force && !wanted() {
+            return Ok(true);
+        }
+        self.progress
+            .step(&format!("package lists of {}", self.name));
+        match run(self
+            .apt("apt-get")
+            .args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]))
+        {
+            Ok(_) => {}
+            // Without a network, what was fetched before is good enough.
+            Err(_) if !force && stamp.exists() => {
+                self.progress.tell(Event::Done);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        }
+        fs::write(&stamp, "").map_err(Error::io("write", &stamp))?;
+        self.progress.tell(Event::Done);
+        Ok(true)
+    }
+
+    fn uris(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
+        let mut arguments = vec!["-qq", "--print-uris"];
+        match closure {
+            Closure::Named => arguments.push("download"),
+            Closure::Dependencies { .. } => {
+                arguments.extend(["-y", "--no-install-recommends", "install"]);
+            }
+        }
+        arguments.extend(packages);
+        let output = self.ask("apt-get", &arguments)?;
+        let mut found = Vec::new();
+        for line in output.lines().filter(|line| line.starts_with('\'')) {
+            let package = parse_uri(line).ok_or_else(|| {
+                Error::other(format!("apt-get printed a line not understood: `{line}'"))
+            })?;
+            let left_out = match closure {
+                Closure::Named => false,
+                Closure::Dependencies { without } => {
+                    !packages.contains(&package.name.as_str())
+                        && without.iter().any(|w| package.name.starts_with(w))
+                }
+            };
+            if !left_out {
+                found.push(package);
+            }
+        }
+        found.sort();
+        if found.is_empty() {
+            return Err(Error::other(format!(
+                "no package `{}' in {}",
+                packages.join(" "),
+                self.name
+            )));
+        }
+        Ok(found)
+    }
+
+    /// What apt answers from the lists that are there. Asking takes it half a second each time,
+    /// so the answer is kept for as long as the lists stay the same.
+    fn ask(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let stamp = self.root.join("state/refreshed");
+        let time = fs::metadata(&stamp)
+            .and_then(|m| m.modified())
+            .map_err(Error::io("look at", &stamp))?;
+        let key = Key::new()
+            .add("root", self.root.to_string_lossy().as_bytes())
+            .add("lists", format!("{time:?}"))
+            .add("question", format!("{program} {arguments:?}"))
+            .finish();
+        let place = self.cache.file(ANSWERS, &key, |place| {
+            let answer = run(self.apt(program).args(arguments))?;
+            fs::write(place, answer).map_err(Error::io("write", place))
+        })?;
+        fs::read_to_string(&place).map_err(Error::io("read", &place))
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // APT_CONFIG is read before everything else, so that it can keep apt from reading the
+        // machine's own configuration, whose hooks touch the machine's own lists.
+        command
+            .env("APT_CONFIG", self.root.join("etc/apt.conf"))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// Where Debian is fetched from, as this machine has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mirrors {
+    main: String,
+    security: Option<String>,
+}
+
+impl Mirrors {
+    fn of_this_machine() -> Result<Self> {
+        let variable = |name| env::var(name).ok().filter(|v| !v.is_empty());
+        if let Some(main) = variable(MIRROR_VARIABLE) {
+            return Ok(Self {
+                main,
+                security: variable(SECURITY_VARIABLE),
+            });
+        }
+        // What apt would fetch, not what it has fetched (`indextargets`): a machine whose lists
+        // are old or gone is still configured for its security updates.
+        let uris = run(Command::new("apt-get")
+            .env("LC_ALL", "C")
+            .args(["update", "--print-uris"]))?;
+        Self::from_uris(&uris).ok_or_else(|| {
+            Error::other(format!(
+                "the apt configuration of this machine names no Debian mirror; set {MIRROR_VARIABLE}"
+            ))
+        })
+    }
+
+    /// From lines such as `'http://mirror/debian/dists/bookworm/InRelease' name 0`.
+    fn from_uris(uris: &str) -> Option<Self> {
+        let mut main = None;
+        let mut security = None;
+        for line in uris.lines() {
+            let uri = line.split_whitespace().next().unwrap_or_default();
+            let uri = uri.trim_matches('\'');
+            let Some((site, release)) = uri
+                .strip_suffix("/InRelease")
+                .and_then(|uri| uri.split_once("/dists/"))
+            else {
+                continue;
+            };
+            // Other vendors call their suites `bookworm` too; only Debian ends in /debian.
+            let site = site.trim_end_matches('/');
+            let base = release.split(['-', '/']).next().unwrap_or_default();
+            if !is_debian_release(base) {
+                continue;
+            }
+            if release.ends_with("-security") && site.ends_with("security") {
+                security.get_or_insert_with(|| site.to_owned());
+            } else if site.ends_with("/debian") {
+                main.get_or_insert_with(|| site.to_owned());
+            }
+        }
+        main.map(|main| Self { main, security })
+    }
+}
+
+fn is_debian_release(name: &str) -> bool {
+    matches!(
+        name,
+        "bullseye"
+            | "bookworm"
+            | "trixie"
+            | "forky"
+            | "duke"
+            | "sid"
+            | "oldstable"
+            | "stable"
+            | "testing"
+            | "unstable"
+    )
+}
+
+/// The sources.list of a private root.
+fn sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
+    let keyring = [
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "/usr/share/keyrings/debian-archive-keyring.pgp",
+    ]
+    .into_iter()
+    .find(|path| Path::new(path).exists())
+    .ok_or_else(|| {
+        Error::other(
+            "no keyring of Debian's archive; install Debian's package `debian-archive-keyring'",
+        )
+    })?;
+    let mut text = String::new();
+    for suite in suites {
+        let site = match &mirrors.security {
+            Some(security) if suite.ends_with("-security") => security,
+            // A machine without the security archive is served by point releases.
+            None if suite.ends_with("-security") => continue,
+            _ => &mirrors.main,
+        };
+        text += &format!("deb [arch=amd64 signed-by={keyring}] {site} {suite} main\n");
+    }
+    Ok(text)
+}
+
+/// How this machine's apt reaches a mirror: proxies, retries, a clock that is not to be trusted.
+fn machine_settings() -> Result<String> {
+    run(Command::new("apt-config").env("LC_ALL", "C").arg("dump"))
+}
+
+/// The configuration of a private root: ours, and the machine's way to its mirror.
+fn settings(machine: &str, root: &Path) -> String {
+    let root = root.display();
+    let mut text = String::from(concat!(
+        "Dir::Etc::main \"/dev/null\";\n",
+        "Dir::Etc::parts \"/dev/null\";\n",
+        "Dir::Etc::SourceParts \"/dev/null\";\n",
+        "Dir::Etc::Preferences \"/dev/null\";\n",
+        "Dir::Etc::PreferencesParts \"/dev/null\";\n",
+        "Dir::Etc::netrc \"/etc/apt/auth.conf\";\n",
+        "Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n",
+        "APT::Architecture \"amd64\";\n",
+        "APT::Install-Recommends \"false\";\n",
+        // The user _apt cannot reach a cache in somebody's home.
+        "APT::Sandbox::User \"root\";\n",
+        "Acquire::Languages \"none\";\n",
+    ));
+    for (option, path) in [
+        ("Dir::State", "state"),
+        ("Dir::State::status", "state/status"),
+        ("Dir::Cache", "cache"),
+        ("Dir::Etc::SourceList", "etc/sources.list"),
+    ] {
+        text += &format!("{option} \"{root}/{path}\";\n");
+    }
+    for line in machine.lines() {
+        let wanted = [
+            "Acquire::http",
+            "Acquire::https",
+            "Acquire::Retries",
+            "Acquire::ForceIPv",
+            "Acquire::Check-",
+        ];
+        if wanted.iter().any(|w| line.starts_with(w)) {
+            text += line;
+            text += "\n";
+        }
+    }
+    text
+}
+
+/// `'URI' bash_5.2.15-2%2bb13_amd64.deb 1490652 MD5Sum:…`
+fn parse_uri(line: &str) -> Option<Package> {
+    let (_, rest) = line.strip_prefix('\'')?.split_once("' ")?;
+    let mut fields = rest.split_whitespace();
+    let file = fields.next()?;
+    let size = fields.next()?.parse().ok()?;
+    let mut parts = file.strip_suffix(".deb")?.split('_');
+    let (name, version, arch) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Package {
+        name: name.to_owned(),
+        version: version.replace("%3a", ":"),
+        arch: arch.to_owned(),
+        file: file.to_owned(),
+        size,
+    })
+}
+
+/// `kmod, linux-base (>= 4.3~), a | b` as `[kmod, linux-base, a]`.
+fn first_alternatives(depends: &str) -> Vec<String> {
+    depends
+        .split(',')
+        .filter_map(|item| item.split('|').next()?.split_whitespace().next())
+        .map(|name| name.split(':').next().unwrap_or(name).to_owned())
+        .collect()
+}
+
+fn size_of_files(dir: &Path) -> u64 {
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .map(|meta| meta.len())
+        .sum()
+}
+
+/// Runs a program to its end; its stdout, or an error with what it said on stderr.
+pub fn run(command: &mut Command) -> Result<String> {
+    run_watched(command, || {})
+}
+
+/// Like [`run`], calling `watch` a few times a second.
+fn run_watched(command: &mut Command, watch: impl Fn()) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    sys::die_with_parent(command);
+    let mut child = command.spawn().map_err(|source| Error::Start {
+        program: program.clone(),
+        source,
+    })?;
+    // Both pipes are emptied at once, or a talkative program would block on the other one.
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let reader = thread::spawn(move || read_all(out.as_mut()));
+    let errors = thread::spawn(move || read_all(err.as_mut()));
+    while !(reader.is_finished() && errors.is_finished()) {
+        watch();
+        thread::sleep(Duration::from_millis(20));
+    }
+    let stdout = reader.join().unwrap_or_default();
+    let stderr = errors.join().unwrap_or_default();
+    let status = child.wait().map_err(|source| Error::Start {
+        program: program.clone(),
+        source,
+    })?;
+    if status.success() {
+        return Ok(stdout);
+    }
+    let arguments: Vec<_> = command
+        .get_args()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let tail: Vec<_> = stderr.lines().rev().take(20).collect();
+    Err(Error::Failed {
+        command: format!("{program} {}", arguments.join(" ")),
+        status: status.to_string(),
+        stderr: tail.into_iter().rev().collect::<Vec<_>>().join("\n"),
+    })
+}
+
+fn read_all(stream: Option<&mut impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        // A read that fails ends the text early; the exit status still counts.
+        let _ = stream.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_debians_own() {
+        let uris = "'http://apt.example/vendor/dists/bookworm/InRelease' a 0 \n\
+                    'http://mirror.example/debian/dists/bookworm/InRelease' b 0 \n\
+                    'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' c 0 \n\
+                    'http://mirror.example/debian/dists/bookworm-updates/InRelease' d 0 \n\
+                    'http://sec.example/debian-security/dists/bookworm-security/InRelease' e 0 \n\
+                    'http://other.example/linux/debian/dists/bookworm/InRelease' f 0 \n";
+        assert_eq!(
+            Mirrors::from_uris(uris),
+            Some(Mirrors {
+                main: "http://mirror.example/debian".into(),
+                security: Some("http://sec.example/debian-security".into()),
+            })
+        );
+        assert_eq!(
+            Mirrors::from_uris("'http://x.example/ubuntu/dists/jammy/InRelease' x 0\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn uris_name_version_with_epoch() {
+        let line = "'http://m.example/pool/p/iputils-ping_20221126-1_amd64.deb' \
+                    iputils-ping_3%3a20221126-1+deb12u1_amd64.deb 47172 MD5Sum:5f1a";
+        let package = parse_uri(line).unwrap();
+        assert_eq!(package.name, "iputils-ping");
+        assert_eq!(package.version, "3:20221126-1+deb12u1");
+        assert_eq!(package.arch, "amd64");
+        assert_eq!(package.size, 47172);
+        assert_eq!(parse_uri("'broken"), None);
+    }
+
+    #[test]
+    fn settings_take_proxies_and_no_hooks() {
+        let machine = "APT::Update::Post-Invoke:: \"rm -f x\";\n\
+                       Acquire::http::Proxy \"http://proxy.example:3128\";\n\
+                       Acquire::IndexTargets::deb \"\";\n";
+        let text = settings(machine, Path::new("/cache"));
+        assert!(text.contains("Acquire::http::Proxy \"http://proxy.example:3128\";"));
+        assert!(!text.contains("Post-Invoke"));
+        assert!(!text.contains("IndexTargets"));
+    }
+
+    #[test]
+    fn dependencies_lose_versions_and_alternatives() {
+        assert_eq!(
+            first_alternatives("linux-image-6.1 (= 6.1.1-1), kmod:any, a | b"),
+            ["linux-image-6.1", "kmod", "a"]
+        );
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What the support crates share: a cache, other programs, errors, progress, Debian's packages.
+//!
+//! Nothing here knows of kernels, guests or mails.
+
+pub mod cache;
+pub mod cargo;
+pub mod debian;
+pub mod error;
+pub mod process;
+pub mod progress;
+pub mod repo;
+pub mod screen;
+pub mod setup;
+pub mod sys;
+
+pub use cache::Cache;
+pub use debian::Debian;
+pub use error::{Error, Result};
+pub use progress::{Event, Progress};

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The patched wireguard.ko for one of Debian's own kernels, built against Debian's headers.
+//!
+//! The kernel under it stays exactly Debian's: that is what makes a difference between
+//! `debian-6.1` and `patched-6.1` a difference made by our series.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kit::cache::Key;
+use kit::debian::Closure;
+use kit::{Cache, Error, Event, Progress, Result};
+
+use super::patched::{self, Only};
+use super::source::Source;
+use crate::kernel::series::Series;
+use crate::kernel::trees::Tree;
+use kit::process;
+
+/// Changes of this file that change what is built: part of the cache key.
+const RECIPE: &str = "2";
+
+const DRIVER: &str = "drivers/net/wireguard";
+const HEADER: &str = "include/uapi/linux/wireguard.h";
+
+/// A built module.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// wireguard.ko
+    pub file: PathBuf,
+    /// The kernel it is for: `6.1.0-56-cloud-amd64`.
+    pub release: String,
+    /// Debian's version of source and headers.
+    pub version: String,
+}
+
+/// Builds, or finds, the module of `tree` with `series`.
+pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -> Result<Module> {
+    build_with(tree, series, &[], cache, progress)
+}
+
+/// The same with more arguments for make: `W=1`. `build.log` is kept beside the module.
+pub fn build_with(
+    tree: &Tree,
+    series: &Series,
+    arguments: &[&str],
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<Module> {
+    let headers_meta = tree.headers.as_deref().ok_or_else(|| {
+        Error::other(format!(
+            "tree {} builds a whole kernel, no module: cargo xtask kernel build --tree {0}",
+            tree.name
+        ))
+    })?;
+    let source = Source::find(tree, cache, progress)?;
+    let headers = Headers::find(&source, headers_meta)?;
+    let compiler = process::run(Command::new("gcc-12").arg("--version"))?;
+    let key = Key::new()
+        .add("recipe", RECIPE)
+        .add("source", &source.version)
+        .add("headers", headers.packages.join(" "))
+        .add("compiler", compiler.lines().next().unwrap_or_default());
+    let key = arguments
+        .iter()
+        .fold(key, |key, argument| key.add("argument", argument));
+    let key = patched::add_to_key(key, Some(series)).finish();
+    let dir = cache.dir("module", &format!("{}-{key}", headers.release), |dir| {
+        // The long download and the short one side by side.
+        let (slice, unpacked) = std::thread::scope(|scope| {
+            let unpacked = scope.spawn(|| headers.unpack(&source, cache));
+            let slice = source.part(&[DRIVER, HEADER]);
+            (slice, unpacked.join().expect("unpacking does not panic"))
+        });
+        let (slice, unpacked) = (slice?, unpacked?);
+        progress.step(&format!("build wireguard.ko for {}", headers.release));
+        let work = dir.join("work");
+        process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
+        patched::apply(series, &work, Only::Under(&[DRIVER, HEADER]))?;
+        let headers = unpacked.join("usr/src").join(&headers.package);
+        make(&work, &headers, arguments, dir)?;
+        let built = work.join(DRIVER).join("wireguard.ko");
+        let file = dir.join("wireguard.ko");
+        // As Debian has its own: what debuggers want is ten times as much.
+        process::run(Command::new("strip").arg("--strip-debug").arg(&built))?;
+        fs::rename(&built, &file).map_err(Error::io("take", &built))?;
+        fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+        progress.tell(Event::Done);
+        Ok(())
+    })?;
+    Ok(Module {
+        file: dir.join("wireguard.ko"),
+        release: headers.release,
+        version: source.version,
+    })
+}
+
+fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<()> {
+    // Kbuild prefers this file to the driver's own Makefile, which it goes on to read. The
+    // headers package has a wireguard.h of its own, without our attribute: ours comes first.
+    let kbuild = work.join(DRIVER).join("Kbuild");
+    let text = format!(
+        "NOSTDINC_FLAGS += -I{}\ninclude {}\n",
+        work.join("include").display(),
+        work.join(DRIVER).join("Makefile").display()
+    );
+    fs::write(&kbuild, text).map_err(Error::io("write", &kbuild))?;
+    process::logged(
+        // Not niced, unlike a whole kernel: somebody waits for these seconds.
+        Command::new("make")
+            .arg("-C")
+            .arg(headers)
+            .arg(format!("M={}", work.join(DRIVER).display()))
+            .arg(format!("-j{}", process::jobs()))
+            .args([
+                "CONFIG_WIREGUARD=m",
+                // Type information would need pahole and the kernel's own.
+                "CONFIG_DEBUG_INFO_BTF_MODULES=",
+                "modules",
+            ])
+            // The folder is one of this run: a module of the same sources is the same file.
+            .arg(format!("KCFLAGS=-ffile-prefix-map={}=.", work.display()))
+            .args(arguments)
+            // Nothing of cargo's or of an outer make's may reach kbuild.
+            .env_remove("MAKEFLAGS")
+            .env_remove("MFLAGS")
+            .env_remove("CFLAGS"),
+        &dir.join("build.log"),
+    )
+}
+
+/// The packages with the headers of Debian's kernel of the day.
+struct Headers {
+    /// linux-headers-6.1.0-56-cloud-amd64
+    package: String,
+    /// 6.1.0-56-cloud-amd64
+    release: String,
+    packages: Vec<String>,
+}
+
+impl Headers {
+    fn find(source: &Source<'_>, meta: &str) -> Result<Self> {
+        let debian = source.debian();
+        let named = |package: &str, prefixes: &[&str]| -> Result<Vec<String>> {
+            Ok(debian
+                .depends(package)?
+                .into_iter()
+                .filter(|name| prefixes.iter().any(|p| name.starts_with(p)))
+                .collect())
+        };
+        let package = named(meta, &["linux-headers-"])?
+            .pop()
+            .ok_or_else(|| Error::other(format!("{meta} depends on no linux-headers package")))?;
+        let version = debian.candidate(&package)?;
+        if version != source.version {
+            return Err(Error::other(format!(
+                "the mirror has the source of {} but headers of {version}: it is being updated, try later",
+                source.version
+            )));
+        }
+        let release = package.trim_start_matches("linux-headers-").to_owned();
+        let mut packages = named(&package, &["linux-headers-", "linux-kbuild-"])?;
+        packages.push(package.clone());
+        packages.sort();
+        Ok(Self {
+            package,
+            release,
+            packages,
+        })
+    }
+
+    /// The headers, ready to build against wherever they were unpacked.
+    fn unpack(&self, source: &Source<'_>, cache: &Cache) -> Result<PathBuf> {
+        let names: Vec<_> = self.packages.iter().map(String::as_str).collect();
+        let unpacked = source.debian().unpack(&names, Closure::Named)?;
+        let makefile = unpacked
+            .join("usr/src")
+            .join(&self.package)
+            .join("Makefile");
+        let _lock = cache.lock(&format!("headers-{}", self.release))?;
+        let text = fs::read_to_string(&makefile).map_err(Error::io("read", &makefile))?;
+        let moved = relocate(&text);
+        if moved != text {
+            fs::write(&makefile, moved).map_err(Error::io("write", &makefile))?;
+        }
+        Ok(unpacked)
+    }
+}
+
+/// `include /usr/src/X/Makefile` as a path that is right wherever the package was unpacked.
+fn relocate(makefile: &str) -> String {
+    makefile.replace(
+        "include /usr/src/",
+        "include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headers_makefile_is_relocated_once() {
+        let once = relocate("include /usr/src/linux-headers-6.1.0-56-common/Makefile\n");
+        assert_eq!(
+            once,
+            "include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../linux-headers-6.1.0-56-common/Makefile\n"
+        );
+        assert_eq!(relocate(&once), once);
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The source of a tree: Debian's linux-source package, fetched and unpacked, whole or in part.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kit::cache::Key;
+use kit::debian::Closure;
+use kit::{Cache, Debian, Error, Event, Progress, Result};
+
+use crate::kernel::trees::Tree;
+use kit::process;
+
+/// The source package of a tree, as the mirror has it now.
+pub struct Source<'a> {
+    tree: &'a Tree,
+    cache: &'a Cache,
+    progress: &'a Progress,
+    debian: Debian,
+    /// Debian's version: `6.1.192-2`.
+    pub version: String,
+}
+
+impl<'a> Source<'a> {
+    pub fn find(tree: &'a Tree, cache: &'a Cache, progress: &'a Progress) -> Result<Self> {
+        let suites: Vec<_> = tree.suites.iter().map(String::as_str).collect();
+        let debian = Debian::new(cache, &suites, progress)?;
+        let version = debian.candidate(&tree.source)?;
+        if tree.version != "newest" && tree.version != version {
+            return Err(Error::other(format!(
+                "kernel-patches/trees.toml wants {} {}, the mirror has {version}",
+                tree.source, tree.version
+            )));
+        }
+        Ok(Self {
+            tree,
+            cache,
+            progress,
+            debian,
+            version,
+        })
+    }
+
+    pub fn debian(&self) -> &Debian {
+        &self.debian
+    }
+
+    /// The whole tree. Callers must not change it.
+    pub fn whole(&self) -> Result<PathBuf> {
+        let key = self.whole_key();
+        self.cache
+            .dir("source", &key, |dir| self.extract(dir, &[] as &[&str]))
+    }
+
+    fn whole_key(&self) -> String {
+        format!("{}_{}", self.tree.source, self.version)
+    }
+
+    /// Some files and folders of the tree, by their paths. Callers must not change them.
+    ///
+    /// Much faster than the whole: the archive is read once and only these reach the disk.
+    pub fn part<S: AsRef<str>>(&self, paths: &[S]) -> Result<PathBuf> {
+        let mut paths: Vec<_> = paths.iter().map(AsRef::as_ref).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let key = paths
+            .iter()
+            .fold(Key::new(), |key, path| key.add("path", path))
+            .finish();
+        let key = format!("{}-part-{}", self.whole_key(), &key[..12]);
+        self.cache.dir("source", &key, |dir| {
+            match self.cache.get("source", &self.whole_key()) {
+                Some(whole) => copy(&whole, dir, &paths),
+                None => self.extract(dir, &paths),
+            }
+        })
+    }
+
+    fn extract<S: AsRef<str>>(&self, dir: &Path, paths: &[S]) -> Result<()> {
+        let files = self
+            .debian
+            .fetch(&[self.tree.source.as_str()], Closure::Named)?;
+        let [package] = files.as_slice() else {
+            return Err(Error::other(format!(
+                "{} is not one package file",
+                self.tree.source
+            )));
+        };
+        self.progress
+            .step(&format!("unpack {} {}", self.tree.source, self.version));
+        // Nothing is written between the package and the files; xz uses all processors.
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", PIPE, "bash"])
+            .arg(package)
+            .arg(&self.tree.source)
+            .arg(dir)
+            .args(
+                paths
+                    .iter()
+                    .map(|path| format!("{}/{}", self.tree.source, path.as_ref())),
+            );
+        process::run(&mut command)?;
+        self.progress.tell(Event::Done);
+        Ok(())
+    }
+}
+
+/// $1 package file, $2 package name = archive name = top folder in it, $3 destination, rest: paths.
+const PIPE: &str = r#"
+set -o pipefail
+package=$1 name=$2 to=$3
+shift 3
+dpkg-deb --fsys-tarfile "$package" |
+	tar -xO "./usr/src/$name.tar.xz" |
+	xz -dc -T0 |
+	tar -x -C "$to" --strip-components=1 "$@"
+"#;
+
+fn copy(from: &Path, to: &Path, paths: &[&str]) -> Result<()> {
+    for path in paths {
+        let target = to.join(path);
+        let folder = target.parent().unwrap_or(to);
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        process::run(
+            Command::new("cp")
+                .arg("-a")
+                .arg(from.join(path))
+                .arg(folder),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! kernel-patches/trees.toml: the kernels that a series is kept for.
+
+use std::fs;
+use std::path::Path;
+
+use kit::{Error, Result};
+use serde::Deserialize;
+
+use kit::repo;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trees {
+    #[serde(default, rename = "recipient")]
+    pub recipients: Vec<Recipient>,
+    #[serde(rename = "tree")]
+    pub trees: Vec<Tree>,
+}
+
+/// Somebody who gets the series beyond get_maintainer.pl's list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipient {
+    pub address: String,
+    /// Why; shown by `patches export`.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tree {
+    /// The folder under kernel-patches.
+    pub name: String,
+    /// Debian suites that carry the packages.
+    pub suites: Vec<String>,
+    /// The package with the kernel's source.
+    pub source: String,
+    /// "newest" or an exact Debian version.
+    pub version: String,
+    pub build: Build,
+    /// For modules: the metapackage that names the headers of the day.
+    pub headers: Option<String>,
+    /// The tree whose series goes upstream and that the others follow.
+    #[serde(default)]
+    pub reference: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Build {
+    Kernel,
+    Module,
+}
+
+impl Trees {
+    pub fn load() -> Result<Self> {
+        Self::read(&repo::kernel_patches().join("trees.toml"))
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let trees: Self = toml::from_str(&text)
+            .map_err(|error| Error::other(format!("{}: {error}", path.display())))?;
+        for tree in &trees.trees {
+            if (tree.build == Build::Module) != tree.headers.is_some() {
+                return Err(Error::other(format!(
+                    "{}: tree `{}': `headers' goes with build = \"module\" and with nothing else",
+                    path.display(),
+                    tree.name
+                )));
+            }
+        }
+        Ok(trees)
+    }
+
+    pub fn find(&self, name: &str) -> Result<&Tree> {
+        self.trees.iter().find(|t| t.name == name).ok_or_else(|| {
+            Error::other(format!(
+                "no tree `{name}' in kernel-patches/trees.toml, which has {}",
+                self.names().join(", ")
+            ))
+        })
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.trees.iter().map(|t| t.name.as_str()).collect()
+    }
+
+    pub fn reference(&self) -> Result<&Tree> {
+        self.trees
+            .iter()
+            .find(|t| t.reference)
+            .ok_or_else(|| Error::other("kernel-patches/trees.toml has no tree with reference"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repositorys_own_table_is_sound() {
+        let trees = Trees::load().unwrap();
+        assert_eq!(trees.reference().unwrap().name, "7.3");
+        assert!(trees.find("6.1").unwrap().headers.is_some());
+        let error = trees.find("5.4").unwrap_err().to_string();
+        assert!(error.contains("`5.4'") && error.contains("6.12"), "{error}");
+    }
+}

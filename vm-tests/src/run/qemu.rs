@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! One QEMU process: its command line, its four serial ports, its end.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use kit::error::{Error, Result};
+use kit::sys;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    Kvm,
+    /// QEMU's own translator: slower, works everywhere.
+    Tcg,
+}
+
+impl Accelerator {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "kvm" => Some(Self::Kvm),
+            "tcg" => Some(Self::Tcg),
+            _ => None,
+        }
+    }
+}
+
+/// The files of a run that QEMU writes, in its results folder: one for each serial port.
+pub const PORTS: [&str; 4] = ["console.log", "verdict.log", "stdout.log", "dmesg.log"];
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub accelerator: Accelerator,
+    pub image: PathBuf,
+    pub initramfs: PathBuf,
+    pub cmdline: Vec<String>,
+    pub memory: u32,
+    pub smp: u32,
+    /// Count instructions: each one takes 2^N virtual nanoseconds, and nothing else takes time.
+    pub icount: Option<u32>,
+    /// Where the ports' files go.
+    pub folder: PathBuf,
+    /// The first port is our own terminal.
+    pub interactive: bool,
+}
+
+impl Machine {
+    /// The program and its arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut words: Vec<String> = vec![PROGRAM.into()];
+        let mut add = |more: &[&str]| words.extend(more.iter().map(|w| (*w).to_owned()));
+        match self.accelerator() {
+            Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
+            // QEMU 7.2 gets cmpxchg16b wrong when it translates; Debian's 6.12 dies of it.
+            Accelerator::Tcg => add(&["-accel", "tcg", "-cpu", "max,cx16=off"]),
+        }
+        if let Some(shift) = self.icount {
+            add(&["-icount", &format!("shift={shift},sleep=off")]);
+            // The same instructions each time: neither time nor chance come from outside.
+            add(&["-rtc", "base=2026-01-01,clock=vm", "-seed", "1"]);
+        }
+        add(&["-nodefaults", "-no-user-config", "-nic", "none"]);
+        add(&["-display", "none", "-no-reboot"]);
+        add(&[
+            "-m",
+            &format!("{}M", self.memory),
+            "-smp",
+            &self.icount.map_or(self.smp, |_| 1).to_string(),
+        ]);
+        add(&["-kernel", &self.image.to_string_lossy()]);
+        add(&["-initrd", &self.initramfs.to_string_lossy()]);
+        add(&["-append", &self.append()]);
+        for (index, port) in PORTS.iter().enumerate() {
+            if index == 0 && self.interactive {
+                add(&["-serial", "mon:stdio"]);
+            } else {
+                add(&[
+                    "-serial",
+                    &format!("file:{}", self.folder.join(port).display()),
+                ]);
+            }
+        }
+        words
+    }
+
+    /// Only a translator can count instructions.
+    fn accelerator(&self) -> Accelerator {
+        self.icount.map_or(self.accelerator, |_| Accelerator::Tcg)
+    }
+
+    fn append(&self) -> String {
+        let mut words = vec![
+            "console=ttyS0",
+            "8250.nr_uarts=4",
+            // A panic ends the machine, and says so on the console first.
+            "panic=-1",
+            "oops=panic",
+            "random.trust_cpu=on",
+            "log_buf_len=4M",
+            // What the driver makes and frees.
+            "wireguard.dyndbg=+p",
+            "net.ifnames=0",
+        ];
+        if self.icount.is_some() {
+            words.push("nokaslr");
+        }
+        if self.accelerator() == Accelerator::Tcg {
+            // A busy host must not look like a stuck guest.
+            words.extend([
+                // Nobody attacks a guest; page walks and self-tests cost a second each.
+                "mitigations=off",
+                "no5lvl",
+                "cryptomgr.notests",
+                // QEMU 7.2 translates a library anew wherever it is mapped: with the same place
+                // for each program, a guest of shell scripts takes half the time.
+                "norandmaps",
+                // It panics when ten ticks take too long by the host's clock.
+                "no_timer_check",
+                "nowatchdog",
+                "rcupdate.rcu_cpu_stall_timeout=180",
+                // Calibrating it against a timer goes wrong by whole factors on a busy host, and
+                // with it every limit; the other clocks need no calibration.
+                "tsc=unstable",
+            ]);
+        }
+        if self.interactive {
+            words.push("quiet");
+        }
+        words.extend(self.cmdline.iter().map(String::as_str));
+        words.join(" ")
+    }
+
+    /// The command line for a shell.
+    pub fn command_line(&self) -> String {
+        self.arguments()
+            .iter()
+            .map(|word| quoted(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    pub fn start(&self) -> Result<Qemu> {
+        fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
+        let errors = self.folder.join("qemu.log");
+        let log = File::create(&errors).map_err(Error::io("create", &errors))?;
+        let words = self.arguments();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        if !self.interactive {
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log);
+        }
+        sys::die_with_parent(&mut command);
+        let child = command.spawn().map_err(|source| Error::Start {
+            program: PROGRAM.into(),
+            source,
+        })?;
+        Ok(Qemu {
+            child,
+            folder: self.folder.clone(),
+        })
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A running machine; it ends with this value.
+pub struct Qemu {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Qemu {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended; an error when QEMU itself complained.
+    pub fn ended(&mut self) -> Result<bool> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(false),
+            Ok(Some(status)) if status.success() => Ok(true),
+            Ok(Some(status)) => Err(Error::Failed {
+                command: PROGRAM.into(),
+                status: status.to_string(),
+                stderr: self.read("qemu.log"),
+            }),
+            Err(source) => Err(Error::Start {
+                program: PROGRAM.into(),
+                source,
+            }),
+        }
+    }
+
+    pub fn wait(&mut self) -> Result<()> {
+        self.child.wait().map(drop).map_err(|source| Error::Start {
+            program: PROGRAM.into(),
+            source,
+        })
+    }
+
+    pub fn kill(&mut self) {
+        // It may have ended by itself just now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What a port said so far.
+    pub fn read(&self, port: &str) -> String {
+        read_log(&self.folder.join(port))
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A log may be absent, and holds whatever bytes a guest wrote.
+pub fn read_log(path: &Path) -> String {
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).replace("\r\n", "\n"))
+        .unwrap_or_default()
+}
+
+/// The first line of `qemu-system-x86_64 --version`.
+pub fn version() -> Result<String> {
+    let text = kit::debian::run(Command::new(PROGRAM).arg("--version"))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_instructions_are_those_of_one_processor() {
+        let mut machine = machine();
+        machine.accelerator = Accelerator::Kvm;
+        machine.icount = Some(0);
+        let line = machine.command_line();
+        for part in [
+            "-accel tcg",
+            "-icount shift=0,sleep=off",
+            "-smp 1",
+            "clock=vm",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("kvm"), "{line}");
+    }
+
+    fn machine() -> Machine {
+        Machine {
+            accelerator: Accelerator::Tcg,
+            image: "/k/vmlinuz".into(),
+            initramfs: "/k/init rd".into(),
+            cmdline: vec!["ipv6.disable=1".into()],
+            memory: 512,
+            smp: 2,
+            icount: None,
+            folder: "/r".into(),
+            interactive: false,
+        }
+    }
+
+    #[test]
+    fn no_guest_has_a_network() {
+        let line = machine().command_line();
+        for part in [
+            "-nic none",
+            "-nodefaults",
+            "-no-reboot",
+            "-cpu max,cx16=off",
+            "panic=-1",
+            "ipv6.disable=1'",
+            "'/k/init rd'",
+            "-serial file:/r/verdict.log",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+}
