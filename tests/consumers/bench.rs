@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
+use crate::namespaces::{self, CHROOT, ROOT, USER};
 use crate::uapi::Devices;
 
 /// Why a case cannot run here.
@@ -39,19 +40,12 @@ impl Bench {
         }
         let cache = cache();
         crate::packages::fetch(&cache);
-        let mut unshare = Command::new("unshare");
-        // A user namespace as well: this works without root where the system allows it, and
-        // root in it is root of nothing else.
-        unshare.args(["--user", "--map-root-user", "--mount", "--net"]);
-        let mut probe = Command::new("unshare");
-        probe
-            .args(unshare.get_args())
-            .args(["mount", "-t", "tmpfs", "tmpfs", "/run"]);
-        if !probe.output().is_ok_and(|out| out.status.success()) {
+        let Some(way) = namespaces::find_way(&[USER, ROOT, CHROOT]) else {
             return Ok(Bench::new(cache, None));
-        }
+        };
         let script = "mount -t tmpfs tmpfs /run && mkdir /run/wireguard && exec \"$@\"";
-        let status = unshare
+        let status = Command::new("unshare")
+            .args(way)
             .args(["sh", "-c", script, "sh"])
             .arg(std::env::current_exe().expect("the path of this program"))
             .args(std::env::args_os().skip(1))
@@ -80,7 +74,7 @@ impl Bench {
     pub fn devices(&self) -> Result<&Devices, Skip> {
         self.devices
             .as_ref()
-            .ok_or_else(|| Skip("user namespaces are not permitted here".to_owned()))
+            .ok_or_else(|| Skip("needs root or user namespaces (in a chroot: a root that is a mount point)".to_owned()))
     }
 
     /// The directory of a fetched package.

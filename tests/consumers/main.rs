@@ -6,6 +6,8 @@
 //! are restated from what the programs do; none of their code is here.
 
 mod bench;
+#[path = "../common/namespaces.rs"]
+mod namespaces;
 mod packages;
 mod parsers;
 mod uapi;

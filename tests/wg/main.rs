@@ -16,6 +16,8 @@ mod dns;
 mod fuzz;
 mod golden;
 mod names;
+#[path = "../common/namespaces.rs"]
+mod namespaces;
 mod process;
 mod props;
 mod sandbox;

@@ -4,7 +4,9 @@
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
+
+use crate::namespaces::{self, CHROOT, ROOT, USER};
 
 const MARK: &str = "WG_VRF_TESTS_SANDBOX";
 
@@ -22,26 +24,11 @@ pub fn enter() -> Option<ExitCode> {
         Ok(_) => return None,
         Err(_) => {}
     }
-    let works = |flags: &str| {
-        Command::new("unshare")
-            .args([
-                flags,
-                "sh",
-                "-c",
-                "mount -t tmpfs tmpfs /run && ip link set lo up",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    // As root, else as root of a user namespace where the system allows these.
-    let flags = ["-mn", "-Urmn"].into_iter().find(|flags| works(flags));
     let this = env::current_exe().expect("path of the tests");
-    let mut command = match flags {
-        Some(flags) => {
+    let mut command = match namespaces::find_way(&[ROOT, USER, CHROOT]) {
+        Some(way) => {
             let mut command = Command::new("unshare");
-            command.arg(flags).arg(this).env(MARK, "inside");
+            command.args(way).arg(this).env(MARK, "inside");
             command
         }
         None => {
@@ -62,7 +49,7 @@ pub fn enter() -> Option<ExitCode> {
 pub fn needed() -> Result<(), String> {
     match env::var(MARK).as_deref() {
         Ok("inside") => Ok(()),
-        _ => Err("skipped: needs root or user namespaces".to_owned()),
+        _ => Err("skipped: needs root or user namespaces (in a chroot: a root that is a mount point)".to_owned()),
     }
 }
 
