@@ -72,9 +72,12 @@ impl Bench {
 
     /// The scripted devices.
     pub fn devices(&self) -> Result<&Devices, Skip> {
-        self.devices
-            .as_ref()
-            .ok_or_else(|| Skip("needs root or user namespaces (in a chroot: a root that is a mount point)".to_owned()))
+        self.devices.as_ref().ok_or_else(|| {
+            Skip(
+                "needs root or user namespaces (in a chroot: a root that is a mount point)"
+                    .to_owned(),
+            )
+        })
     }
 
     /// The directory of a fetched package.
