@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Everything that can go wrong, as one enum; its Display is the message the user reads.
+//! Everything that can go wrong, as one enum, and the one table of what may help.
+//!
+//! Scripts match on the reference's words, so each message begins with them.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io;
+use std::path::Path;
+
+use crate::model::{IFNAME_MAX, is_interface_name};
 
 /// An error becomes text once, in `main`. Every variant makes `wg` exit with 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// Something the user wrote; the text names the value and says what to do.
+    /// The user wrote something wrong; the text names the value and says what to do.
     Invalid(String),
-    /// The system said no. Shown as `what: strerror`, then the kernel's own words (extack).
+    /// A configuration file has an error.
+    InFile(Box<Error>),
+    /// The system said no.
     Os {
-        what: String,
+        task: Task,
         /// A positive errno.
         errno: i32,
-        extack: Option<String>,
+        /// What the kernel (extack) or the program that serves the device says about it.
+        words: Option<String>,
     },
     /// The kernel or the device cannot do what was asked; the text says why and what can.
     Unsupported(String),
@@ -26,14 +34,148 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-impl Error {
-    /// An operating system error with its context.
-    pub fn os(what: impl Into<String>, errno: i32) -> Self {
-        Error::Os {
-            what: what.into(),
-            errno,
-            extack: None,
+/// What the tool was doing when the system said no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    ListInterfaces,
+    /// To read the one device that the user named.
+    Access {
+        interface: String,
+    },
+    /// To read one of all devices: the reference names it before the reason.
+    AccessEach {
+        interface: String,
+    },
+    /// To read the device that a file is compared with.
+    Retrieve {
+        interface: String,
+    },
+    Modify {
+        interface: String,
+    },
+    /// To bind a device that exists.
+    Bind {
+        interface: String,
+        dev: String,
+    },
+    /// To open a file; the reference names the call.
+    OpenFile {
+        path: String,
+    },
+    ReadConfiguration {
+        path: String,
+    },
+    /// In words. Nothing can be advised about it.
+    Other(String),
+}
+
+impl Task {
+    pub fn access(interface: &str) -> Self {
+        Task::Access {
+            interface: interface.to_owned(),
         }
+    }
+
+    pub fn modify(interface: &str) -> Self {
+        Task::Modify {
+            interface: interface.to_owned(),
+        }
+    }
+
+    /// The reference's words.
+    fn words(&self) -> String {
+        match self {
+            Task::ListInterfaces => "Unable to list interfaces".to_owned(),
+            Task::Access { .. } => "Unable to access interface".to_owned(),
+            Task::AccessEach { interface } => {
+                format!("Unable to access interface {interface}")
+            }
+            Task::Retrieve { .. } => {
+                "Unable to retrieve current interface configuration".to_owned()
+            }
+            Task::Modify { .. } => "Unable to modify interface".to_owned(),
+            Task::Bind { interface, dev } => format!("Cannot bind {interface} to `{dev}'"),
+            Task::OpenFile { .. } => "fopen".to_owned(),
+            Task::ReadConfiguration { .. } => "Unable to read configuration".to_owned(),
+            Task::Other(words) => words.clone(),
+        }
+    }
+
+    /// The value that the message ends in, where its first words do not have it.
+    fn value(&self) -> Option<&str> {
+        match self {
+            Task::Access { interface }
+            | Task::Retrieve { interface }
+            | Task::Modify { interface } => Some(interface),
+            Task::OpenFile { path } | Task::ReadConfiguration { path } => Some(path),
+            Task::ListInterfaces | Task::AccessEach { .. } | Task::Bind { .. } | Task::Other(_) => {
+                None
+            }
+        }
+    }
+}
+
+/// What may help: the one table. Nothing is better than advice that is wrong.
+fn find_remedy(task: &Task, errno: i32) -> Option<String> {
+    match (task, errno) {
+        (
+            Task::Access { interface }
+            | Task::AccessEach { interface }
+            | Task::Retrieve { interface }
+            | Task::Modify { interface },
+            errno,
+        ) => Some(match errno {
+            libc::ENODEV | libc::ENAMETOOLONG if interface.len() > IFNAME_MAX => {
+                format!("interface names have at most {IFNAME_MAX} bytes")
+            }
+            libc::ENODEV if !is_interface_name(interface) => {
+                "no interface can have this name".to_owned()
+            }
+            libc::ENODEV => {
+                format!("no such WireGuard interface: ip link add {interface} type wireguard")
+            }
+            libc::EPERM | libc::EACCES => "needs root, or CAP_NET_ADMIN".to_owned(),
+            libc::EPROTONOSUPPORT => {
+                "is the wireguard module loaded? modprobe wireguard".to_owned()
+            }
+            libc::EOPNOTSUPP => "not a WireGuard interface".to_owned(),
+            libc::EADDRINUSE => "another socket has this port; choose a listen port".to_owned(),
+            _ => return None,
+        }),
+        (Task::Bind { interface, dev }, libc::ENODEV) => Some(format!(
+            "there is no `{dev}' where {interface} was created; create it first, for example \
+             with `ip link add {dev} type vrf table TABLE'"
+        )),
+        (Task::Bind { .. }, libc::ELOOP) => {
+            Some("choose the device that its packets leave by".to_owned())
+        }
+        (Task::Bind { dev, .. }, libc::EADDRINUSE) => Some(format!(
+            "another socket has the port on `{dev}' or on all devices; choose another \
+             listen-port"
+        )),
+        (Task::Bind { .. }, libc::EPERM | libc::EACCES) => {
+            Some("needs root, or CAP_NET_ADMIN".to_owned())
+        }
+        _ => None,
+    }
+}
+
+impl Error {
+    pub fn os(task: Task, errno: i32) -> Self {
+        Error::Os {
+            task,
+            errno,
+            words: None,
+        }
+    }
+
+    pub fn io(task: Task, err: &io::Error) -> Self {
+        Error::os(task, err.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    pub fn open_file(path: &Path, err: &io::Error) -> Self {
+        let path = shown(path.display());
+        Error::io(Task::OpenFile { path }, err)
     }
 
     /// A failed write to standard output.
@@ -44,9 +186,12 @@ impl Error {
         }
     }
 
-    /// The same from an `io::Error`.
-    pub fn io(what: impl Into<String>, err: &io::Error) -> Self {
-        Error::os(what, err.raw_os_error().unwrap_or(libc::EIO))
+    /// What the system said, as the answer to another task.
+    pub fn with_task(self, task: Task) -> Self {
+        match self {
+            Error::Os { errno, words, .. } => Error::Os { task, errno, words },
+            other => other,
+        }
     }
 }
 
@@ -60,36 +205,107 @@ pub fn strerror(errno: i32) -> String {
 }
 
 /// A value as an error of one line shows it.
-pub fn shown(value: impl fmt::Display) -> String {
+pub fn shown(value: impl Display) -> String {
     let text = value.to_string();
     text.replace(|c: char| c.is_control(), "?")
 }
 
-impl fmt::Display for Error {
+impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Invalid(text) | Error::Unsupported(text) => f.write_str(text),
-            Error::Os {
-                what,
-                errno,
-                extack,
-            } => {
-                write!(f, "{what}: {}", strerror(*errno))?;
-                match extack {
-                    Some(words) => write!(f, " ({words})"),
-                    None => Ok(()),
-                }
+            Error::InFile(error) => write!(f, "{error}\nConfiguration parsing error"),
+            Error::Os { task, errno, words } => {
+                f.write_str(&shown(explain_os(task, *errno, words.as_deref())))
             }
             Error::Output { errno, .. } => {
-                write!(
-                    f,
-                    "Unable to write to standard output: {}",
-                    strerror(*errno)
-                )
+                let reason = strerror(*errno);
+                write!(f, "Unable to write to standard output: {reason}")
             }
             Error::Reported => Ok(()),
         }
     }
 }
 
+/// ``task: reason: `value' (words; remedy)``
+fn explain_os(task: &Task, errno: i32, words: Option<&str>) -> String {
+    let mut text = format!("{}: {}", task.words(), strerror(errno));
+    if let Some(value) = task.value() {
+        text += &format!(": `{value}'");
+    }
+    // About an interface, the words of the one who refused are better than a guess from a number.
+    let guess = words.is_none() || matches!(task, Task::Bind { .. });
+    let remedy = find_remedy(task, errno).filter(|_| guess);
+    match (words, remedy) {
+        (Some(words), Some(remedy)) => text += &format!(" ({words}; {remedy})"),
+        (Some(words), None) => text += &format!(" ({words})"),
+        (None, Some(remedy)) => text += &format!(" ({remedy})"),
+        (None, None) => {}
+    }
+    text
+}
+
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(task: Task, errno: i32) -> String {
+        Error::os(task, errno).to_string()
+    }
+
+    #[test]
+    fn a_remedy_fits_the_name() {
+        let long = text(Task::modify("verylongnamethatistoolong"), libc::ENODEV);
+        assert_eq!(
+            long,
+            "Unable to modify interface: No such device: `verylongnamethatistoolong' \
+             (interface names have at most 15 bytes)"
+        );
+        // The kernel refuses these names (dev_valid_name in net/core/dev.c).
+        for name in ["", ".", "..", "a/b", "a b", "a:b"] {
+            let text = text(Task::access(name), libc::ENODEV);
+            assert!(!text.contains("ip link add"), "{text}");
+        }
+        assert_eq!(
+            text(Task::access("wg9"), libc::ENODEV),
+            "Unable to access interface: No such device: `wg9' (no such WireGuard interface: \
+             ip link add wg9 type wireguard)"
+        );
+    }
+
+    #[test]
+    fn words_of_the_kernel_are_not_explained_away() {
+        let error = |task| Error::Os {
+            task,
+            errno: libc::ENODEV,
+            words: Some("Device to bind to does not exist".to_owned()),
+        };
+        assert_eq!(
+            error(Task::modify("wg0")).to_string(),
+            "Unable to modify interface: No such device: `wg0' (Device to bind to does not exist)"
+        );
+        let bind = Task::Bind {
+            interface: "wg0".to_owned(),
+            dev: "red".to_owned(),
+        };
+        let text = error(bind).to_string();
+        assert!(
+            text.starts_with(
+                "Cannot bind wg0 to `red': No such device (Device to bind to does not exist; there"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let text = text(Task::access("a\x1b[2J"), libc::ENODEV);
+        assert!(!text.contains('\x1b'), "{text}");
+        let each = Task::AccessEach {
+            interface: "a\nb".to_owned(),
+        };
+        assert!(!Error::os(each, libc::EIO).to_string().contains('\n'));
+    }
+}

@@ -13,6 +13,16 @@ use crate::key::Key;
 /// Longest name of a network device, in bytes, without the NUL (`IFNAMSIZ - 1`, linux/if.h).
 pub const IFNAME_MAX: usize = 15;
 
+/// Whether a network device can have this name, by the kernel's rule (`dev_valid_name`).
+pub fn is_interface_name(name: &str) -> bool {
+    let blank = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
+    (1..=IFNAME_MAX).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', ':'])
+        && !name.contains(blank)
+}
+
 /// A device as its backend reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {

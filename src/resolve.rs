@@ -147,7 +147,13 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
         whole_peers,
         stopped,
     } = draft;
-    let wrap = |error| if whole_peers { in_file(error) } else { error };
+    let wrap = |error| {
+        if whole_peers {
+            Error::InFile(Box::new(error))
+        } else {
+            error
+        }
+    };
     let has_endpoint = steps.iter().any(|step| matches!(step, Step::Endpoint(_)));
     let mut names = Names::start(&steps, has_endpoint.then(Retries::from_env), say);
     let mut update = base;
@@ -194,10 +200,6 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
     Ok(update)
 }
 
-fn in_file(error: Error) -> Error {
-    Error::Invalid(format!("{error}\nConfiguration parsing error"))
-}
-
 fn listen_port(text: &str) -> Result<Change<u16>> {
     if text.is_empty() {
         return Err(Error::Invalid("Unable to parse empty port".to_owned()));
@@ -235,13 +237,7 @@ fn secret(source: KeySource) -> Result<Change<Key>> {
 
 /// A key from a file or a pipe; `None` from `/dev/null` or an empty file.
 fn read_key_file(path: &Path) -> Result<Option<Key>> {
-    let mut file = File::open(path).map_err(|err| {
-        Error::Invalid(format!(
-            "{}: `{}'",
-            open_failed(&err),
-            shown(path.display())
-        ))
-    })?;
+    let mut file = File::open(path).map_err(|err| Error::open_file(path, &err))?;
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
     let length = read_full(&mut file, text.as_mut_slice());
     // Nothing in a file that has positions is "no key"; nothing in a pipe is a broken script.
@@ -266,11 +262,6 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
     }
     let text = std::str::from_utf8(text.as_slice()).unwrap_or_default();
     value::secret_key(text).map(Some)
-}
-
-/// The words of the reference, which names the call.
-pub fn open_failed(err: &io::Error) -> String {
-    Error::io("fopen", err).to_string()
 }
 
 fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {

@@ -4,15 +4,11 @@
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::model::{Device, Update};
 use crate::wire::ctrl::{self, Policy};
 use crate::wire::device::{self, Decoder};
 use crate::wire::nlmsg::Request;
-
-/// What a failure is about, in the reference's words.
-pub const ACCESS: &str = "Unable to access interface";
-pub const MODIFY: &str = "Unable to modify interface";
 
 /// A socket to the kernel's WireGuard.
 pub struct Wireguard {
@@ -21,10 +17,15 @@ pub struct Wireguard {
 }
 
 impl Wireguard {
+    /// Opens a socket for `task`.
+    ///
     /// # Errors
-    /// There is no WireGuard in this kernel. `what` says what could not be done.
-    pub fn open(what: &str) -> Result<Self> {
-        let mut socket = Socket::open(NlFamily::Generic).map_err(|err| Error::io(what, &err))?;
+    /// There is no WireGuard in this kernel.
+    pub fn open(task: Task) -> Result<Self> {
+        let mut socket = match Socket::open(NlFamily::Generic) {
+            Ok(socket) => socket,
+            Err(err) => return Err(Error::io(task, &err)),
+        };
         let mut family = None;
         let asked = socket.ask(&mut ctrl::get_family(device::FAMILY), |payload| {
             family = ctrl::family_id(payload).or(family);
@@ -32,13 +33,9 @@ impl Wireguard {
         match (asked, family) {
             (Ok(()), Some(family)) => Ok(Wireguard { socket, family }),
             // The kernel tried to load the module by the family's name.
-            (Err(Failure { errno, .. }), _) if errno != libc::ENOENT => Err(Error::os(what, errno)),
-            _ => Err(Error::Os {
-                what: what.to_owned(),
-                // As the reference says it.
-                errno: libc::EPROTONOSUPPORT,
-                extack: Some("this kernel has no WireGuard; try `modprobe wireguard'".to_owned()),
-            }),
+            (Err(Failure { errno, .. }), _) if errno != libc::ENOENT => Err(Error::os(task, errno)),
+            // As the reference says it.
+            _ => Err(Error::os(task, libc::EPROTONOSUPPORT)),
         }
     }
 
@@ -62,18 +59,16 @@ impl Wireguard {
                 errno: libc::EOPNOTSUPP | libc::EINVAL | libc::ENOENT | libc::ENODATA,
                 ..
             }) => Ok(false),
-            Err(Failure { errno, extack }) => Err(Error::Os {
-                what: "Cannot ask the kernel for WGDEVICE_A_BIND_DEV".to_owned(),
-                errno,
-                extack,
-            }),
+            Err(failure) => Err(failure.during(Task::Other(
+                "Cannot ask the kernel for WGDEVICE_A_BIND_DEV".to_owned(),
+            ))),
         }
     }
 
     /// The device, and what its `WGDEVICE_A_BIND_DEV` says where there is one.
     pub fn get(&mut self, interface: &str) -> Result<(Device, Option<String>)> {
         let (device, bind_dev) = read(&mut self.socket, self.family, interface, Next::More)
-            .map_err(|failure| explain(ACCESS, interface, failure))?;
+            .map_err(|failure| failure.during(Task::access(interface)))?;
         // The number may be another feature's in this kernel, and its value look like a name. A
         // kernel that does not answer has shown the attribute all the same.
         let bind_dev = bind_dev.filter(|dev| !dev.is_empty());
@@ -111,22 +106,4 @@ fn read(
         |decoder, payload| decoder.add(payload).map(|()| after_first),
     )?;
     Ok(decoder.finish())
-}
-
-/// An error about an interface, with the remedy where there is one.
-pub fn explain(what: &str, interface: &str, failure: Failure) -> Error {
-    let Failure { errno, extack } = failure;
-    let remedy = match errno {
-        libc::ENODEV if what == ACCESS || extack.is_none() => Some(format!(
-            "make it with `ip link add {interface} type wireguard'"
-        )),
-        libc::EOPNOTSUPP => Some("not a WireGuard interface".to_owned()),
-        libc::EPERM => Some("it takes root, or CAP_NET_ADMIN".to_owned()),
-        _ => None,
-    };
-    Error::Os {
-        what: what.to_owned(),
-        errno,
-        extack: extack.or(remedy),
-    }
 }

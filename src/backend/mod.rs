@@ -10,10 +10,10 @@ mod netlink;
 mod routing;
 mod userspace;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::model::{Bind, Change, Device, IFNAME_MAX, Update};
 use crate::plan::{self, BindMode, Facts, Plan, Strategy, Support, Target};
-use kernel::{ACCESS, MODIFY, Wireguard};
+use kernel::Wireguard;
 use netlink::Failure;
 use routing::{Lock, Routing};
 
@@ -24,15 +24,10 @@ const KIND: &str = "wireguard";
 
 /// The names of all WireGuard interfaces, the kernel's first.
 pub fn list() -> Result<Vec<String>> {
-    const WHAT: &str = "Unable to list interfaces";
-    let mut routing = Routing::open().map_err(|err| Error::io(WHAT, &err))?;
+    let mut routing = Routing::open().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     let links = routing
         .links()
-        .map_err(|Failure { errno, extack }| Error::Os {
-            what: WHAT.to_owned(),
-            errno,
-            extack,
-        })?;
+        .map_err(|failure| failure.during(Task::ListInterfaces))?;
     Ok(names(&links))
 }
 
@@ -52,9 +47,9 @@ pub fn get(interface: &str) -> Result<Device> {
         (userspace::get(interface)?, None)
     } else if interface.len() > IFNAME_MAX {
         // Said by the reference before it asks the kernel.
-        return Err(Error::os(ACCESS, libc::ENAMETOOLONG));
+        return Err(Error::os(Task::access(interface), libc::ENAMETOOLONG));
     } else {
-        Wireguard::open(ACCESS)?.get(interface)?
+        Wireguard::open(Task::access(interface))?.get(interface)?
     };
     device.bind = bind(&device, bind_dev);
     Ok(device)
@@ -103,9 +98,9 @@ impl Backend {
             Ok(Backend::Userspace)
         } else if interface.len() > IFNAME_MAX {
             // There cannot be such a device; the reference says so too.
-            Err(Error::os(MODIFY, libc::ENODEV))
+            Err(Error::os(Task::modify(interface), libc::ENODEV))
         } else {
-            Wireguard::open(MODIFY).map(Backend::Kernel)
+            Wireguard::open(Task::modify(interface)).map(Backend::Kernel)
         }
     }
 
@@ -127,7 +122,7 @@ impl Backend {
         let device = match self {
             Backend::Kernel(wireguard) => wireguard
                 .get_head(interface)
-                .map_err(|failure| kernel::explain(MODIFY, interface, failure))?,
+                .map_err(|failure| failure.during(Task::modify(interface)))?,
             Backend::Userspace => userspace::get(interface)?,
         };
         Ok((device.fwmark, device.listen_port))
@@ -152,29 +147,17 @@ impl Backend {
 /// interface and for a missing device to bind to.
 fn refused(update: &Update, failure: Failure) -> Error {
     let interface = &update.interface;
-    let Change::Set(name) = &update.bind_dev else {
-        return kernel::explain(MODIFY, interface, failure);
+    let about_binding = match failure.errno {
+        libc::ENODEV => crate::sys::if_index(interface).is_some(),
+        libc::ELOOP | libc::EADDRINUSE => true,
+        _ => false,
     };
-    let remedy = match failure.errno {
-        libc::ENODEV if crate::sys::if_index(interface).is_some() => format!(
-            "there is no `{name}' where {interface} was created; create it first, for example \
-             with `ip link add {name} type vrf table TABLE'"
-        ),
-        libc::ELOOP => "choose the device that its packets leave by".to_owned(),
-        libc::EADDRINUSE => format!(
-            "another socket has the port on `{name}' or on all devices; choose another \
-             listen-port"
-        ),
-        _ => return kernel::explain(MODIFY, interface, failure),
-    };
-    Error::Os {
-        // Not "Unable to modify interface": what the kernel did not find is not the interface.
-        what: format!("Cannot bind {interface} to `{name}'"),
-        errno: failure.errno,
-        extack: Some(match failure.extack {
-            Some(words) => format!("{words}; {remedy}"),
-            None => remedy,
+    match &update.bind_dev {
+        Change::Set(dev) if about_binding => failure.during(Task::Bind {
+            interface: interface.clone(),
+            dev: dev.clone(),
         }),
+        _ => failure.during(Task::modify(interface)),
     }
 }
 
@@ -204,7 +187,8 @@ pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result
     }
 
     let _lock = Lock::take(note);
-    let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
+    let mut routing =
+        Routing::open().map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
     let facts = read_facts(&mut backend, &mut routing, &update, support)?;
     let mut plan = plan::plan(&facts, update, &strategy)?;
     if !plan.remove.is_empty() {
@@ -220,10 +204,10 @@ pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result
 
 /// Whether a rule of the fallback is there, be it of this device or of another.
 fn has_our_rules(interface: &str) -> Result<bool> {
-    let mut routing = Routing::open().map_err(|err| Error::io(MODIFY, &err))?;
+    let mut routing = Routing::open().map_err(|err| Error::io(Task::modify(interface), &err))?;
     let rules = routing
         .rules()
-        .map_err(|failure| kernel::explain(MODIFY, interface, failure))?;
+        .map_err(|failure| failure.during(Task::modify(interface)))?;
     Ok(rules.ours().next().is_some())
 }
 
@@ -280,7 +264,7 @@ fn read_facts(
     support: Support,
 ) -> Result<Facts> {
     let interface = update.interface.as_str();
-    let unreadable = |failure| kernel::explain(MODIFY, interface, failure);
+    let unreadable = |failure: Failure| failure.during(Task::modify(interface));
     let (mark, port) = backend.mark_and_port(interface)?;
     let links = routing.links().map_err(unreadable)?;
     let rules = routing.rules().map_err(unreadable)?;
@@ -353,7 +337,7 @@ fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<
         }
         let head = match backend {
             Backend::Kernel(wireguard) => wireguard.get_head(name),
-            Backend::Userspace => Wireguard::open(MODIFY)?.get_head(name),
+            Backend::Userspace => Wireguard::open(Task::modify(interface))?.get_head(name),
         };
         match head {
             Ok(device) => others.push((name.clone(), device.fwmark)),
@@ -362,13 +346,8 @@ fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<
                 errno: libc::ENODEV,
                 ..
             }) => {}
-            Err(Failure { errno, extack }) => {
-                let what = MODIFY.to_owned();
-                let error = Error::Os {
-                    what,
-                    errno,
-                    extack,
-                };
+            Err(failure) => {
+                let error = failure.during(Task::modify(interface));
                 return Err(unknown_mark(name, error));
             }
         }
@@ -378,14 +357,7 @@ fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<
 
 /// Without another device's mark it cannot be told which rules that device needs.
 fn unknown_mark(name: &str, error: Error) -> Error {
-    match error {
-        Error::Os { errno, extack, .. } => Error::Os {
-            what: format!("Cannot ask `{name}' for its fwmark"),
-            errno,
-            extack,
-        },
-        other => other,
-    }
+    error.with_task(Task::Other(format!("Cannot ask `{name}' for its fwmark")))
 }
 
 /// The marks of devices in other namespaces, but for those whose sockets are there as well.
@@ -395,7 +367,7 @@ fn marks_elsewhere() -> Vec<u32> {
             .ok()
             .and_then(|mut routing| routing.links().ok())
             .unwrap_or_default();
-        let Ok(wireguard) = Wireguard::open(ACCESS) else {
+        let Ok(wireguard) = Wireguard::open(Task::ListInterfaces) else {
             return Vec::new();
         };
         links

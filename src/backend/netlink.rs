@@ -9,6 +9,7 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use zeroize::Zeroizing;
 
+use crate::error::{Error, Task};
 use crate::sys;
 use crate::wire::nlmsg::{self, Reply};
 
@@ -29,6 +30,18 @@ impl Failure {
         Failure {
             errno,
             extack: Some(words.to_owned()),
+        }
+    }
+}
+
+impl Failure {
+    /// The error of a task that failed with it.
+    pub fn during(self, task: Task) -> Error {
+        let Failure { errno, extack } = self;
+        Error::Os {
+            task,
+            errno,
+            words: extack,
         }
     }
 }

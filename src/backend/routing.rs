@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::plan::rules::{Family, Rule, Rules};
 use crate::sys;
 use crate::wire::route::{self, Link};
@@ -71,8 +71,8 @@ impl Routing {
                     added.push((*family, *rule));
                     let undone = self.remove(&added);
                     let mut error = about("add", *family, rule, failure);
-                    if let (Err(stuck), Error::Os { extack, .. }) = (undone, &mut error) {
-                        *extack = Some(format!("and the rules added before it stay: {stuck}"));
+                    if let (Err(stuck), Error::Os { words, .. }) = (undone, &mut error) {
+                        *words = Some(format!("and the rules added before it stay: {stuck}"));
                     }
                     return Err(error);
                 }
@@ -109,11 +109,7 @@ fn about(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
     };
-    Error::Os {
-        what: format!("Cannot {verb} the {ip} rule `{rule}'"),
-        errno: failure.errno,
-        extack: failure.extack,
-    }
+    failure.during(Task::Other(format!("Cannot {verb} the {ip} rule `{rule}'")))
 }
 
 /// Keeps two commands from changing rules at once. It is the lock of the network namespace's

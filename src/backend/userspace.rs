@@ -9,9 +9,8 @@ use std::{fs, str};
 
 use zeroize::Zeroizing;
 
-use super::kernel::{ACCESS, MODIFY};
 use crate::address::Names;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::model::{Device, Update};
 use crate::sys;
 use crate::wire::uapi::{self, Broken};
@@ -71,8 +70,10 @@ pub fn list() -> Vec<String> {
 }
 
 pub fn get(interface: &str) -> Result<Device> {
-    let answer = exchange(interface, uapi::GET).map_err(|err| Error::io(ACCESS, &err))?;
-    uapi::get(interface, text(&answer), &sys::if_index).map_err(|why| broken(ACCESS, why))
+    let answer =
+        exchange(interface, uapi::GET).map_err(|err| Error::io(Task::access(interface), &err))?;
+    uapi::get(interface, text(&answer), &sys::if_index)
+        .map_err(|why| broken(Task::access(interface), why))
 }
 
 pub fn set(update: &Update) -> Result<()> {
@@ -82,14 +83,20 @@ pub fn set(update: &Update) -> Result<()> {
             interface: sys::interface_name,
         },
     );
-    let answer = exchange(&update.interface, &request).map_err(|err| Error::io(MODIFY, &err))?;
-    uapi::verdict(text(&answer)).map_err(|why| broken(MODIFY, why))
+    let answer = exchange(&update.interface, &request)
+        .map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
+    uapi::verdict(text(&answer)).map_err(|why| broken(Task::modify(&update.interface), why))
 }
 
-fn broken(what: &str, why: Broken) -> Error {
-    match why {
-        Broken::Errno(errno) => Error::os(what, errno),
-        Broken::Protocol => Error::os(what, libc::EPROTO),
+fn broken(task: Task, why: Broken) -> Error {
+    let (errno, words) = match why {
+        Broken::Errno(errno) => (errno, "the program that serves it says so"),
+        Broken::Protocol => (libc::EPROTO, "the program that serves it is not understood"),
+    };
+    Error::Os {
+        task,
+        errno,
+        words: Some(words.to_owned()),
     }
 }
 

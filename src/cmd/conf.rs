@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::backend;
 use crate::cli::Call;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result, Task, shown};
 use crate::model::{Change, Update};
 use crate::parse::conf;
 use crate::plan::sync::sync_peers;
@@ -37,11 +37,8 @@ pub fn syncconf(call: Call) -> Result<()> {
         return super::apply(wanted);
     }
     let now = backend::get(&wanted.interface).map_err(|error| {
-        super::refused(
-            "Unable to retrieve current interface configuration",
-            &wanted.interface,
-            error,
-        )
+        let interface = wanted.interface.clone();
+        error.with_task(Task::Retrieve { interface })
     })?;
     super::apply(sync_peers(&now, wanted))
 }
@@ -77,9 +74,8 @@ fn read(call: &Call, base: fn() -> Update) -> Result<Update> {
 
 /// The whole of a file or pipe, in a buffer that is wiped, also where it had to grow.
 fn read_file(path: &OsStr) -> Result<Zeroizing<Vec<u8>>> {
-    let shown = shown(Path::new(path).display());
-    let mut file = File::open(path)
-        .map_err(|err| Error::Invalid(format!("{}: `{shown}'", resolve::open_failed(&err))))?;
+    let path = Path::new(path);
+    let mut file = File::open(path).map_err(|err| Error::open_file(path, &err))?;
     let mut text = Zeroizing::new(vec![0u8; FIRST_READ]);
     let mut length = 0;
     loop {
@@ -94,10 +90,8 @@ fn read_file(path: &OsStr) -> Result<Zeroizing<Vec<u8>>> {
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
             // The reference takes a directory for an empty file and clears the device.
             Err(err) => {
-                return Err(Error::Invalid(format!(
-                    "{}: `{shown}'",
-                    Error::io("Unable to read configuration", &err)
-                )));
+                let path = shown(path.display());
+                return Err(Error::io(Task::ReadConfiguration { path }, &err));
             }
         }
     }

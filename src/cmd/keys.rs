@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use zeroize::Zeroizing;
 
 use crate::cli::Call;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::key::{BASE64_LEN, KEY_LEN, Key};
 use crate::parse::value::is_space;
 use crate::sys;
@@ -33,7 +33,8 @@ fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
         );
     }
     let mut bytes = Zeroizing::new([0u8; KEY_LEN]);
-    sys::random(bytes.as_mut_slice()).map_err(|err| Error::io("getrandom", &err))?;
+    sys::random(bytes.as_mut_slice())
+        .map_err(|err| Error::io(Task::Other("getrandom".to_owned()), &err))?;
     print_key(call.out, &finish(Key::from_bytes(*bytes)))
 }
 

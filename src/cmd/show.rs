@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::address::Names;
 use crate::backend;
 use crate::cli::Call;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::parse::words::{self, Field};
 use crate::render::{self, Options};
 use crate::sys;
@@ -23,9 +23,9 @@ pub fn run(call: Call) -> Result<()> {
             super::say(&call.usage_text());
             Ok(())
         }
-        ["json"] if !list()?.iter().any(|name| name == "json") => all(call, Some("json")),
+        ["json"] if !backend::list()?.iter().any(|name| name == "json") => all(call, Some("json")),
         [interface] => {
-            let device = super::access(interface)?;
+            let device = backend::get(interface)?;
             render::pretty::print(&device, &options(), call.out).map_err(Error::output)
         }
         // The list takes no field.
@@ -35,7 +35,7 @@ pub fn run(call: Call) -> Result<()> {
             all(call, Some(&field))
         }
         [interface, field] => {
-            let device = super::access(interface)?;
+            let device = backend::get(interface)?;
             let field = known(&call, field)?;
             if field == Field::Json {
                 return render::json::print(&[device], &options(), call.out).map_err(Error::output);
@@ -45,15 +45,8 @@ pub fn run(call: Call) -> Result<()> {
     }
 }
 
-fn list() -> Result<Vec<String>> {
-    backend::list().map_err(|error| match error {
-        Error::Os { errno, .. } => Error::os("Unable to list interfaces", errno),
-        other => other,
-    })
-}
-
 fn interfaces(call: Call) -> Result<()> {
-    let names = list()?;
+    let names = backend::list()?;
     if names.is_empty() {
         return Ok(());
     }
@@ -63,7 +56,7 @@ fn interfaces(call: Call) -> Result<()> {
 /// Every device. One that cannot be read is said and left out; all of them is a failure.
 fn all(call: Call, field: Option<&str>) -> Result<()> {
     let options = options();
-    let interfaces = list()?;
+    let interfaces = backend::list()?;
     let mut devices = Vec::new();
     let mut failed = 0;
     let mut printed = 0;
@@ -71,9 +64,8 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
         let device = match backend::get(interface) {
             Ok(device) => device,
             Err(error) => {
-                // Here the reference names the interface before the reason.
-                let what = format!("Unable to access interface {interface}");
-                super::say(&super::worded(&what, error).to_string());
+                let interface = interface.clone();
+                super::say(&error.with_task(Task::AccessEach { interface }).to_string());
                 failed += 1;
                 continue;
             }

@@ -33,9 +33,7 @@ pub fn parse(text: &str) -> Draft {
             continue;
         }
         if let Err(error) = setting(section, &line, &mut draft.steps) {
-            draft.stopped = Some(Error::Invalid(format!(
-                "{error}\nConfiguration parsing error"
-            )));
+            draft.stopped = Some(Error::InFile(Box::new(error)));
             break;
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX};
+use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, is_interface_name};
 use crate::parse::AllowedIps;
 
 /// `isspace(3)` in the C locale.
@@ -70,8 +70,7 @@ pub fn bind_dev(text: &str) -> Result<Change<String>> {
             text,
         );
     }
-    // The kernel's own rule for names (dev_valid_name).
-    if text == "." || text == ".." || text.contains(|c| is_space(c) || c == '/' || c == ':') {
+    if !is_interface_name(text) {
         return invalid("Bind device is not a name that an interface can have", text);
     }
     Ok(Change::Set(text.to_owned()))

@@ -11,7 +11,7 @@ pub mod sync;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Task};
 use crate::model::{Change, Update};
 use rules::{Action, Binding, Family, Rule, Rules, TABLE_LOCAL, default_mark, find_place};
 
@@ -461,13 +461,13 @@ fn bind_by_mark(
 fn vrf_table(interface: &str, name: &str, target: &Target) -> Result<u32> {
     match target {
         Target::Vrf { table } => Ok(*table),
-        Target::None | Target::Missing => Err(Error::Os {
-            what: format!("Cannot bind {interface} to `{name}'"),
-            errno: libc::ENODEV,
-            extack: Some(format!(
-                "create it first: ip link add {name} type vrf table TABLE"
-            )),
-        }),
+        Target::None | Target::Missing => {
+            let task = Task::Bind {
+                interface: interface.to_owned(),
+                dev: name.to_owned(),
+            };
+            Err(Error::os(task, libc::ENODEV))
+        }
         Target::Other { kind } => {
             let kind = match kind.as_str() {
                 "" => "a plain network device".to_owned(),
