@@ -129,8 +129,6 @@ pub struct PeerUpdate {
     pub public_key: Key,
     /// `WGPEER_F_REMOVE_ME`
     pub remove: bool,
-    /// `WGPEER_F_UPDATE_ONLY`
-    pub update_only: bool,
     /// `WGPEER_F_REPLACE_ALLOWEDIPS`
     pub replace_allowed_ips: bool,
     /// `Clear` is sent as 32 zero bytes.
@@ -147,7 +145,6 @@ impl PeerUpdate {
         PeerUpdate {
             public_key,
             remove: false,
-            update_only: false,
             replace_allowed_ips: false,
             preshared_key: Change::Keep,
             endpoint: None,

@@ -212,9 +212,6 @@ fn allowed_ip_len(ip: &AllowedIpUpdate) -> usize {
 
 fn flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
     let mut flags = WireguardPeerFlags::empty();
-    // Also on a continuation: without it the kernel would create the peer that it was told
-    // not to create a message earlier.
-    flags.set(WireguardPeerFlags::UpdateOnly, peer.update_only);
     flags.set(WireguardPeerFlags::RemoveMe, head && peer.remove);
     flags.set(
         WireguardPeerFlags::ReplaceAllowedIps,
@@ -227,7 +224,6 @@ fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> Wi
     let PeerUpdate {
         public_key,
         remove: _,
-        update_only: _,
         replace_allowed_ips: _,
         preshared_key,
         endpoint,
@@ -555,9 +551,11 @@ mod tests {
                 self.peers.remove(&key);
                 return;
             }
-            if flags & 4 != 0 && !self.peers.contains_key(&key) {
-                return;
-            }
+            assert_eq!(
+                flags & !3,
+                0,
+                "no flag but REMOVE_ME and REPLACE_ALLOWEDIPS"
+            );
             let peer = self.peers.entry(key).or_default();
             if flags & 2 != 0 {
                 peer.ips.clear();
@@ -759,14 +757,6 @@ mod tests {
                 .count();
             assert_eq!(found, 0);
         }
-    }
-
-    #[test]
-    fn a_continuation_never_creates_what_update_only_forbids() {
-        let mut peer = busy_peer(1, 20_000);
-        peer.update_only = true;
-        let (kernel, _) = applied(&update(vec![peer]));
-        assert!(kernel.peers.is_empty());
     }
 
     #[test]

@@ -50,7 +50,6 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, names: &Names) {
     let PeerUpdate {
         public_key,
         remove,
-        update_only,
         replace_allowed_ips,
         preshared_key,
         endpoint,
@@ -61,9 +60,6 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, names: &Names) {
     if *remove {
         text.push_str("remove=true\n");
         return;
-    }
-    if *update_only {
-        text.push_str("update_only=true\n");
     }
     key_line(text, "preshared_key", preshared_key);
     if let Some(endpoint) = endpoint {
@@ -295,7 +291,6 @@ mod tests {
                     ..PeerUpdate::new(k(0xb8))
                 },
                 PeerUpdate {
-                    update_only: true,
                     endpoint: Some(
                         SocketAddrV6::new("fe80::1".parse().unwrap(), 3233, 0, 7).into(),
                     ),
@@ -319,7 +314,7 @@ mod tests {
             "set=1\nprivate_key={}\nlisten_port=12912\nfwmark=0\nreplace_peers=true\n\
              public_key={}\npreshared_key={}\nendpoint=[abcd:23::33]:51820\n\
              replace_allowed_ips=true\nallowed_ip=192.168.4.4/32\n\
-             public_key={}\nupdate_only=true\nendpoint=[fe80::1%eth7]:3233\n\
+             public_key={}\nendpoint=[fe80::1%eth7]:3233\n\
              persistent_keepalive_interval=111\nallowed_ip=-2001:db8::/32\n\
              public_key={}\nremove=true\n\n",
             "e8".repeat(32),
