@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The table of verbs (name, help, usage, function) and the way from argv to one of them.
 //!
-//! Knows no sockets and no files. Texts are the reference's: scripts match on them.
+//! Knows no sockets and no files. Texts are the reference's: scripts match on them. So clap says
+//! which verb it is and whether its arguments are as many as it takes, and none of its own texts
+//! is shown.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
-use clap::Command;
+use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::cmd;
+use crate::cmd::{self, Call};
 use crate::error::{Error, Result};
 use crate::parse::words;
 
@@ -16,37 +18,24 @@ use crate::parse::words;
 /// the version of the reference that this tool stands in for.
 pub const VERSION: &str = "wireguard-tools v1.0.20260223 - https://git.zx2c4.com/wireguard-tools/";
 
-/// One call of the tool, as a verb sees it.
-pub struct Call<'a> {
-    /// argv[0], as the reference shows it in its usage texts.
-    pub program: &'a str,
-    pub verb: &'static Verb,
-    /// Everything behind the verb.
-    pub args: Vec<OsString>,
-    pub out: &'a mut dyn Write,
-}
-
-impl Call<'_> {
-    /// The error of a call with the wrong arguments.
-    pub fn usage(&self) -> Error {
-        Error::Invalid(self.usage_text())
-    }
-
-    pub fn usage_text(&self) -> String {
-        let Verb { name, usage, .. } = self.verb;
-        let arguments = usage();
-        let space = if arguments.is_empty() { "" } else { " " };
-        format!("Usage: {} {name}{space}{arguments}", self.program)
-    }
-}
-
 /// A verb of the command line.
 pub struct Verb {
     pub name: &'static str,
     pub help: &'static str,
     /// What follows `wg verb` in the usage text.
-    pub usage: fn() -> String,
-    pub run: fn(Call) -> Result<()>,
+    usage: fn() -> String,
+    run: Run,
+}
+
+/// The function of a verb, by the arguments that it takes.
+enum Run {
+    Nothing(fn(Call) -> Result<()>),
+    /// From none to two.
+    Words(fn(Call, &[OsString]) -> Result<()>),
+    Interface(fn(Call, &OsStr) -> Result<()>),
+    InterfaceAndFile(fn(Call, &OsStr, &OsStr) -> Result<()>),
+    /// At least one word behind the interface.
+    InterfaceAndWords(fn(Call, &OsStr, &[OsString]) -> Result<()>),
 }
 
 /// All verbs, in the order in which help shows them.
@@ -55,55 +44,55 @@ pub const VERBS: &[Verb] = &[
         name: "show",
         help: "Shows the current configuration and device information",
         usage: words::show_usage,
-        run: cmd::show::run,
+        run: Run::Words(cmd::show::show),
     },
     Verb {
         name: "showconf",
         help: "Shows the current configuration of a given WireGuard interface, for use with `setconf'",
         usage: || "<interface>".to_owned(),
-        run: cmd::showconf::run,
+        run: Run::Interface(cmd::showconf::showconf),
     },
     Verb {
         name: "set",
         help: "Change the current configuration, add peers, remove peers, or change peers",
         usage: words::set_usage,
-        run: cmd::set::run,
+        run: Run::InterfaceAndWords(cmd::set::set),
     },
     Verb {
         name: "setconf",
         help: "Applies a configuration file to a WireGuard interface",
         usage: conf_usage,
-        run: cmd::conf::setconf,
+        run: Run::InterfaceAndFile(cmd::conf::setconf),
     },
     Verb {
         name: "addconf",
         help: "Appends a configuration file to a WireGuard interface",
         usage: conf_usage,
-        run: cmd::conf::addconf,
+        run: Run::InterfaceAndFile(cmd::conf::addconf),
     },
     Verb {
         name: "syncconf",
         help: "Synchronizes a configuration file to a WireGuard interface",
         usage: conf_usage,
-        run: cmd::conf::syncconf,
+        run: Run::InterfaceAndFile(cmd::conf::syncconf),
     },
     Verb {
         name: "genkey",
         help: "Generates a new private key and writes it to stdout",
         usage: String::new,
-        run: cmd::keys::genkey,
+        run: Run::Nothing(cmd::keys::genkey),
     },
     Verb {
         name: "genpsk",
         help: "Generates a new preshared key and writes it to stdout",
         usage: String::new,
-        run: cmd::keys::genpsk,
+        run: Run::Nothing(cmd::keys::genpsk),
     },
     Verb {
         name: "pubkey",
         help: "Reads a private key from stdin and writes a public key to stdout",
         usage: String::new,
-        run: cmd::keys::pubkey,
+        run: Run::Nothing(cmd::keys::pubkey),
     },
 ];
 
@@ -112,12 +101,15 @@ fn conf_usage() -> String {
 }
 
 /// Runs what argv asks for; `args` is argv without argv[0].
-pub fn run(program: &str, args: Vec<OsString>, out: &mut dyn Write) -> Result<()> {
+pub fn run(program: &str, mut args: Vec<OsString>, out: &mut dyn Write) -> Result<()> {
+    if args.is_empty() {
+        args.push("show".into());
+    }
     // Only alone do these words mean help and version; `wg help x` is an unknown subcommand.
     if let [word] = args.as_slice() {
         match word.to_str() {
             Some("-h" | "--help" | "help") => {
-                return write!(out, "{}", help(program)).map_err(Error::output);
+                return write!(out, "{}", help_text(program)).map_err(Error::output);
             }
             Some("-v" | "--version" | "version") => {
                 return writeln!(out, "{VERSION}").map_err(Error::output);
@@ -125,64 +117,88 @@ pub fn run(program: &str, args: Vec<OsString>, out: &mut dyn Write) -> Result<()
             _ => {}
         }
     }
-    let first = args.first().cloned();
-    let (verb, args) = match first {
-        None => (verb("show"), Vec::new()),
-        Some(_) => split(args),
-    };
+    let verb = find_verb(&args[0]);
+    let unknown = args[0].to_string_lossy().into_owned();
+    // Behind `--` all are values for clap: the reference has no options, and takes `-h` and `--`
+    // for the name of an interface.
+    args.insert(1, "--".into());
+    let matches = command().try_get_matches_from(args);
     let Some(verb) = verb else {
-        let name = first.unwrap_or_default();
+        let help = help_text(program);
         return Err(Error::Invalid(format!(
-            "Invalid subcommand: `{}'\n{}",
-            name.to_string_lossy(),
-            help(program).trim_end()
+            "Invalid subcommand: `{unknown}'\n{}",
+            help.trim_end()
         )));
     };
-    (verb.run)(Call {
+    let usage = usage_text(program, verb);
+    let Some((_, mut values)) = matches.ok().and_then(|mut all| all.remove_subcommand()) else {
+        return Err(Error::Invalid(usage));
+    };
+    let call = Call {
         program,
-        verb,
-        args,
+        usage: &usage,
         out,
-    })
+    };
+    let mut take = |name| values.remove_one::<OsString>(name).unwrap_or_default();
+    match verb.run {
+        Run::Nothing(run) => run(call),
+        Run::Interface(run) => run(call, &take(INTERFACE)),
+        Run::InterfaceAndFile(run) => run(call, &take(INTERFACE), &take(FILE)),
+        Run::InterfaceAndWords(run) => {
+            let interface = take(INTERFACE);
+            run(call, &interface, &take_words(&mut values))
+        }
+        Run::Words(run) => run(call, &take_words(&mut values)),
+    }
 }
 
-/// The verb and what follows it. clap takes the line apart; the arguments of a verb are its own
-/// affair (`wg show -h` is help, `wg showconf -h` is an interface), so they stay as they are.
-fn split(args: Vec<OsString>) -> (Option<&'static Verb>, Vec<OsString>) {
-    let first = args.first().cloned();
-    let Ok(matches) = command().try_get_matches_from(args) else {
-        return (None, Vec::new());
-    };
-    // `wg -- show` has a verb for clap; for the reference `--` would have to be one.
-    let Some((name, matches)) = matches
-        .subcommand()
-        .filter(|(name, _)| first.is_some_and(|first| first == *name))
-    else {
-        return (None, Vec::new());
-    };
-    let args = matches
-        .get_many::<OsString>("")
-        .map(|args| args.cloned().collect())
-        .unwrap_or_default();
-    (verb(name), args)
+fn take_words(values: &mut ArgMatches) -> Vec<OsString> {
+    values
+        .remove_many::<OsString>(WORDS)
+        .map(Iterator::collect)
+        .unwrap_or_default()
 }
 
-/// The command line as clap sees it: a verb, then anything at all.
+const INTERFACE: &str = "interface";
+const FILE: &str = "file";
+const WORDS: &str = "words";
+
+/// The command line as clap sees it.
 fn command() -> Command {
     Command::new("wg")
         .no_binary_name(true)
         .disable_help_flag(true)
-        .disable_version_flag(true)
         .disable_help_subcommand(true)
-        .allow_external_subcommands(true)
-        .external_subcommand_value_parser(clap::value_parser!(OsString))
+        .subcommand_required(true)
+        .subcommands(VERBS.iter().map(subcommand))
 }
 
-fn verb(name: &str) -> Option<&'static Verb> {
-    VERBS.iter().find(|verb| verb.name == name)
+fn subcommand(verb: &Verb) -> Command {
+    let value = |name| Arg::new(name).value_parser(value_parser!(OsString));
+    let required = |name| value(name).required(true);
+    let command = Command::new(verb.name).disable_help_flag(true);
+    match verb.run {
+        Run::Nothing(_) => command,
+        Run::Words(_) => command.arg(value(WORDS).num_args(0..=2)),
+        Run::Interface(_) => command.arg(required(INTERFACE)),
+        Run::InterfaceAndFile(_) => command.args([required(INTERFACE), required(FILE)]),
+        Run::InterfaceAndWords(_) => {
+            command.args([required(INTERFACE), required(WORDS).num_args(1..)])
+        }
+    }
 }
 
-fn help(program: &str) -> String {
+fn find_verb(name: &OsStr) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| name == verb.name)
+}
+
+fn usage_text(program: &str, verb: &Verb) -> String {
+    let arguments = (verb.usage)();
+    let space = if arguments.is_empty() { "" } else { " " };
+    format!("Usage: {program} {}{space}{arguments}", verb.name)
+}
+
+fn help_text(program: &str) -> String {
     let mut text = format!("Usage: {program} <cmd> [<args>]\n\nAvailable subcommands:\n");
     for verb in VERBS {
         text += &format!("  {}: {}\n", verb.name, verb.help);

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::Call;
 use crate::backend;
-use crate::cli::Call;
 use crate::error::{Error, Result, Task, shown};
 use crate::model::{Change, Update};
 use crate::parse::conf;
@@ -20,18 +20,18 @@ use crate::resolve;
 const FIRST_READ: usize = 16 * 1024;
 
 /// The file states the whole configuration: what it does not mention is off.
-pub fn setconf(call: Call) -> Result<()> {
-    super::apply(read(&call, whole)?)
+pub fn setconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
+    super::apply(read_update(interface, file, whole())?)
 }
 
 /// The file changes what it mentions.
-pub fn addconf(call: Call) -> Result<()> {
-    super::apply(read(&call, Update::default)?)
+pub fn addconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
+    super::apply(read_update(interface, file, Update::default())?)
 }
 
 /// The file states the whole configuration, and peers that stay keep their sessions.
-pub fn syncconf(call: Call) -> Result<()> {
-    let wanted = read(&call, whole)?;
+pub fn syncconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
+    let wanted = read_update(interface, file, whole())?;
     // Without peers in the file all go, and nothing has to be known about them.
     if wanted.peers.is_empty() {
         return super::apply(wanted);
@@ -55,15 +55,13 @@ fn whole() -> Update {
     }
 }
 
-fn read(call: &Call, base: fn() -> Update) -> Result<Update> {
-    let [interface, path] = call.args.as_slice() else {
-        return Err(call.usage());
-    };
+/// The update that a file asks for; `base` has what applies unless the file says otherwise.
+fn read_update(interface: &OsStr, file: &OsStr, base: Update) -> Result<Update> {
     let base = Update {
         interface: interface.to_string_lossy().into_owned(),
-        ..base()
+        ..base
     };
-    let text = read_file(path)?;
+    let text = read_file(file)?;
     // Bytes that are not UTF-8 stand in comments, or in lines that are wrong anyway.
     let text = match String::from_utf8_lossy(&text) {
         std::borrow::Cow::Borrowed(text) => Zeroizing::new(text.to_owned()),

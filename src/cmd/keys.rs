@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 use zeroize::Zeroizing;
 
-use crate::cli::Call;
+use super::Call;
 use crate::error::{Error, Result, Task};
 use crate::key::{BASE64_LEN, KEY_LEN, Key};
 use crate::parse::value::is_space;
@@ -23,9 +23,6 @@ pub fn genpsk(call: Call) -> Result<()> {
 }
 
 fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
-    if !call.args.is_empty() {
-        return Err(call.usage());
-    }
     if writes_to_open_file() {
         super::say(
             "Warning: writing to world accessible file.\n\
@@ -39,9 +36,6 @@ fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
 }
 
 pub fn pubkey(call: Call) -> Result<()> {
-    if !call.args.is_empty() {
-        return Err(call.usage());
-    }
     let wrong = |what: &str| Error::Invalid(format!("{}: {what}", call.program));
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
     let mut input = io::stdin().lock();

@@ -15,6 +15,15 @@ use crate::error::Result;
 use crate::model::Update;
 use crate::resolve::{self, Say};
 
+/// One call of the tool, as a verb sees it.
+pub struct Call<'a> {
+    /// argv[0], as the reference shows it in its messages.
+    pub program: &'a str,
+    /// The usage text of the verb.
+    pub usage: &'a str,
+    pub out: &'a mut dyn Write,
+}
+
 /// One line for the user on stderr.
 fn say(line: &str) {
     // Nothing is left to be done about a stderr that cannot be written.

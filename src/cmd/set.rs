@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `wg set`
 
-use crate::cli::Call;
+use std::ffi::{OsStr, OsString};
+
+use super::Call;
 use crate::error::Result;
 use crate::model::Update;
 use crate::parse::args;
 use crate::resolve;
 
-pub fn run(call: Call) -> Result<()> {
-    let [interface, words @ ..] = call.args.as_slice() else {
-        return Err(call.usage());
-    };
-    if words.is_empty() {
-        return Err(call.usage());
-    }
+pub fn set(_: Call, interface: &OsStr, words: &[OsString]) -> Result<()> {
     let base = Update {
         interface: interface.to_string_lossy().into_owned(),
         ..Update::default()

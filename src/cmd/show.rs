@@ -2,25 +2,26 @@
 //! `wg show`, and `wg` alone.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Call;
 use crate::address::Names;
 use crate::backend;
-use crate::cli::Call;
 use crate::error::{Error, Result, Task};
 use crate::parse::words::{self, Field};
 use crate::render::{self, Options};
 use crate::sys;
 
-pub fn run(call: Call) -> Result<()> {
-    let words: Vec<_> = call.args.iter().map(|arg| arg.to_string_lossy()).collect();
+pub fn show(call: Call, words: &[OsString]) -> Result<()> {
+    let words: Vec<_> = words.iter().map(|arg| arg.to_string_lossy()).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
         [] | ["all"] => all(call, None),
         ["interfaces"] => interfaces(call),
         ["-h" | "--help" | "help"] => {
-            super::say(&call.usage_text());
+            super::say(call.usage);
             Ok(())
         }
         ["json"] if !backend::list()?.iter().any(|name| name == "json") => all(call, Some("json")),
@@ -29,7 +30,7 @@ pub fn run(call: Call) -> Result<()> {
             render::pretty::print(&device, &options(), call.out).map_err(Error::output)
         }
         // The list takes no field.
-        ["interfaces", _] | [_, _, _, ..] => Err(call.usage()),
+        ["interfaces", _] | [_, _, _, ..] => Err(Error::Invalid(call.usage.to_owned())),
         ["all", field] => {
             let field = (*field).to_owned();
             all(call, Some(&field))
@@ -104,12 +105,8 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
 }
 
 fn known(call: &Call, field: &str) -> Result<Field> {
-    words::field(field).ok_or_else(|| {
-        Error::Invalid(format!(
-            "Invalid parameter: `{field}'\n{}",
-            call.usage_text()
-        ))
-    })
+    words::field(field)
+        .ok_or_else(|| Error::Invalid(format!("Invalid parameter: `{field}'\n{}", call.usage)))
 }
 
 /// How numbers become names, for the renderers.
