@@ -167,19 +167,33 @@ restart() {
 # flow_start: pings p -> r in the background, 50 a second; flow_stop MOST: MOST may be lost.
 flow_start() {
 	# Not through p(): the process to be stopped is ping itself.
+	: >/tmp/flow
 	ip netns exec p ping -n -i 0.02 10.9.0.1 >/tmp/flow 2>&1 &
 	FLOW=$!
-	sleep 0.5
+	flow_passes 13
+}
+
+# flow_passes COUNT: waits until so many more pings were answered.
+flow_passes() {
+	wait_for "$1 pings of the flow to be answered" flow_reaches $(($(flow_answered) + $1))
+}
+
+flow_answered() {
+	grep -c 'icmp_seq=[0-9]* ttl' /tmp/flow || true
+}
+
+flow_reaches() {
+	[ "$(flow_answered)" -ge "$1" ]
 }
 
 flow_stop() {
 	local last received lost
-	sleep 0.5
+	flow_passes 13
 	kill -INT "$FLOW"
 	wait "$FLOW" || true
 	# The last ones may be on their way still, so what counts is the gaps.
 	last=$(sed -n 's/.*icmp_seq=\([0-9]*\) ttl.*/\1/p' /tmp/flow | sort -n | tail -n 1)
-	received=$(grep -c 'icmp_seq=[0-9]* ttl' /tmp/flow || true)
+	received=$(flow_answered)
 	[ "$received" -gt 25 ] || die "the flow received only $received packets"
 	lost=$((last - received))
 	[ $lost -le "$1" ] || die "$lost of $last packets lost, at most $1 may be"

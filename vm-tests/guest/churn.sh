@@ -28,7 +28,7 @@ churn() {
 			ps axf -o pid,stat,wchan:25,args | grep -v '\[.*\]$'
 			die "a step hangs"
 		fi
-		wgvrf_nap 0.5
+		sleep 0.5
 	done
 	for n in 1 2 3 4; do
 		[ "$(cat "/tmp/churn.$n")" -gt 0 ] || die "task $n did not do a single step"

@@ -5,12 +5,9 @@ WG=${WG:-/usr/bin/wg}
 WGVRF_DIR=${WGVRF_DIR:-/run/wgvrf}
 mkdir -p "$WGVRF_DIR/captures"
 set -E
-# Starting a program is what costs time in a translated guest: a sleep without one.
-[ -p "$WGVRF_DIR/nap" ] || mkfifo "$WGVRF_DIR/nap"
-exec {WGVRF_NAP}<>"$WGVRF_DIR/nap"
-wgvrf_nap() {
-	read -r -t "$1" -u "$WGVRF_NAP" || true
-}
+# Starting a program is what costs time in a translated guest: this sleep starts none. Not `read -t`:
+# see init.
+enable -f /usr/lib/bash/sleep sleep
 
 # --- saying ------------------------------------------------------------------------------
 
@@ -70,15 +67,16 @@ has_attr() {
 }
 
 # wait_for WHAT COMMAND...: until the command succeeds, for at most WAIT_FOR_SECONDS (20), times
-# what a slow kernel needs.
-# With a single argument, the command is its own description.
+# what a slow kernel needs. With a single argument, the command is its own description. If time runs
+# out, the last lines that the command printed are part of the message.
 wait_for() {
 	local what=$1 limit=$((${WAIT_FOR_SECONDS:-20} * ${WGVRF_SLOW:-1})) end
+	local said=$WGVRF_DIR/waited.$BASHPID
 	end=$((SECONDS + limit))
 	[ $# = 1 ] || shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || die "waited $limit s in vain for $what"
-		wgvrf_nap 0.1
+	until "$@" >"$said" 2>&1; do
+		[ $SECONDS -lt $end ] || die "waited $limit s in vain for $what: $(tail -n 3 "$said")"
+		sleep 0.1
 	done
 }
 
@@ -145,7 +143,7 @@ wgvrf_listening() {
 
 # wgvrf_canary NAME: one more canary, which the capture must see.
 wgvrf_canary() {
-	local name=$1 dir=$WGVRF_DIR/captures/$1 ns interface n serial frame
+	local name=$1 dir=$WGVRF_DIR/captures/$1 ns interface end serial frame
 	ns=$(<"$dir/netns")
 	interface=$(<"$dir/interface")
 	kill -0 "$(<"$dir/pid")" 2>/dev/null || die "capture $name does not run: $(<"$dir/log")"
@@ -158,11 +156,13 @@ wgvrf_canary() {
 	# nobody speaks), then what to look for.
 	serial="canary $name $SRANDOM."
 	printf -v frame '%-996s' "wgvrf-wgvrf-wg$serial"
-	for n in 1 2 3 4 5; do
+	end=$((SECONDS + 5 * ${WGVRF_SLOW:-1}))
+	while [ $SECONDS -le $end ]; do
 		nsenter --net="/run/netns/$ns" socat -u - "INTERFACE:$interface" 2>"$dir/canary" \
 			<<<"$frame" || true
-		wgvrf_nap "0.$n"
+		sleep 0.1
 		! grep -aqF "$serial" "$dir/pcap" || return 0
+		sleep 0.2
 	done
 	die "capture $name on $ns $interface is blind: it did not see its canary: $(cat "$dir/canary" "$dir/log")"
 }
@@ -204,9 +204,15 @@ capture_show() {
 		head -n "${2:-5}"
 }
 
+# capture_catch_up NAME: a capture that still runs has seen all that was sent until now.
+capture_catch_up() {
+	[ ! -e "$WGVRF_DIR/captures/$1/pid" ] || wgvrf_canary "$1"
+}
+
 # assert_none NAME WHAT: the capture saw nothing.
 assert_none() {
 	local n
+	capture_catch_up "$1"
 	n=$(capture_count "$1")
 	[ "$n" = 0 ] || {
 		capture_show "$1" >&2
@@ -218,6 +224,7 @@ assert_none() {
 # assert_some NAME WHAT [LEAST]: the capture saw at least LEAST (1).
 assert_some() {
 	local n
+	capture_catch_up "$1"
 	n=$(capture_count "$1")
 	[ "$n" -ge "${3:-1}" ] || die "$n ${2:-packets} seen by capture $1, expected at least ${3:-1}"
 	echo "   $n ${2:-packets in capture $1}"

@@ -16,27 +16,37 @@ tool() {
 	}
 }
 
-# expect_binding CONFIG
+# expect_binding CONFIG: at once, or when the tool has done all that it was asked for.
 expect_binding() {
-	local is
+	wait_for "the binding that a file with $1 asks for" binding_is "$1"
+}
+
+binding_is() {
+	local is mark rules want_is=vrf_external want_mark=0x1023 want_rules=0
 	is=$(bound)
+	mark=$("$WG" show wg-cr02 fwmark)
+	rules=$(our_rules)
 	if [ "$1" = mark ]; then
-		[ -z "$is" ] || die "bound although only a mark was asked for: $is"
-		[ "$(our_rules)" = 0 ] || die "rules of ours although only a mark was asked for"
-	elif has_attr; then
-		[ "$is" = vrf_external ] || die "bind device: '$is'"
-		[ "$(our_rules)" = 0 ] || die "rules of ours although the kernel binds"
-	else
+		want_is=
+	elif ! has_attr; then
 		# The administrator's own mark is adopted where the file has none, too.
-		[ "$is" = "vrf_external (fwmark 0x1023)" ] || die "bind device: '$is'"
+		want_is="vrf_external (fwmark 0x1023)"
+		want_rules=$rules
+	elif [ "$1" = bind ]; then
+		want_mark=$mark
 	fi
-	[ "$1" = bind ] && has_attr || [ "$("$WG" show wg-cr02 fwmark)" = 0x1023 ] ||
-		die "mark: $("$WG" show wg-cr02 fwmark)"
+	echo "bind device: '$is', mark: $mark, rules of ours: $rules"
+	[ "$is" = "$want_is" ] && [ "$mark" = "$want_mark" ] && [ "$rules" = "$want_rules" ]
 }
 
 # rules: which there are, however often the tool has added the router's own since the last time.
 rules() {
 	policy | cut -f2- | sort -u
+}
+
+rules_are() {
+	rules
+	[ "$(rules)" = "$1" ]
 }
 
 # whole_life CONFIG: one kind of file, from boot to re-creation.
@@ -74,10 +84,10 @@ whole_life() {
 
 	before=$(rules)
 	change
-	ip -4 addr show dev wg-cr02 | has 192.0.2.52 || die "the new address is not there"
-	[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ] || die "the new file is not used"
+	wait_for "the new address" eval "ip -4 addr show dev wg-cr02 | has 192.0.2.52"
+	wait_for "the new keepalive" eval '[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ]'
 	expect_binding "$kind"
-	[ "$(rules)" = "$before" ] || die "the change changed rules: $(policy)"
+	wait_for "the rules of before: $before" rules_are "$before"
 	tunnel_works "after a changed address and file"
 	result "$kind-change" works
 
@@ -86,7 +96,7 @@ whole_life() {
 	vrf_goes
 	wan_goes
 	if [ "$kind" != mark ] && has_attr; then
-		[ "$(bound)" = "vrf_external (missing)" ] || die "bind device: '$(bound)'"
+		wait_for "the binding to be missing" eval '[ "$(bound)" = "vrf_external (missing)" ]'
 	fi
 	tunnel_lost "without its VRF"
 	vrf_comes

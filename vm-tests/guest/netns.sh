@@ -9,8 +9,9 @@ kernel_netns() {
 	# The package leaves the choice to update-alternatives.
 	ln -sf iptables-legacy /usr/sbin/iptables
 	[ "$(command -v wg)" -ef "$WG" ] || die "$(command -v wg) is not the wg under test"
-	# Its sleep reads from stdin, which must never say anything.
-	bash "$file" <&"$WGVRF_NAP" 2>&1 | sed -u 's/\x1b\[[0-9;]*m//g' | tee /tmp/netns.log || code=$?
+	# Its sleep reads from stdin, which must never say anything, nor end.
+	[ -p /run/wgvrf/silence ] || mkfifo /run/wgvrf/silence
+	bash "$file" 0<>/run/wgvrf/silence 2>&1 | sed -u 's/\x1b\[[0-9;]*m//g' | tee /tmp/netns.log || code=$?
 	steps=$(grep -c '^\[+\]' /tmp/netns.log || true)
 	result steps "$steps"
 	[ $code = 0 ] || die "netns.sh ended with $code after $steps steps: $(tail -n 12 /tmp/netns.log | grep '^\[+\]' | tail -n 1)"

@@ -58,7 +58,16 @@ networkd_stop() {
 networkd_again() {
 	networkd_stop
 	: >/tmp/networkd.log
+	rm -f /run/systemd/netif/links/*
 	networkd
+	wait_for "networkd to set its devices again" networkd_is_done
+}
+# What it writes when it has set all of a device.
+networkd_is_done() {
+	networkd_runs
+	grep -H ADMIN_STATE "/run/systemd/netif/links/$(</sys/class/net/wg-cr02/ifindex)" \
+		"/run/systemd/netif/links/$(</sys/class/net/vrf_external/ifindex)" | tee /tmp/networkd.state
+	[ "$(grep -c =configured$ /tmp/networkd.state)" = 2 ]
 }
 networkd_runs() {
 	kill -0 $networkd 2>/dev/null || die "networkd ended: $(tail -n 20 /tmp/networkd.log)"

@@ -32,7 +32,7 @@ for family in 4 6; do
 		[ "$(wc -l </tmp/err)" = 1 ] || die "warned for nothing: $(cat /tmp/err)"
 		watch
 		wait_for "the tunnel with rp_filter=$filter" ping_tunnel
-		ip netns exec peer ping -n -c1 -W2 $TUNNEL.1 >/dev/null || die "not from the other side"
+		wait_for "the tunnel from the other side" ip netns exec peer ping -n -c1 -W2 $TUNNEL.1
 		capture_stop all
 		assert_some wan "ciphertext" 2
 		assert_none leak "ciphertext in the default VRF"

@@ -46,7 +46,7 @@ routed "$mark"
 expect_socket
 watch
 wait_for "the tunnel" ping_tunnel
-ping_inside6 || die "IPv6 through the tunnel is lost"
+wait_for "IPv6 through the tunnel" ping_inside6
 ip -n r route get 192.0.2.77 | has 'dev wg0' || die "the tunnel is not the default route"
 ip -n r route get 100.64.0.1 | has 'dev core0' || die "a connected network went into the tunnel"
 assert_some wan "ciphertext"

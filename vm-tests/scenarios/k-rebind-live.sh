@@ -15,11 +15,11 @@ r_calls 192.0.2.9
 works r
 # Pinged by the one who moves, so that p learns the new way from the next packet.
 for dev in blue red ext0 alt0 ext0 red blue red; do
+	: >/tmp/flow
 	ip netns exec r ping -n -i 0.1 10.9.0.2 >/tmp/flow 2>&1 &
 	FLOW=$!
-	sleep 2.5
+	flow_passes 20
 	bind_to "$dev"
-	sleep 1
 	flow_stop 1
 	bound_to "$dev"
 done

@@ -19,7 +19,6 @@ ip -n r link set red name crimson
 ip -n r link set crimson up
 bound_to crimson
 bound_addresses
-sleep 1
 works p
 kill -INT "$FLOW"
 say "a new device of the old name is none of ours"

@@ -24,7 +24,7 @@ ip -n p addr add 10.9.1.2/24 dev wg1
 ip -n r link set wg1 up
 ip -n p link set wg1 up
 works p
-p ping -n -c 3 -i 0.2 -W 3 10.9.1.1 || die "the second tunnel passes nothing"
+wait_for "the second tunnel" p ping -n -c 1 -W 2 10.9.1.1
 works p
 refused "in use" bind-dev off
 ip -n r link del wg1

@@ -28,8 +28,6 @@ result up works
 say "networkd starts again and sets its device again"
 before=$(bound)
 networkd_again
-sleep 8
-networkd_runs
 [ "$(bound)" = "$before" ] || die "networkd disturbed the binding: '$(bound)' instead of '$before'"
 tunnel_works "after networkd started again"
 result restart kept

@@ -84,6 +84,21 @@ result up works
 before=$(bound)
 rules=$(policy)
 
+# What nmcli asks for may be done after nmcli is back.
+has_address() {
+	ip -4 addr show dev wg-cr02 | has "$1"
+}
+shows() {
+	local value
+	value=$("$WG" show wg-cr02 "$1" | awk '{ print $NF }')
+	echo "$1: $value"
+	[ "$value" = "$2" ]
+}
+bound_is() {
+	echo "bound: '$(bound)'"
+	[ "$(bound)" = "$1" ]
+}
+
 # still WHAT: neither the binding nor the rules of the fallback were disturbed.
 still() {
 	[ "$(bound)" = "$before" ] || die "$1: '$(bound)' instead of '$before'"
@@ -101,15 +116,14 @@ grep -qF "[$peer]" $profile || die "the profile is not as expected: $(cat $profi
 nm connection load $profile
 nm connection modify wg-cr02 ipv4.addresses "$INSIDE4,192.0.2.52/32"
 nm device reapply wg-cr02
-ip -4 addr show dev wg-cr02 | has 192.0.2.52 || die "reapply did not set the address"
+wait_for "reapply to set the address" has_address 192.0.2.52
 still "reapply with an address and a peer changed"
 result reapply kept
 
 # The same device: NetworkManager keeps the link and configures it again.
 index=$(cat /sys/class/net/wg-cr02/ifindex)
 nm connection up wg-cr02
-[ "$("$WG" show wg-cr02 persistent-keepalive | cut -f2)" = 7 ] ||
-	die "up did not set the peer: $("$WG" show wg-cr02)"
+wait_for "up to set the peer" shows persistent-keepalive 7
 wait_for "NetworkManager to set the addresses" configured
 if [ "$(cat /sys/class/net/wg-cr02/ifindex)" = "$index" ]; then
 	still "up of the changed profile"
@@ -135,13 +149,13 @@ nm connection down vrf_external
 wait_for "NetworkManager to delete the VRF" eval "[ ! -e /sys/class/net/vrf_external ]"
 wan_down
 if has_attr; then
-	[ "$(bound)" = "vrf_external (missing)" ] || die "bound: '$(bound)'"
+	wait_for "the binding to be missing" bound_is "vrf_external (missing)"
 fi
 tunnel_lost "without its VRF"
 nm connection up vrf_external
 wan_up
 tunnel_works "after the VRF was made again"
-[ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
+wait_for "the binding of before" bound_is "$before"
 capture_stop decoy
 assert_none decoy "encrypted packets in the default VRF"
 result recreate works
@@ -154,7 +168,7 @@ if has_attr; then
 	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "a new device is bound: $(bound)"
 else
 	# Its mark is in the profile, and the rules are still there.
-	[ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
+	wait_for "the binding of before" bound_is "$before"
 fi
 run "$WG" set wg-cr02 bind-dev vrf_external
 [ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
@@ -165,7 +179,7 @@ if ! has_attr; then
 	sed -i '/^fwmark=/d' $profile
 	nm connection load $profile
 	nm connection up wg-cr02
-	[ "$("$WG" show wg-cr02 fwmark)" = off ] || die "mark: $("$WG" show wg-cr02 fwmark)"
+	wait_for "NetworkManager to take the mark away" shows fwmark off
 	# Nothing is steered any more, and wg says so.
 	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "still shown as bound: $(bound)"
 	result without-fwmark unbound

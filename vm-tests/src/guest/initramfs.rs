@@ -25,6 +25,7 @@ const FORMAT: &str = "4";
 /// The userland of every guest.
 const PACKAGES: &[&str] = &[
     "bash",
+    "bash-builtins",
     "coreutils",
     "diffutils",
     "grep",

@@ -542,28 +542,56 @@ mod tests {
         assert!(error.contains("/lib/wgvrf/lost.sh is not in"), "{error}");
     }
 
+    /// What guests run: path and text.
+    fn guest_scripts() -> Vec<(PathBuf, String)> {
+        let folders = ["guest", "scenarios"].map(|folder| crate_folder().join(folder));
+        let files = folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap());
+        files
+            .map(|file| file.unwrap().path())
+            .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+            .collect()
+    }
+
+    /// Options of a command's words, such as `-r -t`.
+    fn has_option<'a>(words: impl Iterator<Item = &'a str>, option: char) -> bool {
+        words
+            .take_while(|word| word.starts_with('-'))
+            .any(|word| word.contains(option))
+    }
+
+    /// guest/init says what is wrong with it.
+    #[test]
+    fn no_script_of_ours_sleeps_by_reading() {
+        for (path, text) in guest_scripts() {
+            for line in text.lines().filter(|line| !line.trim().starts_with('#')) {
+                let mut words = line.split_whitespace();
+                while let Some(word) = words.next() {
+                    let reads = word.trim_start_matches(['(', '$', '`', '"']) == "read";
+                    assert!(
+                        !reads || !has_option(words.clone(), 't'),
+                        "{}: `{line}': sleep instead",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+
     /// See guest/has.sh.
     #[test]
     fn no_pipeline_of_ours_ends_before_it_has_read_all() {
-        let folders = ["guest", "scenarios"].map(|folder| crate_folder().join(folder));
-        for path in folders
-            .iter()
-            .flat_map(|folder| fs::read_dir(folder).unwrap())
-        {
-            let path = path.unwrap().path();
+        for (path, text) in guest_scripts() {
             // init, and what `sh -c` runs, has no pipefail.
             if path.ends_with("init") {
                 continue;
             }
-            let text = fs::read_to_string(&path).unwrap();
             for line in text.lines().filter(|line| !line.contains("sh -c '")) {
                 let early = line.split('|').skip(1).map(str::trim_start).any(|reader| {
-                    reader.strip_prefix("grep ").is_some_and(|arguments| {
-                        arguments
-                            .split_whitespace()
-                            .take_while(|word| word.starts_with('-'))
-                            .any(|word| word.contains('q'))
-                    })
+                    reader
+                        .strip_prefix("grep ")
+                        .is_some_and(|arguments| has_option(arguments.split_whitespace(), 'q'))
                 });
                 assert!(!early, "{}: `{line}': `| has' reads all", path.display());
             }
