@@ -23,6 +23,7 @@ type Case = (&'static str, fn(&Bench) -> Result<(), Skip>);
 const CASES: &[Case] = &[
     ("words::man_page", words::man_page),
     ("words::man_page_lint", words::man_page_lint),
+    ("words::man_page_headings", words::man_page_headings),
     ("words::environment", words::environment),
     ("words::bash", words::bash),
     ("words::zsh", words::zsh),

@@ -117,6 +117,28 @@ pub fn man_page_lint(bench: &Bench) -> Result<(), Skip> {
     Ok(())
 }
 
+/// What people read are the headings of the source: a word such as `In` at the start of one is a macro.
+pub fn man_page_headings(bench: &Bench) -> Result<(), Skip> {
+    bench.program("mandoc")?;
+    let mut render = bench.command("mandoc");
+    let out = output(render.args(["-T", "markdown"]).arg(packaging("man/wg.8")));
+    let rendered = String::from_utf8_lossy(&out.stdout);
+    let rendered: Vec<_> = rendered
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect();
+    let page = man();
+    let written: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")))
+        .map(|heading| heading.trim_start_matches("\\&"))
+        .collect();
+    assert!(written.len() > 10, "{written:?}");
+    assert_eq!(rendered, written);
+    Ok(())
+}
+
 /// Every variable that the sources read is in the man page, and the other way round.
 pub fn environment(_: &Bench) -> Result<(), Skip> {
     let mut read_by_us = Words::new();
