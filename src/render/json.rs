@@ -4,11 +4,15 @@
 //! Values that are not set are left out, as there. `schema` counts incompatible changes of what
 //! a device looks like; new members may appear without one.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
 use std::io::{self, Write};
+
+use serde::{Serialize, Serializer};
+use serde_json::ser::PrettyFormatter;
 
 use super::{Options, masked};
 use crate::address::{Endpoint, Prefix};
+use crate::key::Key;
 use crate::model::{Bind, Device, Peer};
 
 /// The version of the shape.
@@ -16,130 +20,165 @@ pub const SCHEMA: u32 = 1;
 
 /// One object whose members are the devices.
 pub fn print(devices: &[Device], options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{{")?;
-    for (at, device) in devices.iter().enumerate() {
-        print_device(device, options, out)?;
-        writeln!(out, "{}", comma(at, devices.len()))?;
-    }
-    writeln!(out, "}}")
+    let format = PrettyFormatter::with_indent(b"\t");
+    let mut json = serde_json::Serializer::with_formatter(&mut *out, format);
+    let devices = devices
+        .iter()
+        .map(|device| (device.name.as_str(), DeviceJson::new(device, options)));
+    json.collect_map(devices)?;
+    writeln!(out)
 }
 
-fn print_device(device: &Device, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let Device {
-        name,
-        private_key,
-        public_key,
-        listen_port,
-        fwmark,
-        bind,
-        peers,
-    } = device;
-    writeln!(out, "\t{}: {{\n\t\t\"schema\": {SCHEMA},", quoted(name))?;
-    if let Some(key) = private_key {
-        let key = masked(key, options.hide_keys);
-        writeln!(out, "\t\t\"privateKey\": \"{}\",", key.as_str())?;
-    }
-    if let Some(key) = public_key {
-        writeln!(out, "\t\t\"publicKey\": \"{}\",", key.to_base64().as_str())?;
-    }
-    if *listen_port != 0 {
-        writeln!(out, "\t\t\"listenPort\": {listen_port},")?;
-    }
-    if *fwmark != 0 {
-        writeln!(out, "\t\t\"fwmark\": {fwmark},")?;
-    }
-    if let Some((dev, method, state)) = bound(bind) {
-        let dev = dev.map_or_else(|| "null".to_owned(), quoted);
-        writeln!(
-            out,
-            "\t\t\"bindDev\": {{\n\t\t\t\"device\": {dev},\n\t\t\t\"method\": \"{method}\",\n\t\t\t\"state\": \"{state}\"\n\t\t}},"
-        )?;
-    }
-    writeln!(out, "\t\t\"peers\": {{")?;
-    for (at, peer) in peers.iter().enumerate() {
-        print_peer(peer, options, out)?;
-        writeln!(out, "{}", comma(at, peers.len()))?;
-    }
-    write!(out, "\t\t}}\n\t}}")
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceJson<'a> {
+    schema: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key: Option<Secret<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<PublicKey<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    listen_port: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    fwmark: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bind_dev: Option<BindJson<'a>>,
+    peers: PeersJson<'a>,
 }
 
-/// Device, method and state of a binding.
-fn bound(bind: &Bind) -> Option<(Option<&str>, &'static str, &'static str)> {
-    let state = |missing| if missing { "missing" } else { "bound" };
-    match bind {
-        Bind::Off => None,
-        Bind::Kernel { dev, missing } => Some((Some(dev), "kernel", state(*missing))),
-        Bind::Fwmark {
-            dev,
-            mark: _,
-            table: _,
-        } => Some((dev.as_deref(), "fwmark", state(dev.is_none()))),
-    }
-}
-
-fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let Peer {
-        public_key,
-        preshared_key,
-        endpoint,
-        last_handshake,
-        rx_bytes,
-        tx_bytes,
-        persistent_keepalive,
-        allowed_ips,
-    } = peer;
-    writeln!(out, "\t\t\t\"{}\": {{", public_key.to_base64().as_str())?;
-    if let Some(key) = preshared_key {
-        let key = masked(key, options.hide_keys);
-        writeln!(out, "\t\t\t\t\"presharedKey\": \"{}\",", key.as_str())?;
-    }
-    if let Some(addr) = endpoint {
-        let text = Endpoint(*addr, &options.names).to_string();
-        writeln!(out, "\t\t\t\t\"endpoint\": {},", quoted(&text))?;
-    }
-    for (name, value) in [
-        (
-            "latestHandshake",
-            last_handshake.unwrap_or_default().as_secs(),
-        ),
-        ("transferRx", *rx_bytes),
-        ("transferTx", *tx_bytes),
-        ("persistentKeepalive", u64::from(*persistent_keepalive)),
-    ] {
-        if value != 0 {
-            writeln!(out, "\t\t\t\t\"{name}\": {value},")?;
+impl<'a> DeviceJson<'a> {
+    fn new(device: &'a Device, options: &'a Options) -> Self {
+        let Device {
+            name: _,
+            private_key,
+            public_key,
+            listen_port,
+            fwmark,
+            bind,
+            peers,
+        } = device;
+        DeviceJson {
+            schema: SCHEMA,
+            private_key: private_key.as_ref().map(|key| Secret(key, options)),
+            public_key: public_key.as_ref().map(PublicKey),
+            listen_port: u64::from(*listen_port),
+            fwmark: u64::from(*fwmark),
+            bind_dev: BindJson::new(bind),
+            peers: PeersJson(peers, options),
         }
     }
-    writeln!(out, "\t\t\t\t\"allowedIps\": [")?;
-    for (at, prefix) in allowed_ips.iter().enumerate() {
-        let comma = comma(at, allowed_ips.len());
-        writeln!(out, "\t\t\t\t\t\"{}\"{comma}", Prefix(*prefix))?;
+}
+
+/// How a device is bound.
+#[derive(Serialize)]
+struct BindJson<'a> {
+    device: Option<&'a str>,
+    method: &'static str,
+    state: &'static str,
+}
+
+impl<'a> BindJson<'a> {
+    fn new(bind: &'a Bind) -> Option<Self> {
+        let (device, method, missing) = match bind {
+            Bind::Off => return None,
+            Bind::Kernel { dev, missing } => (Some(dev.as_str()), "kernel", *missing),
+            Bind::Fwmark {
+                dev,
+                mark: _,
+                table: _,
+            } => (dev.as_deref(), "fwmark", dev.is_none()),
+        };
+        let state = if missing { "missing" } else { "bound" };
+        Some(BindJson {
+            device,
+            method,
+            state,
+        })
     }
-    write!(out, "\t\t\t\t]\n\t\t\t}}")
 }
 
-/// What separates member `at` of `count` from the next.
-fn comma(at: usize, count: usize) -> &'static str {
-    if at + 1 < count { "," } else { "" }
+/// An object with a member for each peer.
+struct PeersJson<'a>(&'a [Peer], &'a Options);
+
+impl Serialize for PeersJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let PeersJson(peers, options) = self;
+        serializer.collect_map(
+            peers
+                .iter()
+                .map(|peer| (PublicKey(&peer.public_key), PeerJson::new(peer, options))),
+        )
+    }
 }
 
-/// A JSON string. The names of interfaces are nearly free text.
-fn quoted(text: &str) -> String {
-    let mut json = String::with_capacity(text.len() + 2);
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                json.push('\\');
-                json.push(c);
-            }
-            c if c < ' ' => {
-                // Writing to a String cannot fail.
-                let _ = write!(json, "\\u{:04x}", u32::from(c));
-            }
-            c => json.push(c),
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PeerJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preshared_key: Option<Secret<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<Text<Endpoint<'a>>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    latest_handshake: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    transfer_rx: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    transfer_tx: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    persistent_keepalive: u64,
+    allowed_ips: Vec<Text<Prefix>>,
+}
+
+impl<'a> PeerJson<'a> {
+    fn new(peer: &'a Peer, options: &'a Options) -> Self {
+        let Peer {
+            public_key: _,
+            preshared_key,
+            endpoint,
+            last_handshake,
+            rx_bytes,
+            tx_bytes,
+            persistent_keepalive,
+            allowed_ips,
+        } = peer;
+        PeerJson {
+            preshared_key: preshared_key.as_ref().map(|key| Secret(key, options)),
+            endpoint: endpoint.map(|addr| Text(Endpoint(addr, &options.names))),
+            latest_handshake: last_handshake.unwrap_or_default().as_secs(),
+            transfer_rx: *rx_bytes,
+            transfer_tx: *tx_bytes,
+            persistent_keepalive: u64::from(*persistent_keepalive),
+            allowed_ips: allowed_ips.iter().map(|ip| Text(Prefix(*ip))).collect(),
         }
     }
-    json.push('"');
-    json
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// A private or preshared key, or `(hidden)`. Its text is wiped once it is written.
+struct Secret<'a>(&'a Key, &'a Options);
+
+impl Serialize for Secret<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&masked(self.0, self.1.hide_keys))
+    }
+}
+
+struct PublicKey<'a>(&'a Key);
+
+impl Serialize for PublicKey<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_base64())
+    }
+}
+
+/// A value that is text in JSON.
+struct Text<T>(T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
