@@ -117,6 +117,12 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut dyn Write) -> Resul
             _ => {}
         }
     }
+    // Ours: for the reference, `version` is no verb.
+    if let [verb, option] = args.as_slice() {
+        if verb == "version" && option == "--all" {
+            return cmd::version::all(VERSION, out);
+        }
+    }
     let verb = find_verb(&args[0]);
     let unknown = args[0].to_string_lossy().into_owned();
     // Behind `--` all are values for clap: the reference has no options, and takes `-h` and `--`

@@ -65,6 +65,8 @@ pub enum Task {
     ReadConfiguration {
         path: String,
     },
+    /// To ask the kernel what it can do.
+    AskKernel,
     /// In words. Nothing can be advised about it.
     Other(String),
 }
@@ -97,6 +99,7 @@ impl Task {
             Task::Bind { interface, dev } => format!("Cannot bind {interface} to `{dev}'"),
             Task::OpenFile { .. } => "fopen".to_owned(),
             Task::ReadConfiguration { .. } => "Unable to read configuration".to_owned(),
+            Task::AskKernel => "Cannot ask the kernel for WGDEVICE_A_BIND_DEV".to_owned(),
             Task::Other(words) => words.clone(),
         }
     }
@@ -108,12 +111,16 @@ impl Task {
             | Task::Retrieve { interface }
             | Task::Modify { interface } => Some(interface),
             Task::OpenFile { path } | Task::ReadConfiguration { path } => Some(path),
-            Task::ListInterfaces | Task::AccessEach { .. } | Task::Bind { .. } | Task::Other(_) => {
-                None
-            }
+            Task::ListInterfaces
+            | Task::AccessEach { .. }
+            | Task::Bind { .. }
+            | Task::AskKernel
+            | Task::Other(_) => None,
         }
     }
 }
+
+const NO_WIREGUARD: &str = "is the wireguard module loaded? modprobe wireguard";
 
 /// What may help: the one table. Nothing is better than advice that is wrong.
 fn find_remedy(task: &Task, errno: i32) -> Option<String> {
@@ -135,13 +142,12 @@ fn find_remedy(task: &Task, errno: i32) -> Option<String> {
                 format!("no such WireGuard interface: ip link add {interface} type wireguard")
             }
             libc::EPERM | libc::EACCES => "needs root, or CAP_NET_ADMIN".to_owned(),
-            libc::EPROTONOSUPPORT => {
-                "is the wireguard module loaded? modprobe wireguard".to_owned()
-            }
+            libc::EPROTONOSUPPORT => NO_WIREGUARD.to_owned(),
             libc::EOPNOTSUPP => "not a WireGuard interface".to_owned(),
             libc::EADDRINUSE => "another socket has this port; choose a listen port".to_owned(),
             _ => return None,
         }),
+        (Task::AskKernel, libc::EPROTONOSUPPORT) => Some(NO_WIREGUARD.to_owned()),
         (Task::Bind { interface, dev }, libc::ENODEV) => Some(format!(
             "there is no `{dev}' where {interface} was created; create it first, for example \
              with `ip link add {dev} type vrf table TABLE'"

@@ -59,9 +59,7 @@ impl Wireguard {
                 errno: libc::EOPNOTSUPP | libc::EINVAL | libc::ENOENT | libc::ENODATA,
                 ..
             }) => Ok(false),
-            Err(failure) => Err(failure.during(Task::Other(
-                "Cannot ask the kernel for WGDEVICE_A_BIND_DEV".to_owned(),
-            ))),
+            Err(failure) => Err(failure.during(Task::AskKernel)),
         }
     }
 

@@ -31,6 +31,14 @@ pub fn list() -> Result<Vec<String>> {
     Ok(names(&links))
 }
 
+/// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.
+///
+/// # Errors
+/// There is no WireGuard in this kernel, or it did not answer.
+pub fn binds_by_attribute() -> Result<bool> {
+    Wireguard::open(Task::AskKernel)?.takes_bind_dev()
+}
+
 fn names(links: &[Link]) -> Vec<String> {
     let mut names: Vec<String> = links
         .iter()

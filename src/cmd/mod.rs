@@ -6,6 +6,7 @@ pub mod keys;
 pub mod set;
 pub mod show;
 pub mod showconf;
+pub mod version;
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use wg_vrf::key::Key;
@@ -35,6 +36,10 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "process::key_files",
             run: key_files,
+        },
+        Test {
+            name: "process::version_all",
+            run: version_all,
         },
     ]
 }
@@ -161,5 +166,41 @@ fn key_files() -> Result<(), String> {
         "{stderr}"
     );
     assert!(device.take_sets().is_empty());
+    Ok(())
+}
+
+/// wg-quick puts its own folder in front of PATH, so the wg beside it counts.
+fn version_all() -> Result<(), String> {
+    sandbox::needed()?;
+    let folder = Path::new(DIR).join("version-all");
+    let (front, behind) = (folder.join("front"), folder.join("behind"));
+    let install = |path: PathBuf| {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, "").expect("a program");
+    };
+    install(front.join("wg"));
+    install(behind.join("wg-quick"));
+    install(behind.join("wg"));
+    let says = || {
+        let path = format!("{}:{}", front.display(), behind.display());
+        let output = wg(&["version", "--all"]).env("PATH", path).output();
+        let output = output.expect("run");
+        assert!(output.status.success() && output.stderr.is_empty());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let text = says();
+    assert!(text.starts_with(concat!("wg-vrf ", env!("CARGO_PKG_VERSION"), "\n")));
+    let (quick, wg) = (behind.join("wg-quick"), behind.join("wg"));
+    let runs = format!(
+        "\nwg-quick: {} runs {}, and not ",
+        quick.display(),
+        wg.display()
+    );
+    assert!(text.contains(&runs), "{text}");
+
+    fs::remove_file(&wg).expect("remove");
+    std::os::unix::fs::symlink(&tool::ours()[0], &wg).expect("a link");
+    assert!(says().contains("which is this program"), "{}", says());
+    fs::remove_dir_all(folder).expect("remove");
     Ok(())
 }

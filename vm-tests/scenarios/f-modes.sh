@@ -14,6 +14,11 @@ accept
 fb_tunnel 4
 all_rules >/tmp/before
 
+say "wg version --all says what auto takes"
+binds_by="by fwmark and policy rules"
+! has_attr || binds_by="by the kernel"
+"$WG" version --all | has "^bind-dev: $binds_by" || die "$("$WG" version --all)"
+
 mode() {
 	local mode=$1
 	shift
