@@ -62,7 +62,7 @@ router_world() {
 	echo "1023 vrf_external" >/etc/iproute2/rt_tables.d/vrf.conf
 }
 
-# wan_link: the Internet-facing link appears; whose it is does the rest.
+# wan_link: the Internet-facing link appears. The tool under test sets it up.
 wan_link() {
 	ip link add wan0 type veth peer name i1 netns internet
 	ip -n internet link set i1 up

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: the same while allocations fail at random, in system calls and in softirqs
+# title: random changes while allocations fail, in system calls and in softirqs; nothing leaks or hangs
 # needs: attr
 # tool: bind-dev
 # kernels: debug-7.3

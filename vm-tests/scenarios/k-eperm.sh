@@ -13,7 +13,7 @@ bound_topology
 bind_to red
 p_calls 198.51.100.1
 works p
-# The device lives in a namespace of a user who is root there only; its sockets stay in r.
+# The device is in a namespace whose user is root there only. Its sockets stay in r.
 unshare --user --map-root-user --net sleep 1000 &
 user=$!
 wait_for "the other namespace" bash -c "[ \"\$(readlink /proc/$user/ns/net)\" != \"\$(readlink /proc/self/ns/net)\" ]"

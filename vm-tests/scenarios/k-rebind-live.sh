@@ -13,7 +13,7 @@ bound_topology
 bind_to red
 r_calls 192.0.2.9
 works r
-# Pinged by the one who moves, so that p learns the new way from the next packet.
+# r moves and pings, so p learns the new way from the next packet.
 for dev in blue red ext0 alt0 ext0 red blue red; do
 	: >/tmp/flow
 	ip netns exec r ping -n -i 0.1 10.9.0.2 >/tmp/flow 2>&1 &

@@ -73,7 +73,7 @@ if has_attr; then
 	still "no mark"
 	result mark kept
 else
-	# The mark is what binds: who takes it away unbinds, and wg says so.
+	# The mark binds. Taking it away unbinds, and wg says so.
 	client mark 0
 	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "still shown as bound: $(bound)"
 	result mark "unbound, as its fwmark is gone"
