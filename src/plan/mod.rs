@@ -6,6 +6,8 @@
 //! a mark and policy rules ([`rules`]). [`Strategy::choose`] decides that once, from what the
 //! backend supports; [`plan`] then decides the rest from what was read.
 
+#[cfg(test)]
+mod histories;
 pub mod rules;
 pub mod sync;
 #[cfg(test)]

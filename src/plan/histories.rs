@@ -1,0 +1,709 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Plans over time: random histories of commands, foreign rules, VRFs that go and come back, and
+//! crashes, on a model of the kernel's rules.
+//!
+//! The model is naive on purpose: it walks a packet rule by rule as fib_rules_lookup() does, and
+//! shares no code with the placement. After each command that ends well, a packet of its device
+//! must reach the VRF's table when that has a route, and nothing when it has none. A device that
+//! was bound before stays so whatever the others do, and what is not ours is never touched.
+
+use super::*;
+
+/// What does not hold, with the rules that show it.
+type Outcome<T = ()> = std::result::Result<T, String>;
+
+const MAIN: u32 = 254;
+/// A table of somebody else's, with a default route.
+const FOREIGN: u32 = 900;
+const VRFS: [&str; 2] = ["vrf_a", "vrf_b"];
+const TABLES: [u32; 4] = [1023, 7, 2000, 1279];
+
+/// How many histories, and how many events each has.
+const HISTORIES: usize = 20_000;
+const EVENTS: u64 = 14;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+
+    fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Command(Command),
+    /// `None` leaves the priority to the kernel.
+    AddForeign(Vec<usize>, Option<u32>, Rule),
+    /// Deletes the rule that stands at this place among the foreign ones.
+    DeleteForeign(usize, usize),
+    VrfGone(usize),
+    VrfBack(usize, u32),
+    Move(usize),
+    MoveBack(usize),
+    DeleteAndMake(usize),
+}
+
+#[derive(Clone, Debug)]
+struct Command {
+    device: usize,
+    what: What,
+    /// Ends after so many requests to the kernel.
+    crash: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Bind { vrf: usize, fwmark: Change<u32> },
+    Unbind { fwmark: Change<u32> },
+    Mark(Change<u32>),
+}
+
+#[derive(Clone, Debug)]
+struct Dev {
+    mark: u32,
+    here: bool,
+    /// The table that it is bound to since a command that ended well.
+    bound: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    /// IPv4 and IPv6, `None` when off.
+    rules: [Option<Vec<Rule>>; 2],
+    vrfs: [Option<u32>; 2],
+    devices: Vec<Dev>,
+}
+
+fn stock() -> Vec<Rule> {
+    let lookup = |pref, table, l3mdev| Rule {
+        pref,
+        protocol: 2,
+        action: Action::Table(table),
+        l3mdev,
+        ..Rule::default()
+    };
+    vec![
+        lookup(0, 255, false),
+        lookup(1000, 0, true),
+        lookup(32766, MAIN, false),
+        lookup(32767, 253, false),
+    ]
+}
+
+/// As fib_nl_newrule() does it: behind all rules of the same priority.
+fn insert(rules: &mut Vec<Rule>, rule: Rule) {
+    let at = rules.partition_point(|r| r.pref <= rule.pref);
+    rules.insert(at, rule);
+}
+
+/// As fib_default_rule_pref() chooses for a rule without a priority.
+fn default_pref(rules: &[Rule]) -> u32 {
+    rules
+        .get(1)
+        .map_or(0, |second| second.pref.saturating_sub(1))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Reaches(u32),
+    Nowhere,
+}
+
+/// Where a packet with this mark ends. `routed` says which tables have a route to its
+/// destination, `narrow` whether selectors that are not modelled match.
+fn walk(rules: &[Rule], mark: u32, routed: impl Fn(u32) -> bool, narrow: bool) -> Fate {
+    for rule in rules {
+        let hit = (rule.mask == 0 || (rule.mark ^ mark) & rule.mask == 0)
+            && !rule.forwarded_only
+            && !rule.l3mdev
+            && (!rule.narrowed || narrow);
+        if hit == rule.invert {
+            continue;
+        }
+        match rule.action {
+            Action::Table(255) | Action::Nop => {}
+            Action::Table(table) if routed(table) => {
+                // A default route is suppressed, a better one is not. Ours is the first kind.
+                if !rule.suppress || table == MAIN {
+                    return Fate::Reaches(table);
+                }
+            }
+            Action::Table(_) => {}
+            Action::Unreachable => return Fate::Nowhere,
+            // Where a jump ends is not modelled: the worst is assumed.
+            Action::Goto | Action::Other => return Fate::Reaches(MAIN),
+        }
+    }
+    Fate::Nowhere
+}
+
+impl World {
+    fn new(random: &mut Random) -> World {
+        let off = random.below(8);
+        World {
+            rules: [(off != 0).then(stock), (off != 1).then(stock)],
+            vrfs: [Some(1023), Some(7)],
+            devices: vec![
+                Dev {
+                    mark: 0,
+                    here: true,
+                    bound: None
+                };
+                3
+            ],
+        }
+    }
+
+    /// Whether packets with this mark reach the table and nothing else, in each family.
+    fn is_tight(&self, mark: u32, table: u32) -> Outcome {
+        for rules in self.rules.iter().flatten() {
+            for narrow in [false, true] {
+                for vrf_routed in [false, true] {
+                    let routed = |t: u32| t == MAIN || t == FOREIGN || (t == table && vrf_routed);
+                    let expected = match vrf_routed {
+                        true => Fate::Reaches(table),
+                        false => Fate::Nowhere,
+                    };
+                    let fate = walk(rules, mark, routed, narrow);
+                    if fate != expected {
+                        return Err(format!(
+                            "mark {mark:#x}: {fate:?} instead of {expected:?}, narrow {narrow}\n{}",
+                            self.shown()
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        let family = |rules: &Vec<Rule>| -> String {
+            let lines = rules.iter().map(|rule| {
+                let ours = if rule.is_ours() { " ours" } else { "" };
+                let narrowed = if rule.narrowed { " narrowed" } else { "" };
+                format!("  {rule}{narrowed}{ours}\n")
+            });
+            lines.collect()
+        };
+        self.rules
+            .iter()
+            .flatten()
+            .map(|rules| family(rules) + "  --\n")
+            .collect()
+    }
+
+    fn foreign(&self) -> Vec<Rule> {
+        let all = self.rules.iter().flatten().flatten();
+        all.filter(|rule| !rule.is_ours()).copied().collect()
+    }
+
+    fn facts(&self, device: usize, vrf: Option<usize>) -> Facts {
+        let vrfs = VRFS.iter().zip(self.vrfs);
+        Facts {
+            mark: self.devices[device].mark,
+            target: match vrf.map(|vrf| self.vrfs[vrf]) {
+                None => Target::None,
+                Some(None) => Target::Missing,
+                Some(Some(table)) => Target::Vrf { table },
+            },
+            rules: Rules {
+                v4: self.rules[0].clone(),
+                v6: self.rules[1].clone(),
+            },
+            vrfs: vrfs
+                .filter_map(|(name, table)| Some(((*name).to_owned(), table?)))
+                .collect(),
+            others: (0..self.devices.len())
+                .filter(|other| *other != device && self.devices[*other].here)
+                .map(|other| (format!("wg{other}"), self.devices[other].mark))
+                .collect(),
+            l3mdev_accept: Some(true),
+            ..Facts::default()
+        }
+    }
+
+    fn plan(&self, device: usize, what: &What) -> Result<Plan> {
+        let (bind_dev, fwmark, vrf) = match what {
+            What::Bind { vrf, fwmark } => (
+                Change::Set(VRFS[*vrf].to_owned()),
+                fwmark.clone(),
+                Some(*vrf),
+            ),
+            What::Unbind { fwmark } => (Change::Clear, fwmark.clone(), None),
+            What::Mark(fwmark) => (Change::Keep, fwmark.clone(), None),
+        };
+        let update = Update {
+            interface: format!("wg{device}"),
+            bind_dev,
+            fwmark,
+            ..Update::default()
+        };
+        let facts = self.facts(device, vrf);
+        let strategy = Strategy::choose(facts.support, &update, BindMode::Auto)?;
+        let mut plan = plan(&facts, update, &strategy)?;
+        let elsewhere: Vec<u32> = self
+            .devices
+            .iter()
+            .filter(|dev| !dev.here)
+            .map(|dev| dev.mark)
+            .collect();
+        plan.spare_rules(&elsewhere);
+        Ok(plan)
+    }
+
+    /// Adds or removes as the kernel does; what it would refuse is left out, as the backend does.
+    fn change(&mut self, family: Family, rule: &Rule, add: bool) {
+        let rules = self.rules[match family {
+            Family::V4 => 0,
+            Family::V6 => 1,
+        }]
+        .as_mut()
+        .expect("a family that is on");
+        let there = rules.iter().position(|r| r == rule);
+        match (add, there) {
+            (true, None) => insert(rules, *rule),
+            (true, Some(_)) => {}
+            (false, Some(at)) => drop(rules.remove(at)),
+            (false, None) => {}
+        }
+    }
+
+    fn command(&mut self, command: &Command, counts: &mut Counts) -> Outcome {
+        let Command {
+            device,
+            what,
+            crash,
+        } = command;
+        if !self.devices[*device].here {
+            return Ok(());
+        }
+        let Ok(plan) = self.plan(*device, what) else {
+            counts.refused += 1;
+            return Ok(());
+        };
+        let foreign = self.foreign();
+        let tight: Vec<(usize, u32)> = self
+            .devices
+            .iter()
+            .enumerate()
+            .filter_map(|(at, dev)| {
+                let table = dev.bound.filter(|_| at != *device)?;
+                self.is_tight(dev.mark, table).ok()?;
+                Some((at, table))
+            })
+            .collect();
+        let mut left = crash.unwrap_or(usize::MAX);
+        let mut step = || {
+            let go = left > 0;
+            left = left.saturating_sub(1);
+            go
+        };
+        for (family, rule) in plan.add.iter().filter(|_| step()) {
+            self.change(*family, rule, true);
+        }
+        if step() {
+            match plan.update.fwmark {
+                Change::Keep => {}
+                Change::Set(mark) => self.devices[*device].mark = mark,
+                Change::Clear => self.devices[*device].mark = 0,
+            }
+        }
+        for (family, rule) in plan.remove.iter().filter(|_| step()) {
+            self.change(*family, rule, false);
+        }
+        let whole = left > 0 || crash.is_none();
+
+        if self.foreign() != foreign {
+            return Err(format!("a foreign rule was touched\n{}", self.shown()));
+        }
+        for (other, table) in tight {
+            self.is_tight(self.devices[other].mark, table)
+                .map_err(|why| format!("wg{other} was bound, and is not any more: {why}"))?;
+        }
+        if !whole {
+            counts.crashed += 1;
+            self.devices[*device].bound = None;
+            return Ok(());
+        }
+        counts.done += 1;
+        match what {
+            What::Bind { vrf, .. } => {
+                let table = self.vrfs[*vrf].expect("bound to a VRF that is there");
+                self.devices[*device].bound = Some(table);
+                counts.bound += 1;
+            }
+            What::Unbind { .. } => self.devices[*device].bound = None,
+            // Says nothing about the mark, so nothing is looked at.
+            What::Mark(Change::Keep) => return Ok(()),
+            What::Mark(_) => {}
+        }
+        let dev = &self.devices[*device];
+        if let Some(table) = dev.bound {
+            self.is_tight(dev.mark, table)?;
+            let again = match what {
+                What::Bind { vrf, fwmark } => self.plan(
+                    *device,
+                    &What::Bind {
+                        vrf: *vrf,
+                        fwmark: fwmark.clone(),
+                    },
+                ),
+                _ => return Ok(()),
+            };
+            let again = again.map_err(|error| format!("the second time: {error}"))?;
+            if (again.add.len(), again.remove.len()) != (0, 0) {
+                return Err(format!(
+                    "twice is not once: {:?}\n{}",
+                    (again.add, again.remove),
+                    self.shown()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: &Event, counts: &mut Counts) -> Outcome {
+        match event {
+            Event::Command(command) => self.command(command, counts)?,
+            Event::AddForeign(families, pref, rule) => {
+                for at in families {
+                    let Some(rules) = self.rules[*at].as_mut() else {
+                        continue;
+                    };
+                    let pref = pref.unwrap_or_else(|| default_pref(rules));
+                    insert(rules, Rule { pref, ..*rule });
+                }
+            }
+            Event::DeleteForeign(family, nth) => {
+                let rules = self.rules[*family].iter_mut().next();
+                if let Some(rules) = rules {
+                    let theirs = |rule: &Rule| rule.protocol == 3;
+                    let places: Vec<usize> =
+                        (0..rules.len()).filter(|at| theirs(&rules[*at])).collect();
+                    if let Some(at) = places.get(nth % places.len().max(1)) {
+                        rules.remove(*at);
+                    }
+                }
+            }
+            Event::VrfGone(vrf) => self.vrfs[*vrf] = None,
+            Event::VrfBack(vrf, table) => {
+                if !self.vrfs.contains(&Some(*table)) {
+                    self.vrfs[*vrf] = Some(*table);
+                }
+            }
+            Event::Move(device) => self.devices[*device].here = false,
+            Event::MoveBack(device) => self.devices[*device].here = true,
+            Event::DeleteAndMake(device) => {
+                self.devices[*device] = Dev {
+                    mark: 0,
+                    here: true,
+                    bound: None,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Unbinds all: when each command ends well, nothing of ours is left.
+    fn end(&mut self, counts: &mut Counts) -> Outcome {
+        for dev in &mut self.devices {
+            dev.here = true;
+        }
+        let refused = counts.refused;
+        for device in 0..self.devices.len() {
+            let command = Command {
+                device,
+                what: What::Unbind {
+                    fwmark: Change::Clear,
+                },
+                crash: None,
+            };
+            self.command(&command, counts)?;
+        }
+        let ours = |world: &World| {
+            let mut all = world.rules.iter().flatten().flatten();
+            all.any(Rule::is_ours)
+        };
+        if counts.refused == refused && ours(self) {
+            return Err(format!("something of ours stays\n{}", self.shown()));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    done: usize,
+    bound: usize,
+    refused: usize,
+    crashed: usize,
+}
+
+fn random_mark(random: &mut Random) -> u32 {
+    match random.below(3) {
+        0 => default_mark(random.pick(&TABLES)),
+        1 => random.pick(&[0x77, 0x1023, 0x8000]),
+        _ => 0x42,
+    }
+}
+
+fn random_rule(random: &mut Random) -> Rule {
+    Rule {
+        pref: 0,
+        mark: random_mark(random),
+        mask: random.pick(&[0, u32::MAX, u32::MAX, 0xff, 0xffff]),
+        protocol: 3,
+        action: random.pick(&[
+            Action::Table(FOREIGN),
+            Action::Table(MAIN),
+            Action::Table(1023),
+            Action::Table(7),
+            Action::Unreachable,
+            Action::Nop,
+            Action::Goto,
+            Action::Other,
+        ]),
+        invert: random.once_in(6),
+        l3mdev: random.once_in(8),
+        local_output: random.once_in(6),
+        forwarded_only: random.once_in(8),
+        suppress: random.once_in(6),
+        narrowed: random.once_in(3),
+    }
+}
+
+fn random_fwmark(random: &mut Random) -> Change<u32> {
+    match random.below(6) {
+        0 => Change::Set(random_mark(random)),
+        1 => Change::Clear,
+        _ => Change::Keep,
+    }
+}
+
+fn random_event(random: &mut Random) -> Event {
+    let device = random.below(3) as usize;
+    let vrf = random.below(2) as usize;
+    match random.below(16) {
+        0..=7 => Event::Command(Command {
+            device,
+            what: match random.below(8) {
+                0 => What::Unbind {
+                    fwmark: random_fwmark(random),
+                },
+                1 => What::Mark(random_fwmark(random)),
+                _ => What::Bind {
+                    vrf,
+                    fwmark: random_fwmark(random),
+                },
+            },
+            crash: random.once_in(5).then(|| random.below(9) as usize),
+        }),
+        8 | 9 => {
+            let families = random.pick(&[&[0, 1][..], &[0], &[1]]).to_vec();
+            let pref = match random.below(8) {
+                0 => Some(random.below(4) as u32),
+                1 => Some(90 + random.below(12) as u32),
+                2 => Some(998 + random.below(4) as u32),
+                3 => Some(u32::MAX - random.below(2) as u32),
+                4 => Some(random.below(33_000) as u32),
+                _ => None,
+            };
+            Event::AddForeign(families, pref, random_rule(random))
+        }
+        10 | 11 => Event::DeleteForeign(random.below(2) as usize, random.below(8) as usize),
+        12 => Event::VrfGone(vrf),
+        13 => Event::VrfBack(vrf, random.pick(&TABLES)),
+        14 if random.once_in(2) => Event::Move(device),
+        14 => Event::MoveBack(device),
+        _ => Event::DeleteAndMake(device),
+    }
+}
+
+fn run(world: &World, history: &[Event], counts: &mut Counts) -> Outcome {
+    let mut world = world.clone();
+    for event in history {
+        world.happen(event, counts)?;
+    }
+    world.end(counts)
+}
+
+/// Leaves out each event that the failure does not need.
+fn shorten(world: &World, mut history: Vec<Event>) -> Vec<Event> {
+    let mut at = 0;
+    while at < history.len() {
+        let mut shorter = history.clone();
+        shorter.remove(at);
+        if run(world, &shorter, &mut Counts::default()).is_err() {
+            history = shorter;
+            at = 0;
+        } else {
+            at += 1;
+        }
+    }
+    history
+}
+
+#[test]
+fn no_history_makes_it_leak() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut counts = Counts::default();
+    for number in 0..HISTORIES {
+        let world = World::new(&mut random);
+        let length = 2 + random.below(EVENTS - 1);
+        let history: Vec<Event> = (0..length).map(|_| random_event(&mut random)).collect();
+        if run(&world, &history, &mut counts).is_err() {
+            let history = shorten(&world, history);
+            let why = run(&world, &history, &mut Counts::default()).unwrap_err();
+            panic!("history {number}: {history:#?}\n{why}");
+        }
+    }
+    println!("{HISTORIES} histories: {counts:?}");
+    assert!(counts.bound > 4 * HISTORIES / 2, "{counts:?}");
+    assert!(counts.crashed > HISTORIES / 2, "{counts:?}");
+}
+
+/// What wg-quick with `Table = auto` adds, in its order.
+fn wg_quick_rules(world: &mut World, mark: u32, add: bool) {
+    let not_marked = Rule {
+        mark,
+        mask: u32::MAX,
+        protocol: 3,
+        invert: true,
+        action: Action::Table(mark),
+        ..Rule::default()
+    };
+    let suppress = Rule {
+        protocol: 3,
+        suppress: true,
+        action: Action::Table(MAIN),
+        ..Rule::default()
+    };
+    for rules in world.rules.iter_mut().flatten() {
+        for rule in [not_marked, suppress] {
+            if add {
+                let pref = default_pref(rules);
+                insert(rules, Rule { pref, ..rule });
+            } else {
+                let same = |r: &Rule| Rule { pref: 0, ..*r } == rule;
+                let at = rules.iter().position(same).expect("wg-quick's rule");
+                rules.remove(at);
+            }
+        }
+    }
+}
+
+fn bind_first(world: &mut World, counts: &mut Counts) {
+    let command = Command {
+        device: 0,
+        what: What::Bind {
+            vrf: 0,
+            fwmark: Change::Keep,
+        },
+        crash: None,
+    };
+    let refused = counts.refused;
+    world.command(&command, counts).unwrap();
+    assert_eq!(counts.refused, refused, "refused: {}", world.shown());
+}
+
+#[test]
+fn restarts_of_wg_quick_do_not_wear_it_out() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random(2))
+    };
+    let mut counts = Counts::default();
+    let mut first = None;
+    for restart in 0..100 {
+        // Up: wg-quick calls setconf, adds its rules, and calls PostUp.
+        bind_first(&mut world, &mut counts);
+        let mark = world.devices[0].mark;
+        wg_quick_rules(&mut world, mark, true);
+        bind_first(&mut world, &mut counts);
+        let now = world.shown();
+        assert_eq!(first.get_or_insert(now.clone()), &now, "restart {restart}");
+        // Down: it deletes the device and its own rules, and ours stay.
+        world.happen(&Event::DeleteAndMake(0), &mut counts).unwrap();
+        wg_quick_rules(&mut world, mark, false);
+    }
+}
+
+#[test]
+fn rules_without_a_priority_do_not_wear_it_out() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random(2))
+    };
+    let mut counts = Counts::default();
+    bind_first(&mut world, &mut counts);
+    let rule = Rule {
+        protocol: 3,
+        narrowed: true,
+        action: Action::Table(FOREIGN),
+        ..Rule::default()
+    };
+    for _ in 0..300 {
+        let add = Event::AddForeign(vec![0, 1], None, rule);
+        world.happen(&add, &mut counts).unwrap();
+        bind_first(&mut world, &mut counts);
+        for family in [0, 1] {
+            let delete = Event::DeleteForeign(family, 0);
+            world.happen(&delete, &mut counts).unwrap();
+        }
+    }
+    bind_first(&mut world, &mut counts);
+    assert!(
+        world.shown().starts_with("  0: from all lookup 255\n  97:"),
+        "not where it began: {}",
+        world.shown()
+    );
+}
+
+/// A rule that comes before all, then another VRF: the closing rule stays behind the lookup.
+#[test]
+fn the_closing_rule_never_comes_first() {
+    for pref in 0..4 {
+        let mut world = World {
+            rules: [Some(stock()), Some(stock())],
+            ..World::new(&mut Random(2))
+        };
+        let foreign = Rule {
+            protocol: 3,
+            narrowed: true,
+            action: Action::Table(FOREIGN),
+            ..Rule::default()
+        };
+        let mut counts = Counts::default();
+        let add = Event::AddForeign(vec![0, 1], Some(pref), foreign);
+        world.happen(&add, &mut counts).unwrap();
+        for vrf in [0, 1, 0, 1] {
+            let command = Command {
+                device: 0,
+                what: What::Bind {
+                    vrf,
+                    fwmark: Change::Set(0x77),
+                },
+                crash: None,
+            };
+            world.command(&command, &mut counts).unwrap();
+        }
+        assert_eq!(
+            counts.bound,
+            if pref == 0 { 0 } else { 4 },
+            "priority {pref}"
+        );
+    }
+}
