@@ -5,6 +5,7 @@
 //! kernel reported; an [`Update`] is what it is asked to become. Three states (keep, set, clear)
 //! have a type here, so that no number has to double as "unset".
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -68,15 +69,86 @@ pub enum Bind {
     /// Not bound to any device.
     #[default]
     Off,
-    /// `WGDEVICE_A_BIND_DEV` names a device; `missing` when no such device is there.
-    Kernel { dev: String, missing: bool },
-    /// Our own policy rules steer the device's mark into a VRF's table. `dev` is `None` when
+    /// `WGDEVICE_A_BIND_DEV` names a device of the namespace where this one was created.
+    Kernel { dev: String, presence: Presence },
+    /// Our own policy rules steer what the device sends into a VRF's table. `dev` is `None` when
     /// the rules are there and the VRF is not.
-    Fwmark {
+    Rules {
         dev: Option<String>,
-        mark: u32,
+        by: Selector,
+        /// 0 when no rule says which one any more.
         table: u32,
+        /// Where the rules do not hold the packets.
+        faults: Vec<(Family, Fault)>,
+        /// The sockets are in another network namespace, where these rules do nothing.
+        elsewhere: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// What tells the packets of a device from all others of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selector {
+    Mark(u32),
+    /// The source port: the port that the device listens on.
+    Port(u16),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Mark(mark) => write!(f, "fwmark {mark:#x}"),
+            Selector::Port(port) => write!(f, "source port {port}"),
+        }
+    }
+}
+
+/// Why packets that should stay in a table do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No rule takes them to the table, or the closing rule comes first.
+    NotSteered,
+    /// Nothing stops them where the table has no route.
+    NotClosed,
+    /// The rule of somebody else with this priority comes first.
+    Overtaken { pref: u32 },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::NotSteered => f.write_str("not steered"),
+            Fault::NotClosed => f.write_str("not closed"),
+            Fault::Overtaken { pref } => write!(f, "overtaken by rule {pref}"),
+        }
+    }
+}
+
+/// Whether the device that the kernel binds to is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Present,
+    Missing,
+    /// It is one of another namespace.
+    Unknown,
 }
 
 impl Bind {
@@ -85,9 +157,25 @@ impl Bind {
         match self {
             Bind::Off => None,
             Bind::Kernel { dev, .. } => Some(dev),
-            Bind::Fwmark { dev, .. } => dev.as_deref(),
+            Bind::Rules { dev, .. } => dev.as_deref(),
         }
     }
+}
+
+/// What stands before the number of a routing table where a device is expected. No interface
+/// can have such a name: the kernel allows no colon in one.
+const TABLE_WORD: &str = "table:";
+
+/// A VRF by the number of its table, for one that is not there.
+pub fn bind_by_table(table: u32) -> String {
+    format!("{TABLE_WORD}{table}")
+}
+
+/// The table, where a VRF is named by its number.
+pub fn bind_table(dev: &str) -> Option<u32> {
+    let digits = dev.strip_prefix(TABLE_WORD)?;
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
 }
 
 /// What a change says about one value.
@@ -116,8 +204,10 @@ pub struct Update {
     pub listen_port: Change<u16>,
     /// `Clear` is sent as 0.
     pub fwmark: Change<u32>,
-    /// `Set` holds a device name of 1 to [`IFNAME_MAX`] bytes.
+    /// `Set` holds a device name of 1 to [`IFNAME_MAX`] bytes, or [`bind_table`]'s form.
     pub bind_dev: Change<String>,
+    /// `bind_dev` is `Clear` because a file that states all does not mention it.
+    pub bind_dev_omitted: bool,
     /// Remove all peers that the update does not name (`WGDEVICE_F_REPLACE_PEERS`).
     pub replace_peers: bool,
     pub peers: Vec<PeerUpdate>,

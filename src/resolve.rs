@@ -92,8 +92,9 @@ pub fn bind_mode() -> Result<BindMode> {
         Some("" | "auto") => Ok(BindMode::Auto),
         Some("kernel") => Ok(BindMode::Kernel),
         Some("fwmark") => Ok(BindMode::Fwmark),
+        Some("port") => Ok(BindMode::Port),
         _ => Err(Error::Invalid(format!(
-            "{name} is neither auto, kernel nor fwmark: `{}'",
+            "{name} is neither auto, kernel, fwmark nor port: `{}'",
             text.to_string_lossy()
         ))),
     }
@@ -166,7 +167,10 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
             Step::PrivateKey(source) => update.private_key = secret(source)?,
             Step::ListenPort(text) => update.listen_port = listen_port(&text).map_err(wrap)?,
             Step::FwMark(mark) => update.fwmark = mark,
-            Step::BindDev(dev) => update.bind_dev = dev,
+            Step::BindDev(dev) => {
+                update.bind_dev = dev;
+                update.bind_dev_omitted = false;
+            }
             Step::Peer => peers.push(PeerDraft {
                 replace_allowed_ips: whole_peers,
                 ..PeerDraft::default()

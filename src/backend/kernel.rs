@@ -76,9 +76,12 @@ impl Wireguard {
 
     /// A device with the peers of the first message only: what the device itself says is in
     /// front of them. On a socket of its own, since the dump is left in the middle.
-    pub fn get_head(&self, interface: &str) -> std::result::Result<Device, Failure> {
+    pub fn get_head(
+        &self,
+        interface: &str,
+    ) -> std::result::Result<(Device, Option<String>), Failure> {
         let mut socket = Socket::open(NlFamily::Generic)?;
-        read(&mut socket, self.family, interface, Next::Enough).map(|(device, _)| device)
+        read(&mut socket, self.family, interface, Next::Enough)
     }
 
     /// The messages for an update, ready for [`Wireguard::send`].

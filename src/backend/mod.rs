@@ -11,8 +11,11 @@ mod routing;
 mod userspace;
 
 use crate::error::{Error, Result, Task};
-use crate::model::{Bind, Change, Device, IFNAME_MAX, Update};
-use crate::plan::{self, BindMode, Facts, Plan, Strategy, Support, Target};
+use crate::model::{Bind, Change, Device, IFNAME_MAX, Presence, Update, bind_table};
+use crate::plan::rules::Flow;
+use crate::plan::{
+    self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
+};
 use kernel::Wireguard;
 use netlink::Failure;
 use routing::{Lock, Routing};
@@ -66,31 +69,94 @@ pub fn get(interface: &str) -> Result<Device> {
 /// How a device is bound. What cannot be read is not reported: `wg show` goes on.
 fn bind(device: &Device, bind_dev: Option<String>) -> Bind {
     if let Some(dev) = bind_dev {
-        let missing = crate::sys::if_index(&dev).is_none();
-        return Bind::Kernel { dev, missing };
+        return kernel_bind(device, dev);
     }
-    // Nobody without a mark pays for a look at the rules.
-    if device.fwmark == 0 {
+    // Nobody who sends nothing in particular pays for a look at the rules.
+    if device.fwmark == 0 && device.listen_port == 0 {
         return Bind::Off;
     }
     let Ok(mut routing) = Routing::open() else {
         return Bind::Off;
     };
-    let binding = routing
-        .rules()
-        .ok()
-        .and_then(|r| r.find_binding(device.fwmark));
-    let Some(binding) = binding else {
+    let Ok(rules) = routing.rules() else {
+        return Bind::Off;
+    };
+    let Some(binding) = rules.find_binding(device.fwmark, device.listen_port) else {
         return Bind::Off;
     };
     let links = routing.links().unwrap_or_default();
-    Bind::Fwmark {
+    let table = binding.table.unwrap_or(0);
+    let flow = Flow {
+        by: binding.by,
+        mark: device.fwmark,
+    };
+    let link = find_link(&links, &device.name);
+    Bind::Rules {
         dev: links
-            .into_iter()
+            .iter()
             .find(|link| link.vrf_table.is_some() && link.vrf_table == binding.table)
-            .map(|link| link.name),
-        mark: binding.mark,
-        table: binding.table.unwrap_or(0),
+            .map(|link| link.name.clone()),
+        by: binding.by,
+        table,
+        faults: rules.find_faults(flow, table),
+        elsewhere: link
+            .is_some_and(|link| find_sockets(link, device.listen_port) == Sockets::Elsewhere),
+    }
+}
+
+/// A binding by the kernel's attribute. The name is one where the device was created.
+fn kernel_bind(device: &Device, dev: String) -> Bind {
+    let here = crate::sys::if_index(&dev).is_some();
+    let links = Routing::open()
+        .ok()
+        .and_then(|mut routing| routing.links().ok())
+        .unwrap_or_default();
+    let link = find_link(&links, &device.name);
+    let sockets = link.map_or(Sockets::Unknown, |link| {
+        find_sockets(link, device.listen_port)
+    });
+    let presence = match sockets {
+        // The kernel closes the sockets when the device is missing.
+        Sockets::Here => Presence::Present,
+        Sockets::Unknown if here => Presence::Present,
+        Sockets::Unknown => Presence::Missing,
+        // Up and without sockets anywhere.
+        Sockets::Elsewhere
+            if !here
+                && link.is_some_and(|link| link.up)
+                && !has_socket_elsewhere(device.listen_port) =>
+        {
+            Presence::Missing
+        }
+        Sockets::Elsewhere => Presence::Unknown,
+    };
+    Bind::Kernel { dev, presence }
+}
+
+/// Whether another namespace has a socket on this port, or cannot be looked into.
+fn has_socket_elsewhere(port: u16) -> bool {
+    let (found, unknown) =
+        routing::in_other_namespaces(|| routing::has_udp_port(port) != Some(false));
+    unknown.is_some() || found.contains(&true)
+}
+
+fn find_link<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
+    links.iter().find(|link| link.is_called(name))
+}
+
+/// The namespace of a device's sockets, by what shows from here.
+fn find_sockets(link: &Link, port: u16) -> Sockets {
+    if link.up && port != 0 {
+        return match routing::has_udp_port(port) {
+            Some(true) => Sockets::Here,
+            Some(false) => Sockets::Elsewhere,
+            None => Sockets::Unknown,
+        };
+    }
+    // A device that is older than this namespace came from another one.
+    match routing::is_older_than_namespace(&link.name) {
+        Some(true) => Sockets::Elsewhere,
+        Some(false) | None => Sockets::Unknown,
     }
 }
 
@@ -127,12 +193,14 @@ impl Backend {
     }
 
     fn mark_and_port(&mut self, interface: &str) -> Result<(u32, u16)> {
-        let device = match self {
-            Backend::Kernel(wireguard) => wireguard
-                .get_head(interface)
-                .map_err(|failure| failure.during(Task::modify(interface)))?,
-            Backend::Userspace => userspace::get(interface)?,
-        };
+        let device =
+            match self {
+                Backend::Kernel(wireguard) => wireguard
+                    .get_head(interface)
+                    .map(|(device, _)| device)
+                    .map_err(|failure| failure.during(Task::modify(interface)))?,
+                Backend::Userspace => userspace::get(interface)?,
+            };
         Ok((device.fwmark, device.listen_port))
     }
 
@@ -170,13 +238,18 @@ fn refused(update: &Update, failure: Failure) -> Error {
 }
 
 /// Applies `update`. Each line that the user should read goes through `note`, without a newline.
-pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
+pub fn set(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
     let mut backend = Backend::open(&update.interface)?;
-    // Those who neither bind nor mark do not pay for either.
-    if update.bind_dev.is_keep() && update.fwmark.is_keep() {
+    // Those who change neither binding, mark nor port do not pay for any.
+    if update.bind_dev.is_keep() && update.fwmark.is_keep() && update.listen_port.is_keep() {
         return backend.send(&update);
     }
+    // From here to the end nobody else changes rules or marks.
+    let lock = Lock::take()?;
     let support = backend.support(&update)?;
+    if let Change::Set(name) = &mut update.bind_dev {
+        *name = name_of_vrf(name)?;
+    }
     let strategy = Strategy::choose(support, &update, mode)?;
     let ours = match has_our_rules(&update.interface) {
         Ok(ours) => ours,
@@ -189,25 +262,54 @@ pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result
         // No rule is there and none will be: nothing else has to be known.
         let facts = Facts {
             support,
+            kernel_binding: omitted_binding(&mut backend, &update, support),
             ..Facts::default()
         };
-        return backend.send(&plan::plan(&facts, update, &strategy)?.update);
+        let plan = plan::plan(&facts, update, &strategy)?;
+        backend.send(&plan.update)?;
+        plan.notes.iter().for_each(|line| note(line));
+        return Ok(());
     }
 
-    let _lock = Lock::take(note);
+    // Rules are changed by one at a time or not at all.
+    let _lock = lock.or_refuse()?;
     let mut routing =
         Routing::open().map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
-    let facts = read_facts(&mut backend, &mut routing, &update, support)?;
-    let mut plan = plan::plan(&facts, update, &strategy)?;
+    let mut facts = read_facts(&mut backend, &mut routing, &update, support)?;
+    let mut plan = plan::plan(&facts, update.clone(), &strategy)?;
     if !plan.remove.is_empty() {
         // A device that was made here and then moved may live on them.
-        plan.spare_rules(&marks_elsewhere());
+        facts.elsewhere = read_elsewhere();
+        plan = plan::plan(&facts, update, &strategy)?;
     }
     carry_out(&mut backend, &mut routing, &facts, &plan, note)?;
-    for line in &plan.notes {
-        note(line);
-    }
+    plan.notes.iter().for_each(|line| note(line));
     Ok(())
+}
+
+/// What the kernel's attribute says, where a file takes the binding away by leaving it out.
+fn omitted_binding(backend: &mut Backend, update: &Update, support: Support) -> Option<String> {
+    match backend {
+        Backend::Kernel(wireguard) if update.bind_dev_omitted && support.attribute => {
+            let (_, dev) = wireguard.get_head(&update.interface).ok()?;
+            dev.filter(|dev| !dev.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// The name of the VRF that was named by the number of its table, where there is one.
+fn name_of_vrf(name: &str) -> Result<String> {
+    let Some(table) = bind_table(name).filter(|table| *table != 0) else {
+        return Ok(name.to_owned());
+    };
+    let task = || Task::Other("Unable to list the VRFs".to_owned());
+    let mut routing = Routing::open().map_err(|err| Error::io(task(), &err))?;
+    let links = routing.links().map_err(|failure| failure.during(task()))?;
+    Ok(links
+        .into_iter()
+        .find(|link| link.vrf_table == Some(table))
+        .map_or_else(|| name.to_owned(), |link| link.name))
 }
 
 /// Whether a rule of the fallback is there, be it of this device or of another.
@@ -228,7 +330,7 @@ fn carry_out(
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let interface = &plan.update.interface;
-    let added = routing.add(&plan.add)?;
+    let added = routing.add(&plan.add, &facts.rules)?;
     if let Err(error) = backend.send(&plan.update) {
         // A device that has the new mark already must not be left without the rules: the mark
         // goes back first, and if that fails the rules stay.
@@ -280,23 +382,26 @@ fn read_facts(
         Change::Set(name) => target(&links, name),
         Change::Keep | Change::Clear => Target::None,
     };
-    let others = others(backend, &links, interface)?;
-    let up = links.iter().any(|link| link.name == interface && link.up);
+    // An altname is as good, but the others are found by their own.
+    let link = find_link(&links, interface);
+    let own_name = link.map_or(interface, |link| link.name.as_str());
+    let (others, unknown) = read_others(backend, &links, own_name)?;
     Ok(Facts {
         support,
         mark,
+        port,
+        free_port: routing::find_free_port().unwrap_or_default(),
         target,
         vrfs: links
             .iter()
             .filter_map(|link| Some((link.name.clone(), link.vrf_table?)))
             .collect(),
         others,
-        // Only a device that is up has sockets to look for.
-        sockets_here: if up && port != 0 {
-            routing::has_udp_port(port)
-        } else {
-            None
-        },
+        unknown,
+        elsewhere: Elsewhere::default(),
+        sockets: link.map_or(Sockets::Unknown, |link| find_sockets(link, port)),
+        alone: !routing::has_other_namespaces(),
+        kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
         l3mdev_accept: routing::l3mdev_accept(),
         rules,
@@ -318,7 +423,7 @@ fn called_by_wg_quick() -> bool {
 }
 
 fn target(links: &[Link], name: &str) -> Target {
-    match links.iter().find(|link| link.name == name) {
+    match find_link(links, name) {
         None => Target::Missing,
         Some(Link {
             vrf_table: Some(table),
@@ -330,63 +435,96 @@ fn target(links: &[Link], name: &str) -> Target {
     }
 }
 
-/// Every other device here, with its mark.
-fn others(backend: &mut Backend, links: &[Link], interface: &str) -> Result<Vec<(String, u32)>> {
+/// Every other device here, and why some could not be asked.
+fn read_others(
+    backend: &mut Backend,
+    links: &[Link],
+    own_name: &str,
+) -> Result<(Vec<Other>, Option<String>)> {
     let mut others = Vec::new();
+    let mut unknown = None;
     let served = userspace::list();
-    for name in served.iter().filter(|name| *name != interface) {
-        let device = userspace::get(name).map_err(|error| unknown_mark(name, error))?;
-        others.push((name.clone(), device.fwmark));
+    for name in served.iter().filter(|name| *name != own_name) {
+        match userspace::get(name) {
+            Ok(device) => others.push(other(device)),
+            // Somebody else's program that does not answer must not hold this device up.
+            Err(error) => unknown = Some(format!("`{name}' does not tell its fwmark: {error}")),
+        }
     }
     let kernel = links.iter().filter(|link| link.kind == KIND);
     for Link { name, .. } in kernel {
-        if name == interface || served.contains(name) {
+        if name == own_name || served.contains(name) {
             continue;
         }
         let head = match backend {
             Backend::Kernel(wireguard) => wireguard.get_head(name),
-            Backend::Userspace => Wireguard::open(Task::modify(interface))?.get_head(name),
+            Backend::Userspace => Wireguard::open(Task::modify(own_name))?.get_head(name),
         };
         match head {
-            Ok(device) => others.push((name.clone(), device.fwmark)),
+            Ok((device, _)) => others.push(other(device)),
             // Deleted since the links were read.
             Err(Failure {
                 errno: libc::ENODEV,
                 ..
             }) => {}
             Err(failure) => {
-                let error = failure.during(Task::modify(interface));
-                return Err(unknown_mark(name, error));
+                let error = failure.during(Task::access(name));
+                unknown = Some(format!("`{name}' does not tell its fwmark: {error}"));
             }
         }
     }
-    Ok(others)
+    Ok((others, unknown))
 }
 
-/// Without another device's mark it cannot be told which rules that device needs.
-fn unknown_mark(name: &str, error: Error) -> Error {
-    error.with_task(Task::Other(format!("Cannot ask `{name}' for its fwmark")))
+fn other(device: Device) -> Other {
+    Other {
+        name: device.name,
+        mark: device.fwmark,
+        port: device.listen_port,
+    }
 }
 
-/// The marks of devices in other namespaces, but for those whose sockets are there as well.
-fn marks_elsewhere() -> Vec<u32> {
-    routing::in_other_namespaces(|| -> Vec<u32> {
-        let links = Routing::open()
-            .ok()
-            .and_then(|mut routing| routing.links().ok())
-            .unwrap_or_default();
-        let Ok(wireguard) = Wireguard::open(Task::ListInterfaces) else {
-            return Vec::new();
-        };
-        links
-            .iter()
-            .filter(|link| link.kind == KIND)
-            .filter_map(|link| {
-                let device = wireguard.get_head(&link.name).ok()?;
+/// The devices in other namespaces, but for those whose sockets are there as well.
+fn read_elsewhere() -> Elsewhere {
+    let (found, unknown) = routing::in_other_namespaces(devices_from_elsewhere);
+    let mut elsewhere = Elsewhere {
+        devices: Vec::new(),
+        unknown,
+    };
+    for devices in found {
+        match devices {
+            Ok(devices) => elsewhere.devices.extend(devices),
+            Err(why) => elsewhere.unknown = Some(why),
+        }
+    }
+    elsewhere
+}
+
+/// The devices of this namespace whose sockets may be in another.
+fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
+    let unreadable = |failure: Failure| failure.during(Task::ListInterfaces).to_string();
+    let mut routing = Routing::open().map_err(|err| err.to_string())?;
+    let links = routing.links().map_err(unreadable)?;
+    let links: Vec<&Link> = links.iter().filter(|link| link.kind == KIND).collect();
+    if links.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wireguard = Wireguard::open(Task::ListInterfaces).map_err(|error| error.to_string())?;
+    let mut devices = Vec::new();
+    for link in links {
+        match wireguard.get_head(&link.name) {
+            Ok((device, _)) => {
                 let at_home = link.up && routing::has_udp_port(device.listen_port) == Some(true);
-                (!at_home).then_some(device.fwmark)
-            })
-            .collect()
-    })
-    .concat()
+                if !at_home {
+                    devices.push(other(device));
+                }
+            }
+            Err(Failure {
+                errno: libc::ENODEV,
+                ..
+            }) => {}
+            Err(failure) => return Err(unreadable(failure)),
+        }
+    }
+    Ok(devices)
 }

@@ -3,14 +3,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
 use crate::error::{Error, Result, Task};
-use crate::plan::rules::{Family, Rule, Rules};
+use crate::model::Family;
+use crate::plan::rules::{Rule, Rules};
 use crate::sys;
 use crate::wire::route::{self, Link};
 
@@ -56,11 +60,20 @@ impl Routing {
         }
     }
 
-    /// Adds rules, all or none. Those that were there already are not among the returned ones.
-    pub fn add(&mut self, rules: &[(Family, Rule)]) -> Result<Vec<(Family, Rule)>> {
+    /// Adds rules, all or none. `present` are those that are there: what is among them is added
+    /// a second time, behind the first. The returned ones are to be removed again if need be.
+    pub fn add(
+        &mut self,
+        rules: &[(Family, Rule)],
+        present: &Rules,
+    ) -> Result<Vec<(Family, Rule)>> {
         let mut added = Vec::new();
         for (family, rule) in rules {
-            match self.0.ask(&mut route::add_rule(*family, rule), |_| {}) {
+            let twin = present.all().any(|(f, r)| f == *family && r == rule);
+            let request = &mut route::add_rule(*family, rule, twin);
+            match self.0.ask(request, |_| {}) {
+                // A second one does no harm, and removing it would take the first.
+                Ok(()) if twin => {}
                 Ok(()) => added.push((*family, *rule)),
                 Err(Failure {
                     errno: libc::EEXIST,
@@ -68,7 +81,9 @@ impl Routing {
                 }) => {}
                 Err(failure) => {
                     // This one too: an answer that got lost does not say what was done.
-                    added.push((*family, *rule));
+                    if !twin {
+                        added.push((*family, *rule));
+                    }
                     let undone = self.remove(&added);
                     let mut error = about("add", *family, rule, failure);
                     if let (Err(stuck), Error::Os { words, .. }) = (undone, &mut error) {
@@ -105,39 +120,68 @@ fn is_off(errno: i32) -> bool {
 }
 
 fn about(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
-    let ip = match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
-    failure.during(Task::Other(format!("Cannot {verb} the {ip} rule `{rule}'")))
+    failure.during(Task::Other(format!(
+        "Cannot {verb} the {family} rule `{rule}'"
+    )))
 }
 
-/// Keeps two commands from changing rules at once. It is the lock of the network namespace's
-/// own file: nothing is left behind, and other namespaces do not wait.
-pub struct Lock(#[allow(dead_code, reason = "held, never read")] File);
+/// The file whose lock is held while rules, marks and ports are read and changed.
+///
+/// A sysctl that only those may open who may change this namespace's network (the kernel checks
+/// CAP_NET_ADMIN over it), and that is another file in each namespace. So nobody without
+/// privileges can hold it, nothing is left behind, and /run need not be writable. It is never
+/// read. Two processes exclude each other when they see one mount of /proc, which also those of
+/// different mount namespaces do, unless somebody mounted a /proc of their own.
+const LOCK_FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
+
+/// Keeps two commands from changing rules at once.
+pub enum Lock {
+    Held(#[allow(dead_code, reason = "held, never read")] File),
+    /// The file cannot be opened here, by no `wg`.
+    Unavailable(io::Error),
+}
 
 impl Lock {
-    /// Waits, but not for ever: anybody in the namespace could hold the lock, so after a while
-    /// this goes on without it. The kernel refuses doubled rules either way.
-    pub fn take(note: &mut dyn FnMut(&str)) -> Option<Lock> {
-        let file = File::open("/proc/self/ns/net").ok()?;
+    /// # Errors
+    /// Another process has had the lock for a long time.
+    pub fn take() -> Result<Lock> {
+        let file = match File::open(LOCK_FILE) {
+            Ok(file) => file,
+            Err(err) => return Ok(Lock::Unavailable(err)),
+        };
         let start = Instant::now();
         loop {
-            match sys::try_lock(file.as_fd()) {
-                Ok(()) => return Some(Lock(file)),
-                Err(err)
-                    if matches!(
-                        err.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) && start.elapsed() < LOCK_PATIENCE =>
+            let err = match sys::try_lock(file.as_fd()) {
+                Ok(()) => return Ok(Lock::Held(file)),
+                Err(err) => err,
+            };
+            match err.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    if start.elapsed() < LOCK_PATIENCE =>
                 {
                     std::thread::sleep(Duration::from_millis(3));
                 }
-                Err(_) => {
-                    note("another process holds the lock on policy rules; going on without it");
-                    return None;
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
+                    return Err(Error::Unsupported(format!(
+                        "Another process holds the lock on policy rules ({LOCK_FILE}) for {} \
+                         seconds; nothing was changed. `grep FLOCK /proc/locks' names processes",
+                        LOCK_PATIENCE.as_secs()
+                    )));
                 }
+                _ => return Ok(Lock::Unavailable(err)),
             }
+        }
+    }
+
+    /// For changes that must not be made without the lock.
+    pub fn or_refuse(self) -> Result<Lock> {
+        match self {
+            Lock::Held(_) => Ok(self),
+            Lock::Unavailable(err) => Err(Error::Unsupported(format!(
+                "Cannot lock the policy rules by {LOCK_FILE}: {err}; nothing was changed. It \
+                 takes CAP_NET_ADMIN, and an AppArmor profile of wg must allow to read and lock it \
+                 (rk)"
+            ))),
         }
     }
 }
@@ -151,14 +195,34 @@ pub fn l3mdev_accept() -> Option<bool> {
 /// Whether any UDP socket of this thread's namespace has this local port; `None` when it cannot
 /// be told.
 pub fn has_udp_port(port: u16) -> Option<bool> {
-    let v4 = fs::read_to_string("/proc/thread-self/net/udp").ok()?;
-    let v6 = fs::read_to_string("/proc/thread-self/net/udp6").unwrap_or_default();
-    Some(
-        v4.lines()
-            .chain(v6.lines())
-            .skip(1)
-            .any(|line| local_port(line) == Some(port)),
-    )
+    match fs::read_to_string("/proc/thread-self/net/udp") {
+        Ok(v4) => {
+            let v6 = fs::read_to_string("/proc/thread-self/net/udp6").unwrap_or_default();
+            let mut lines = v4.lines().chain(v6.lines());
+            Some(lines.any(|line| local_port(line) == Some(port)))
+        }
+        // Hidden or forbidden. A port that somebody has cannot be taken; for a moment it is
+        // taken if nobody has it, and it is no device's of this namespace then.
+        Err(_) => match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
+            Ok(_) => Some(false),
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse => Some(true),
+            Err(_) => None,
+        },
+    }
+}
+
+/// A UDP port that nobody has in this namespace.
+pub fn find_free_port() -> Option<u16> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    Some(socket.local_addr().ok()?.port())
+}
+
+/// Whether a link was there before this namespace was: sysfs numbers its folders as they are
+/// made, and the first one of a namespace is that of its loopback. A link keeps its folder when
+/// it moves.
+pub fn is_older_than_namespace(link: &str) -> Option<bool> {
+    let number = |name: &str| Some(fs::metadata(format!("/sys/class/net/{name}/")).ok()?.ino());
+    Some(number(link)? < number("lo")?)
 }
 
 /// The port in a line of /proc/net/udp: `  12: 00000000:C739 00000000:0000 07 ...`.
@@ -167,13 +231,15 @@ fn local_port(line: &str) -> Option<u16> {
     u16::from_str_radix(port, 16).ok()
 }
 
-/// Calls `look` once in every other network namespace that a process is in or a name is for.
-pub fn in_other_namespaces<T: Send>(look: impl Fn() -> T + Sync) -> Vec<T> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut seen: Vec<u64> = fs::metadata("/proc/self/ns/net")
-        .map(|here| here.ino())
-        .into_iter()
-        .collect();
+/// The other network namespaces that a process is in or a name is for, once each, and why some
+/// could not be opened.
+fn other_namespaces() -> (Vec<(PathBuf, File)>, Option<String>) {
+    let mut unknown = None;
+    let mut seen: Vec<u64> = Vec::new();
+    match fs::metadata("/proc/self/ns/net") {
+        Ok(here) => seen.push(here.ino()),
+        Err(err) => return (Vec::new(), Some(format!("/proc/self/ns/net: {err}"))),
+    }
     let named = ["/run/netns", "/var/run/netns"]
         .into_iter()
         .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten())
@@ -189,29 +255,57 @@ pub fn in_other_namespaces<T: Send>(look: impl Fn() -> T + Sync) -> Vec<T> {
                 .is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()))
         })
         .map(|entry| entry.path().join("ns/net"));
-    let mut found = Vec::new();
+    let mut namespaces = Vec::new();
     for path in named.chain(processes) {
-        let Ok(inode) = fs::metadata(&path).map(|ns| ns.ino()) else {
-            continue;
-        };
-        if seen.contains(&inode) {
-            continue;
+        let opened = fs::metadata(&path).and_then(|ns| {
+            let new = !seen.contains(&ns.ino());
+            Ok((ns.ino(), new.then(|| File::open(&path)).transpose()?))
+        });
+        match opened {
+            Ok((inode, Some(namespace))) => {
+                seen.push(inode);
+                namespaces.push((path, namespace));
+            }
+            Ok((_, None)) => {}
+            // A process that ended, or a name that is for nothing any more.
+            Err(err) if is_gone(&err) => {}
+            Err(err) => unknown = Some(format!("{}: {err}", path.display())),
         }
-        seen.push(inode);
-        let Ok(namespace) = File::open(&path) else {
-            continue;
-        };
+    }
+    (namespaces, unknown)
+}
+
+fn is_gone(err: &io::Error) -> bool {
+    matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// Whether there is another network namespace, or may be one.
+pub fn has_other_namespaces() -> bool {
+    let (namespaces, unknown) = other_namespaces();
+    !namespaces.is_empty() || unknown.is_some()
+}
+
+/// Calls `look` once in every other network namespace that a process is in or a name is for.
+/// Says why, if it could not look into all.
+pub fn in_other_namespaces<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
+    let (namespaces, mut unknown) = other_namespaces();
+    let mut found = Vec::new();
+    for (path, namespace) in namespaces {
         // A thread of its own, since the namespace belongs to the thread.
         let result = std::thread::scope(|scope| {
             scope
                 .spawn(|| sys::enter_netns(namespace.as_fd()).map(|()| look()))
                 .join()
         });
-        if let Ok(Ok(result)) = result {
-            found.push(result);
+        match result {
+            Ok(Ok(result)) => found.push(result),
+            // A plain file in /run/netns: the name of a namespace that is gone.
+            Ok(Err(err)) if err.raw_os_error() == Some(libc::EINVAL) => {}
+            Ok(Err(err)) => unknown = Some(format!("{}: {err}", path.display())),
+            Err(_) => unknown = Some(format!("{}: the look failed", path.display())),
         }
     }
-    found
+    (found, unknown)
 }
 
 #[cfg(test)]

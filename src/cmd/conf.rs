@@ -50,6 +50,7 @@ fn whole() -> Update {
         listen_port: Change::Clear,
         fwmark: Change::Clear,
         bind_dev: Change::Clear,
+        bind_dev_omitted: true,
         replace_peers: true,
         ..Update::default()
     }

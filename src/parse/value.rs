@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, is_interface_name};
+use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, bind_table, is_interface_name};
 use crate::parse::AllowedIps;
 
 /// `isspace(3)` in the C locale.
@@ -60,20 +60,66 @@ pub fn keepalive(text: &str) -> Result<Change<u16>> {
 }
 
 /// A device to bind to, or `off` (or nothing) to unbind.
+///
+/// A name may hold bytes that a file cannot: `%23` stands for `#`, as in a URL. No interface can
+/// have a `%` in its name, so nothing is lost. `table:1023` stands for the VRF with that table.
 pub fn bind_dev(text: &str) -> Result<Change<String>> {
     if text.is_empty() || text.eq_ignore_ascii_case("off") {
         return Ok(Change::Clear);
     }
-    if text.len() > IFNAME_MAX {
+    if bind_table(text).is_some() {
+        return Ok(Change::Set(text.to_owned()));
+    }
+    let Some(name) = unescape(text) else {
+        return invalid(
+            "Bind device has a % without the two digits of a byte behind it",
+            text,
+        );
+    };
+    if name.len() > IFNAME_MAX {
         return invalid(
             &format!("Bind device is longer than {IFNAME_MAX} bytes, which no interface name is"),
             text,
         );
     }
-    if !is_interface_name(text) {
+    if !is_interface_name(&name) {
         return invalid("Bind device is not a name that an interface can have", text);
     }
-    Ok(Change::Set(text.to_owned()))
+    Ok(Change::Set(name))
+}
+
+/// A device as a file can name it, for [`bind_dev`] to read.
+pub fn bind_dev_text(name: &str) -> String {
+    let reserved = name.eq_ignore_ascii_case("off");
+    let mut text = String::with_capacity(name.len());
+    for (at, c) in name.chars().enumerate() {
+        if c == '#' || c == '%' || (reserved && at == 0) {
+            text.push_str(&format!("%{:02x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// `None` where what follows a `%` is not a byte, or where the bytes are no text.
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            let digits = std::str::from_utf8(&digits).ok()?;
+            bytes.push(
+                u8::from_str_radix(digits, 16)
+                    .ok()
+                    .filter(|byte| *byte != 0)?,
+            );
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// A key that may be shown when it is wrong.

@@ -3,7 +3,7 @@
 //!
 //! Pure: facts and the wanted update go in, a [`Plan`] comes out. No sockets here, so that every
 //! case is tested without a kernel. A binding is either the kernel's attribute or the fallback of
-//! a mark and policy rules ([`rules`]). [`Strategy::choose`] decides that once, from what the
+//! policy rules ([`rules`]), which know a device's packets by a mark or by their source port. [`Strategy::choose`] decides that once, from what the
 //! backend supports; [`plan`] then decides the rest from what was read.
 
 #[cfg(test)]
@@ -14,8 +14,11 @@ pub mod sync;
 mod tests;
 
 use crate::error::{Error, Result, Task};
-use crate::model::{Change, Update};
-use rules::{Action, Binding, Family, Rule, Rules, TABLE_LOCAL, default_mark, find_place};
+use crate::model::{Change, Family, Selector, Update, bind_table};
+use rules::{
+    Action, Binding, Flow, Rule, Rules, TABLE_LOCAL, arrange, default_mark, default_marks,
+    find_place, is_default_mark, is_our_mark,
+};
 
 /// Which way to bind is allowed (`WG_BIND_DEV_MODE`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,8 +28,10 @@ pub enum BindMode {
     Auto,
     /// The attribute or an error.
     Kernel,
-    /// The fallback, whatever the kernel can do.
+    /// The fallback by a mark, whatever the kernel can do.
     Fwmark,
+    /// The fallback by the source port.
+    Port,
 }
 
 /// What the backend of a device can do.
@@ -47,12 +52,20 @@ pub enum Strategy {
     Attribute {
         name: String,
     },
-    /// Bind by a mark and policy rules.
+    /// Bind by policy rules.
     Fallback {
         name: String,
+        kind: Option<Kind>,
         /// Why the attribute does not serve.
         why: &'static str,
     },
+}
+
+/// What the rules of a fallback select by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Mark,
+    Port,
 }
 
 impl Strategy {
@@ -64,16 +77,29 @@ impl Strategy {
             Change::Clear => return Ok(Strategy::Unbind),
             Change::Set(name) => name.clone(),
         };
-        let why = match mode {
-            BindMode::Auto | BindMode::Kernel if support.attribute => {
+        let by_table = bind_table(&name).is_some();
+        let (kind, why) = match mode {
+            BindMode::Kernel if by_table => {
+                return Err(Error::Unsupported(format!(
+                    "Cannot bind {} to `{name}': no VRF has that table yet, and the kernel binds \
+                     by name; create the VRF first, or let WG_BIND_DEV_MODE=auto use policy rules",
+                    update.interface
+                )));
+            }
+            BindMode::Auto | BindMode::Kernel if support.attribute && !by_table => {
                 return Ok(Strategy::Attribute { name });
             }
             BindMode::Kernel => return Err(no_attribute(support, &update.interface, &name)),
-            BindMode::Auto if support.userspace => "userspace devices cannot be bound to a device",
-            BindMode::Auto => "kernel lacks WGDEVICE_A_BIND_DEV",
-            BindMode::Fwmark => "WG_BIND_DEV_MODE is fwmark",
+            BindMode::Auto if support.userspace => {
+                (None, "userspace devices cannot be bound to a device")
+            }
+            BindMode::Auto if support.attribute => (None, "no VRF has that table yet"),
+            // What the device has already is kept.
+            BindMode::Auto => (None, "kernel lacks WGDEVICE_A_BIND_DEV"),
+            BindMode::Fwmark => (Some(Kind::Mark), "WG_BIND_DEV_MODE is fwmark"),
+            BindMode::Port => (Some(Kind::Port), "WG_BIND_DEV_MODE is port"),
         };
-        Ok(Strategy::Fallback { name, why })
+        Ok(Strategy::Fallback { name, kind, why })
     }
 }
 
@@ -108,20 +134,67 @@ pub enum Target {
     },
 }
 
+/// Another WireGuard device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Other {
+    pub name: String,
+    pub mark: u32,
+    pub port: u16,
+}
+
+impl Other {
+    fn carries(&self, by: Selector) -> bool {
+        match by {
+            Selector::Mark(mark) => self.mark == mark,
+            Selector::Port(port) => self.port == port,
+        }
+    }
+}
+
+/// The namespace of a device's sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sockets {
+    Here,
+    /// The device was made in another namespace.
+    Elsewhere,
+    /// It is down and has none. Nothing tells where it was made, and it may have been elsewhere.
+    #[default]
+    Unknown,
+}
+
+/// What devices in other namespaces, whose sockets may be here, need of the rules here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub devices: Vec<Other>,
+    /// What could not be looked at, and why: it counts as in use.
+    pub unknown: Option<String>,
+}
+
 /// What was read before deciding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     pub support: Support,
     /// The device's present mark.
     pub mark: u32,
+    /// The device's present port; 0 until it has one.
+    pub port: u16,
+    /// A port that nobody has, for a device that has none.
+    pub free_port: u16,
     pub target: Target,
     pub rules: Rules,
     /// The names of the VRFs here, by table.
     pub vrfs: Vec<(String, u32)>,
-    /// Name and mark of every other WireGuard device here.
-    pub others: Vec<(String, u32)>,
-    /// Whether the device's sockets are in this namespace; `None` when it cannot be told.
-    pub sockets_here: Option<bool>,
+    /// Every other WireGuard device here.
+    pub others: Vec<Other>,
+    /// Why others could not be asked: what they need counts as in use.
+    pub unknown: Option<String>,
+    /// Looked at only before rules go.
+    pub elsewhere: Elsewhere,
+    pub sockets: Sockets,
+    /// There is no other network namespace, as far as can be seen.
+    pub alone: bool,
+    /// What the kernel's attribute says, where the update takes it away by leaving it out.
+    pub kernel_binding: Option<String>,
     /// wg-quick asks, and will add rules for a default route of its own.
     pub wg_quick: bool,
     /// `net.ipv4.udp_l3mdev_accept`; `None` when it cannot be read.
@@ -129,20 +202,24 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The names of the other devices with this mark.
-    fn sharing(&self, mark: u32) -> Vec<&str> {
+    /// The names of the other devices here that have this mark or port.
+    fn sharing(&self, by: Selector) -> Vec<&str> {
         self.others
             .iter()
-            .filter(|(_, other)| *other == mark)
-            .map(|(name, _)| name.as_str())
+            .filter(|other| other.carries(by))
+            .map(|other| other.name.as_str())
             .collect()
     }
 
-    /// Marks of our rules that no device here carries: a deleted device left them.
-    fn unused_marks(&self) -> Vec<u32> {
-        let mut marks = self.rules.our_marks();
-        marks.retain(|mark| *mark != self.mark && self.sharing(*mark).is_empty());
-        marks
+    /// What our rules select by that no device here has: a deleted device left them.
+    fn unused_selectors(&self) -> Vec<Selector> {
+        let mut selectors = self.rules.our_selectors();
+        selectors.retain(|by| {
+            *by != Selector::Mark(self.mark)
+                && *by != Selector::Port(self.port)
+                && self.sharing(*by).is_empty()
+        });
+        selectors
     }
 
     /// The device's mark after a change.
@@ -153,6 +230,23 @@ impl Facts {
             Change::Clear => 0,
         }
     }
+
+    /// The device's port after a change; 0 when the kernel will choose one.
+    fn port_after(&self, listen_port: &Change<u16>) -> u16 {
+        match listen_port {
+            Change::Keep => self.port,
+            Change::Set(port) => *port,
+            Change::Clear => 0,
+        }
+    }
+
+    /// The VRF with this table, as people call it.
+    fn vrf_name(&self, table: u32) -> String {
+        self.vrfs
+            .iter()
+            .find(|(_, t)| *t == table)
+            .map_or_else(|| format!("table {table}"), |(name, _)| name.clone())
+    }
 }
 
 /// What to do, in this order: add rules, send the update, remove rules.
@@ -160,8 +254,7 @@ impl Facts {
 pub struct Plan {
     /// What the device is told: the wanted update, with the mark and the binding decided.
     pub update: Update,
-    /// The mark that carries the binding, where one does.
-    pub binding_mark: Option<u32>,
+    /// A rule that is there already is added a second time: what is removed is then the first.
     pub add: Vec<(Family, Rule)>,
     pub remove: Vec<(Family, Rule)>,
     /// For the user, once all is done.
@@ -176,32 +269,36 @@ impl Plan {
         }
     }
 
-    /// Rules of devices that are gone go too.
-    fn remove_leftovers(&mut self, facts: &Facts, mark: u32) {
-        for unused in facts.unused_marks() {
-            if unused != mark {
-                self.remove.extend(facts.rules.ours_for(unused));
+    /// Rules of devices that are gone go too. `used` is what this device has after the change.
+    fn remove_leftovers(&mut self, facts: &Facts, used: &[Selector]) {
+        for by in facts.unused_selectors() {
+            if !used.contains(&by) {
+                self.remove_rules(facts, by);
             }
         }
     }
 
-    /// Keeps the rules that a device in another namespace lives on: its sockets are where it was
-    /// created, and without the rules it would leak. `elsewhere` has the marks of such devices.
-    pub fn spare_rules(&mut self, elsewhere: &[u32]) {
-        let mut spared = Vec::new();
-        self.remove.retain(|(_, rule)| {
-            let spare = Some(rule.mark) != self.binding_mark && elsewhere.contains(&rule.mark);
-            if spare && !spared.contains(&rule.mark) {
-                spared.push(rule.mark);
-            }
-            !spare
-        });
-        self.notes.extend(spared.iter().map(|mark| {
-            format!(
-                "the rules for fwmark {mark:#x} stay: a WireGuard device in another network \
-                 namespace has that mark"
-            )
-        }));
+    /// The rules that nobody here needs. A device in another namespace may live on them: its
+    /// sockets are where it was created, and without the rules it would leak.
+    fn remove_rules(&mut self, facts: &Facts, by: Selector) {
+        let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
+        if facts.elsewhere.devices.iter().any(|dev| dev.carries(by)) {
+            self.notes.push(format!(
+                "the rules for {by} stay: a WireGuard device in another network namespace has \
+                 that {}",
+                match by {
+                    Selector::Mark(_) => "mark",
+                    Selector::Port(_) => "port",
+                }
+            ));
+        } else if let Some(unknown) = unknown {
+            self.notes.push(format!(
+                "the rules for {by} stay: it cannot be told whether another device needs them \
+                 ({unknown})"
+            ));
+        } else {
+            self.remove.extend(facts.rules.ours_for(by));
+        }
     }
 }
 
@@ -210,49 +307,72 @@ impl Plan {
 /// # Errors
 /// The binding cannot be had; nothing has been changed.
 pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
-    let present = facts.rules.find_binding(facts.mark);
+    let present = facts.rules.find_bindings(facts.mark, facts.port);
     match strategy {
-        Strategy::Keep => keep_binding(facts, update, present),
-        Strategy::Unbind => unbind(facts, update, present),
-        Strategy::Attribute { name } => bind_by_attribute(facts, update, name, present),
-        Strategy::Fallback { name, why } => {
+        Strategy::Keep => keep_binding(facts, update, &present),
+        Strategy::Unbind => unbind(facts, update, &present),
+        Strategy::Attribute { name } => bind_by_attribute(facts, update, name, &present),
+        Strategy::Fallback { name, kind, why } => {
             let goal = Goal {
                 name,
                 table: vrf_table(&update.interface, name, &facts.target)?,
+                kind: kind.unwrap_or_else(|| present_kind(&present)),
                 why,
             };
-            bind_by_mark(facts, update, &goal, present)
+            bind_by_rules(facts, update, &goal, &present)
         }
     }
 }
 
-/// The update does not speak of the binding, but maybe of the mark that carries it.
-fn keep_binding(facts: &Facts, update: Update, present: Option<Binding>) -> Result<Plan> {
-    let Some(present) = present else {
+fn present_kind(present: &[Binding]) -> Kind {
+    match present.first() {
+        Some(Binding {
+            by: Selector::Port(_),
+            ..
+        }) => Kind::Port,
+        _ => Kind::Mark,
+    }
+}
+
+/// The update does not speak of the binding, but maybe of the mark or the port that carries it.
+fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Plan> {
+    let Some(binding) = present.first() else {
         return Ok(Plan::send(update));
     };
-    if facts.mark_after(&update.fwmark) == present.mark {
+    let kind = present_kind(present);
+    let speaks = !update.fwmark.is_keep() || (kind == Kind::Port && !update.listen_port.is_keep());
+    if !speaks {
         return Ok(Plan::send(update));
     }
     let interface = update.interface.clone();
-    let Some(table) = present.table else {
+    let Some(table) = binding.table else {
+        let same = match binding.by {
+            Selector::Mark(mark) => facts.mark_after(&update.fwmark) == mark,
+            Selector::Port(port) => facts.port_after(&update.listen_port) == port,
+        };
+        if same {
+            return Ok(Plan::send(update));
+        }
         return Err(Error::Unsupported(format!(
-            "Cannot change the fwmark of {interface}: it carries the binding to a VRF, and no \
-             rule says which one any more; bind again or unbind with `bind-dev off'"
+            "Cannot change the {} of {interface}: it carries the binding to a VRF, and no rule \
+             says which one any more; bind again or unbind with `bind-dev off'",
+            match kind {
+                Kind::Mark => "fwmark",
+                Kind::Port => "listen port",
+            }
         )));
     };
-    let name = facts
-        .vrfs
-        .iter()
-        .find(|(_, t)| *t == table)
-        .map_or_else(|| format!("table {table}"), |(name, _)| name.clone());
-    let wants_none = facts.mark_after(&update.fwmark) == 0;
+    let name = facts.vrf_name(table);
+    let wants_none = kind == Kind::Mark && facts.mark_after(&update.fwmark) == 0;
     let goal = Goal {
         name: &name,
         table,
+        kind,
         why: &format!("bound to {name}"),
     };
-    let mut plan = bind_by_mark(facts, update, &goal, Some(present))?;
+    let mut plan = bind_by_rules(facts, update, &goal, present)?;
+    // The attribute was not asked for, and is none of this update's business.
+    plan.update.bind_dev = Change::Keep;
     if wants_none {
         plan.notes.push(format!(
             "{interface}: the fwmark is not off, because it carries the binding to {name}; \
@@ -262,11 +382,26 @@ fn keep_binding(facts: &Facts, update: Update, present: Option<Binding>) -> Resu
     Ok(plan)
 }
 
-fn unbind(facts: &Facts, mut update: Update, present: Option<Binding>) -> Result<Plan> {
+fn unbind(facts: &Facts, mut update: Update, present: &[Binding]) -> Result<Plan> {
     if !facts.support.attribute {
         update.bind_dev = Change::Keep;
     }
-    end_fallback(facts, Plan::send(update), present, "stays bound")
+    let omitted = update.bind_dev_omitted;
+    let mut plan = end_fallback(facts, Plan::send(update), present, "stays bound")?;
+    let bound = facts.kernel_binding.clone().or_else(|| {
+        let table = present.first()?.table;
+        Some(table.map_or_else(|| "a VRF".to_owned(), |table| facts.vrf_name(table)))
+    });
+    if let Some(name) = bound.filter(|_| omitted) {
+        plan.notes.insert(
+            0,
+            format!(
+                "{}: no longer bound to {name}: the file has no BindDev",
+                plan.update.interface
+            ),
+        );
+    }
+    Ok(plan)
 }
 
 /// A fallback that is there has served.
@@ -274,13 +409,12 @@ fn bind_by_attribute(
     facts: &Facts,
     update: Update,
     name: &str,
-    present: Option<Binding>,
+    present: &[Binding],
 ) -> Result<Plan> {
     let mut plan = end_fallback(facts, Plan::send(update), present, "still uses its rules")?;
-    if let Some(Binding { mark, .. }) = present {
+    for Binding { by, .. } in present {
         plan.notes.push(format!(
-            "{}: bound to {name} by the kernel, the rules for fwmark {mark:#x} are not needed \
-             any more",
+            "{}: bound to {name} by the kernel, the rules for {by} are not needed any more",
             plan.update.interface
         ));
     }
@@ -288,90 +422,115 @@ fn bind_by_attribute(
 }
 
 /// Ends a fallback: the mark goes if it was ours, the rules go if no other device needs them.
-fn end_fallback(
-    facts: &Facts,
-    mut plan: Plan,
-    present: Option<Binding>,
-    stays: &str,
-) -> Result<Plan> {
-    if let Some(present) = present {
-        if plan.update.fwmark.is_keep() && present.mark_is_ours() {
-            plan.update.fwmark = Change::Clear;
-        }
-        let interface = &plan.update.interface;
-        let marked = facts.mark_after(&plan.update.fwmark) == present.mark;
-        let sharing = facts.sharing(present.mark);
+fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str) -> Result<Plan> {
+    if plan.update.fwmark.is_keep() && present.iter().any(Binding::mark_is_ours) {
+        plan.update.fwmark = Change::Clear;
+    }
+    let after = [
+        Selector::Mark(facts.mark_after(&plan.update.fwmark)),
+        Selector::Port(facts.port_after(&plan.update.listen_port)),
+    ];
+    for Binding { by, table } in present {
+        let interface = plan.update.interface.clone();
+        let selected = after.contains(by);
+        let sharing = facts.sharing(*by);
         if sharing.is_empty() {
-            plan.remove.extend(facts.rules.ours_for(present.mark));
-        } else if marked {
-            // The rules go by the mark alone: they would keep this device where it is.
+            plan.remove_rules(facts, *by);
+        } else if selected {
+            // The rules go by the mark or port alone: they would keep this device where it is.
             return Err(Error::Unsupported(format!(
-                "Cannot unbind {interface}: it has its fwmark {:#x} in common with {}, which \
-                 {stays}; give {interface} another fwmark (or off) in the same command",
-                present.mark,
+                "Cannot unbind {interface}: it has its {by} in common with {}, which {stays}; \
+                 give {interface} another one{} in the same command",
                 sharing.join(", "),
+                match by {
+                    Selector::Mark(_) => " (or off)",
+                    Selector::Port(_) => "",
+                }
             )));
         }
+        let flow = Flow {
+            by: *by,
+            mark: facts.mark,
+        };
         let theirs = facts
             .rules
             .all()
             .map(|(_, rule)| rule)
-            .find(|rule| {
-                !rule.is_ours() && present.table.is_some_and(|t| rule.steers(present.mark, t))
-            })
-            .filter(|_| marked);
+            .find(|rule| !rule.is_ours() && table.is_some_and(|t| rule.steers(flow, t)))
+            .filter(|_| selected);
         if let Some(rule) = theirs {
             plan.notes.push(format!(
-                "{interface}: fwmark {:#x} stays, and the rule `{rule}', which is not ours, \
-                 still acts on it",
-                present.mark,
+                "{interface}: {by} stays, and the rule `{rule}', which is not ours, still acts \
+                 on it"
             ));
         }
     }
-    // The mark after this update counts as used, even where its rules are not this device's.
-    let mark = facts.mark_after(&plan.update.fwmark);
-    plan.remove_leftovers(facts, mark);
+    // What the device has after this update counts as used, even where the rules are another's.
+    plan.remove_leftovers(facts, &after);
     Ok(plan)
 }
 
 /// A binding that the fallback is to reach.
 struct Goal<'a> {
     name: &'a str,
+    /// 0 for one that nobody knows any more: then all that can be had is that nothing leaves.
     table: u32,
+    kind: Kind,
     /// For the note that names the mark.
     why: &'a str,
 }
 
-fn bind_by_mark(
+fn bind_by_rules(
     facts: &Facts,
     mut update: Update,
     goal: &Goal,
-    present: Option<Binding>,
+    present: &[Binding],
 ) -> Result<Plan> {
-    let Goal { name, table, why } = *goal;
+    let Goal {
+        name,
+        table,
+        kind,
+        why,
+    } = *goal;
     let interface = update.interface.clone();
-    if facts.sockets_here == Some(false) {
+    if facts.sockets == Sockets::Elsewhere {
         return Err(Error::Unsupported(format!(
             "Cannot bind {interface} to `{name}': its sockets are not in this network \
              namespace but in the one where it was created, and policy rules here cannot reach \
              them; bind it there before moving it, or use a kernel with WGDEVICE_A_BIND_DEV"
         )));
     }
-    if Family::ALL
-        .iter()
-        .all(|f| facts.rules.in_family(*f).is_none())
-    {
+    if facts.rules.families().next().is_none() {
         return Err(Error::Unsupported(format!(
             "Cannot bind {interface} to `{name}': this kernel has neither WGDEVICE_A_BIND_DEV \
              nor policy rules (CONFIG_IP_MULTIPLE_TABLES)"
         )));
     }
-    let mark = choose_mark(facts, &update.fwmark, table, present);
-    if let Some(conflict) = find_conflict(facts, mark, table) {
-        return Err(conflict.into_error(&interface, mark));
-    }
-    if mark != facts.mark || !update.fwmark.is_keep() {
-        update.fwmark = Change::Set(mark);
+    let by = match kind {
+        Kind::Mark => {
+            let mark = choose_mark(facts, &update.fwmark, table, present);
+            if mark != facts.mark || !update.fwmark.is_keep() {
+                update.fwmark = Change::Set(mark);
+            }
+            Selector::Mark(mark)
+        }
+        Kind::Port => {
+            if facts.port_after(&update.listen_port) == 0 {
+                update.listen_port = Change::Set(facts.free_port);
+            }
+            // A mark of our choosing has served.
+            if update.fwmark.is_keep() && present.iter().any(Binding::mark_is_ours) {
+                update.fwmark = Change::Clear;
+            }
+            Selector::Port(facts.port_after(&update.listen_port))
+        }
+    };
+    let flow = Flow {
+        by,
+        mark: facts.mark_after(&update.fwmark),
+    };
+    if let Some(conflict) = find_conflict(facts, flow, table) {
+        return Err(conflict.into_error(&interface, by));
     }
     update.bind_dev = if facts.support.attribute {
         // Forced: a binding by attribute would win, so it has to go.
@@ -379,90 +538,102 @@ fn bind_by_mark(
     } else {
         Change::Keep
     };
-    let mut plan = Plan {
-        binding_mark: Some(mark),
-        ..Plan::send(update)
-    };
+    let mut plan = Plan::send(update);
 
-    let mut wanted = Vec::new();
     let mut theirs = false;
-    for family in Family::ALL {
-        let Some(rules) = facts.rules.in_family(family) else {
-            continue;
-        };
-        let place = find_place(rules, mark, table).ok_or_else(|| {
+    for (family, rules) in facts.rules.families() {
+        let place = find_place(rules, flow, table).map_err(|rule| {
             Error::Unsupported(format!(
-                "Cannot bind {interface} to `{name}': the rule `{}' comes before any that \
-                 could be added, so packets with fwmark {mark:#x} would not be kept in {name}",
-                rules
-                    .iter()
-                    .find(|rule| rule.captures(mark, table))
-                    .map(Rule::to_string)
-                    .unwrap_or_default()
+                "Cannot bind {interface} to `{name}': the {family} rule `{rule}' comes before \
+                 any that could be added, so packets with {by} would not be kept in {name}; give \
+                 that rule another priority"
             ))
         })?;
         theirs |= place.adopted;
-        wanted.extend(place.rules.into_iter().map(|rule| (family, rule)));
+        let (add, remove) = arrange(rules, &place, flow, table);
+        plan.add.extend(add.into_iter().map(|rule| (family, rule)));
+        plan.remove
+            .extend(remove.into_iter().map(|rule| (family, rule)));
     }
-    for rule in &wanted {
-        if !facts.rules.ours().any(|(f, r)| (f, *r) == *rule) {
-            plan.add.push(*rule);
+    // What carried the binding before.
+    for old in present.iter().map(|binding| binding.by) {
+        if old != by && facts.sharing(old).is_empty() {
+            plan.remove_rules(facts, old);
         }
     }
-    // What this mark does not need any more, and what the mark before it needed.
-    plan.remove = facts.rules.ours_for(mark);
-    plan.remove.retain(|rule| !wanted.contains(rule));
-    let left = present
-        .map(|binding| binding.mark)
-        .filter(|old| *old != mark && facts.sharing(*old).is_empty());
-    if let Some(old) = left {
-        plan.remove.extend(facts.rules.ours_for(old));
-    }
-    plan.remove_leftovers(facts, mark);
-
-    let whose = if theirs {
-        " (a rule that was there)"
-    } else {
-        ""
-    };
+    let used = [by, Selector::Mark(flow.mark)];
+    plan.remove_leftovers(facts, &used);
     plan.notes.insert(
         0,
-        format!("{interface}: {why}, using fwmark {mark:#x} via table {table}{whose}"),
+        format!(
+            "{interface}: {why}, using {by} via table {table}{}",
+            if theirs {
+                " (a rule that was there)"
+            } else {
+                ""
+            }
+        ),
     );
-    if mark == table {
-        plan.notes.push(format!(
-            "{interface}: fwmark {mark} is also the number of {name}'s table: wg-quick with \
+    warn_of_limits(&mut plan, facts, goal, flow);
+    Ok(plan)
+}
+
+/// What the user should know of this binding.
+fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &Goal, flow: Flow) {
+    let interface = &plan.update.interface;
+    let Goal { name, table, .. } = *goal;
+    let mut notes = Vec::new();
+    if flow.by == Selector::Mark(table) {
+        notes.push(format!(
+            "{interface}: fwmark {table} is also the number of {name}'s table: wg-quick with \
              Table=auto would put its default route there and delete the table's rules; choose \
-             another fwmark, or set Table=off"
+             another fwmark, set Table=off, or bind without a mark (WG_BIND_DEV_MODE=port)"
+        ));
+    }
+    if facts.sockets == Sockets::Unknown && !facts.alone {
+        notes.push(format!(
+            "{interface}: it is down, so nothing tells in which network namespace its sockets \
+             will be; if it was created in another one, these rules do not hold it \
+             (`wg show {interface}' says so once it is up)"
         ));
     }
     if facts.wg_quick {
-        plan.notes.push(format!(
+        notes.push(format!(
             "{interface}: wg-quick puts rules of its own in front of these, and then a route of \
              the main table to a peer wins over {name}; `PostUp = wg set %i bind-dev {name}' or \
              `Table = off' prevents it"
         ));
     }
-    let sharing = facts.sharing(mark);
-    if !sharing.is_empty() && facts.rules.find_binding(mark).is_none() {
-        plan.notes.push(format!(
-            "{interface}: fwmark {mark:#x} is also that of {}, which goes to {name} with it",
+    let sharing = facts.sharing(flow.by);
+    if !sharing.is_empty() && facts.rules.ours_for(flow.by).is_empty() {
+        notes.push(format!(
+            "{interface}: {} is also that of {}, which goes to {name} with it",
+            flow.by,
             sharing.join(", ")
         ));
     }
-    if facts.l3mdev_accept == Some(false) {
-        plan.notes.push(format!(
+    match facts.l3mdev_accept {
+        Some(true) => {}
+        Some(false) => notes.push(format!(
             "{interface}: packets that arrive in {name} will not reach it while \
              net.ipv4.udp_l3mdev_accept is 0; `sysctl -w net.ipv4.udp_l3mdev_accept=1' lets them \
              in, and opens every other unbound UDP socket to the VRFs as well"
-        ));
+        )),
+        None => notes.push(format!(
+            "{interface}: net.ipv4.udp_l3mdev_accept cannot be read; unless it is 1, packets \
+             that arrive in {name} will not reach it"
+        )),
     }
-    Ok(plan)
+    plan.notes.extend(notes);
 }
 
 fn vrf_table(interface: &str, name: &str, target: &Target) -> Result<u32> {
     match target {
         Target::Vrf { table } => Ok(*table),
+        // The VRF is to come: until then nothing leaves.
+        Target::None | Target::Missing if bind_table(name).is_some() => {
+            Ok(bind_table(name).unwrap_or_default())
+        }
         Target::None | Target::Missing => {
             let task = Task::Bind {
                 interface: interface.to_owned(),
@@ -485,64 +656,127 @@ fn vrf_table(interface: &str, name: &str, target: &Target) -> Result<u32> {
 }
 
 /// The mark that carries the binding.
-fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: Option<Binding>) -> u32 {
+fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Binding]) -> u32 {
     match *wanted {
         Change::Set(mark) if mark != 0 => return mark,
         _ => {}
     }
     // A configuration that states no mark states that there is none; so only "keep" keeps. A
     // mark of our own choosing belongs to the old table and is chosen anew.
-    let kept = wanted.is_keep() && !present.is_some_and(|binding| binding.mark_is_ours());
-    if kept && facts.mark != 0 {
+    let ours = present.iter().any(Binding::mark_is_ours) || is_our_mark(facts.mark);
+    if wanted.is_keep() && !ours && facts.mark != 0 {
         return facts.mark;
     }
+    let fits = |mark: u32| find_conflict(facts, Flow::marked(mark), table).is_none();
     let theirs = facts.rules.all().map(|(_, rule)| rule).find(|rule| {
         !rule.is_ours()
             && rule.mark != 0
-            && rule.steers(rule.mark, table)
-            && find_conflict(facts, rule.mark, table).is_none()
+            && rule.steers(Flow::marked(rule.mark), table)
+            && fits(rule.mark)
     });
-    theirs.map_or_else(|| default_mark(table), |rule| rule.mark)
+    if let Some(rule) = theirs {
+        return rule.mark;
+    }
+    // The one by which this VRF is reached already, the device's own before that of others, else
+    // the first that means nothing else.
+    let own = present.iter().map(|binding| binding.by);
+    let shared = own.chain(facts.rules.our_selectors()).find_map(|by| {
+        let Selector::Mark(mark) = by else {
+            return None;
+        };
+        let there = facts.rules.find_binding(mark, 0)?.table == Some(table);
+        (there && is_default_mark(mark) && fits(mark)).then_some(mark)
+    });
+    shared
+        .or_else(|| default_marks(table).find(|mark| fits(*mark)))
+        .unwrap_or_else(|| default_mark(table))
 }
 
-/// Why a mark must not be taken: it already means another table.
+/// Why a mark or port must not be taken: it already means another table.
 enum Conflict<'a> {
     /// A rule of somebody else looks at it.
     Rule(&'a Rule),
     /// Another device is bound by it.
-    Device { name: &'a str, rule: &'a Rule },
+    Device { name: String, rule: Rule },
+    /// Two devices send from one port.
+    Port { name: &'a str },
 }
 
 impl Conflict<'_> {
-    fn into_error(self, interface: &str, mark: u32) -> Error {
+    fn into_error(self, interface: &str, by: Selector) -> Error {
+        let instead = match by {
+            Selector::Mark(_) => {
+                "choose another one with fwmark in the same command, or bind without a mark: \
+                 WG_BIND_DEV_MODE=port"
+            }
+            Selector::Port(_) => "choose another one with listen-port in the same command",
+        };
         Error::Unsupported(match self {
-            Conflict::Rule(rule) => format!(
-                "Cannot bind {interface}: fwmark {mark:#x} is in use by the rule `{rule}'; \
-                 choose another one with fwmark in the same command"
-            ),
+            Conflict::Rule(rule) => {
+                format!("Cannot bind {interface}: {by} is in use by the rule `{rule}'; {instead}")
+            }
             Conflict::Device { name, rule } => format!(
-                "Cannot bind {interface}: {name} is bound by the same fwmark {mark:#x} to \
-                 another VRF (`{rule}'); choose another one with fwmark in the same command"
+                "Cannot bind {interface}: {name} is bound by the same {by} to another VRF \
+                 (`{rule}'); {instead}"
+            ),
+            Conflict::Port { name } => format!(
+                "Cannot bind {interface} by its source port: {name} has the same {by}; {instead}, \
+                 or bind by a mark: WG_BIND_DEV_MODE=fwmark"
             ),
         })
     }
 }
 
-fn find_conflict(facts: &Facts, mark: u32, table: u32) -> Option<Conflict<'_>> {
+fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> {
     let theirs = facts.rules.all().map(|(_, rule)| rule).find(|rule| {
         let elsewhere = match rule.action {
             Action::Table(to) => to != table && to != TABLE_LOCAL,
             Action::Goto => true,
             Action::Unreachable | Action::Nop | Action::Other => false,
         };
-        !rule.is_ours() && rule.looks_at(mark) && !rule.forwarded_only && elsewhere
+        !rule.is_ours() && rule.looks_at(flow) && elsewhere
     });
     if let Some(rule) = theirs {
         return Some(Conflict::Rule(rule));
     }
-    let name = facts.sharing(mark).first().copied()?;
-    let (_, rule) = facts.rules.ours().find(|(_, rule)| {
-        rule.mark == mark && matches!(rule.action, Action::Table(to) if to != table)
-    })?;
-    Some(Conflict::Device { name, rule })
+    let sharing = facts.sharing(flow.by);
+    if let (Selector::Port(_), Some(name)) = (flow.by, sharing.first()) {
+        return Some(Conflict::Port { name });
+    }
+    // Rules for the mark take these packets, too, whatever these are to be known by.
+    let marked = Selector::Mark(flow.mark);
+    let to_another = |by: Selector| {
+        facts.rules.ours().map(|(_, rule)| *rule).find(|rule| {
+            rule.our_selector() == Some(by)
+                && matches!(rule.action, Action::Table(to) if to != table)
+        })
+    };
+    let here = facts.sharing(marked);
+    let moved = facts
+        .elsewhere
+        .devices
+        .iter()
+        .any(|dev| dev.carries(marked));
+    if let Some(rule) = to_another(marked) {
+        if let Some(name) = here.first() {
+            let name = (*name).to_owned();
+            return Some(Conflict::Device { name, rule });
+        }
+        if moved {
+            let name = "a device in another network namespace".to_owned();
+            return Some(Conflict::Device { name, rule });
+        }
+    }
+    // And a mark that another device has, which is bound by its port to another VRF.
+    let by_port = facts
+        .others
+        .iter()
+        .filter(|other| flow.mark != 0 && other.mark == flow.mark);
+    by_port
+        .filter(|_| matches!(flow.by, Selector::Mark(_)))
+        .find_map(|other| {
+            let rule = to_another(Selector::Port(other.port))?;
+            let name = other.name.clone();
+            Some(Conflict::Device { name, rule })
+        })
 }

@@ -1,21 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The policy rules of the fwmark fallback: what a rule does, and where ours go. Pure.
+//! The policy rules of the fallback: what a rule does, and where ours go. Pure.
 //!
-//! The fallback steers a device's mark M into the table T of a VRF, in each address family:
+//! The fallback steers the packets of a device into the table T of a VRF, in each address family.
+//! A mark M selects them, or with `WG_BIND_DEV_MODE=port` their source port P:
 //!
 //! ```text
-//! 97:  from all fwmark M lookup T      proto 119
-//! 98:  from all fwmark M unreachable   proto 119
+//! 97:  from all fwmark M lookup T                        proto 119
+//! 98:  from all fwmark M unreachable                     proto 119
+//!
+//! 97:  from all iif lo ipproto udp sport P lookup T      proto 119
+//! 98:  from all iif lo ipproto udp sport P unreachable   proto 119
 //! ```
 //!
 //! The second rule closes it: when T has no route (VRF down, deleted, no default route) the
-//! lookup falls through to main, and the ciphertext would leave by the wrong VRF. The pair must
-//! come before every other rule that could answer for the mark, so its place is computed: 97 and
-//! 98 unless a rule of somebody else comes earlier. A rule added without a priority, as wg-quick
-//! adds its own, lands one before the second rule in the list, so it can get ahead of the pair.
-//! The next command that binds moves the pair to the front again.
+//! lookup falls through to main, and the ciphertext would leave by the wrong VRF.
+//!
+//! The pair must come before every other rule that could answer for these packets. Its place is
+//! computed from the rules of others alone, each time anew, so that it does not wander:
+//!
+//! - at home (97 and 98) unless a rule of somebody else comes before that;
+//! - else right before that rule;
+//! - where little room is left before it, at priority 0, behind `local`. A rule without a
+//!   priority gets one less than the second rule in the list, so the pair would soon be at 1, and
+//!   the next one without a priority at 0 in front of it, for good. At 0 nothing gets ahead of
+//!   the pair any more. It is the last resort, because everybody's rules without a priority then
+//!   keep the order in which they are added instead of the reverse.
+//!
+//! A rule without a priority, as wg-quick adds its own, can get ahead of a pair that is not at 0.
+//! The next command that binds moves the pair to the front again, or back home.
 
 use std::fmt;
+
+use crate::model::{Family, Fault, Selector};
 
 /// The rule protocol (FRA_PROTOCOL) that tells our rules from everyone else's: 'w'. Not in
 /// linux/rtnetlink.h and not in iproute2's rt_protos.
@@ -23,28 +39,45 @@ pub const RULE_PROTOCOL: u8 = 119;
 
 /// Where the pair goes when nothing is in the way: before l3mdev (1000) with room below for
 /// rules that are added without a priority.
-const LOOKUP_PREF: u32 = 97;
+const HOME: u32 = 97;
 
-/// Marks of our own choosing: 'w' 'g' and the low half of the table's number. Never the bare
-/// number of the table: wg-quick takes a device's mark for the number of a table of its own.
-const MARK_PREFIX: u32 = 0x7767_0000;
+/// The pair is not put lower than this, but to 0: rules without a priority that arrive while
+/// nobody looks still find room behind 0.
+const LOWEST: u32 = 16;
+
+/// Marks of our own choosing: 'w' in the top byte, and the low byte of the table's number.
+/// Never the bare number of the table: wg-quick takes a device's mark for the number of a table
+/// of its own. The bits between are left to others: 0x3f00 (mwan3; Cilium has 0x0f00 of them),
+/// 0x4000 and 0x8000 (kube-proxy), 0xff0000 (Tailscale, and the low half of Calico's mask).
+const MARK_PREFIX: u32 = 0x7700_0000;
+const MARK_PREFIX_MASK: u32 = 0xffff_ff00;
+
+/// What earlier versions chose; such a mark goes with its binding.
+const OLD_MARK_PREFIX: u32 = 0x7767_0000;
 
 /// `RT_TABLE_LOCAL`
 pub(super) const TABLE_LOCAL: u32 = 255;
 
-/// The mark for a table when nobody gave one.
+const PROTO_UDP: u8 = 17;
+
+/// The marks for a table when nobody gave one, the best first.
+pub(super) fn default_marks(table: u32) -> impl Iterator<Item = u32> {
+    (0..=0xff).map(move |step| MARK_PREFIX | (table.wrapping_add(step) & 0xff))
+}
+
+/// The mark for a table when nobody gave one and nobody uses it.
 pub fn default_mark(table: u32) -> u32 {
-    MARK_PREFIX | (table & 0xffff)
+    MARK_PREFIX | (table & 0xff)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
+/// Whether it is one of [`default_marks`].
+pub fn is_default_mark(mark: u32) -> bool {
+    mark & MARK_PREFIX_MASK == MARK_PREFIX
 }
 
-impl Family {
-    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+/// Whether we chose this mark, so that it goes with the binding and need not be written down.
+pub fn is_our_mark(mark: u32) -> bool {
+    is_default_mark(mark) || mark & 0xffff_0000 == OLD_MARK_PREFIX
 }
 
 /// What a policy rule does with what it matches.
@@ -59,7 +92,34 @@ pub enum Action {
     Other,
 }
 
-/// A policy rule, reduced to what decides whether it touches marked packets of this host.
+/// The packets that a device sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// What our rules know them by.
+    pub by: Selector,
+    /// What rules of others see in any case.
+    pub mark: u32,
+}
+
+impl Flow {
+    pub fn marked(mark: u32) -> Self {
+        Flow {
+            by: Selector::Mark(mark),
+            mark,
+        }
+    }
+}
+
+/// Whether a rule matches the packets of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Never,
+    /// Some of them, or it cannot be told.
+    Some,
+    All,
+}
+
+/// A policy rule, reduced to what decides whether it touches what this host sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     pub pref: u32,
@@ -76,69 +136,110 @@ pub struct Rule {
     pub local_output: bool,
     /// `iif` of another interface: never what this host sends itself.
     pub forwarded_only: bool,
+    /// `ipproto`; 0 for any.
+    pub ip_proto: u8,
+    /// `sport`, the first and the last.
+    pub source_ports: Option<(u16, u16)>,
     /// `suppress_prefixlength` or `suppress_ifgroup`
     pub suppress: bool,
-    /// Looks at more than mark and input interface.
+    /// Looks at more than the members above.
     pub narrowed: bool,
 }
 
 impl Rule {
-    pub(super) fn new_ours(pref: u32, mark: u32, action: Action) -> Self {
-        Rule {
+    pub(super) fn new_ours(pref: u32, by: Selector, action: Action) -> Self {
+        let rule = Rule {
             pref,
-            mark,
-            mask: u32::MAX,
             protocol: RULE_PROTOCOL,
             action,
             ..Rule::default()
+        };
+        match by {
+            Selector::Mark(mark) => Rule {
+                mark,
+                mask: u32::MAX,
+                ..rule
+            },
+            Selector::Port(port) => Rule {
+                // Without it, packets of others that this host forwards would be taken too.
+                local_output: true,
+                ip_proto: PROTO_UDP,
+                source_ports: Some((port, port)),
+                ..rule
+            },
         }
+    }
+
+    /// What a rule that we added selects by; `None` for rules of others.
+    pub fn our_selector(&self) -> Option<Selector> {
+        let by = match self.source_ports {
+            None => Selector::Mark(self.mark),
+            Some((port, _)) => Selector::Port(port),
+        };
+        let ours = Rule::new_ours(self.pref, by, self.action);
+        let acts = matches!(self.action, Action::Table(_) | Action::Unreachable);
+        let selects = by != Selector::Mark(0) && by != Selector::Port(0);
+        (*self == ours && acts && selects).then_some(by)
     }
 
     /// Whether we added it.
     pub fn is_ours(&self) -> bool {
-        self.protocol == RULE_PROTOCOL
-            && self.mask == u32::MAX
-            && self.mark != 0
-            && !self.invert
-            && !self.narrowed
-            && matches!(self.action, Action::Table(_) | Action::Unreachable)
+        self.our_selector().is_some()
     }
 
-    pub(super) fn looks_at(&self, mark: u32) -> bool {
-        self.mask != 0 && !self.invert && (self.mark ^ mark) & self.mask == 0
+    fn matches(&self, flow: Flow) -> Match {
+        let ports = match (self.source_ports, flow.by) {
+            (None, _) => Match::All,
+            (Some(_), Selector::Mark(_)) => Match::Some,
+            (Some((first, last)), Selector::Port(port)) if (first..=last).contains(&port) => {
+                Match::All
+            }
+            (Some(_), Selector::Port(_)) => Match::Never,
+        };
+        let plain = if (self.mark ^ flow.mark) & self.mask != 0
+            || self.forwarded_only
+            || self.l3mdev
+            || !matches!(self.ip_proto, 0 | PROTO_UDP)
+        {
+            Match::Never
+        } else if self.narrowed && ports == Match::All {
+            Match::Some
+        } else {
+            ports
+        };
+        match (self.invert, plain) {
+            (true, Match::Never) => Match::All,
+            (true, Match::All) => Match::Never,
+            (_, plain) => plain,
+        }
     }
 
-    /// Whether it takes everything with this mark that the host sends to this table.
-    pub(super) fn steers(&self, mark: u32, table: u32) -> bool {
-        self.looks_at(mark)
-            && !self.narrowed
+    /// Whether it selects these packets by their mark or port, and not everybody's.
+    pub(super) fn looks_at(&self, flow: Flow) -> bool {
+        let by = match flow.by {
+            Selector::Mark(_) => self.mask != 0,
+            Selector::Port(_) => self.source_ports.is_some(),
+        };
+        by && !self.invert && self.matches(flow) != Match::Never
+    }
+
+    /// Whether it takes all these packets to this table.
+    pub(super) fn steers(&self, flow: Flow, table: u32) -> bool {
+        self.looks_at(flow)
+            && self.matches(flow) == Match::All
             && !self.suppress
-            && !self.forwarded_only
-            && !self.l3mdev
             && self.action == Action::Table(table)
     }
 
-    /// Whether it could decide about a packet with this mark before the pair does.
-    pub(super) fn captures(&self, mark: u32, table: u32) -> bool {
-        if self.is_ours() {
-            // Another mark's is not for us, this mark's are the subject.
-            return false;
-        }
-        let matches = if self.invert {
-            // "not fwmark M" leaves M alone; a further selector might miss the packet.
-            (self.mask != 0 && (self.mark ^ mark) & self.mask != 0)
-                || self.narrowed
-                || self.forwarded_only
-                || self.l3mdev
-        } else {
-            !self.forwarded_only && !self.l3mdev && (self.mask == 0 || self.looks_at(mark))
-        };
+    /// Whether it could decide about these packets before the pair does.
+    pub(super) fn captures(&self, flow: Flow, table: u32) -> bool {
         let decides = match self.action {
             Action::Nop | Action::Table(TABLE_LOCAL) => false,
             Action::Table(to) => to != table,
             Action::Unreachable | Action::Goto | Action::Other => true,
         };
-        matches && decides
+        // Another device's is not for these packets, and this device's are the subject.
+        decides && !self.is_ours() && self.matches(flow) != Match::Never
     }
 }
 
@@ -154,6 +255,16 @@ impl fmt::Display for Rule {
         }
         if self.local_output {
             f.write_str(" iif lo")?;
+        }
+        match self.ip_proto {
+            0 => {}
+            PROTO_UDP => f.write_str(" ipproto udp")?,
+            other => write!(f, " ipproto {other}")?,
+        }
+        match self.source_ports {
+            None => {}
+            Some((first, last)) if first == last => write!(f, " sport {first}")?,
+            Some((first, last)) => write!(f, " sport {first}-{last}")?,
         }
         match self.action {
             Action::Table(table) => write!(f, " lookup {table}"),
@@ -180,14 +291,17 @@ impl Rules {
         }
     }
 
+    /// The families that are on, with their rules.
+    pub fn families(&self) -> impl Iterator<Item = (Family, &[Rule])> {
+        Family::ALL
+            .into_iter()
+            .filter_map(|family| Some((family, self.in_family(family)?)))
+    }
+
     /// All rules with their family.
     pub fn all(&self) -> impl Iterator<Item = (Family, &Rule)> {
-        Family::ALL.into_iter().flat_map(|f| {
-            self.in_family(f)
-                .unwrap_or_default()
-                .iter()
-                .map(move |r| (f, r))
-        })
+        self.families()
+            .flat_map(|(family, rules)| rules.iter().map(move |rule| (family, rule)))
     }
 
     /// The rules that we added.
@@ -195,43 +309,65 @@ impl Rules {
         self.all().filter(|(_, rule)| rule.is_ours())
     }
 
-    /// The marks of the rules that we added, each once.
-    pub fn our_marks(&self) -> Vec<u32> {
-        let mut marks: Vec<u32> = self.ours().map(|(_, rule)| rule.mark).collect();
-        marks.sort_unstable();
-        marks.dedup();
-        marks
+    /// What the rules that we added select by, each once.
+    pub fn our_selectors(&self) -> Vec<Selector> {
+        let mut selectors = Vec::new();
+        for by in self.ours().filter_map(|(_, rule)| rule.our_selector()) {
+            if !selectors.contains(&by) {
+                selectors.push(by);
+            }
+        }
+        selectors
     }
 
-    /// The rules that we added for this mark.
-    pub fn ours_for(&self, mark: u32) -> Vec<(Family, Rule)> {
-        self.ours()
-            .filter(|(_, rule)| rule.mark == mark)
+    /// The rules that we added for these packets.
+    pub fn ours_for(&self, by: Selector) -> Vec<(Family, Rule)> {
+        self.all()
+            .filter(|(_, rule)| rule.our_selector() == Some(by))
             .map(|(family, rule)| (family, *rule))
             .collect()
     }
 
-    /// The binding that these rules give a device with this mark.
-    pub fn find_binding(&self, mark: u32) -> Option<Binding> {
-        if mark == 0 || !self.ours().any(|(_, rule)| rule.mark == mark) {
-            return None;
+    /// The binding that these rules give a device with this mark, on this port. Rules for the
+    /// port come first: a mark beside them is the administrator's affair.
+    pub fn find_binding(&self, mark: u32, port: u16) -> Option<Binding> {
+        self.find_bindings(mark, port).into_iter().next()
+    }
+
+    /// All bindings that these rules give a device with this mark, on this port: two when a
+    /// command ended while it changed from the one to the other.
+    pub fn find_bindings(&self, mark: u32, port: u16) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        for by in [Selector::Port(port), Selector::Mark(mark)] {
+            if self.ours_for(by).is_empty() {
+                continue;
+            }
+            let flow = Flow { by, mark };
+            let to_table = |rule: &Rule| match rule.action {
+                Action::Table(table) if rule.steers(flow, table) => Some(table),
+                _ => None,
+            };
+            let table = self
+                .ours()
+                .chain(self.all())
+                .find_map(|(_, rule)| to_table(rule));
+            bindings.push(Binding { by, table });
         }
-        let to_table = |rule: &Rule| match rule.action {
-            Action::Table(table) if rule.steers(mark, table) => Some(table),
-            _ => None,
-        };
-        let table = self
-            .ours()
-            .chain(self.all())
-            .find_map(|(_, rule)| to_table(rule));
-        Some(Binding { mark, table })
+        bindings
+    }
+
+    /// What keeps these rules from holding the packets in the table, in each family.
+    pub fn find_faults(&self, flow: Flow, table: u32) -> Vec<(Family, Fault)> {
+        self.families()
+            .filter_map(|(family, rules)| Some((family, find_fault(rules, flow, table)?)))
+            .collect()
     }
 }
 
 /// A device's present fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    pub mark: u32,
+    pub by: Selector,
     /// `None` when only the fail-closed rule is left.
     pub table: Option<u32>,
 }
@@ -239,81 +375,146 @@ pub struct Binding {
 impl Binding {
     /// Whether we chose the mark, so that it goes with the binding.
     pub(super) fn mark_is_ours(&self) -> bool {
-        match self.table {
-            Some(table) => self.mark == default_mark(table),
-            None => self.mark & 0xffff_0000 == MARK_PREFIX,
-        }
+        matches!(self.by, Selector::Mark(mark) if is_our_mark(mark))
     }
 }
 
-/// Our rules of one family for a mark.
+/// Walks packets through the rules of one family.
+pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault> {
+    let mut steered = false;
+    for rule in rules {
+        if rule.steers(flow, table) {
+            steered = true;
+        } else if steered && rule.action == Action::Unreachable && rule.matches(flow) == Match::All
+        {
+            return None;
+        } else if rule.our_selector() == Some(flow.by) && rule.action == Action::Unreachable {
+            return (!steered).then_some(Fault::NotSteered);
+        } else if rule.our_selector() == Some(flow.by) || rule.captures(flow, table) {
+            // Ours to another table is as wrong as anybody's.
+            let first = rules.iter().any(|rule| rule.steers(flow, table));
+            return Some(match (steered, first) {
+                (true, _) => Fault::NotClosed,
+                (false, true) => Fault::Overtaken { pref: rule.pref },
+                (false, false) => Fault::NotSteered,
+            });
+        }
+    }
+    (!steered).then_some(Fault::NotSteered)
+}
+
+/// Our rules of one family for a flow, in their order.
 pub(super) struct Place {
     pub rules: Vec<Rule>,
     /// Somebody else's rule does the lookup.
     pub adopted: bool,
 }
 
-/// Finds the place for the pair, or the one it has; `None` when there is none.
-pub(super) fn find_place(rules: &[Rule], mark: u32, table: u32) -> Option<Place> {
-    let first = rules.iter().position(|rule| rule.captures(mark, table));
+/// Finds the place for the pair.
+///
+/// # Errors
+/// The rule that nothing can be put before.
+pub(super) fn find_place(
+    rules: &[Rule],
+    flow: Flow,
+    table: u32,
+) -> std::result::Result<Place, Rule> {
+    let first = rules.iter().position(|rule| rule.captures(flow, table));
     let before = &rules[..first.unwrap_or(rules.len())];
     let limit = first.map(|at| rules[at].pref);
+    let close = |pref| Rule::new_ours(pref, flow.by, Action::Unreachable);
+    let open = |pref| Rule::new_ours(pref, flow.by, Action::Table(table));
 
-    let closes =
-        |rule: &Rule| rule.is_ours() && rule.mark == mark && rule.action == Action::Unreachable;
-    let opens = |rule: &Rule| rule.is_ours() && rule.steers(mark, table);
-    // The fail-closed rule behind the rule at `at`, if it is there and in time.
-    let closed_behind = |at: usize| before[at + 1..].iter().find(|rule| closes(rule)).copied();
-    let closed_before = |at: usize| before[..at].iter().any(closes);
-
-    // Somebody else's rule that comes in time is as good as ours.
+    // Somebody else's rule that comes in time is as good as ours. The closing rule goes right
+    // behind it; at the same priority the kernel puts the newer one last.
     let theirs = before
         .iter()
-        .position(|rule| !rule.is_ours() && rule.steers(mark, table));
+        .position(|rule| !rule.is_ours() && rule.steers(flow, table));
     if let Some(at) = theirs {
-        let rule = closed_behind(at)
-            .filter(|_| !closed_before(at))
-            .or_else(|| {
-                let pref = before[at].pref;
-                // Right behind it. At the same priority the kernel puts the newer one last.
-                let pref = match limit {
-                    Some(limit) if limit <= pref => return None,
-                    Some(limit) if limit == pref + 1 => pref,
-                    _ => pref + 1,
-                };
-                Some(Rule::new_ours(pref, mark, Action::Unreachable))
-            });
-        if let Some(rule) = rule {
-            return Some(Place {
-                rules: vec![rule],
+        let pref = before[at].pref;
+        let behind = pref.saturating_add(1);
+        let pref = match limit {
+            Some(limit) if limit <= pref => None,
+            Some(limit) if limit <= behind => Some(pref),
+            _ => Some(behind),
+        };
+        let stands = || before[at + 1..].contains(&close(before[at].pref));
+        if let Some(pref) = pref.or_else(|| stands().then_some(before[at].pref)) {
+            return Ok(Place {
+                rules: vec![close(pref)],
                 adopted: true,
             });
         }
     }
 
-    let pair = before
-        .iter()
-        .position(opens)
-        .filter(|at| !closed_before(*at))
-        .and_then(|at| Some(vec![before[at], closed_behind(at)?]));
-    if let Some(rules) = pair {
-        return Some(Place {
-            rules,
-            adopted: false,
-        });
-    }
-    let (open, close) = match limit {
-        Some(0) => return None,
-        // Two at one priority keep the order in which they are added.
-        Some(limit) if limit <= 2 => (limit - 1, limit - 1),
-        Some(limit) if limit <= LOOKUP_PREF + 1 => (limit - 2, limit - 1),
-        _ => (LOOKUP_PREF, LOOKUP_PREF + 1),
+    let mut pair = match limit {
+        Some(0) => {
+            // What is added now comes behind it. Only what stands before it already counts.
+            let stands = before
+                .iter()
+                .position(|rule| *rule == open(0))
+                .is_some_and(|at| before[at + 1..].contains(&close(0)));
+            if !stands {
+                return Err(rules[first.unwrap_or_default()]);
+            }
+            vec![open(0), close(0)]
+        }
+        Some(limit) if limit < LOWEST + 2 => vec![open(0), close(0)],
+        Some(limit) if limit < HOME + 2 => vec![open(limit - 2), close(limit - 1)],
+        _ => vec![open(HOME), close(HOME + 1)],
     };
-    Some(Place {
-        rules: vec![
-            Rule::new_ours(open, mark, Action::Table(table)),
-            Rule::new_ours(close, mark, Action::Unreachable),
-        ],
+    if table == 0 {
+        // Nobody knows the table: nothing leaves.
+        pair.remove(0);
+    }
+    Ok(Place {
+        rules: pair,
         adopted: false,
     })
+}
+
+/// What to add, then what to remove, so that of our rules for a flow only those of the place are
+/// left, in its order. In between nothing is less closed than before.
+pub(super) fn arrange(
+    rules: &[Rule],
+    place: &Place,
+    flow: Flow,
+    table: u32,
+) -> (Vec<Rule>, Vec<Rule>) {
+    let mut model = rules.to_vec();
+    let mut add = Vec::new();
+    for rule in &place.rules {
+        let there = match rule.action {
+            // Only behind the lookup: in front of it, it is a black hole.
+            Action::Unreachable if table != 0 => model
+                .iter()
+                .position(|rule| rule.steers(flow, table))
+                .is_some_and(|at| model[at + 1..].contains(rule)),
+            _ => model.contains(rule),
+        };
+        if !there {
+            add.push(*rule);
+            insert(&mut model, *rule);
+        }
+    }
+    let mut remove: Vec<Rule> = model
+        .iter()
+        .filter(|rule| rule.our_selector() == Some(flow.by))
+        .copied()
+        .collect();
+    for rule in &place.rules {
+        // One of each stays. Of two that are equal the kernel removes the first.
+        if let Some(at) = remove.iter().rposition(|r| r == rule) {
+            remove.remove(at);
+        }
+    }
+    // Closing rules first: the lookups behind them come to life before those in front go.
+    remove.sort_by_key(|rule| rule.action != Action::Unreachable);
+    (add, remove)
+}
+
+/// Adds a rule as fib_nl_newrule() does: behind all of the same priority.
+fn insert(rules: &mut Vec<Rule>, rule: Rule) {
+    let at = rules.partition_point(|r| r.pref <= rule.pref);
+    rules.insert(at, rule);
 }

@@ -4,7 +4,7 @@
 use super::*;
 
 const TABLE: u32 = 1023;
-const MARK: u32 = 0x7767_03ff;
+const MARK: u32 = 0x7700_00ff;
 const MAIN: u32 = 254;
 
 fn lookup(pref: u32, table: u32) -> Rule {
@@ -66,8 +66,17 @@ fn facts(rules: Vec<Rule>) -> Facts {
             v4: Some(rules.clone()),
             v6: Some(rules),
         },
+        sockets: Sockets::Here,
         l3mdev_accept: Some(true),
         ..Facts::default()
+    }
+}
+
+fn other(name: &str, mark: u32) -> Other {
+    Other {
+        name: name.into(),
+        mark,
+        port: 0,
     }
 }
 
@@ -181,7 +190,7 @@ fn a_plain_host_gets_the_pair_in_both_families() {
     assert!(plan.remove.is_empty());
     assert_eq!(
         plan.notes,
-        ["wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x776703ff via table 1023"]
+        ["wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x770000ff via table 1023"]
     );
     apply(&mut facts, &plan);
     assert_tight(&facts, MARK, TABLE);
@@ -200,7 +209,10 @@ fn a_plain_host_gets_the_pair_in_both_families() {
 fn without_the_closing_rule_it_would_leak() {
     // The evaluation itself is checked: it has to see the leak that the pair prevents.
     let mut rules = stock();
-    insert(&mut rules, Rule::new_ours(97, MARK, Action::Table(TABLE)));
+    insert(
+        &mut rules,
+        Rule::new_ours(97, Selector::Mark(MARK), Action::Table(TABLE)),
+    );
     assert_eq!(
         fate(&rules, MARK, TABLE, false, false),
         Fate::Leak(lookup(32766, MAIN))
@@ -446,7 +458,7 @@ fn two_devices_share_rules_and_the_last_one_takes_them_away() {
     let mut facts = facts(stock());
     let first = auto(&facts, &bind());
     apply(&mut facts, &first);
-    facts.others = vec![("wg1".into(), MARK)];
+    facts.others = vec![other("wg1", MARK)];
     facts.mark = 0;
     let second = auto(&facts, &bind());
     assert_eq!((second.add, second.remove), (vec![], vec![]));
@@ -464,7 +476,7 @@ fn a_shared_mark_of_the_users_own_holds_a_device_back() {
     facts.mark = 9;
     let first = auto(&facts, &bind());
     apply(&mut facts, &first);
-    facts.others = vec![("wg1".into(), 9)];
+    facts.others = vec![other("wg1", 9)];
     let text = decide(&facts, &unbind(), BindMode::Auto)
         .unwrap_err()
         .to_string();
@@ -487,13 +499,13 @@ fn leftovers_go_unless_somebody_elsewhere_lives_on_them() {
     // The device was deleted; another one is made and bound elsewhere.
     facts.mark = 0;
     facts.target = Target::Vrf { table: 7 };
-    assert_eq!(facts.unused_marks(), [MARK]);
+    assert_eq!(facts.unused_selectors(), [Selector::Mark(MARK)]);
     assert_eq!(auto(&facts, &bind()).remove.len(), 4);
     assert_eq!(auto(&facts, &unbind()).remove.len(), 4);
     let spared = |facts: &Facts, update: &Update| {
-        let mut plan = auto(facts, update);
-        plan.spare_rules(&[MARK]);
-        plan
+        let mut facts = facts.clone();
+        facts.elsewhere.devices = vec![other("wg9", MARK)];
+        auto(&facts, update)
     };
     let plan = spared(&facts, &bind());
     assert_eq!(plan.remove, vec![]);
@@ -540,7 +552,7 @@ fn what_the_fallback_cannot_do_is_said() {
     facts.wg_quick = true;
     let notes = auto(&facts, &bind()).notes.join("\n");
     assert!(notes.contains("PostUp"), "{notes}");
-    facts.sockets_here = Some(false);
+    facts.sockets = Sockets::Elsewhere;
     assert!(decide(&facts, &bind(), BindMode::Auto).is_err());
 }
 
@@ -585,6 +597,7 @@ fn no_set_of_rules_makes_it_leak() {
                 forwarded_only: random(6) == 0,
                 suppress: random(6) == 0,
                 narrowed: random(4) == 0,
+                ..Rule::default()
             };
             insert(&mut rules, rule);
         }

@@ -4,8 +4,9 @@
 use std::io::{self, Write};
 
 use crate::address::{Endpoint, Names, Prefix};
-use crate::model::{Bind, Device, Peer};
-use crate::plan::rules::default_mark;
+use crate::model::{Bind, Device, Peer, Selector, bind_by_table};
+use crate::parse::value;
+use crate::plan::rules::is_our_mark;
 
 pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<()> {
     let Device {
@@ -22,19 +23,24 @@ pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<
         writeln!(out, "ListenPort = {listen_port}")?;
     }
     // A mark that only carries out BindDev is left out: on a kernel that binds by itself the
-    // file would set it without need, and elsewhere it is derived again.
+    // file would set it without need, and elsewhere it is chosen again.
     let carried = match bind {
-        Bind::Off | Bind::Kernel { .. } | Bind::Fwmark { dev: None, .. } => false,
-        Bind::Fwmark {
-            dev: Some(_),
-            mark,
-            table,
-        } => *mark == default_mark(*table),
+        Bind::Off | Bind::Kernel { .. } => false,
+        Bind::Rules { by, .. } => *by == Selector::Mark(*fwmark) && is_our_mark(*fwmark),
     };
     if *fwmark != 0 && !carried {
         writeln!(out, "FwMark = {fwmark:#x}")?;
     }
-    if let Some(dev) = bind.dev() {
+    let dev = match bind {
+        Bind::Off => None,
+        Bind::Kernel { dev, .. } => Some(value::bind_dev_text(dev)),
+        Bind::Rules { dev: Some(dev), .. } => Some(value::bind_dev_text(dev)),
+        // The name is gone with the VRF, and a file without BindDev would open the tunnel.
+        Bind::Rules {
+            dev: None, table, ..
+        } => Some(bind_by_table(*table)),
+    };
+    if let Some(dev) = dev {
         writeln!(out, "BindDev = {dev}")?;
     }
     if let Some(key) = private_key {

@@ -12,9 +12,9 @@ use crate::parse::words::Field;
 pub fn bind_word(bind: &Bind) -> &str {
     match bind {
         Bind::Off => "off",
-        Bind::Kernel { dev, missing: _ } => dev,
+        Bind::Kernel { dev, presence: _ } => dev,
         // Rules without their VRF: bound, and to what is not known any more.
-        Bind::Fwmark { dev, .. } => dev.as_deref().unwrap_or("(missing)"),
+        Bind::Rules { dev, .. } => dev.as_deref().unwrap_or("(missing)"),
     }
 }
 

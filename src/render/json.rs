@@ -13,7 +13,7 @@ use serde_json::ser::PrettyFormatter;
 use super::{Options, masked};
 use crate::address::{Endpoint, Prefix};
 use crate::key::Key;
-use crate::model::{Bind, Device, Peer};
+use crate::model::{Bind, Device, Peer, Presence, Selector};
 
 /// The version of the shape.
 pub const SCHEMA: u32 = 1;
@@ -75,25 +75,54 @@ struct BindJson<'a> {
     device: Option<&'a str>,
     method: &'static str,
     state: &'static str,
+    /// What keeps the binding from holding.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
 }
 
 impl<'a> BindJson<'a> {
     fn new(bind: &'a Bind) -> Option<Self> {
-        let (device, method, missing) = match bind {
-            Bind::Off => return None,
-            Bind::Kernel { dev, missing } => (Some(dev.as_str()), "kernel", *missing),
-            Bind::Fwmark {
+        match bind {
+            Bind::Off => None,
+            Bind::Kernel { dev, presence } => Some(BindJson {
+                device: Some(dev),
+                method: "kernel",
+                state: match presence {
+                    Presence::Present => "bound",
+                    Presence::Missing => "missing",
+                    Presence::Unknown => "unknown",
+                },
+                problems: Vec::new(),
+            }),
+            Bind::Rules {
                 dev,
-                mark: _,
+                by,
                 table: _,
-            } => (dev.as_deref(), "fwmark", dev.is_none()),
-        };
-        let state = if missing { "missing" } else { "bound" };
-        Some(BindJson {
-            device,
-            method,
-            state,
-        })
+                faults,
+                elsewhere,
+            } => {
+                let mut problems: Vec<String> = faults
+                    .iter()
+                    .map(|(family, fault)| format!("{family}: {fault}"))
+                    .collect();
+                if *elsewhere {
+                    problems.push("its sockets are in another network namespace".to_owned());
+                }
+                Some(BindJson {
+                    device: dev.as_deref(),
+                    method: match by {
+                        Selector::Mark(_) => "fwmark",
+                        Selector::Port(_) => "port",
+                    },
+                    state: match dev {
+                        _ if !problems.is_empty() => "faulty",
+                        Some(_) => "bound",
+                        None => "missing",
+                    },
+                    problems,
+                })
+            }
+        }
     }
 }
 

@@ -39,7 +39,7 @@ fn masked(key: &Key, hide: bool) -> Zeroizing<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Bind, Device};
+    use crate::model::{Bind, Device, Family, Fault, Presence, Selector};
     use crate::parse::words::Field;
 
     fn device(fwmark: u32, bind: Bind) -> Device {
@@ -58,6 +58,16 @@ mod tests {
         let mut out = Vec::new();
         print(&mut out).expect("a Vec takes all");
         String::from_utf8(out).expect("text")
+    }
+
+    fn rules(dev: Option<String>, by: Selector) -> Bind {
+        Bind::Rules {
+            dev,
+            by,
+            table: 1023,
+            faults: Vec::new(),
+            elsewhere: false,
+        }
     }
 
     #[test]
@@ -80,31 +90,23 @@ mod tests {
             (
                 Bind::Kernel {
                     dev: vrf(),
-                    missing: false,
+                    presence: Presence::Present,
                 },
                 r#""device":"vrf_external","method":"kernel","state":"bound""#,
             ),
             (
                 Bind::Kernel {
                     dev: vrf(),
-                    missing: true,
+                    presence: Presence::Missing,
                 },
                 r#""device":"vrf_external","method":"kernel","state":"missing""#,
             ),
             (
-                Bind::Fwmark {
-                    dev: Some(vrf()),
-                    mark: 7,
-                    table: 1023,
-                },
+                rules(Some(vrf()), Selector::Mark(7)),
                 r#""device":"vrf_external","method":"fwmark","state":"bound""#,
             ),
             (
-                Bind::Fwmark {
-                    dev: None,
-                    mark: 7,
-                    table: 1023,
-                },
+                rules(None, Selector::Mark(7)),
                 r#""device":null,"method":"fwmark","state":"missing""#,
             ),
         ] {
@@ -129,40 +131,32 @@ mod tests {
             names,
         };
         let vrf = || "vrf_external".to_owned();
-        let fwmark = |mark| Bind::Fwmark {
-            dev: Some(vrf()),
-            mark,
-            table: 1023,
-        };
-        let kernel = |missing| Bind::Kernel {
+        let fwmark = |mark| rules(Some(vrf()), Selector::Mark(mark));
+        let kernel = |presence| Bind::Kernel {
             dev: vrf(),
-            missing,
+            presence,
         };
-        let gone = Bind::Fwmark {
-            dev: None,
-            mark: 0x3ff,
-            table: 1023,
-        };
-        let derived = 0x7767_03ff;
+        let gone = rules(None, Selector::Mark(0x3ff));
+        let derived = 0x7700_00ff;
         for (mark, bind, line, word, conf) in [
             (0, Bind::Off, "", "off", ""),
             (
                 0,
-                kernel(false),
+                kernel(Presence::Present),
                 "  bind device: vrf_external\n",
                 "vrf_external",
                 "BindDev = vrf_external\n",
             ),
             (
                 7,
-                kernel(false),
+                kernel(Presence::Present),
                 "  bind device: vrf_external\n",
                 "vrf_external",
                 "FwMark = 0x7\nBindDev = vrf_external\n",
             ),
             (
                 0,
-                kernel(true),
+                kernel(Presence::Missing),
                 "  bind device: vrf_external (missing)\n",
                 "vrf_external",
                 "BindDev = vrf_external\n",
@@ -178,17 +172,41 @@ mod tests {
             (
                 derived,
                 fwmark(derived),
-                "  bind device: vrf_external (fwmark 0x776703ff)\n",
+                "  bind device: vrf_external (fwmark 0x770000ff)\n",
                 "vrf_external",
                 "BindDev = vrf_external\n",
             ),
-            // Without its VRF nothing can be derived: the mark is all there is to say.
+            // Without its VRF the table is all there is to say, and it keeps the tunnel closed.
             (
                 0x3ff,
                 gone,
                 "  bind device: (missing) (fwmark 0x3ff, table 1023)\n",
                 "(missing)",
-                "FwMark = 0x3ff\n",
+                "FwMark = 0x3ff\nBindDev = table:1023\n",
+            ),
+            (
+                0,
+                rules(Some("red#1".to_owned()), Selector::Port(51001)),
+                "  bind device: red#1 (source port 51001)\n",
+                "red#1",
+                "BindDev = red%231\n",
+            ),
+            (
+                7,
+                Bind::Rules {
+                    dev: Some(vrf()),
+                    by: Selector::Mark(7),
+                    table: 1023,
+                    faults: vec![
+                        (Family::V4, Fault::Overtaken { pref: 50 }),
+                        (Family::V6, Fault::NotSteered),
+                    ],
+                    elsewhere: false,
+                },
+                "  bind device: vrf_external (fwmark 0x7, IPv4 overtaken by rule 50, IPv6 not \
+                 steered)\n",
+                "vrf_external",
+                "FwMark = 0x7\nBindDev = vrf_external\n",
             ),
         ] {
             let device = device(mark, bind);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Options, masked};
 use crate::address::{Endpoint, Ip};
-use crate::model::{AllowedIp, Bind, Device, Peer};
+use crate::model::{AllowedIp, Bind, Device, Peer, Presence};
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -70,36 +70,8 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
     if *fwmark != 0 {
         line(out, on, "fwmark", format_args!("{fwmark:#x}"))?;
     }
-    match bind {
-        Bind::Off => {}
-        Bind::Kernel {
-            dev,
-            missing: false,
-        } => line(out, on, "bind device", dev)?,
-        Bind::Kernel { dev, missing: true } => {
-            line(out, on, "bind device", format_args!("{dev} (missing)"))?;
-        }
-        Bind::Fwmark {
-            dev: Some(dev),
-            mark,
-            table: _,
-        } => line(
-            out,
-            on,
-            "bind device",
-            format_args!("{dev} (fwmark {mark:#x})"),
-        )?,
-        // The name is gone with the VRF; its table is what is left of it.
-        Bind::Fwmark {
-            dev: None,
-            mark,
-            table,
-        } => line(
-            out,
-            on,
-            "bind device",
-            format_args!("(missing) (fwmark {mark:#x}, table {table})"),
-        )?,
+    if let Some(text) = bind_text(bind) {
+        line(out, on, "bind device", text)?;
     }
     let mut peers: Vec<&Peer> = peers.iter().collect();
     peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake.unwrap_or_default()));
@@ -107,6 +79,40 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
         print_peer(peer, options, out)?;
     }
     Ok(())
+}
+
+/// How a device is bound, for people.
+fn bind_text(bind: &Bind) -> Option<String> {
+    match bind {
+        Bind::Off => None,
+        Bind::Kernel { dev, presence } => Some(match presence {
+            Presence::Present => dev.clone(),
+            Presence::Missing => format!("{dev} (missing)"),
+            Presence::Unknown => format!("{dev} (of another network namespace)"),
+        }),
+        Bind::Rules {
+            dev,
+            by,
+            table,
+            faults,
+            elsewhere,
+        } => {
+            let mut remarks = vec![by.to_string()];
+            // The name is gone with the VRF; its table is what is left of it.
+            let dev = dev.as_deref().unwrap_or_else(|| {
+                remarks.push(format!("table {table}"));
+                "(missing)"
+            });
+            if *elsewhere {
+                remarks.push("not bound: its sockets are in another network namespace".into());
+            }
+            let faults = faults
+                .iter()
+                .map(|(family, fault)| format!("{family} {fault}"));
+            remarks.extend(faults);
+            Some(format!("{dev} ({})", remarks.join(", ")))
+        }
+    }
 }
 
 fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result<()> {

@@ -135,6 +135,7 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         listen_port,
         fwmark,
         bind_dev,
+        bind_dev_omitted: _,
         replace_peers,
         peers: _,
     } = update;
@@ -592,6 +593,7 @@ mod tests {
             listen_port: Change::Set(51001),
             fwmark: Change::Set(0x3ff),
             bind_dev: Change::Set("vrf_external".into()),
+            bind_dev_omitted: false,
             replace_peers: true,
             peers,
         }
@@ -635,6 +637,7 @@ mod tests {
             listen_port: Change::Set(51001),
             fwmark: Change::Set(0x99),
             bind_dev: Change::Keep,
+            bind_dev_omitted: false,
             replace_peers: true,
             peers: vec![
                 PeerUpdate {

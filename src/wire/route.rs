@@ -6,11 +6,14 @@
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Nla, Parseable};
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::rule::{
+    RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange,
+};
+use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 
 use super::nlmsg::{self, Request, attributes_of, u32_at};
-use crate::plan::rules::{Action, Family, Rule};
+use crate::model::Family;
+use crate::plan::rules::{Action, Rule};
 
 // linux/rtnetlink.h
 const RTM_GETLINK: u16 = 18;
@@ -19,6 +22,8 @@ const IFINFOMSG_LEN: usize = 16;
 // linux/if_link.h
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
@@ -33,11 +38,20 @@ const TABLE_COMPAT: u8 = 252;
 pub struct Link {
     pub index: u32,
     pub name: String,
+    /// Further names.
+    pub altnames: Vec<String>,
     /// Empty for devices without a link kind, such as hardware.
     pub kind: String,
     /// The routing table of a VRF.
     pub vrf_table: Option<u32>,
     pub up: bool,
+}
+
+impl Link {
+    /// Whether this is one of its names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.altnames.iter().any(|altname| altname == name)
+    }
 }
 
 /// Asks for all links.
@@ -51,6 +65,7 @@ pub fn link(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: u32_at(payload, 4),
         name: String::new(),
+        altnames: Vec::new(),
         kind: String::new(),
         vrf_table: None,
         up: u32_at(payload, 8) & libc::IFF_UP as u32 != 0,
@@ -58,6 +73,12 @@ pub fn link(payload: &[u8]) -> Option<Link> {
     for nla in attributes_of(attributes) {
         match nla.kind() {
             IFLA_IFNAME => link.name = nlmsg::text(nla.value()),
+            // Nested, with or without the flag that says so.
+            IFLA_PROP_LIST => link.altnames.extend(
+                attributes_of(nla.value())
+                    .filter(|nla| nla.kind() == IFLA_ALT_IFNAME)
+                    .map(|nla| nlmsg::text(nla.value())),
+            ),
             IFLA_LINKINFO => {
                 let info = nla.value();
                 if let Some(kind) = nlmsg::find(info, IFLA_INFO_KIND) {
@@ -132,6 +153,10 @@ pub fn rule(payload: &[u8]) -> Rule {
                 rule.suppress = true;
             }
             RuleAttribute::Destination(_) | RuleAttribute::Source(_) => rule.narrowed = true,
+            RuleAttribute::IpProtocol(protocol) => rule.ip_proto = i32::from(protocol) as u8,
+            RuleAttribute::SourcePortRange(RulePortRange { start, end }) => {
+                rule.source_ports = Some((start, end));
+            }
             RuleAttribute::Realm(_) => {}
             // Padding.
             RuleAttribute::Other(nla) if nla.value_len() == 0 => {}
@@ -148,7 +173,7 @@ pub fn rule(payload: &[u8]) -> Rule {
     rule
 }
 
-/// A rule of ours: nothing but a mark decides, see `plan`.
+/// A rule of ours: nothing but a mark or a source port decides, see `plan::rules`.
 fn message(of: Family, rule: &Rule) -> RuleMessage {
     let (action, table) = match rule.action {
         Action::Table(table) => (RuleAction::ToTable, Some(table)),
@@ -163,19 +188,35 @@ fn message(of: Family, rule: &Rule) -> RuleMessage {
     };
     message.attributes = vec![
         RuleAttribute::Priority(rule.pref),
-        RuleAttribute::FwMark(rule.mark),
-        RuleAttribute::FwMask(rule.mask),
         RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)),
     ];
+    if rule.mask != 0 {
+        message.attributes.extend([
+            RuleAttribute::FwMark(rule.mark),
+            RuleAttribute::FwMask(rule.mask),
+        ]);
+    }
+    if rule.local_output {
+        message
+            .attributes
+            .push(RuleAttribute::Iifname("lo".to_owned()));
+    }
+    if let Some((start, end)) = rule.source_ports {
+        message.attributes.extend([
+            RuleAttribute::IpProtocol(IpProtocol::Udp),
+            RuleAttribute::SourcePortRange(RulePortRange { start, end }),
+        ]);
+    }
     message.attributes.extend(table.map(RuleAttribute::Table));
     message
 }
 
-/// Adds a rule of ours; fails with EEXIST when it is there.
-pub fn add_rule(of: Family, rule: &Rule) -> Request {
+/// Adds a rule of ours. Unless it is to be a second one, it fails with EEXIST when it is there.
+pub fn add_rule(of: Family, rule: &Rule, second: bool) -> Request {
+    let exclusive = if second { 0 } else { NLM_F_EXCL };
     nlmsg::request(
         &RouteNetlinkMessage::NewRule(message(of, rule)),
-        nlmsg::ACK | NLM_F_CREATE | NLM_F_EXCL,
+        nlmsg::ACK | NLM_F_CREATE | exclusive,
     )
 }
 
@@ -252,16 +293,16 @@ mod tests {
 
     #[test]
     fn ours_are_written_as_iproute2_would() {
-        // `ip rule add pref 97 fwmark 0x776703ff table 1023 protocol 119` under strace.
+        // `ip rule add pref 97 fwmark 0x770000ff table 1023 protocol 119` under strace.
         let ours = Rule {
             pref: 97,
-            mark: 0x7767_03ff,
+            mark: 0x7700_00ff,
             mask: u32::MAX,
             protocol: 119,
             action: Action::Table(1023),
             ..Rule::default()
         };
-        let bytes = add_rule(Family::V4, &ours);
+        let bytes = add_rule(Family::V4, &ours, false);
         assert_eq!(nlmsg::u16_at(&bytes, 4), 32, "RTM_NEWRULE");
         assert_eq!(nlmsg::u16_at(&bytes, 6), 0x605, "REQUEST|ACK|EXCL|CREATE");
         assert_eq!(&bytes[16..28], [2, 0, 0, 0, 252, 0, 0, 1, 0, 0, 0, 0]);
@@ -290,6 +331,7 @@ mod tests {
             Link {
                 index: 7,
                 name: "vrf_external".into(),
+                altnames: Vec::new(),
                 kind: "vrf".into(),
                 vrf_table: Some(1023),
                 up: true

@@ -24,6 +24,7 @@ pub fn set(update: &Update, names: &Names) -> Zeroizing<String> {
         listen_port,
         fwmark,
         bind_dev: _,
+        bind_dev_omitted: _,
         replace_peers,
         peers,
     } = update;
@@ -275,6 +276,7 @@ mod tests {
             listen_port: Change::Set(12912),
             fwmark: Change::Clear,
             bind_dev: Change::Set("vrf".into()),
+            bind_dev_omitted: false,
             replace_peers: true,
             peers: vec![
                 PeerUpdate {

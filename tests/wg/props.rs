@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wg_vrf::address::Names;
 use wg_vrf::key::Key;
-use wg_vrf::model::{AllowedIp, Bind, Change, Device, Peer, PeerUpdate, Update};
+use wg_vrf::model::{AllowedIp, Bind, Change, Device, Peer, PeerUpdate, Presence, Update};
 use wg_vrf::parse::conf;
 use wg_vrf::resolve::{self, Say};
 use wg_vrf::{parse, render};
@@ -85,11 +85,11 @@ fn device(random: &mut Random) -> Device {
             0 => Bind::Off,
             1 => Bind::Kernel {
                 dev: "vrf_external".to_owned(),
-                missing: false,
+                presence: Presence::Present,
             },
             _ => Bind::Kernel {
                 dev: "eth0.1023".to_owned(),
-                missing: true,
+                presence: Presence::Missing,
             },
         },
         peers,
@@ -143,6 +143,7 @@ fn wanted(device: &Device) -> Update {
         private_key: device.private_key.clone().map_or(Change::Keep, Change::Set),
         listen_port: change(device.listen_port),
         fwmark: change(device.fwmark),
+        bind_dev_omitted: false,
         bind_dev: device
             .bind
             .dev()

@@ -9,7 +9,7 @@
 # through to main, whose default route leads to the decoy.
 
 # shellcheck disable=SC2034 # for the scenarios
-MARK=0x776703ff
+MARK=0x770000ff
 PORT=51001
 PEER_PORT=51002
 PEER4=203.0.113.10

@@ -19,7 +19,7 @@ sysctls >/tmp/sysctls.before
 
 say "bind"
 r_wg set wg0 bind-dev vrf_external
-grep -qx 'wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x776703ff via table 1023' /tmp/err ||
+grep -qx 'wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x770000ff via table 1023' /tmp/err ||
 	die "what was done is not on stderr"
 [ "$(wc -l </tmp/err)" = 1 ] || die "more than one line on stderr"
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
@@ -65,7 +65,7 @@ result files ok
 say "to another VRF: the rules move, and back"
 r_wg set wg0 bind-dev vrf_external
 r_wg set wg0 bind-dev vrf_b
-expect_ours "97 fwmark 0x776707d0 lookup 2000" "98 fwmark 0x776707d0 unreachable"
+expect_ours "97 fwmark 0x770000d0 lookup 2000" "98 fwmark 0x770000d0 unreachable"
 expect_bind vrf_b
 r_wg set wg0 bind-dev vrf_external
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
@@ -144,7 +144,7 @@ r_wg set wg0 bind-dev vrf_b
 ip -n r link set vrf_b down
 ip -n r link set vrf_b name vrf_c
 expect_bind vrf_c
-expect_ours "97 fwmark 0x776707d0 lookup 2000" "98 fwmark 0x776707d0 unreachable"
+expect_ours "97 fwmark 0x770000d0 lookup 2000" "98 fwmark 0x770000d0 unreachable"
 ip -n r link set vrf_c name vrf_b
 r_wg set wg0 bind-dev off
 result renamed ok
