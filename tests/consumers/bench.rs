@@ -32,14 +32,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Fetches packages, then starts this program again in namespaces of its own, where
+    /// Starts this program again in namespaces of its own, where
     /// /var/run/wireguard can be filled. `Err` is the exit status of that second run.
     pub fn enter() -> Result<Bench, ExitCode> {
         if let Some(cache) = std::env::var_os(INSIDE) {
             return Ok(Bench::new(cache.into(), Some(Devices::serve())));
         }
         let cache = cache();
-        crate::packages::fetch(&cache);
         let Some(way) = namespaces::find_way(&[USER, ROOT, CHROOT]) else {
             return Ok(Bench::new(cache, None));
         };
@@ -86,7 +85,9 @@ impl Bench {
         if dir.join("complete").exists() {
             return Ok(dir);
         }
-        Err(Skip(format!("{name} could not be fetched")))
+        Err(Skip(format!(
+            "{name} is not here; `cargo test --test consumers -- --fetch' fetches it"
+        )))
     }
 
     /// A program of the system.
@@ -166,7 +167,8 @@ pub fn output(command: &mut Command) -> Output {
     command.output().expect("the command to start")
 }
 
-fn cache() -> PathBuf {
+/// Where fetched packages are.
+pub fn cache() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))

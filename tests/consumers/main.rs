@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Those who run `wg`: people (man page, completions) and programs that parse its output.
 //!
-//! Runs without libtest, because a case that cannot run here has to be counted as skipped, and
-//! because all cases share one namespace in which they may serve userspace devices. The parsers
+//! All cases share one namespace in which they may serve userspace devices. The parsers
 //! are restated from what the programs do; none of their code is here.
 
 mod bench;
@@ -10,13 +9,16 @@ mod bench;
 mod namespaces;
 mod packages;
 mod parsers;
+#[path = "../common/run.rs"]
+mod run;
 mod uapi;
 mod words;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bench::{Bench, Skip};
+use run::{run_trials, trial};
 
 type Case = (&'static str, fn(&Bench) -> Result<(), Skip>);
 
@@ -51,52 +53,20 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    // `--nocapture` and the like are libtest's; a bare word is a filter.
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let cases: Vec<&Case> = CASES
-        .iter()
-        .filter(|(name, _)| {
-            filter
-                .as_ref()
-                .is_none_or(|part| name.contains(part.as_str()))
-        })
-        .collect();
-    if std::env::args().any(|arg| arg == "--list") {
-        for (name, _) in cases {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
+    if std::env::args().nth(1).is_some_and(|arg| arg == "--fetch") {
+        return packages::fetch(&bench::cache());
     }
     let bench = match Bench::enter() {
-        Ok(bench) => bench,
+        Ok(bench) => Arc::new(bench),
         Err(status) => return status,
     };
-
-    println!("\nrunning {} tests", cases.len());
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for (name, case) in cases {
-        match catch_unwind(AssertUnwindSafe(|| case(&bench))) {
-            Ok(Ok(())) => {
-                println!("test {name} ... ok");
-                passed += 1;
-            }
-            Ok(Err(Skip(why))) => {
-                println!("test {name} ... skipped: {why}");
-                skipped += 1;
-            }
-            Err(_) => {
-                println!("test {name} ... FAILED");
-                failed.push(*name);
-            }
-        }
-    }
-    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {} failed; {skipped} skipped",
-        failed.len()
-    );
-    for name in &failed {
-        println!("  again: cargo test --test consumers -- {name}");
-    }
-    ExitCode::from(u8::from(!failed.is_empty()))
+    run_trials(
+        CASES
+            .iter()
+            .map(|(name, case)| {
+                let bench = Arc::clone(&bench);
+                trial(name, move || case(&bench).map_err(|Skip(why)| why))
+            })
+            .collect(),
+    )
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The programs themselves, unmodified, where a package of them can be had.
 
+use std::fmt::Display;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::Value;
 
@@ -13,41 +14,47 @@ const WG_QUICK: &str = "wg-quick";
 /// The parser `wg-show` came with 1.25.4.
 const JC: &str = "jc-1.26.1";
 
-/// Fills the cache with what is missing in it. What cannot be fetched makes its cases skip.
-pub fn fetch(cache: &Path) {
+/// `--fetch`: fills the cache with what is missing in it. Tests touch no network themselves.
+pub fn fetch(cache: &Path) -> ExitCode {
     // From Debian's own package: not the `wg`, only the script that runs it. The package is
     // unpacked, never installed.
-    once(
+    let wg_quick = fetch_once(
         &cache.join(WG_QUICK),
         "apt-get download wireguard-tools && dpkg-deb -x wireguard-tools_*.deb .",
     );
-    once(
+    let jc = fetch_once(
         &cache.join(JC),
         "python3 -m venv . && bin/pip --quiet --disable-pip-version-check install jc==1.26.1",
     );
+    match wg_quick.and(jc) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn once(dir: &Path, script: &str) {
+fn fetch_once(dir: &Path, script: &str) -> Result<(), String> {
     if dir.join("complete").exists() {
-        return;
+        return Ok(());
     }
+    let failed = |why: &dyn Display| format!("{}: {why}", dir.display());
     // A half-filled directory of a run that was interrupted is of no use.
     let _ = std::fs::remove_dir_all(dir);
-    if std::fs::create_dir_all(dir).is_err() {
-        return;
-    }
+    std::fs::create_dir_all(dir).map_err(|err| failed(&err))?;
     println!("fetching {}", dir.display());
-    let done = Command::new("timeout")
+    let status = Command::new("timeout")
         .args(["120", "sh", "-ec", script])
         .current_dir(dir)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if done.is_ok_and(|status| status.success()) {
-        // Without the mark it is fetched again.
-        let _ = std::fs::write(dir.join("complete"), "");
+        .status()
+        .map_err(|err| failed(&err))?;
+    if !status.success() {
+        return Err(failed(&format!("`{script}' ended with {status}")));
     }
+    // Without the mark it is fetched again.
+    std::fs::write(dir.join("complete"), "").map_err(|err| failed(&err))
 }
 
 const CONFIG: &str = "\

@@ -160,11 +160,10 @@ impl Group {
     }
 }
 
-pub const TRUNCATED_PORT: &str = "a port above 65535 is an error, not its last 16 bits";
-pub const UNREAD_FILE: &str = "a file that cannot be read is an error, not an empty configuration";
+pub const TRUNCATED_PORT: &str = "a port above 65535 is an error";
+pub const UNREAD_FILE: &str = "a file that cannot be read is an error";
 pub const SECRET: &str = "a wrong secret key is not shown";
-pub const NO_SETTLED_ERRNO: &str =
-    "the error number of a userspace device is shown as what it means";
+pub const NO_SETTLED_ERRNO: &str = "the error of a userspace device is shown in words";
 
 /// Every group of cases with the name of its golden file.
 pub fn groups() -> Vec<(&'static str, Vec<Case>)> {

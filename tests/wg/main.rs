@@ -5,7 +5,7 @@
 //! network namespaces of their own, so that nothing of the machine is seen or touched; where
 //! those cannot be had, the tests that need them say so and are counted as ignored.
 //!
-//! Besides the usual filter this binary knows
+//! Besides libtest's options this binary knows
 //!   --record            record tests/golden again from the reference
 //!   --fuzz COUNT [SEED] compare both tools on COUNT mutations of the corpus
 //!   --compare           compare both tools on the corpus as it is (with an older reference)
@@ -20,12 +20,15 @@ mod names;
 mod namespaces;
 mod process;
 mod props;
+#[path = "../common/run.rs"]
+mod run;
 mod sandbox;
 mod tool;
 mod uapi;
 
-use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+
+use crate::run::{run_trials, trial};
 
 /// One test. `Err` is the reason why it could not run.
 pub struct Test {
@@ -44,49 +47,17 @@ fn main() -> ExitCode {
         Some("--compare") => return golden::compare_live(),
         _ => {}
     }
-    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
-    let tests: Vec<Test> = [
+    let tests = [
         golden::tests(),
         process::tests(),
         props::tests(),
         names::tests(),
-    ]
-    .into_iter()
-    .flatten()
-    .filter(|test| filters.is_empty() || filters.iter().any(|f| test.name.contains(f.as_str())))
-    .collect();
-    if args.iter().any(|arg| arg == "--list") {
-        for test in &tests {
-            println!("{}: test", test.name);
-        }
-        return ExitCode::SUCCESS;
-    }
-    // The words of the standard harness: other programs count by them.
-    println!("\nrunning {} tests", tests.len());
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    for test in &tests {
-        match panic::catch_unwind(AssertUnwindSafe(test.run)) {
-            Ok(Ok(())) => {
-                passed += 1;
-                println!("test {} ... ok", test.name);
-            }
-            Ok(Err(reason)) => {
-                ignored += 1;
-                println!("test {} ... ignored, {reason}", test.name);
-            }
-            Err(_) => {
-                failed += 1;
-                println!("test {} ... FAILED", test.name);
-            }
-        }
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
-    );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ];
+    run_trials(
+        tests
+            .into_iter()
+            .flatten()
+            .map(|Test { name, run }| trial(name, run))
+            .collect(),
+    )
 }

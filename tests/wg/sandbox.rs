@@ -50,8 +50,7 @@ pub fn needed() -> Result<(), String> {
     match env::var(MARK).as_deref() {
         Ok("inside") => Ok(()),
         _ => Err(
-            "skipped: needs root or user namespaces (in a chroot: a root that is a mount point)"
-                .to_owned(),
+            "needs root or user namespaces (in a chroot: a root that is a mount point)".to_owned(),
         ),
     }
 }
