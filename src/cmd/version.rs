@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! version --all: which wg this is, what this kernel offers it, and which wg wg-quick runs.
+//! `wg version --all`: which wg this is, what this kernel offers it, and which wg wg-quick runs.
 
 use std::env;
 use std::fs;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The netlink frame: headers, acknowledgements and the kernel's own words about an error.
+//!
+//! Headers are encoded by netlink-packet-core. Answers are taken apart here, in place: its
+//! messages copy what they hold, keys as well, into memory that is not wiped, and they know no
+//! extended acknowledgement.
 
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkSerializable, NlaBuffer, NlasIterator,
@@ -24,7 +28,7 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A request as bytes. It may hold keys, so it is wiped when dropped.
 pub type Request = Zeroizing<Vec<u8>>;
 
-/// Frames `payload`. The sequence number is filled in by whoever sends it ([`set_sequence`]).
+/// Frames `payload`. [`set_sequence`] fills in the sequence number when it is sent.
 pub fn request<P: NetlinkSerializable>(payload: &P, flags: u16) -> Request {
     let mut bytes = header(payload.message_type(), flags, payload.buffer_len());
     payload.serialize(&mut bytes[HEADER_LEN..]);

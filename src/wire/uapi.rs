@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The userspace API's text: `set=1` and `get=1` (wireguard.com/xplatform).
 //!
-//! Pure text. Scope ids are interface names here and numbers in the model; the caller brings the
+//! Written here, because keys must be wiped on their way, and the crates that have the text bring
+//! a whole backend with it. Pure text. Scope ids are interface names here and numbers in the model; the caller brings the
 //! two functions that translate.
 
 use std::fmt::Write as _;

@@ -282,7 +282,7 @@ fn flat(value: &Value) -> String {
     }
 }
 
-/// The same lines from our JSON, without the two members that are ours.
+/// The lines that wg-json would print, from our JSON without the two members that are ours.
 fn lines_of(json: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, device) in json.as_object().expect("an object of devices") {
