@@ -18,9 +18,6 @@ pub const COVER: &str = "0000-cover-letter.patch";
 pub struct Series {
     pub dir: PathBuf,
     pub patches: Vec<Patch>,
-    // Builds do not need it; whoever takes a series apart as mails does.
-    #[allow(dead_code)]
-    pub cover: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,16 +59,9 @@ impl Series {
         if patches.is_empty() {
             return Err(Error::other(format!("`{}' names no patch", file.display())));
         }
-        let cover = dir.join(COVER);
-        let cover = if cover.exists() {
-            Some(read_text(&cover)?)
-        } else {
-            None
-        };
         Ok(Self {
             dir: dir.to_path_buf(),
             patches,
-            cover,
         })
     }
 

@@ -11,23 +11,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kit::cache::{Key, remove};
-use kit::{Cache, Error, Event, Progress, Result};
-
-use super::finding::{Finding, doc};
-use super::git;
-use super::rules::Set;
-use kit::process;
+use kit::{Cache, Error, Event, Progress, Result, process};
 use vm_tests::kernel::module;
 use vm_tests::kernel::series::{Patch, Series};
 use vm_tests::kernel::source::Source;
-use vm_tests::kernel::trees::{Build, Tree};
+use vm_tests::kernel::trees::Build;
+
+use super::finding::{Finding, doc};
+use super::folder::{Set, read_file, write_file};
+use super::git;
 
 /// Changes of this file that change a verdict: part of the cache key.
-const RECIPE: &str = "1";
-
-/// A 64-bit big-endian machine, for sparse's and the compiler's view of byte orders.
-const CROSS: &str = "s390x-linux-gnu-";
-const CROSS_PACKAGE: &str = "gcc-s390x-linux-gnu";
+const RECIPE: &str = "2";
 
 const DRIVER: &str = "drivers/net/wireguard";
 /// What of a series is compiled.
@@ -49,6 +44,15 @@ pub struct Built {
     pub count: usize,
 }
 
+impl Built {
+    pub fn skip(what: &str) -> Self {
+        Self {
+            skipped: vec![format!("{what} (--builds none)")],
+            ..Self::default()
+        }
+    }
+}
+
 /// One way to configure and compile.
 #[derive(Clone, Debug)]
 struct Config {
@@ -57,9 +61,9 @@ struct Config {
     quick: bool,
     arch: &'static str,
     compiler: Compiler,
-    base: Base,
-    /// Options that differ from `COMMON`.
-    options: &'static [(&'static str, &'static str)],
+    /// What the options are added to.
+    base: &'static str,
+    options: &'static str,
     sparse: bool,
 }
 
@@ -67,187 +71,131 @@ struct Config {
 enum Compiler {
     Gcc,
     Clang,
-    Cross(&'static str),
+    /// A 64-bit big-endian machine, for sparse's and the compiler's view of byte orders.
+    Cross,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Base {
-    /// allnoconfig with `COMMON`.
-    Small,
-    AllMod,
-}
-
-const COMMON: &[(&str, &str)] = &[
-    ("64BIT", "y"),
-    ("SMP", "y"),
-    ("MODULES", "y"),
-    ("MULTIUSER", "y"),
-    ("NET", "y"),
-    ("INET", "y"),
-    ("IPV6", "y"),
-    ("IP_ADVANCED_ROUTER", "y"),
-    ("IP_MULTIPLE_TABLES", "y"),
-    ("IPV6_MULTIPLE_TABLES", "y"),
-    ("NETDEVICES", "y"),
-    ("NET_CORE", "y"),
-    ("NET_L3_MASTER_DEV", "y"),
-    ("NET_VRF", "y"),
-    ("WIREGUARD", "y"),
-    ("WIREGUARD_DEBUG", "y"),
-];
-
-const NO_IPV6: &[(&str, &str)] = &[("IPV6", "n"), ("IPV6_MULTIPLE_TABLES", "n")];
-
-/// A warning is compared with those before, not an error.
-const TALKATIVE: &[(&str, &str)] = &[("WERROR", "n")];
+/// What allnoconfig lacks; the options of a configuration come after it and override it.
+const COMMON: &str = "64BIT=y SMP=y MODULES=y MULTIUSER=y NET=y INET=y IPV6=y IP_ADVANCED_ROUTER=y \
+    IP_MULTIPLE_TABLES=y IPV6_MULTIPLE_TABLES=y NETDEVICES=y NET_CORE=y NET_L3_MASTER_DEV=y \
+    NET_VRF=y WIREGUARD=y WIREGUARD_DEBUG=y ";
+const SMALL: &str = "allnoconfig";
 
 #[rustfmt::skip]
 const CONFIGS: &[Config] = &[
-    Config { name: "default", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[], sparse: true },
-    Config { name: "ipv6-n", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: NO_IPV6, sparse: false },
-    Config { name: "l3mdev-n", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_L3_MASTER_DEV", "n"), ("NET_VRF", "n")], sparse: false },
-    Config { name: "modules", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_VRF", "m"), ("WIREGUARD", "m")], sparse: false },
-    Config { name: "vrf-n", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("NET_VRF", "n"), ("WIREGUARD_DEBUG", "n")], sparse: false },
-    Config { name: "up", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("SMP", "n")], sparse: false },
-    Config { name: "lockdep", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::Small, options: &[("DEBUG_KERNEL", "y"), ("PROVE_LOCKING", "y"), ("DEBUG_ATOMIC_SLEEP", "y")], sparse: true },
-    Config { name: "clang", quick: false, arch: "x86_64", compiler: Compiler::Clang, base: Base::Small, options: &[], sparse: false },
-    Config { name: "32-bit", quick: false, arch: "i386", compiler: Compiler::Gcc, base: Base::Small, options: &[("64BIT", "n")], sparse: true },
-    Config { name: "big-endian", quick: false, arch: "s390", compiler: Compiler::Cross(CROSS), base: Base::Small, options: &[], sparse: true },
-    Config { name: "allmodconfig", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: Base::AllMod, options: TALKATIVE, sparse: true },
+    Config { name: "default", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "", sparse: true },
+    Config { name: "ipv6-n", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "IPV6=n IPV6_MULTIPLE_TABLES=n", sparse: false },
+    Config { name: "l3mdev-n", quick: true, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "NET_L3_MASTER_DEV=n NET_VRF=n", sparse: false },
+    Config { name: "modules", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "NET_VRF=m WIREGUARD=m", sparse: false },
+    Config { name: "vrf-n", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "NET_VRF=n WIREGUARD_DEBUG=n", sparse: false },
+    Config { name: "up", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "SMP=n", sparse: false },
+    Config { name: "lockdep", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: SMALL, options: "DEBUG_KERNEL=y PROVE_LOCKING=y DEBUG_ATOMIC_SLEEP=y", sparse: true },
+    Config { name: "clang", quick: false, arch: "x86_64", compiler: Compiler::Clang, base: SMALL, options: "", sparse: false },
+    Config { name: "32-bit", quick: false, arch: "i386", compiler: Compiler::Gcc, base: SMALL, options: "64BIT=n", sparse: true },
+    Config { name: "big-endian", quick: false, arch: "s390", compiler: Compiler::Cross, base: SMALL, options: "", sparse: true },
+    // A warning is compared with those before, so it must not be an error.
+    Config { name: "allmodconfig", quick: false, arch: "x86_64", compiler: Compiler::Gcc, base: "allmodconfig", options: "WERROR=n", sparse: true },
 ];
 
 impl Config {
+    /// Option and value, each option once.
+    fn list_options(&self) -> BTreeMap<&str, &str> {
+        let common = if self.base == SMALL { COMMON } else { "" };
+        let words = common
+            .split_whitespace()
+            .chain(self.options.split_whitespace());
+        words.filter_map(|word| word.split_once('=')).collect()
+    }
+
     /// KCONFIG_ALLCONFIG's text.
-    fn fragment(&self) -> String {
-        let mut options: BTreeMap<_, _> = match self.base {
-            Base::Small => COMMON.iter().copied().collect(),
-            Base::AllMod => BTreeMap::new(),
-        };
-        options.extend(self.options.iter().copied());
+    fn write_fragment(&self) -> String {
+        let options = self.list_options().into_iter();
         options
-            .iter()
-            .map(|(name, value)| match *value {
-                "n" => format!("# CONFIG_{name} is not set\n"),
-                value => format!("CONFIG_{name}={value}\n"),
-            })
+            .map(|(name, value)| format!("CONFIG_{name}={value}\n"))
             .collect()
     }
 
-    /// What the fragment asks for and `config` does not say.
-    fn unmet(&self, config: &str) -> Vec<String> {
-        let lines: Vec<_> = config.lines().collect();
-        self.fragment()
-            .lines()
-            .filter(|wish| match wish.strip_prefix("# ") {
-                // Not asked for because it depends on something that is off: off it is.
-                Some(off) => {
-                    let name = off.trim_end_matches(" is not set");
-                    lines.iter().any(|l| l.starts_with(&format!("{name}=")))
-                }
-                None => !lines.contains(wish),
-            })
-            .map(str::to_owned)
+    /// What is asked for and `.config` does not say. What is not there is off.
+    fn find_unmet(&self, config: &str) -> Vec<String> {
+        let options = self.list_options().into_iter();
+        let unmet = options.filter(|(name, value)| {
+            let start = format!("CONFIG_{name}=");
+            let got = config.lines().find_map(|l| l.strip_prefix(start.as_str()));
+            got.unwrap_or("n") != *value
+        });
+        unmet
+            .map(|(name, value)| format!("{name}={value}"))
             .collect()
     }
 }
 
-/// Builds after each patch, and before the first for comparison.
-pub fn check(
-    tree: &Tree,
+/// Builds after each patch of a tree; `repo` has the series on the tree's source.
+pub fn check_tree(
     set: &Set,
-    dir: &Path,
     repo: &Path,
     which: Which,
     cache: &Cache,
     progress: &Progress,
 ) -> Result<Built> {
     if which == Which::None {
-        return Ok(Built {
-            skipped: vec!["builds (--builds none)".to_owned()],
-            ..Built::default()
-        });
+        return Ok(Built::skip("builds"));
     }
-    match tree.build {
-        Build::Module => modules(tree, set, dir, repo, cache, progress),
-        Build::Kernel => {
-            let source = Source::find(tree, cache, progress)?;
-            let pristine = source.whole()?;
-            let place = Place {
-                name: &source.version,
-                pristine: &pristine,
-                cache,
-                progress,
-            };
-            matrix(set, repo, which, &place)
-        }
+    if set.tree.build == Build::Module {
+        return check_modules(set, repo, cache, progress);
     }
+    let source = Source::find(&set.tree, cache, progress)?;
+    let pristine = source.whole()?;
+    let place = Place {
+        name: &source.version,
+        repo,
+        pristine: Some(&pristine),
+        cache,
+        progress,
+    };
+    check_configs(set, which, &place)
 }
 
 /// Against the headers of Debian's own kernel.
-fn modules(
-    tree: &Tree,
-    set: &Set,
-    dir: &Path,
-    repo: &Path,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<Built> {
+fn check_modules(set: &Set, repo: &Path, cache: &Cache, progress: &Progress) -> Result<Built> {
     let mut built = Built::default();
-    let folder = cache.folder("patches")?;
-    let commits = git::commits(repo, git::BASE, git::SERIES)?;
     let mut before = String::new();
-    for (mail, commit) in set.patches.iter().zip(&commits) {
+    let diff = cache
+        .folder("patches")?
+        .join(format!("{}.diff", set.tree.name));
+    let commits = git::list_commits(repo, git::BASE, git::SERIES)?;
+    for (mail, commit) in set.mails.iter().zip(&commits) {
         // One diff without a message: a reworded patch is the same module.
-        let mut command = git::command(repo);
-        command.args(["diff", "--no-renames", git::BASE, commit, "--"]);
-        let text = process::run(command.args(COMPILED))?;
+        let range = ["diff", "--no-renames", git::BASE, commit, "--"];
+        let text = process::run(git::command(repo).args(range).args(COMPILED))?;
         if text == before || text.is_empty() {
             continue;
         }
         before.clone_from(&text);
-        let path = folder.join(format!(
-            "{}-{}.diff",
-            tree.name,
-            Key::new().add("", &text).finish()
-        ));
-        fs::write(&path, &text).map_err(Error::io("write", &path))?;
+        write_file(&diff, &text)?;
         let series = Series {
-            dir: dir.to_path_buf(),
+            dir: set.dir.clone(),
             patches: vec![Patch {
                 name: mail.file.clone(),
-                path: path.clone(),
+                path: diff.clone(),
                 text,
             }],
-            cover: None,
         };
-        let made = module::build_with(tree, &series, &["W=1", "C=1"], cache, progress);
-        remove(&path)?;
         built.count += 1;
-        match made {
-            Ok(module) => {
-                let log = module.file.with_file_name("build.log");
-                let log = fs::read_to_string(&log).map_err(Error::io("read", &log))?;
-                for warning in warnings(&log) {
-                    built
-                        .findings
-                        .push(finding(set, &mail.file, "module", &warning));
-                }
-            }
-            Err(error @ Error::Failed { .. }) => {
-                let said = error.to_string();
-                let first = said.lines().find(|l| l.contains("error:")).unwrap_or(&said);
-                built
-                    .findings
-                    .push(finding(set, &mail.file, "module", first));
-            }
+        let found = match module::build_with(&set.tree, &series, &["W=1", "C=1"], cache, progress) {
+            Ok(module) => read_warnings(&read_file(&module.file.with_file_name("build.log"))?),
+            Err(error @ Error::Failed { .. }) => vec![find_error(&error.to_string())],
             Err(error) => return Err(error),
-        }
+        };
+        let found = found
+            .iter()
+            .map(|what| describe(set, &mail.file, "module", what));
+        built.findings.extend(found);
     }
     Ok(built)
 }
 
-fn finding(set: &Set, file: &str, config: &str, what: &str) -> Finding {
-    Finding::new(set.path(file), 0, format!("{config}: {what}"))
+fn describe(set: &Set, file: &str, config: &str, what: &str) -> Finding {
+    Finding::new(set.path(file), format!("{config}: {what}"))
         .by("builds", doc::NETDEV)
         .repair(set.reword())
 }
@@ -256,93 +204,69 @@ fn finding(set: &Set, file: &str, config: &str, what: &str) -> Finding {
 pub struct Place<'a> {
     /// Part of cache keys: the version, or the commit of a clone.
     pub name: &'a str,
-    /// Never written to.
-    pub pristine: &'a Path,
+    /// The series on top of the source.
+    pub repo: &'a Path,
+    /// The source, where the repository holds a part of it only. Never written to.
+    pub pristine: Option<&'a Path>,
     pub cache: &'a Cache,
     pub progress: &'a Progress,
-}
-
-/// `repo` has the series on top of the same source as `place.pristine`.
-pub fn matrix(set: &Set, repo: &Path, which: Which, place: &Place<'_>) -> Result<Built> {
-    let mut built = Built::default();
-    let touched = compiled_files(set);
-    let base = contents(repo, &git::rev(repo, git::BASE)?, &touched)?;
-    let commits = git::commits(repo, git::BASE, "HEAD")?;
-    let mut states = Vec::new();
-    for (mail, commit) in set.patches.iter().zip(&commits) {
-        states.push((mail.file.as_str(), contents(repo, commit, &touched)?));
-    }
-    let area = Area::new(place)?;
-    // The whole series in every way first: it finds most, and soon. What is built is kept.
-    if which == Which::All
-        && let Some((file, files)) = states.last()
-    {
-        for config in CONFIGS {
-            if let Ok(compiler) = version(config.compiler, place.pristine)? {
-                // What it says is told below, at the patch that brought it.
-                let _ = area.verdict(config, &compiler, short(file), files)?;
-            }
-        }
-    }
-    for config in CONFIGS {
-        if which == Which::Some && !config.quick {
-            continue;
-        }
-        let compiler = match version(config.compiler, place.pristine)? {
-            Ok(compiler) => compiler,
-            // Not built is not passed.
-            Err(missing) => {
-                built.findings.push(
-                    Finding::new(
-                        set.path("series"),
-                        0,
-                        format!("{}: not built: {}", config.name, missing.what),
-                    )
-                    .by("builds", doc::NETDEV)
-                    .repair(format!(
-                        "apt-get install --no-install-recommends {}",
-                        missing.package
-                    )),
-                );
-                continue;
-            }
-        };
-        // CI builds each patch in the first configuration, and the whole series in the others.
-        let chosen = match which == Which::Some && config.name != CONFIGS[0].name {
-            true => &states[states.len().saturating_sub(1)..],
-            false => &states[..],
-        };
-        let mut verdicts = Vec::new();
-        for (file, files) in chosen {
-            built.count += 1;
-            verdicts.push((*file, area.verdict(config, &compiler, short(file), files)?));
-        }
-        let clean = |verdict: &Verdict| matches!(verdict, Ok(warnings) if warnings.is_empty());
-        if verdicts.iter().all(|(_, verdict)| clean(verdict)) {
-            continue;
-        }
-        // Something is said: was it said before the series, too?
-        built.count += 1;
-        let before = area
-            .verdict(config, &compiler, "the source as it is", &base)?
-            .map_err(|first| {
-                Error::other(format!(
-                    "the source as it is does not build with {}: {first}",
-                    config.name
-                ))
-            })?;
-        for (file, what) in new(before, verdicts) {
-            built.findings.push(finding(set, file, config.name, &what));
-        }
-    }
-    Ok(built)
 }
 
 /// The warnings of a build, or the first error of one that failed.
 type Verdict = std::result::Result<Vec<String>, String>;
 
+pub fn check_configs(set: &Set, which: Which, place: &Place<'_>) -> Result<Built> {
+    let mut built = Built::default();
+    let commits = git::list_commits(place.repo, git::BASE, git::SERIES)?;
+    let files = set.mails.iter().map(|m| m.file.as_str());
+    let states: Vec<_> = files.zip(&commits).collect();
+    let area = Area::prepare(place)?;
+    for config in CONFIGS.iter().filter(|c| c.quick || which == Which::All) {
+        let compiler = match area.find_compiler(config.compiler)? {
+            Ok(compiler) => compiler,
+            // Not built is not passed.
+            Err(package) => {
+                let install = format!("apt-get install --no-install-recommends {package}");
+                let what = "not built, for want of a compiler";
+                built
+                    .findings
+                    .push(describe(set, "series", config.name, what).repair(install));
+                continue;
+            }
+        };
+        // CI builds each patch in the first configuration, and the whole series in the others.
+        let last = which == Which::Some && config.name != CONFIGS[0].name;
+        let chosen = &states[if last { states.len() - 1 } else { 0 }..];
+        let mut verdicts = Vec::new();
+        for (file, commit) in chosen {
+            verdicts.push((*file, area.build(config, &compiler, commit)?));
+        }
+        built.count += chosen.len();
+        if verdicts
+            .iter()
+            .all(|(_, v)| v.as_ref().is_ok_and(Vec::is_empty))
+        {
+            continue;
+        }
+        // Something is said: was it said before the series, too?
+        built.count += 1;
+        let before = area.build(config, &compiler, git::BASE)?.map_err(|first| {
+            let name = config.name;
+            Error::other(format!(
+                "the source as it is does not build with {name}: {first}"
+            ))
+        })?;
+        let new = find_new(before, verdicts);
+        built.findings.extend(
+            new.iter()
+                .map(|(file, what)| describe(set, file, config.name, what)),
+        );
+    }
+    Ok(built)
+}
+
 /// Each warning or error at the first patch that has it.
-fn new(before: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str, String)> {
+fn find_new(before: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str, String)> {
     let mut known = before;
     let mut found = Vec::new();
     for (file, verdict) in verdicts {
@@ -356,334 +280,228 @@ fn new(before: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str, String
     found
 }
 
-fn short(file: &str) -> &str {
-    file.get(..4).unwrap_or(file)
-}
-
-fn compiled_files(set: &Set) -> Vec<String> {
-    let mut paths: Vec<String> = set
-        .patches
-        .iter()
-        .flat_map(|m| &m.files)
-        .filter(|f| {
-            COMPILED
-                .iter()
-                .any(|c| f.path.starts_with(&format!("{c}/")))
-        })
-        .map(|f| f.path.clone())
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
-}
-
-type Contents = Vec<(String, Option<String>)>;
-
-fn contents(repo: &Path, commit: &str, paths: &[String]) -> Result<Contents> {
-    paths
-        .iter()
-        .map(|path| {
-            let out =
-                process::output(git::command(repo).args(["show", &format!("{commit}:{path}")]))?;
-            // Not there yet, or not any more.
-            Ok((path.clone(), out.ok.then_some(out.stdout)))
-        })
-        .collect()
-}
-
 struct Found {
-    /// As make's CC wants it; empty for gcc's default.
-    arguments: Vec<String>,
+    /// As make wants it; empty for gcc.
+    argument: String,
     version: String,
 }
 
-/// A compiler that this machine does not have, and the Debian package that does.
-struct Missing {
-    what: String,
-    package: &'static str,
+fn ask_version(program: &str) -> Option<String> {
+    let out = process::output(Command::new(program).arg("--version")).ok()?;
+    out.ok
+        .then(|| out.stdout.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The compiler, or why this machine cannot build with it.
-fn version(compiler: Compiler, source: &Path) -> Result<std::result::Result<Found, Missing>> {
-    let ask = |program: &str| -> Option<String> {
-        let out = process::output(Command::new(program).arg("--version")).ok()?;
-        out.ok
-            .then(|| out.stdout.lines().next().unwrap_or_default().to_owned())
-    };
-    Ok(match compiler {
-        Compiler::Gcc => match ask("gcc") {
-            Some(version) => Ok(Found {
-                arguments: Vec::new(),
-                version,
-            }),
-            None => Err(Missing {
-                what: "no gcc".to_owned(),
-                package: "gcc",
-            }),
-        },
-        Compiler::Cross(prefix) => match ask(&format!("{prefix}gcc")) {
-            Some(version) => Ok(Found {
-                arguments: vec![format!("CROSS_COMPILE={prefix}")],
-                version,
-            }),
-            None => Err(Missing {
-                what: format!("no {prefix}gcc"),
-                package: CROSS_PACKAGE,
-            }),
-        },
-        Compiler::Clang => {
-            let least = process::run(
-                Command::new("sh")
-                    .arg(source.join("scripts/min-tool-version.sh"))
-                    .arg("llvm"),
-            )?;
-            let least: u32 = major(&least).ok_or_else(|| {
-                Error::other(format!("min-tool-version.sh says `{}'", least.trim()))
-            })?;
-            let newest = (least..=least + 20)
-                .rev()
-                .map(|n| format!("clang-{n}"))
-                .chain(["clang".to_owned()])
-                .filter_map(|name| ask(&name).map(|version| (name, version)))
-                .find(|(_, version)| {
-                    version
-                        .rsplit_once("version ")
-                        .and_then(|(_, v)| major(v))
-                        .is_some_and(|v| v >= least)
-                });
-            match newest {
-                Some((name, version)) => Ok(Found {
-                    arguments: vec![format!("CC={name}")],
-                    version,
-                }),
-                None => Err(Missing {
-                    what: format!("no clang from {least} on"),
-                    package: "clang-19",
-                }),
-            }
-        }
-    })
+fn read_major(version: &str) -> u32 {
+    let major = version.trim().split('.').next().unwrap_or_default();
+    major.parse().unwrap_or(0)
 }
 
-fn major(version: &str) -> Option<u32> {
-    version.trim().split('.').next()?.parse().ok()
-}
-
-/// A copy of the source that the series goes in and out of, and one folder of objects a config.
+/// A source that git brings each state of the series into, and a folder of objects a
+/// configuration.
 struct Area<'a> {
     place: &'a Place<'a>,
     root: PathBuf,
+    src: PathBuf,
     _lock: kit::cache::Lock,
 }
 
 impl<'a> Area<'a> {
-    fn new(place: &'a Place<'a>) -> Result<Self> {
-        let name = format!("matrix-{}", place.name);
+    fn prepare(place: &'a Place<'a>) -> Result<Self> {
+        // With other parts of the source in the repository it is another folder: git would take
+        // files away that it no longer knows.
+        let base = git::run(place.repo, &["rev-parse", "base^{tree}"])?;
+        let name = format!("matrix-{}-{}", place.name, &base[..12]);
         let lock = place.cache.lock(&name)?;
         let root = place.cache.folder("build")?.join(&name);
         let area = Self {
             place,
+            src: root.join("src"),
             root,
             _lock: lock,
         };
-        if !area.root.join("ready").exists() {
+        if !area.root.join("index").exists() {
             remove(&area.root)?;
             fs::create_dir_all(&area.root).map_err(Error::io("create", &area.root))?;
-            // Hard links: files of the series are replaced, never written into.
-            process::run(
-                Command::new("cp")
-                    .arg("-al")
-                    .arg(place.pristine)
-                    .arg(area.src()),
-            )?;
-            let ready = area.root.join("ready");
-            fs::write(&ready, "").map_err(Error::io("write", &ready))?;
+            match place.pristine {
+                // Hard links: git replaces a file, it never writes into one.
+                Some(from) => process::run(Command::new("cp").arg("-al").args([from, &area.src]))?,
+                None => process::run(Command::new("mkdir").arg(&area.src))?,
+            };
+            area.bring(git::BASE)?;
         }
         Ok(area)
     }
 
-    fn src(&self) -> PathBuf {
-        self.root.join("src")
-    }
-
-    /// Builds one state, or finds what an earlier build of the very same said.
-    fn verdict(
-        &self,
-        config: &Config,
-        compiler: &Found,
-        what: &str,
-        files: &Contents,
-    ) -> Result<Verdict> {
-        let mut key = Key::new()
-            .add("recipe", RECIPE)
-            .add("source", self.place.name)
-            .add("config", format!("{config:?}{}", config.fragment()))
-            .add("compiler", &compiler.version);
-        for (path, text) in files {
-            key = key.add(path, text.as_deref().unwrap_or_default());
-        }
-        let key = format!("{}-{}", config.name, key.finish());
-        let mut failed = None;
-        let kept = self.place.cache.file("patch-build", &key, |path| {
-            self.place
-                .progress
-                .step(&format!("build {}: {what}", config.name));
-            self.bring(files)?;
-            match self.build(config, compiler)? {
-                Ok(log) => {
-                    self.place.progress.tell(Event::Done);
-                    fs::write(path, warnings(&log).join("\n")).map_err(Error::io("write", path))
-                }
-                // Not kept: what failed may have been the machine.
-                Err(first) => {
-                    failed = Some(first);
-                    Err(Error::other("failed"))
-                }
-            }
-        });
-        match (kept, failed) {
-            (_, Some(first)) => Ok(Err(first)),
-            (Err(error), None) => Err(error),
-            (Ok(path), None) => {
-                let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-                Ok(Ok(text.lines().map(str::to_owned).collect()))
-            }
-        }
-    }
-
-    /// Puts these contents in place, and those of an earlier series back.
-    fn bring(&self, files: &Contents) -> Result<()> {
-        let list = self.root.join("touched");
-        let before = fs::read_to_string(&list).unwrap_or_default();
-        let mut wanted: BTreeMap<String, Option<Vec<u8>>> = files
-            .iter()
-            .map(|(path, text)| (path.clone(), text.clone().map(String::into_bytes)))
-            .collect();
-        for path in before.lines() {
-            if !wanted.contains_key(path) {
-                let original = fs::read(self.place.pristine.join(path)).ok();
-                wanted.insert(path.to_owned(), original);
-            }
-        }
-        let names: Vec<_> = wanted.keys().map(String::as_str).collect();
-        fs::write(&list, names.join("\n")).map_err(Error::io("write", &list))?;
-        for (path, text) in &wanted {
-            let target = self.src().join(path);
-            if fs::read(&target).ok() == *text {
-                continue;
-            }
-            remove(&target)?;
-            if let Some(text) = text {
-                if let Some(folder) = target.parent() {
-                    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-                }
-                fs::write(&target, text).map_err(Error::io("write", &target))?;
-            }
-        }
+    /// Puts a state of the series in place; only files that differ are written.
+    fn bring(&self, commit: &str) -> Result<()> {
+        let git_dir = self.place.repo.join(".git");
+        process::run(
+            git::command(&self.src)
+                .env("GIT_INDEX_FILE", self.root.join("index"))
+                .env("GIT_DIR", git_dir)
+                .env("GIT_WORK_TREE", &self.src)
+                .args(["-c", "core.sparseCheckout=false"])
+                .args(["read-tree", "--reset", "-u", commit]),
+        )?;
         Ok(())
     }
 
+    /// The compiler, or the package that this machine lacks.
+    fn find_compiler(
+        &self,
+        compiler: Compiler,
+    ) -> Result<std::result::Result<Found, &'static str>> {
+        let found = |argument: String, version| Found { argument, version };
+        Ok(match compiler {
+            Compiler::Gcc => ask_version("gcc")
+                .map(|v| found(String::new(), v))
+                .ok_or("gcc"),
+            Compiler::Cross => {
+                let prefix = "s390x-linux-gnu-";
+                let version = ask_version(&format!("{prefix}gcc"));
+                let argument = format!("CROSS_COMPILE={prefix}");
+                version
+                    .map(|v| found(argument, v))
+                    .ok_or("gcc-s390x-linux-gnu")
+            }
+            Compiler::Clang => {
+                let script = self.src.join("scripts/min-tool-version.sh");
+                let least = read_major(&process::run(Command::new("sh").arg(script).arg("llvm"))?);
+                let names = (least..least + 20).rev().map(|n| format!("clang-{n}"));
+                let new_enough = |name: String| {
+                    let version = ask_version(&name)?;
+                    let major = read_major(version.rsplit_once("version ")?.1);
+                    (major >= least).then(|| found(format!("CC={name}"), version))
+                };
+                names
+                    .chain(["clang".to_owned()])
+                    .find_map(new_enough)
+                    .ok_or("clang-19")
+            }
+        })
+    }
+
+    /// Builds one state, or finds what an earlier build of it said.
+    fn build(&self, config: &Config, compiler: &Found, commit: &str) -> Result<Verdict> {
+        let Place { cache, repo, .. } = self.place;
+        let mut key = Key::new()
+            .add("recipe", RECIPE)
+            .add("source", self.place.name)
+            .add("config", format!("{config:?}{COMMON}"))
+            .add("compiler", &compiler.version);
+        for path in COMPILED {
+            key = key.add(
+                path,
+                git::run(repo, &["rev-parse", &format!("{commit}:{path}")])?,
+            );
+        }
+        let key = format!("{}-{}", config.name, key.finish());
+        let mut failed = None;
+        let kept = cache.file("patch-build", &key, |path| {
+            let subject = git::run(repo, &["log", "-1", "--format=%s", commit])?;
+            let step = format!("build {}: {}", config.name, subject.trim());
+            self.place.progress.step(&step);
+            self.bring(commit)?;
+            let log = self.make(config, compiler)?;
+            self.place.progress.tell(Event::Done);
+            // A failure is not kept: it may have been the machine's.
+            let log = log.map_err(|first| {
+                failed = Some(first);
+                Error::other("failed")
+            })?;
+            write_file(path, &read_warnings(&log).join("\n"))
+        });
+        match failed {
+            Some(first) => Ok(Err(first)),
+            None => Ok(Ok(read_file(&kept?)?.lines().map(str::to_owned).collect())),
+        }
+    }
+
     /// The log, or the first error in it.
-    fn build(
+    fn make(
         &self,
         config: &Config,
         compiler: &Found,
     ) -> Result<std::result::Result<String, String>> {
         let obj = self.root.join(config.name);
+        let command = || {
+            let mut command = Command::new("nice");
+            command
+                .args(["make", "-C"])
+                .arg(&self.src)
+                .arg(format!("O={}", obj.display()))
+                .arg(format!("-j{}", process::jobs()))
+                .arg(format!("ARCH={}", config.arch))
+                .args(Some(&compiler.argument).filter(|a| !a.is_empty()))
+                .env("LC_ALL", "C")
+                .env_remove("MAKEFLAGS")
+                .env_remove("MFLAGS")
+                .env_remove("CFLAGS");
+            command
+        };
         let setup = obj.join("configured");
-        let wanted = format!("{}{}", compiler.version, config.fragment());
-        if fs::read_to_string(&setup).ok().as_deref() != Some(&wanted) {
+        let wanted = format!("{}\n{}", compiler.version, config.write_fragment());
+        if read_file(&setup).ok().as_ref() != Some(&wanted) {
             remove(&obj)?;
-            fs::create_dir_all(&obj).map_err(Error::io("create", &obj))?;
             let fragment = obj.join("fragment");
-            fs::write(&fragment, config.fragment()).map_err(Error::io("write", &fragment))?;
-            let target = match config.base {
-                Base::Small => "allnoconfig",
-                Base::AllMod => "allmodconfig",
-            };
+            write_file(&fragment, &config.write_fragment())?;
             let all = format!("KCONFIG_ALLCONFIG={}", fragment.display());
-            process::logged(
-                self.make(config, compiler).args([all.as_str(), target]),
-                &obj.join("config.log"),
-            )?;
-            let file = obj.join(".config");
-            let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-            let unmet = config.unmet(&text);
+            process::logged(command().args([&all, config.base]), &obj.join("config.log"))?;
+            let unmet = config
+                .find_unmet(&read_file(&obj.join(".config"))?)
+                .join(", ");
             if !unmet.is_empty() {
+                let name = config.name;
                 return Err(Error::other(format!(
-                    "configuration {} does not get {}",
-                    config.name,
-                    unmet.join(", ")
+                    "configuration {name} does not get {unmet}"
                 )));
             }
-            fs::write(&setup, wanted).map_err(Error::io("write", &setup))?;
+            write_file(&setup, &wanted)?;
         }
         // An object that is not compiled again does not warn again.
         remove(&obj.join(DRIVER))?;
         let log = obj.join("build.log");
-        let mut make = self.make(config, compiler);
-        make.arg("W=1");
-        if config.sparse {
-            make.arg("C=1");
-        }
-        let made = process::logged(make.arg(format!("{DRIVER}/")), &log);
+        let sparse = if config.sparse { "C=1" } else { "C=0" };
+        let made = process::logged(command().args(["W=1", sparse, &format!("{DRIVER}/")]), &log);
         let text = fs::read(&log).map_err(Error::io("read", &log))?;
         let text = String::from_utf8_lossy(&text).into_owned();
         match made {
             Ok(()) => Ok(Ok(text)),
-            Err(Error::Failed { .. }) => Ok(Err(first_error(&text))),
+            Err(Error::Failed { .. }) => Ok(Err(find_error(&text))),
             Err(error) => Err(error),
         }
-    }
-
-    fn make(&self, config: &Config, compiler: &Found) -> Command {
-        let mut command = Command::new("nice");
-        command
-            .args(["make", "-C"])
-            .arg(self.src())
-            .arg(format!("O={}", self.root.join(config.name).display()))
-            .arg(format!("-j{}", process::jobs()))
-            .arg(format!("ARCH={}", config.arch))
-            .args(&compiler.arguments)
-            .env("LC_ALL", "C")
-            .env_remove("MAKEFLAGS")
-            .env_remove("MFLAGS")
-            .env_remove("CFLAGS");
-        command
     }
 }
 
 /// The compiler's and sparse's warnings about the driver and its header, without line numbers.
-fn warnings(log: &str) -> Vec<String> {
-    let mut found: Vec<String> = log
+fn read_warnings(log: &str) -> Vec<String> {
+    let warns = |l: &&str| l.contains(": warning:") || l.contains(": error:");
+    let lines = log
         .lines()
-        .filter(|l| l.contains(": warning:") || l.contains(": error:"))
-        .filter(|l| l.contains("wireguard"))
-        .map(normal)
-        .collect();
+        .filter(warns)
+        .filter(|l| l.contains("wireguard"));
+    let mut found: Vec<String> = lines.map(strip_place).collect();
     found.dedup();
     found
 }
 
 /// `…/drivers/net/wireguard/socket.c:61:7: warning: x` → `drivers/net/wireguard/socket.c: warning: x`
-fn normal(line: &str) -> String {
-    let start = [DRIVER, "include/uapi"]
-        .iter()
-        .filter_map(|place| line.find(place))
-        .min()
-        .unwrap_or(0);
-    let line = &line[start..];
-    let Some((place, text)) = line.split_once(": ") else {
-        return line.to_owned();
-    };
+fn strip_place(line: &str) -> String {
+    let places = [DRIVER, "include/uapi"];
+    let start = places.iter().filter_map(|place| line.find(place)).min();
+    let line = &line[start.unwrap_or(0)..];
+    let (place, text) = line.split_once(": ").unwrap_or((line, ""));
     let file = place.split(':').next().unwrap_or(place);
     format!("{file}: {text}")
 }
 
-fn first_error(log: &str) -> String {
-    log.lines()
-        .find(|l| l.contains("error:") || l.contains("Error ") || l.contains("*** "))
-        .map_or_else(|| "make failed without a word".to_owned(), normal)
+fn find_error(log: &str) -> String {
+    let words = ["error:", "Error ", "*** "];
+    let mut lines = log.lines().filter(|l| words.iter().any(|w| l.contains(w)));
+    lines
+        .next()
+        .map_or_else(|| "make failed without a word".to_owned(), strip_place)
 }
 
 #[cfg(test)]
@@ -691,36 +509,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configurations_have_names_of_their_own_and_ci_runs_some() {
-        let mut names: Vec<_> = CONFIGS.iter().map(|c| c.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), CONFIGS.len());
-        assert!(CONFIGS.iter().any(|c| c.quick) && CONFIGS.iter().any(|c| !c.quick));
-    }
-
-    #[test]
-    fn a_compiler_that_is_not_there_names_its_package() {
-        let none = version(Compiler::Cross("no-such-machine-"), Path::new("/"));
-        let Ok(Err(missing)) = none else {
-            panic!("found a compiler for no such machine");
-        };
-        assert_eq!(missing.what, "no no-such-machine-gcc");
-        assert_eq!(missing.package, CROSS_PACKAGE);
-    }
-
-    #[test]
     fn a_wish_that_did_not_come_true_is_named() {
         let config = CONFIGS.iter().find(|c| c.name == "ipv6-n").unwrap();
-        let good = config.fragment();
-        assert!(good.contains("# CONFIG_IPV6 is not set"));
-        assert!(config.unmet(&good).is_empty());
-        let without = good.replace("# CONFIG_IPV6 is not set\n", "");
-        assert!(config.unmet(&without).is_empty(), "absent is off");
-        let turned = good.replace("# CONFIG_IPV6 is not set", "CONFIG_IPV6=y");
-        assert_eq!(config.unmet(&turned), ["# CONFIG_IPV6 is not set"]);
+        let good = config.write_fragment();
+        assert!(good.contains("CONFIG_IPV6=n\n"), "the later value counts");
+        assert!(config.find_unmet(&good).is_empty());
+        let absent = good.replace("CONFIG_IPV6=n\n", "# CONFIG_IPV6 is not set\n");
+        assert!(config.find_unmet(&absent).is_empty(), "absent is off");
+        let turned = good.replace("CONFIG_IPV6=n", "CONFIG_IPV6=y");
+        assert_eq!(config.find_unmet(&turned), ["IPV6=n"]);
         let less = good.replace("CONFIG_NET_VRF=y", "");
-        assert_eq!(config.unmet(&less), ["CONFIG_NET_VRF=y"]);
+        assert_eq!(config.find_unmet(&less), ["NET_VRF=y"]);
     }
 
     #[test]
@@ -731,7 +530,7 @@ mod tests {
             ("3", Ok(vec!["pot".to_owned()])),
             ("4", Err("broken".to_owned())),
         ];
-        let found = new(vec!["old".to_owned()], verdicts);
+        let found = find_new(vec!["old".to_owned()], verdicts);
         assert_eq!(found, [("2", "pot".to_owned()), ("4", "broken".to_owned())]);
     }
 
@@ -741,13 +540,9 @@ mod tests {
             /tmp/src/drivers/net/wireguard/socket.c:61:7: warning: unused variable 'pot' [-W]\n\
             ../drivers/net/wireguard/socket.c:70:7: warning: unused variable 'pot' [-W]\n\
             /tmp/src/kernel/fork.c:1:2: warning: other\n";
-        assert_eq!(
-            warnings(log),
-            ["drivers/net/wireguard/socket.c: warning: unused variable 'pot' [-W]"]
-        );
-        assert_eq!(
-            first_error("x\n/s/drivers/net/wireguard/a.c:3:4: error: no pot\n"),
-            "drivers/net/wireguard/a.c: error: no pot"
-        );
+        let want = "drivers/net/wireguard/socket.c: warning: unused variable 'pot' [-W]";
+        assert_eq!(read_warnings(log), [want]);
+        let log = "x\n/s/drivers/net/wireguard/a.c:3:4: error: no pot\n";
+        assert_eq!(find_error(log), "drivers/net/wireguard/a.c: error: no pot");
     }
 }

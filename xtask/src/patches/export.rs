@@ -2,49 +2,67 @@
 //! `patches export`: the series as mails of the person who sends it, made on that person's clone.
 //!
 //! The clone itself gets one new branch and is otherwise left alone: the work is done in a clone
-//! of it that shares its objects. Nothing leaves the machine here; that is `post`.
+//! of it that shares its objects. `post` sends the mails.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kit::cache::remove;
-use kit::{Cache, Error, Progress, Result};
+use kit::{Cache, Error, Event, Progress, Result, process};
+use vm_tests::kernel::trees::Trees;
 
-use super::builds::{self, Place, Which};
+use super::builds::{self, Built, Place, Which};
 use super::finding::{Finding, doc};
-use super::folder::{self, CoverWords};
-use super::git;
-use super::mail::{Mail, address};
-use super::rules::{self, Purpose, Set};
-use super::status::{Status, today};
-use super::tools::{self, Person, Tools};
-use kit::process;
-use kit::repo;
-use vm_tests::kernel::series::COVER;
-use vm_tests::kernel::trees::{Tree, Trees};
+use super::folder::{self, CoverLetter, Set, name_of, write_file};
+use super::git::{self, Refused};
+use super::rules;
+use super::status::{self, Status};
+use super::tools::{self, Person, read_address};
+
+/// Two series are posted: the fixes alone first, then the feature, which is based on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// The patches at the beginning with a Fixes line
+    Fixes,
+    /// All others
+    Feature,
+}
 
 /// What to make, of what, for whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Request {
-    /// The person's clone of net-next or wireguard-linux.
+    /// Your clone; git's user.name and user.email there sign off
+    #[arg(long, value_name = "DIR")]
     pub onto: PathBuf,
-    /// A commit of it.
-    pub base: String,
+    /// The version of the posting
+    #[arg(long)]
     pub version: u32,
-    pub prefix: String,
+    /// Which of the two series
+    #[arg(long, value_enum, default_value = "feature")]
+    pub part: Part,
+    #[arg(long, default_value = "PATCH wireguard")]
+    pub subject_prefix: String,
+    /// The commit of the clone that the series is for
+    #[arg(long, default_value = "HEAD")]
+    pub base: String,
+    /// Where the mails are put
+    #[arg(long, value_name = "DIR", default_value = "outgoing")]
     pub out: PathBuf,
+    /// In how many configurations each patch is compiled on the clone
+    #[arg(long, value_enum, default_value = "some")]
     pub builds: Which,
-    /// Rules whose findings the person has judged and accepts.
+    /// A rule, or a type of checkpatch.pl, whose findings you accept
+    #[arg(long, value_name = "RULE")]
     pub accept: Vec<String>,
 }
 
 /// The mails, ready to be posted.
 #[derive(Debug)]
 pub struct Export {
-    /// Cover letter first.
+    /// The cover letter first, where there is one.
     pub files: Vec<PathBuf>,
+    pub cover: bool,
     pub sender: String,
     pub to: Vec<Person>,
     pub cc: Vec<Person>,
@@ -52,55 +70,51 @@ pub struct Export {
     pub skipped: Vec<String>,
     /// The scratch clone, with the series on its branch.
     pub repo: PathBuf,
-    /// The branch's name, in the scratch clone and in the person's.
+    /// The branch's name in the person's clone.
     pub branch: String,
+    /// The commits that are mailed: from, to.
+    pub range: (String, String),
 }
 
 impl Export {
-    pub fn errors(&self) -> usize {
+    pub fn count_errors(&self) -> usize {
         self.findings.iter().filter(|f| !f.note).count()
     }
 
     /// Everybody who gets a copy, by address.
-    pub fn recipients(&self) -> BTreeSet<String> {
+    pub fn list_addresses(&self) -> BTreeSet<String> {
         self.to
             .iter()
             .chain(&self.cc)
-            .map(|p| address(&p.who).to_lowercase())
+            .map(Person::address)
             .collect()
     }
 }
 
 /// The name and address that sign off: those that git uses in the person's clone.
-pub fn sender(onto: &Path) -> Result<String> {
-    let ask = |key: &str| -> Result<String> {
-        // An unset value is exit status 1 and no text.
-        Ok(
-            process::output(git::plain(onto).args(["config", "--get", key]))?
-                .stdout
-                .trim()
-                .to_owned(),
-        )
-    };
+pub fn find_sender(onto: &Path) -> Result<String> {
     if !process::output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
         return Err(Error::other(format!(
             "`{}' is no git repository; --onto wants a clone of net-next or wireguard-linux",
             onto.display()
         )));
     }
-    identity(&ask("user.name")?, &ask("user.email")?).map_err(|why| {
+    // An unset value is exit status 1 and no text.
+    let ask = |key: &str| process::output(git::plain(onto).args(["config", "--get", key]));
+    let (name, email) = (ask("user.name")?.stdout, ask("user.email")?.stdout);
+    check_identity(name.trim(), email.trim()).map_err(|why| {
+        let (onto, dco) = (process::quote(&onto.display().to_string()), doc::SUBMITTING);
         Error::other(format!(
             "{why}: a series is sent with the Signed-off-by of a person who has read the Developer's \
-             Certificate of Origin ({})\nset it: git -C {} config user.name 'Your Name'; git -C {1} config user.email you@your.domain",
-            doc::SUBMITTING,
-            process::quote(&onto.display().to_string())
+             Certificate of Origin ({dco})\n\
+             set it: git -C {onto} config user.name 'Your Name'; git -C {onto} config user.email you@your.domain"
         ))
     })
 }
 
 /// A known identity, or why it is none.
-fn identity(name: &str, email: &str) -> std::result::Result<String, String> {
-    const NOBODY: &[&str] = &[
+fn check_identity(name: &str, email: &str) -> std::result::Result<String, String> {
+    let nobodys = [
         "example.org",
         "example.com",
         "example.net",
@@ -114,497 +128,358 @@ fn identity(name: &str, email: &str) -> std::result::Result<String, String> {
         return Err("git has no user.email".to_owned());
     }
     let (user, host) = email.split_once('@').unwrap_or((email, ""));
-    let nobody = user.starts_with("noreply")
+    let in_nobodys = |n: &&str| host == *n || host.ends_with(&format!(".{n}"));
+    if user.starts_with("noreply")
         || user == "root"
         || !host.contains('.')
         || host.starts_with("users.noreply.")
-        || NOBODY
-            .iter()
-            .any(|n| host == *n || host.ends_with(&format!(".{n}")));
-    if nobody {
+        || nobodys.iter().any(|n| in_nobodys(&n))
+    {
         return Err(format!("`{email}' is nobody's address"));
     }
-    if name == "root" || format!("{name} <{email}>") == folder::AUTHOR || name.contains(['<', '>'])
-    {
+    if name == "root" || name.contains(['<', '>']) {
         return Err(format!("`{name}' is nobody's name"));
     }
     Ok(format!("{name} <{email}>"))
 }
 
-pub fn run(
+/// Makes the mails of a part of `set`.
+pub fn export(
+    set: &Set,
+    cover: Option<&CoverLetter>,
     request: &Request,
-    tree: &Tree,
     trees: &Trees,
     status: &Status,
     cache: &Cache,
     progress: &Progress,
 ) -> Result<Export> {
-    let dir = repo::kernel_patches().join(&tree.name);
-    run_in(&dir, request, tree, trees, status, cache, progress)
-}
-
-/// The same for the series of a given folder.
-pub fn run_in(
-    dir: &Path,
-    request: &Request,
-    tree: &Tree,
-    trees: &Trees,
-    status: &Status,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<Export> {
-    let sender = sender(&request.onto)?;
-    let set = folder::read(dir, tree, trees)?;
-    if set.patches.is_empty() {
-        return Err(Error::other(format!("{} has no patches", dir.display())));
+    let Request { onto, version, .. } = request;
+    let sender = find_sender(onto)?;
+    let base = git::find_commit(onto, &request.base)?;
+    let fixes = set.count_fixes();
+    let (part, branch) = match request.part {
+        Part::Fixes => (0..fixes, format!("bind-dev-fixes-v{version}")),
+        Part::Feature => (fixes..set.mails.len(), format!("bind-dev-v{version}")),
+    };
+    let chosen = Set {
+        mails: set.mails[part.clone()].to_vec(),
+        ..set.clone()
+    };
+    if chosen.mails.is_empty() {
+        let (dir, part) = (set.dir.display(), request.part);
+        return Err(Error::other(format!(
+            "{dir} has no patches for --part {part:?}"
+        )));
     }
-    let base = git::plain(&request.onto)
-        .args(["rev-parse", "--verify", "-q"])
-        .arg(format!("{}^{{commit}}", request.base))
-        .output()
-        .ok()
-        .filter(|out| out.status.success())
-        .map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned())
-        .ok_or_else(|| {
-            Error::other(format!(
-                "no commit `{}' in {}",
-                request.base,
-                request.onto.display()
-            ))
-        })?;
-    let branch = format!("bind-dev-v{}", request.version);
     let repo = cache.folder("patches")?.join("export");
     let _lock = cache.lock("patches-export")?;
     progress.step(&format!("apply the series to {}", &base[..12]));
-    clone(&request.onto, &repo, &base, &branch, &set, request.builds)?;
-    apply(&set, dir, &repo, &sender, &base)?;
-    progress.tell(kit::Event::Done);
+    let applied = &set.mails[..part.end];
+    make_clone(onto, &repo, &base, set)?;
+    apply_signed(applied, set, &repo, &sender)?;
+    progress.tell(Event::Done);
 
-    let tools = Tools::at(&repo)?;
     progress.step("run checkpatch.pl and get_maintainer.pl of the clone");
-    let (to, cc) = recipients(
-        &tools.maintainers(&rules_paths(&set, dir))?,
-        &set,
-        trees,
-        &sender,
+    let people = tools::list_maintainers(&repo, &chosen.paths())?;
+    let mut findings = rules::check(set);
+    let (to, cc) = choose_recipients(people, &chosen, trees, &sender);
+    let range = (
+        format!("{}~{}", git::SERIES, part.len()),
+        git::SERIES.to_owned(),
     );
-    let files = format(
-        request,
-        &sender,
-        &repo,
-        &base,
-        &branch,
-        &cover_text(dir, request, status)?,
-        (&to, &cc),
-    )?;
-    let posted = posted(request, tree, trees, &sender, &files)?;
-    let mut findings = rules::check(&posted);
-    for (mail, file) in posted.mails().zip(&files) {
-        if !mail.is_cover() {
-            let repair = "mend it in kernel-patches and export again";
-            findings.extend(tools.checkpatch(file, &posted.path(&mail.file), &[], repair)?);
-        }
+    let letter = cover.map(|letter| add_links(letter, *version, status));
+    findings.extend(check_history(letter.as_ref(), part.len(), *version));
+    let files = write_mails(request, &repo, &range, &base, letter.as_ref(), (&to, &cc))?;
+    for file in files.iter().skip(usize::from(letter.is_some())) {
+        let repair = "mend it in kernel-patches and export again";
+        let name = name_of(file);
+        findings.extend(tools::run_checkpatch(
+            &repo,
+            file,
+            &name,
+            "--ignore=",
+            repair,
+        )?);
     }
     let everybody: Vec<Person> = to.iter().chain(&cc).cloned().collect();
     findings.extend(tools::check_people(&everybody, "export"));
-    findings.extend(official(&request.onto, &base)?);
-    findings.extend(status.too_soon(&today()));
-    progress.tell(kit::Event::Done);
-    let mut skipped = Vec::new();
-    if repo.join("tools/net/ynl/ynl-regen.sh").exists() && request.builds != Which::None {
-        progress.step("regenerate netlink code");
-        findings.extend(tools::regenerate(&repo, "export")?);
-        progress.tell(kit::Event::Done);
-    }
-    match request.builds {
-        Which::None => skipped.push("builds and regeneration (--builds none)".to_owned()),
+    findings.extend(check_public(onto, &base)?);
+    findings.extend(status.check_pause(&status::ask_date()?));
+    progress.tell(Event::Done);
+    let built = match request.builds {
+        Which::None => Built::skip("builds and regeneration"),
         which => {
-            let built = build(&set, &repo, &base, which, cache, progress)?;
-            findings.extend(built.findings);
-            skipped.extend(built.skipped);
+            if repo.join(tools::GENERATOR).exists() {
+                progress.step("regenerate netlink code");
+                findings.extend(tools::regenerate(&repo, "export")?);
+                progress.tell(Event::Done);
+            }
+            let mails = applied.to_vec();
+            let applied = Set {
+                mails,
+                ..set.clone()
+            };
+            let place = Place {
+                name: &base,
+                repo: &repo,
+                pristine: None,
+                cache,
+                progress,
+            };
+            builds::check_configs(&applied, which, &place)?
         }
-    }
+    };
+    findings.extend(built.findings);
     for finding in &mut findings {
-        let accepted =
+        let is =
             |rule: &String| rule == finding.rule || finding.what.starts_with(&format!("{rule}:"));
-        if request.accept.iter().any(accepted) {
-            finding.note = true;
-        }
+        finding.note |= request.accept.iter().any(is);
     }
     Ok(Export {
         files,
+        cover: letter.is_some(),
         sender,
         to,
         cc,
         findings,
-        skipped,
+        skipped: built.skipped,
         repo,
         branch,
+        range,
     })
 }
 
-fn rules_paths(set: &Set, dir: &Path) -> Vec<PathBuf> {
-    set.patches.iter().map(|m| dir.join(&m.file)).collect()
-}
-
-/// A clone that shares the objects, with `base` checked out on a new branch.
-fn clone(
-    onto: &Path,
-    repo: &Path,
-    base: &str,
-    branch: &str,
-    set: &Set,
-    builds: Which,
-) -> Result<()> {
+/// A clone that shares the objects, with `base` checked out as far as the tools need it.
+fn make_clone(onto: &Path, repo: &Path, base: &str, set: &Set) -> Result<()> {
     remove(repo)?;
     let folder = repo.parent().unwrap_or(repo);
     let onto = fs::canonicalize(onto).map_err(Error::io("resolve", onto))?;
+    let options = ["clone", "-q", "--shared", "--no-checkout", "--no-tags"];
+    process::run(git::command(folder).args(options).arg(&onto).arg(repo))?;
+    // A kernel is 1.5 GB of files; these are 20 MB.
+    let mut patterns = vec!["/*".to_owned(), "!/*/".to_owned()];
+    let touched = set
+        .mails
+        .iter()
+        .flat_map(|m| &m.touched)
+        .map(|f| f.path.as_str());
+    let wanted = tools::FILES
+        .iter()
+        .chain(tools::NETLINK)
+        .copied()
+        .chain(touched);
+    patterns.extend(wanted.map(|path| format!("/{path}")));
+    let sparse = ["sparse-checkout", "set", "--no-cone"];
+    process::run(git::command(repo).args(sparse).args(&patterns))?;
+    git::run(repo, &["checkout", "-q", "-f", "-B", git::SERIES, base])?;
+    git::run(repo, &["tag", "-f", git::BASE, base])?;
     process::run(
-        git::command(folder)
-            .args(["clone", "-q", "--shared", "--no-checkout", "--no-tags"])
-            .arg(&onto)
-            .arg(repo),
+        std::process::Command::new("mkdir")
+            .current_dir(repo)
+            .arg("-p")
+            .args(tools::FOLDERS),
     )?;
-    if builds == Which::None {
-        // A kernel is 1.5 GB of files; the mails need these.
-        let mut patterns: Vec<String> = ["/*", "!/*/", "/scripts/", "/init/", "/ipc/"]
-            .map(str::to_owned)
-            .to_vec();
-        for top in [
-            "Documentation",
-            "arch",
-            "drivers",
-            "fs",
-            "include",
-            "kernel",
-            "lib",
-        ] {
-            patterns.push(format!("/{top}/Kconfig"));
-            patterns.push(format!("/{top}/Makefile"));
-        }
-        for file in set.patches.iter().flat_map(|m| &m.files) {
-            patterns.push(format!("/{}", file.path));
-        }
-        process::run(
-            git::command(repo)
-                .args(["sparse-checkout", "set", "--no-cone"])
-                .args(&patterns),
-        )?;
-    }
-    process::run(git::command(repo).args(["checkout", "-q", "-f", "-b", branch, base]))?;
-    process::run(git::command(repo).args(["tag", "-f", git::BASE, base]))?;
-    // checkpatch.pl knows a kernel tree by its folders.
-    for top in [
-        "Documentation",
-        "arch",
-        "drivers",
-        "fs",
-        "include",
-        "kernel",
-        "lib",
-        "init",
-        "ipc",
-    ] {
-        let path = repo.join(top);
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-    }
     Ok(())
 }
 
 /// `git am --signoff`, with the sender in the place of the placeholder.
-fn apply(set: &Set, dir: &Path, repo: &Path, sender: &str, base: &str) -> Result<()> {
-    let work = repo.join(".git/wg-vrf");
-    fs::create_dir_all(&work).map_err(Error::io("create", &work))?;
-    for mail in &set.patches {
-        let from = dir.join(&mail.file);
-        let text = fs::read_to_string(&from).map_err(Error::io("read", &from))?;
-        let signed = text.replacen(
-            &format!("\nFrom: {}\n", folder::AUTHOR),
-            &format!("\nFrom: {sender}\n"),
-            1,
-        );
-        let path = work.join(&mail.file);
-        fs::write(&path, signed).map_err(Error::io("write", &path))?;
-        let out = process::output(
-            git::command_as(repo, sender)
-                .args(["am", "-q", "--no-3way", "--signoff"])
-                .arg(&path),
+fn apply_signed(mails: &[folder::Mail], set: &Set, repo: &Path, sender: &str) -> Result<()> {
+    let (name, email) = sender.split_once(" <").unwrap_or((sender, ""));
+    git::run(repo, &["config", "user.name", name])?;
+    git::run(repo, &["config", "user.email", email.trim_end_matches('>')])?;
+    let author = |who: &str| format!("\nFrom: {who}\n");
+    for mail in mails {
+        let path = repo.join(".git/wg-vrf").join(&mail.file);
+        write_file(
+            &path,
+            &mail
+                .text
+                .replacen(&author(folder::AUTHOR), &author(sender), 1),
         )?;
+        let am = ["am", "-q", "--no-3way", "--signoff"];
+        let out = process::output(git::command_as_configured(repo).args(am).arg(&path))?;
         if !out.ok {
-            let refused = git::Refused::of(&path, out.all());
+            let Refused { patch, what } = Refused::read(&path, &out.all());
+            let refresh = format!("cargo xtask patches refresh {}", set.tree.name);
             return Err(Error::other(format!(
-                "{} {} on {}\nrebase the series: cargo xtask patches refresh {}",
-                mail.file,
-                refused.what(),
-                &base[..12],
-                set.name
+                "{patch} {what}\nrebase the series: {refresh}"
             )));
         }
     }
     Ok(())
 }
 
-/// To: those who maintain; Cc: lists, our own list, and whom the patches name.
-fn recipients(
-    named: &[Person],
+/// To: those who maintain; Cc: lists, our own list, and those whom the patches name.
+fn choose_recipients(
+    people: Vec<Person>,
     set: &Set,
     trees: &Trees,
     sender: &str,
 ) -> (Vec<Person>, Vec<Person>) {
-    let (to, mut cc): (Vec<_>, Vec<_>) = named.iter().cloned().partition(Person::is_maintainer);
-    for recipient in &trees.recipients {
-        cc.push(Person {
-            who: recipient.address.clone(),
-            role: recipient.reason.clone(),
-        });
-    }
-    for trailer in set.patches.iter().flat_map(|m| &m.trailers) {
-        let person = trailer.key.ends_with("-by") || trailer.key == "Cc";
-        if person && address(&trailer.value).contains('@') {
-            cc.push(Person {
-                who: trailer.value.clone(),
-                role: trailer.key.clone(),
-            });
-        }
-    }
-    let mut seen = BTreeSet::from([address(sender).to_lowercase()]);
-    let mut once = |people: Vec<Person>| -> Vec<Person> {
-        people
-            .into_iter()
-            .filter(|p| seen.insert(address(&p.who).to_lowercase()))
-            .collect()
+    let (mut to, mut cc): (Vec<_>, Vec<_>) = people.into_iter().partition(Person::is_maintainer);
+    let person = |who: &str, role: &str| Person {
+        who: who.to_owned(),
+        role: role.to_owned(),
     };
-    let to = once(to);
-    (to, once(cc))
+    cc.extend(
+        trees
+            .recipients
+            .iter()
+            .map(|r| person(&r.address, &r.reason)),
+    );
+    let trailers = set.mails.iter().flat_map(|m| m.trailers());
+    let named = trailers
+        .filter(|(key, value)| (key.ends_with("-by") || *key == "Cc") && value.contains('@'));
+    cc.extend(named.map(|(key, value)| person(value, key)));
+    let mut seen = BTreeSet::from([read_address(sender)]);
+    to.retain(|p| seen.insert(p.address()));
+    cc.retain(|p| seen.insert(p.address()));
+    (to, cc)
 }
 
-/// The words of the cover letter, with a link to every version that was posted before.
-fn cover_text(dir: &Path, request: &Request, status: &Status) -> Result<Option<CoverWords>> {
-    let path = dir.join(COVER);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let mut words = CoverWords::of(&text);
-    let mut links: Vec<String> = status
-        .posted
-        .iter()
-        .filter(|p| p.version < request.version && !p.link.is_empty())
-        .filter(|p| !words.body.contains(&p.link))
+/// The cover letter with a link to every version that was posted before.
+fn add_links(letter: &CoverLetter, version: u32, status: &Status) -> CoverLetter {
+    let mut letter = letter.clone();
+    let earlier = status.posted.iter().rev().filter(|p| p.version < version);
+    let missing = earlier.filter(|p| !letter.body.contains(&p.link));
+    let links: Vec<_> = missing
         .map(|p| format!("v{}: {}", p.version, p.link))
         .collect();
     if !links.is_empty() {
-        links.sort();
-        links.reverse();
-        words.body = format!("{}\n\n{}", words.body, links.join("\n"));
+        letter.body += &format!("\n\n{}", links.join("\n"));
     }
-    Ok(Some(words))
+    letter
+}
+
+/// A cover letter from three patches on; from the second version on one that says what changed,
+/// with a link to every earlier version.
+fn check_history(letter: Option<&CoverLetter>, patches: usize, version: u32) -> Vec<Finding> {
+    let find = |rule, what: String| Finding::new(folder::COVER, what).by(rule, doc::NETDEV);
+    let Some(letter) = letter else {
+        let what = format!("v{version} of {patches} patches without a cover letter");
+        let needed = patches >= 3 || version > 1;
+        return needed
+            .then(|| find("cover-letter", what))
+            .into_iter()
+            .collect();
+    };
+    let names = |line: &str, version: u32| {
+        let mut words = line.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| word.eq_ignore_ascii_case(&format!("v{version}")))
+    };
+    let lines = || letter.body.lines().map(str::trim);
+    let changes = lines().any(|line| {
+        let start = line.to_lowercase();
+        (start.starts_with("changes") || start.starts_with('v'))
+            && !line.contains("https://")
+            && (names(line, version) || names(line, version - 1))
+    });
+    let mut found = Vec::new();
+    if version > 1 && !changes {
+        let what = format!("v{version} without a changelog");
+        found.push(find("changelog", what).repair(format!("add `Changes in v{version}:'")));
+    }
+    for earlier in 1..version {
+        if !lines().any(|l| names(l, earlier) && l.contains("https://")) {
+            let repair = "add it to kernel-patches/status.toml, with its link";
+            found.push(find("changelog", format!("no link to v{earlier}")).repair(repair));
+        }
+    }
+    found
 }
 
 /// `git format-patch`; the files in the order in which they are to arrive.
-fn format(
+fn write_mails(
     request: &Request,
-    sender: &str,
     repo: &Path,
+    (from, to): &(String, String),
     base: &str,
-    branch: &str,
-    cover: &Option<CoverWords>,
-    (to, cc): (&[Person], &[Person]),
+    letter: Option<&CoverLetter>,
+    people: (&[Person], &[Person]),
 ) -> Result<Vec<PathBuf>> {
-    remove(&request.out)?;
-    fs::create_dir_all(&request.out).map_err(Error::io("create", &request.out))?;
-    let out = fs::canonicalize(&request.out).map_err(Error::io("resolve", &request.out))?;
+    let Request { out, version, .. } = request;
+    remove(out)?;
+    fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    let out = fs::canonicalize(out).map_err(Error::io("resolve", out))?;
     // The cover letter is from the sender too.
-    let mut command = git::command_as(repo, sender);
+    let mut command = git::command_as_configured(repo);
     command
         .args(["format-patch", "--numbered", "--no-thread", "--no-attach"])
         .arg(format!("--base={base}"))
-        .arg(format!("--subject-prefix={}", request.prefix))
+        .arg(format!("--subject-prefix={}", request.subject_prefix))
         .arg("-o")
         .arg(&out);
-    if request.version > 1 {
-        command.arg(format!("-v{}", request.version));
+    if *version > 1 {
+        command.arg(format!("-v{version}"));
     }
-    if let Some(words) = cover {
-        let text = format!("{}\n\n{}", words.subject, words.body);
-        process::run(git::command(repo).args([
-            "config",
-            &format!("branch.{branch}.description"),
-            &text,
-        ]))?;
+    if let Some(CoverLetter { subject, body }) = letter {
+        let key = format!("branch.{}.description", git::SERIES);
+        git::run(repo, &["config", &key, &format!("{subject}\n\n{body}")])?;
         command.args(["--cover-letter", "--cover-from-description=subject"]);
     }
-    for (option, people) in [("--to", to), ("--cc", cc)] {
-        for person in people {
-            command.arg(format!("{option}={}", encode(&person.who)));
-        }
+    for (option, people) in [("to", people.0), ("cc", people.1)] {
+        command.args(people.iter().map(|p| format!("--{option}={}", p.who)));
     }
-    let made = process::run(command.arg(format!("{base}..{branch}")))?;
+    let made = process::run(command.arg(format!("{from}..{to}")))?;
     let mut files: Vec<PathBuf> = made.lines().map(PathBuf::from).collect();
     files.sort();
     Ok(files)
 }
 
-/// A name that is not ASCII as an RFC 2047 word: git puts To and Cc into the file as they are.
-pub fn encode(who: &str) -> String {
-    if who.is_ascii() {
-        return who.to_owned();
-    }
-    let (name, mail) = who.split_once(" <").unwrap_or(("", who));
-    let word: String = name
-        .trim_matches('"')
-        .bytes()
-        .map(|b| match b {
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b' ' => "_".to_owned(),
-            b => format!("={b:02X}"),
-        })
-        .collect();
-    format!("=?UTF-8?q?{word}?= <{mail}")
-}
-
-/// The exported files as the rules see them.
-fn posted(
-    request: &Request,
-    tree: &Tree,
-    trees: &Trees,
-    sender: &str,
-    files: &[PathBuf],
-) -> Result<Set> {
-    let mut mails = Vec::new();
-    for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
-        mails.push(Mail::parse(&name, &text));
-    }
-    let (cover, patches): (Vec<_>, Vec<_>) = mails.into_iter().partition(Mail::is_cover);
-    Ok(Set {
-        name: request
-            .out
-            .file_name()
-            .map_or_else(|| "export".to_owned(), |n| n.to_string_lossy().into_owned()),
-        tree: tree.name.clone(),
-        purpose: Purpose::Posted {
-            sender: sender.to_owned(),
-        },
-        reference: tree.reference,
-        series: None,
-        base: None,
-        files: Vec::new(),
-        cover: cover.into_iter().next(),
-        patches,
-        recipients: folder::recipients(trees),
-    })
-}
-
 /// Whether others can have the base commit.
-fn official(onto: &Path, base: &str) -> Result<Option<Finding>> {
+fn check_public(onto: &Path, base: &str) -> Result<Option<Finding>> {
     let branches = process::run(git::plain(onto).args(["branch", "-r", "--contains", base]))?;
-    Ok(branches.trim().is_empty().then(|| {
-        Finding::new(
-            "export",
-            0,
-            format!(
-                "base-commit {} is on no remote branch: others cannot find it",
-                &base[..12]
-            ),
-        )
+    let what = format!(
+        "base-commit {} is on no remote branch: others cannot find it",
+        &base[..12]
+    );
+    let finding = Finding::new("export", what)
         .by("base", doc::SUBMITTING)
-        .repair("--base with a commit of the tree that you post to")
-        .note()
-    }))
-}
-
-fn build(
-    set: &Set,
-    repo: &Path,
-    base: &str,
-    which: Which,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<builds::Built> {
-    let pristine = repo.with_extension("base");
-    remove(&pristine)?;
-    process::run(
-        git::command(repo)
-            .args(["worktree", "add", "-q", "-f", "--detach"])
-            .arg(&pristine)
-            .arg(base),
-    )?;
-    let place = Place {
-        name: base,
-        pristine: &pristine,
-        cache,
-        progress,
-    };
-    let built = builds::matrix(set, repo, which, &place);
-    remove(&pristine)?;
-    built
+        .note();
+    let repair = "--base with a commit of the tree that you post to";
+    Ok(branches.trim().is_empty().then(|| finding.repair(repair)))
 }
 
 /// Puts the branch into the person's clone; false if one of that name is there and differs.
 pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
-    let out = process::output(
-        git::plain(onto)
-            .args(["fetch", "-q", "--no-tags"])
-            .arg(&export.repo)
-            .arg(format!("{0}:refs/heads/{0}", export.branch)),
-    )?;
-    Ok(out.ok)
+    let refs = format!("{}:refs/heads/{}", git::SERIES, export.branch);
+    let mut fetch = git::plain(onto);
+    fetch
+        .args(["fetch", "-q", "--no-tags"])
+        .arg(&export.repo)
+        .arg(refs);
+    Ok(process::output(&mut fetch)?.ok)
 }
 
 /// What the kernel's process documents ask of a sender, and no program can do.
-pub fn reminders(request: &Request, status: &Status) -> Vec<String> {
+pub fn list_reminders(request: &Request, status: &Status) -> Vec<String> {
+    let (assistants, generated) = (doc::ASSISTANTS, doc::GENERATED);
+    let (submitting, netdev) = (doc::SUBMITTING, doc::NETDEV);
+    let window = match request.subject_prefix.contains("net-next") {
+        true => format!("net-next is closed during the merge window, then only RFCs: look at https://netdev.bots.linux.dev/net-next.html first ({netdev})."),
+        false => "wireguard's tree takes features at any time, but they reach net-next only when it is open: https://netdev.bots.linux.dev/net-next.html".to_owned(),
+    };
+    let order = match request.part {
+        Part::Fixes => "The feature is posted after the fixes, as a series of its own.",
+        Part::Feature => {
+            "The fixes are posted before, as a series of their own (--part fixes); the mails name them as prerequisites."
+        }
+    };
     let mut list = vec![
-        format!("You sign off: you have read every line, can defend it, and answer the reviews ({}).", doc::ASSISTANTS),
-        format!("Assisted-by stays. The cover letter says which tools made which parts and how they were tested ({}).", doc::GENERATED),
+        window,
+        order.to_owned(),
+        format!("You sign off: you have read every line, can defend it, and answer the reviews ({assistants})."),
+        format!("Assisted-by stays. The cover letter says which tools made which parts and how they were tested ({generated})."),
         "Say in the cover letter what was not tested.".to_owned(),
-        format!("Tags of others only with their permission for this code ({}).", doc::SUBMITTING),
+        format!("Tags of others only with their permission for this code ({submitting})."),
         "Post the wireguard-tools patch the same day as its own thread, each naming the other (kernel-patches/wireguard-tools.md).".to_owned(),
-        format!("Two review services comment within a day; answer them on the list ({}).", doc::NETDEV),
-        format!("At least 24 hours between two versions, no reminder mails, a new thread for each version ({}).", doc::NETDEV),
+        format!("Two review services comment within a day; answer them on the list ({netdev})."),
+        format!("At least 24 hours between two versions, no reminder mails, a new thread for each version ({netdev})."),
         "After sending: add it to kernel-patches/status.toml.".to_owned(),
     ];
-    if request.prefix.contains("net-next") {
-        list.insert(0, format!("net-next is closed during the merge window, then only RFCs: look at https://netdev.bots.linux.dev/net-next.html first ({}).", doc::NETDEV));
-    } else {
-        list.insert(0, "wireguard's tree takes features at any time, but they reach net-next only when it is open: https://netdev.bots.linux.dev/net-next.html".to_owned());
-    }
-    if let Some(last) = status.posted.iter().max_by_key(|p| p.version) {
-        list.push(format!(
-            "The last posted version is v{} of {}.",
-            last.version, last.date
-        ));
-    }
+    let last = status.posted.iter().max_by_key(|p| p.version);
+    list.extend(last.map(|p| format!("The last posted version is v{} of {}.", p.version, p.date)));
     list
-}
-
-/// The command that posts the files; `extra` goes before them.
-pub fn send_email(onto: &Path, export: &Export, extra: &[String]) -> Command {
-    let mut command = git::plain(onto);
-    command
-        .arg("send-email")
-        .args([
-            "--thread",
-            "--no-chain-reply-to",
-            "--8bit-encoding=UTF-8",
-            "--no-xmailer",
-        ])
-        .arg(format!("--from={}", export.sender))
-        // The recipients are those in the files and no others.
-        .args([
-            "--suppress-cc=self",
-            "--suppress-cc=sob",
-            "--suppress-cc=misc-by",
-        ])
-        .args([
-            "--suppress-cc=bodycc",
-            "--suppress-cc=cccmd",
-            "--suppress-cc=author",
-        ])
-        .args(extra)
-        .args(&export.files);
-    command
 }
 
 #[cfg(test)]
@@ -622,23 +497,33 @@ mod tests {
             ("Ada", "ada@machine", "nobody's address"),
             ("root", "ada@b.test", "nobody's name"),
         ] {
-            let error = identity(name, email).unwrap_err();
+            let error = check_identity(name, email).unwrap_err();
             assert!(error.contains(says), "{name} {email}: {error}");
         }
-        assert_eq!(
-            identity("Ada Pot", "ada@pots.test").unwrap(),
-            "Ada Pot <ada@pots.test>"
-        );
+        let known = check_identity("Ada Pot", "ada@pots.test").unwrap();
+        assert_eq!(known, "Ada Pot <ada@pots.test>");
     }
 
     #[test]
-    fn names_are_encoded_and_read_back() {
-        let word = encode("Daniel Gröber <a@b.test>");
-        assert_eq!(word, "=?UTF-8?q?Daniel_Gr=C3=B6ber?= <a@b.test>");
-        assert_eq!(
-            super::super::mail::decode(&word),
-            "Daniel Gröber <a@b.test>"
-        );
-        assert_eq!(encode("A <a@b>"), "A <a@b>");
+    fn a_later_version_says_what_changed_and_links_the_earlier_ones() {
+        let check = |version, body: &str| {
+            let letter = CoverLetter::parse(&format!("pots\n\n{body}")).unwrap();
+            let found = check_history(Some(&letter), 3, version);
+            found
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        assert_eq!(check(1, "x"), "");
+        let link = "v1: https://lore.kernel.org/r/x";
+        assert_eq!(check(2, &format!("Changes in v2:\n - more\n{link}")), "");
+        assert_eq!(check(2, &format!("v1 -> v2: more\n{link}")), "");
+        assert!(check(2, link).contains("v2 without a changelog"));
+        assert!(check(2, "Changes in v2:\n - more").contains("no link to v1"));
+        assert!(check(3, &format!("Changes in v3:\n{link}")).contains("no link to v2"));
+        assert_eq!(check_history(None, 2, 1), []);
+        assert_eq!(check_history(None, 3, 1)[0].rule, "cover-letter");
+        assert_eq!(check_history(None, 2, 2)[0].rule, "cover-letter");
     }
 }

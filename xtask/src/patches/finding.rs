@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The documents that rules come from, as they are cited.
+/// The documents that rules come from, as findings cite them.
 pub mod doc {
     pub const NETDEV: &str = "Documentation/process/maintainer-netdev.rst";
     pub const SUBMITTING: &str = "Documentation/process/submitting-patches.rst";
@@ -13,10 +13,8 @@ pub mod doc {
     pub const STYLE: &str = "Documentation/process/coding-style.rst";
     pub const YNL: &str = "Documentation/userspace-api/netlink/intro-specs.rst";
     pub const MAINTAINERS: &str = "MAINTAINERS";
-    /// Decisions of this project.
+    /// Decisions of this project, and the practice of wireguard and netdev with its sources.
     pub const OURS: &str = "kernel-patches/upstream.md";
-    /// Practice of those who apply WireGuard's patches; the page cites the mails.
-    pub const PRACTICE: &str = "kernel-patches/upstream.md, practice of wireguard and netdev";
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +32,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub fn new(file: impl Into<String>, line: usize, what: impl Into<String>) -> Self {
+    /// A finding about a file; `by` adds the rule.
+    pub fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             file: file.into(),
-            line,
-            // Both are filled in by the table of rules.
+            line: 0,
             rule: "",
             what: what.into(),
             source: "",
@@ -47,20 +45,27 @@ impl Finding {
         }
     }
 
-    pub fn repair(mut self, command: impl Into<String>) -> Self {
-        self.repair = Some(command.into());
-        self
+    pub fn at(self, line: usize) -> Self {
+        Self { line, ..self }
     }
 
-    pub fn by(mut self, rule: &'static str, source: &'static str) -> Self {
-        self.rule = rule;
-        self.source = source;
-        self
+    pub fn by(self, rule: &'static str, source: &'static str) -> Self {
+        Self {
+            rule,
+            source,
+            ..self
+        }
     }
 
-    pub fn note(mut self) -> Self {
-        self.note = true;
-        self
+    pub fn repair(self, command: impl Into<String>) -> Self {
+        Self {
+            repair: Some(command.into()),
+            ..self
+        }
+    }
+
+    pub fn note(self) -> Self {
+        Self { note: true, ..self }
     }
 }
 
@@ -76,22 +81,5 @@ impl fmt::Display for Finding {
             Some(repair) => write!(f, " — repair: {repair}"),
             None => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_finding_is_one_line() {
-        let finding = Finding::new("7.3/0001-x.patch", 4, "subject is `X'")
-            .by("subject-form", doc::NETDEV)
-            .repair("edit it");
-        assert_eq!(
-            finding.to_string(),
-            "7.3/0001-x.patch:4: subject-form: subject is `X' \
-             (Documentation/process/maintainer-netdev.rst) — repair: edit it"
-        );
     }
 }

@@ -2,310 +2,365 @@
 //! A folder of kernel-patches as the rules see it, and how a git branch is written back into it.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use kit::cache::Key;
-use kit::{Error, Result};
+use kit::{Error, Result, process, repo};
+use vm_tests::kernel::series::{Series, Touched, touched};
+use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::git;
-use super::mail::Mail;
-use super::rules::{Purpose, Set};
-use kit::process;
-use vm_tests::kernel::series::{self, COVER};
-use vm_tests::kernel::trees::{Tree, Trees};
 
 /// What stands for an author until a person takes the series over.
 pub const AUTHOR: &str = "wg-vrf <noreply@example.org>";
 
-/// Reads what is there, good or bad: what is wrong with it is the rules' business.
-pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Set> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let entry = entry.map_err(Error::io("read", dir))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".patch") {
-            files.push(name);
+/// One patch, taken apart as `git am` takes it apart.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub file: String,
+    pub text: String,
+    /// Unfolded, decoded, without the `[…]`.
+    pub subject: String,
+    /// The commit message, trailers included.
+    pub message: String,
+    pub touched: Vec<Touched>,
+}
+
+impl Mail {
+    pub fn read(file: &str, text: &str) -> Result<Self> {
+        // The message comes on stderr, the headers on stdout.
+        let mut child = Command::new("git")
+            .args(["mailinfo", "/dev/stderr", "/dev/null"])
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(Error::io("start", Path::new("git")))?;
+        let mut input = child.stdin.take().expect("stdin is a pipe");
+        let written = input.write_all(text.as_bytes());
+        drop(input);
+        let out = child.wait_with_output().map_err(Error::io("read", file))?;
+        written.map_err(Error::io("read", file))?;
+        let message = String::from_utf8_lossy(&out.stderr).into_owned();
+        if !out.status.success() {
+            return Err(Error::other(format!("git mailinfo of {file}: {message}")));
         }
+        let headers = String::from_utf8_lossy(&out.stdout);
+        let subject = headers.lines().find_map(|l| l.strip_prefix("Subject: "));
+        Ok(Self {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            subject: subject.unwrap_or_default().to_owned(),
+            message,
+            touched: touched(text),
+        })
     }
-    files.sort();
-    let list = read_if(&dir.join("series"))?;
-    let cover = read_if(&dir.join(COVER))?;
-    let mut patches = Vec::new();
-    for name in series::names(list.as_deref().unwrap_or_default()) {
-        if files.iter().any(|f| f == name) {
-            let text = read_if(&dir.join(name))?.unwrap_or_default();
-            patches.push(Mail::parse(name, &text));
+
+    /// `Key: value` of the last paragraph.
+    pub fn trailers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let message = self.message.trim_end();
+        let last = message.rsplit("\n\n").next().unwrap_or_default();
+        last.lines()
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(key, _)| key.starts_with(char::is_uppercase) && !key.contains(' '))
+            .map(|(key, value)| (key, value.trim()))
+    }
+
+    pub fn is_fix(&self) -> bool {
+        self.trailers().any(|(key, _)| key == "Fixes")
+    }
+
+    /// Whether the patch touches a file at or under `path`.
+    pub fn touches(&self, path: &str) -> bool {
+        self.touched.iter().any(|file| is_under(&file.path, path))
+    }
+
+    /// The lines of the hunks with their file and their number in the mail.
+    pub fn diff_lines(&self) -> Vec<(&str, usize, &str)> {
+        let mut path = "";
+        let mut lines = Vec::new();
+        let numbered = self.text.lines().enumerate();
+        for (at, line) in numbered.skip_while(|(_, l)| !l.starts_with("diff --git ")) {
+            match line.strip_prefix("+++ b/") {
+                Some(name) => path = name,
+                None if line.starts_with("--- ") => {}
+                None => lines.push((path, at + 1, line)),
+            }
         }
+        lines
     }
-    Ok(Set {
-        name: tree.name.clone(),
-        tree: tree.name.clone(),
-        purpose: Purpose::Kept,
-        reference: tree.reference,
-        // A folder without `series` names nothing, which the rules report.
-        series: Some(list.unwrap_or_default()),
-        base: read_if(&dir.join("base"))?,
-        files,
-        cover: cover.map(|text| Mail::parse(COVER, &text)),
-        patches,
-        recipients: recipients(trees),
-    })
-}
 
-pub fn recipients(trees: &Trees) -> Vec<(String, String)> {
-    trees
-        .recipients
-        .iter()
-        .map(|r| (r.address.clone(), r.reason.clone()))
-        .collect()
-}
-
-/// A file's text, with bytes that are not UTF-8 replaced so that a rule can name them.
-fn read_if(path: &Path) -> Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("read", path)(error)),
+    /// The line of the mail that begins like this, for findings about it.
+    pub fn line_of(&self, start: &str) -> usize {
+        let found = self.text.lines().position(|line| line.starts_with(start));
+        found.map_or(0, |at| at + 1)
     }
 }
 
-/// Names the contents of a series, so that a verdict on another one is known to be stale.
-pub fn digest(dir: &Path) -> Result<String> {
-    let list = read_if(&dir.join("series"))?.unwrap_or_default();
-    let mut key = Key::new();
-    for name in series::names(&list) {
-        key = key.add_file(name, &dir.join(name))?;
-    }
-    if let Some(cover) = read_if(&dir.join(COVER))? {
-        key = key.add(COVER, cover);
-    }
-    Ok(key.finish()[..16].to_owned())
+/// Whether `path` is `top` or in it.
+pub fn is_under(path: &str, top: &str) -> bool {
+    let rest = path.strip_prefix(top);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Writes `base..tip` of `repo` into the folder: patches, `series`, cover letter, `base`.
-///
-/// The words of the cover letter are kept; its list and diffstat are made anew.
-pub fn write(dir: &Path, repo: &Path, range: (&str, &str), source: &str) -> Result<Vec<String>> {
-    let (base, tip) = range;
-    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-    let cover = read_if(&dir.join(COVER))?;
-    let version = cover
-        .as_deref()
-        .and_then(|text| Mail::parse(COVER, text).tag)
-        .map_or(1, |tag| tag.version);
-    let prefix = match version {
-        1 => "PATCH wireguard".to_owned(),
-        n => format!("PATCH wireguard v{n}"),
-    };
+/// A series and what else the rules look at.
+#[derive(Clone, Debug)]
+pub struct Set {
+    pub tree: Tree,
+    pub dir: PathBuf,
+    /// The names in `series`, and the patches that are in the folder.
+    pub listed: Vec<String>,
+    pub present: Vec<String>,
+    pub mails: Vec<Mail>,
+    /// People and lists beyond get_maintainer.pl's: address, reason.
+    pub recipients: Vec<(String, String)>,
+}
+
+impl Set {
+    pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Self> {
+        let series = Series::read(dir)?;
+        let mut mails = Vec::new();
+        for patch in &series.patches {
+            mails.push(Mail::read(&patch.name, &patch.text)?);
+        }
+        let recipients = trees.recipients.iter();
+        Ok(Self {
+            tree: tree.clone(),
+            dir: series.dir,
+            listed: mails.iter().map(|m| m.file.clone()).collect(),
+            present: list_patches(dir)?,
+            mails,
+            recipients: recipients
+                .map(|r| (r.address.clone(), r.reason.clone()))
+                .collect(),
+        })
+    }
+
+    /// How findings name a file of the series: `7.3/0001-….patch`.
+    pub fn path(&self, file: &str) -> String {
+        format!("{}/{file}", self.tree.name)
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.mails.iter().map(|m| self.dir.join(&m.file)).collect()
+    }
+
+    /// How many patches at the beginning are fixes: they are posted first, as a series of their
+    /// own. What follows is the feature.
+    pub fn count_fixes(&self) -> usize {
+        self.mails.iter().take_while(|m| m.is_fix()).count()
+    }
+
+    /// The command that rewrites numbers, tags and the series file.
+    pub fn refresh(&self) -> String {
+        format!("cargo xtask patches refresh {} --write", self.tree.name)
+    }
+
+    /// The command that opens the series for editing.
+    pub fn reword(&self) -> String {
+        let name = &self.tree.name;
+        format!("cargo xtask patches refresh {name}, reword there, refresh {name} --write")
+    }
+}
+
+/// The patches in a folder, whether `series` names them or not.
+fn list_patches(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let path = entry.map_err(Error::io("read", dir))?.path();
         if path.extension().is_some_and(|e| e == "patch") {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            names.push(name_of(&path));
         }
     }
-    let made = process::run(
-        git::command(repo)
-            .args([
-                "format-patch",
-                "--zero-commit",
-                "--no-signature",
-                "--no-renames",
-            ])
-            // An invented hash in `index' would change with every refresh.
-            .args([
-                "--abbrev=9",
-                "--numbered",
-                "--no-base",
-                "--no-thread",
-                "--no-attach",
-            ])
-            .arg(format!("--subject-prefix={prefix}"))
-            .arg("-o")
-            .arg(dir)
-            .arg(format!("{base}..{tip}")),
-    )?;
-    let mut names: Vec<String> = made
-        .lines()
-        .filter_map(|l| Path::new(l).file_name())
-        .map(|n| n.to_string_lossy().into_owned())
-        .collect();
     names.sort();
-    if names.is_empty() {
-        return Err(Error::other(format!(
-            "{}: no commit between {base} and {tip}",
-            repo.display()
-        )));
-    }
-    write_file(&dir.join("series"), &(names.join("\n") + "\n"))?;
-    let base_file = dir.join("base");
-    write_file(
-        &base_file,
-        &base_text(read_if(&base_file)?.as_deref(), source),
-    )?;
-    let words = match cover.as_deref() {
-        Some(text) => CoverWords::of(text),
-        None => CoverWords::default(),
-    };
-    let list = process::run(git::command(repo).args([
-        "shortlog",
-        "--group=author",
-        &format!("{base}..{tip}"),
-    ]))?;
-    // shortlog sorts within an author as the commits are; one author is the rule.
-    let stat = process::run(git::command(repo).args([
-        "diff",
-        "--no-renames",
-        "--stat=80",
-        "--summary",
-        base,
-        tip,
-    ]))?;
-    let date = process::run(git::command(repo).args(["log", "-1", "--format=%aD", tip]))?;
-    write_file(
-        &dir.join(COVER),
-        &format!(
-            "From {zero} Mon Sep 17 00:00:00 2001\nFrom: {AUTHOR}\nDate: {date}\n{mime}Subject: [{prefix} 0/{count}] {subject}\n\n\
-             {body}\n\n{list}\n{stat}\n",
-            zero = "0".repeat(40),
-            date = date.trim(),
-            mime = if words.body.is_ascii() { "" } else { MIME },
-            count = names.len(),
-            subject = words.subject,
-            body = words.body,
-            // Not wrapped: each subject is one line here, as it is in the log.
-            list = indent(&list),
-            stat = stat.trim_end_matches('\n'),
-        ),
-    )?;
     Ok(names)
 }
 
-/// shortlog's list with the two columns of git's cover letters.
-fn indent(list: &str) -> String {
-    list.trim_end_matches('\n')
-        .lines()
-        .map(|line| match line.trim_start() {
-            "" => "\n".to_owned(),
-            subject if subject.len() < line.len() => format!("  {subject}\n"),
-            author => format!("{author}\n"),
-        })
-        .collect()
-}
-
-const MIME: &str = "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n\
-                    Content-Transfer-Encoding: 8bit\n";
-
-/// What a person wrote in a cover letter, without what git made.
-#[derive(Debug, PartialEq, Eq)]
-pub struct CoverWords {
+/// What a person wrote about the series; git adds the list of patches at export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoverLetter {
     pub subject: String,
     pub body: String,
 }
 
-impl Default for CoverWords {
-    fn default() -> Self {
-        Self {
-            subject: "*** SUBJECT HERE ***".to_owned(),
-            body: "*** BLURB HERE ***".to_owned(),
-        }
-    }
-}
+pub const COVER: &str = "cover-letter.txt";
+/// Two fixes need none; where this is there, it goes before them.
+pub const COVER_OF_FIXES: &str = "cover-letter-fixes.txt";
 
-impl CoverWords {
-    pub fn of(text: &str) -> Self {
-        let mail = Mail::parse(COVER, text);
-        let lines: Vec<&str> = mail.body.iter().map(|l| l.text.as_str()).collect();
-        // `Name (6):` and the subjects under it, indented, are git's; so is the rest.
-        let list = lines.iter().enumerate().position(|(at, line)| {
-            is_author_count(line) && lines.get(at + 1).is_some_and(|next| next.starts_with("  "))
-        });
-        let end = list.unwrap_or(lines.len());
-        Self {
-            subject: mail.summary,
-            body: lines[..end].join("\n").trim_end().to_owned(),
+impl CoverLetter {
+    /// The one of all trees in this file of kernel-patches; none if there is no such file.
+    pub fn load(file: &str) -> Result<Option<Self>> {
+        let path = repo::kernel_patches().join(file);
+        if !path.exists() {
+            return Ok(None);
         }
+        let letter = Self::parse(&read_file(&path)?);
+        let want = "want a subject, an empty line, a text";
+        letter
+            .map(Some)
+            .ok_or_else(|| Error::other(format!("{}: {want}", path.display())))
     }
-}
 
-/// `wg-vrf (6):`
-fn is_author_count(line: &str) -> bool {
-    line.strip_suffix("):")
-        .and_then(|l| l.rsplit_once(" ("))
-        .is_some_and(|(name, count)| {
-            !name.starts_with(' ') && !count.is_empty() && count.chars().all(|c| c.is_ascii_digit())
+    pub fn parse(text: &str) -> Option<Self> {
+        let (subject, body) = text.split_once("\n\n")?;
+        let (subject, body) = (subject.trim(), body.trim_end());
+        let whole = !subject.is_empty() && !subject.contains('\n') && !body.is_empty();
+        whole.then(|| Self {
+            subject: subject.to_owned(),
+            body: body.to_owned(),
         })
-}
-
-/// `base` with its `source:` line made current; its comments are a person's.
-fn base_text(old: Option<&str>, source: &str) -> String {
-    let line = format!("source: {source}");
-    let Some(old) = old else {
-        return format!("# What the patches listed in `series` apply to without fuzz.\n{line}\n");
-    };
-    let mut lines: Vec<&str> = old.lines().collect();
-    match lines.iter_mut().find(|l| l.starts_with("source:")) {
-        Some(place) => *place = &line,
-        None => lines.push(&line),
     }
-    lines.join("\n") + "\n"
 }
 
-fn write_file(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(Error::io("write", path))
+/// Names the contents of a series, so that a verdict on another one is known to be stale.
+pub fn digest_series(dir: &Path) -> Result<String> {
+    let mut key = Key::new();
+    for patch in Series::read(dir)?.patches {
+        key = key.add(&patch.name, &patch.text);
+    }
+    Ok(key.finish()[..16].to_owned())
 }
 
-/// A file of kernel-patches as it was in a commit of this repository.
-pub fn extract(commit: &str, tree: &str, to: &Path) -> Result<()> {
-    let root = kit::repo::root();
+/// Writes `base..tip` of `repo` into the folder: the patches and `series`.
+pub fn write_series(dir: &Path, repo: &Path, tip: &str) -> Result<Vec<String>> {
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    for name in list_patches(dir)? {
+        let path = dir.join(name);
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    // An invented hash in `index' would change with every refresh.
+    let stable = ["--zero-commit", "--abbrev=9", "--no-signature", "--no-base"];
+    let form = ["--numbered", "--no-thread", "--no-attach", "--no-renames"];
+    process::run(
+        git::command(repo)
+            .arg("format-patch")
+            .args(stable)
+            .args(form)
+            .arg("--subject-prefix=PATCH wireguard")
+            .arg("-o")
+            .arg(dir)
+            .arg(format!("{}..{tip}", git::BASE)),
+    )?;
+    let names = list_patches(dir)?;
+    if names.is_empty() {
+        let repo = repo.display();
+        return Err(Error::other(format!("{repo}: no commit above `base'")));
+    }
+    write_file(&dir.join("series"), &(names.join("\n") + "\n"))?;
+    Ok(names)
+}
+
+/// Package and version that the file `base` names.
+pub fn read_base(dir: &Path) -> Result<String> {
+    let file = dir.join("base");
+    let text = read_file(&file)?;
+    let line = text.lines().find_map(|l| l.strip_prefix("source: "));
+    let name = line.unwrap_or_default().trim();
+    match name.split(' ').count() {
+        2 => Ok(name.to_owned()),
+        _ => Err(Error::other(format!(
+            "{}: no line `source: PACKAGE VERSION'",
+            file.display()
+        ))),
+    }
+}
+
+/// Makes the `source:` line of `base` current; its comments are a person's.
+pub fn write_base(dir: &Path, source: &str) -> Result<()> {
+    let file = dir.join("base");
+    let comment = "# What the patches listed in `series` apply to without fuzz.\nsource: ?\n";
+    let old = fs::read_to_string(&file).unwrap_or_else(|_| comment.to_owned());
+    let lines = old.lines().map(|line| match line.starts_with("source:") {
+        true => format!("source: {source}\n"),
+        false => format!("{line}\n"),
+    });
+    write_file(&file, &lines.collect::<String>())
+}
+
+/// Writes a folder of kernel-patches as it was in a commit of this repository.
+pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
+    let here = || git::plain(repo::root());
     let prefix = format!("kernel-patches/{tree}/");
-    let list = process::run(Command::new("git").arg("-C").arg(root).args([
-        "ls-tree",
-        "--name-only",
-        commit,
-        &prefix,
-    ]))?;
+    let list = process::run(here().args(["ls-tree", "--name-only", commit, &prefix]))?;
     if list.trim().is_empty() {
         return Err(Error::other(format!("no {prefix} in `{commit}'")));
     }
-    fs::create_dir_all(to).map_err(Error::io("create", to))?;
     for path in list.lines() {
-        let text = process::run(
-            Command::new("git")
-                .arg("-C")
-                .arg(root)
-                .args(["show", &format!("{commit}:{path}")]),
-        )?;
-        let name = path.trim_start_matches(&prefix);
-        write_file(&to.join(name), &text)?;
+        let text = process::run(here().args(["show", &format!("{commit}:{path}")]))?;
+        write_file(&to.join(path.trim_start_matches(&prefix)), &text)?;
     }
     Ok(())
+}
+
+pub fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+pub fn read_file(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::io("read", path))
+}
+
+/// Writes a file, in a folder that need not be there yet.
+pub fn write_file(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    fs::write(path, text).map_err(Error::io("write", path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patches::git::tests::Temp;
+    use crate::patches::rules::tests::GOOD;
 
     #[test]
-    fn the_words_of_a_cover_letter_survive_without_gits_part() {
-        let text = "From 0 Mon Sep 17 00:00:00 2001\nFrom: a\nSubject: [PATCH wireguard 0/2] count\n pots\n\n\
-            They are many:\n  one, two\n\nTested (2):\nnot a list.\n\nwg-vrf (2):\n  wireguard: a: b\n  wireguard: c: d\n\n \
-            x.c | 2 +-\n 1 file changed\n\n-- \n2.47\n";
-        let words = CoverWords::of(text);
-        assert_eq!(words.subject, "count pots");
-        assert_eq!(
-            words.body,
-            "They are many:\n  one, two\n\nTested (2):\nnot a list."
-        );
+    fn a_mail_comes_apart() {
+        let text = GOOD.replace("lost.", "lost.\nNote: This is prose.");
+        let mail = Mail::read("1", &text).unwrap();
+        let want = "wireguard: socket: count the teapots of a device";
+        assert_eq!(mail.subject, want);
+        let trailers: Vec<_> = mail.trailers().collect();
+        assert_eq!(trailers, [("Assisted-by", "LLM")]);
+        assert!(mail.touches("drivers/net/wireguard"));
+        assert!(!mail.touches("drivers/net/wire"));
+        let added = mail
+            .diff_lines()
+            .iter()
+            .filter(|l| l.2.starts_with('+'))
+            .count();
+        assert_eq!(added, 2);
     }
 
     #[test]
     fn the_base_keeps_its_comments() {
-        let old = "# one\nsource: linux-source-6.1 6.1.1-1\n# two\n";
-        assert_eq!(
-            base_text(Some(old), "linux-source-6.1 6.1.2-1"),
-            "# one\nsource: linux-source-6.1 6.1.2-1\n# two\n"
+        let temp = Temp::new("base");
+        assert!(read_base(&temp.0).is_err());
+        let file = temp.0.join("base");
+        write_file(&file, "# one\nsource: x\n# two\n").unwrap();
+        assert!(
+            read_base(&temp.0)
+                .unwrap_err()
+                .to_string()
+                .contains("no line")
         );
-        assert!(base_text(None, "a b").ends_with("source: a b\n"));
+        write_base(&temp.0, "linux-source-6.1 6.1.2-1").unwrap();
+        let want = "# one\nsource: linux-source-6.1 6.1.2-1\n# two\n";
+        assert_eq!(read_file(&file).unwrap(), want);
+        assert_eq!(read_base(&temp.0).unwrap(), "linux-source-6.1 6.1.2-1");
+    }
+
+    #[test]
+    fn a_cover_letter_has_a_subject_and_a_text() {
+        let cover = CoverLetter::parse("pots\n\nThey are many.\n\nAll.\n").unwrap();
+        assert_eq!(cover.body, "They are many.\n\nAll.");
+        for bad in ["pots\n", "\n\ntext", "pots\nand\n\ntext", "pots\n\n\n"] {
+            assert_eq!(CoverLetter::parse(bad), None, "{bad:?}");
+        }
+        assert!(CoverLetter::load(COVER).unwrap().is_some());
     }
 }

@@ -10,27 +10,27 @@ mod export;
 mod finding;
 mod folder;
 mod git;
-mod mail;
 mod post;
 mod refresh;
 mod rules;
 mod scratch;
-mod sink;
 mod status;
 mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use kit::{Cache, Result};
-
-use self::builds::Which;
-use self::export::Request;
-use self::status::Status;
 use kit::screen::Screen;
 use kit::setup::{self, For};
-use vm_tests::kernel::trees::Trees;
+use kit::{Cache, Event, Result, repo};
+use vm_tests::kernel::trees::{Tree, Trees};
+
+use self::builds::Which;
+use self::export::{Part, Request};
+use self::folder::{CoverLetter, Set};
+use self::git::Refused;
+use self::status::Status;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -44,11 +44,14 @@ pub enum Command {
         /// In how many configurations each patch is compiled
         #[arg(long, value_enum, default_value = "some", conflicts_with = "text")]
         builds: Which,
+        /// Only which series fits the kernel's source in DIR, and what has to be mended for it
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["text", "builds"])]
+        source: Option<PathBuf>,
     },
     /// A series as a git branch on the newest source, to edit; --write writes it back
     Refresh {
         tree: String,
-        /// Write the branch back: patches, numbers, cover letter's list, base
+        /// Write the branch back: patches, numbers, base
         #[arg(long, conflicts_with = "fresh")]
         write: bool,
         /// Throw away what was not written back
@@ -67,30 +70,12 @@ pub enum Command {
     RangeDiff { a: String, b: String },
     /// Make the mails on your clone of net-next or wireguard-linux, signed off by you
     Export {
-        /// Your clone; git's user.name and user.email there sign off
-        #[arg(long, value_name = "DIR")]
-        onto: PathBuf,
-        /// The version of the posting
-        #[arg(long)]
-        version: u32,
-        #[arg(long, default_value = "PATCH wireguard")]
-        subject_prefix: String,
+        #[command(flatten)]
+        request: Request,
         /// The series of another tree than the reference
         #[arg(long)]
         tree: Option<String>,
-        /// The commit of the clone that the series is for
-        #[arg(long, default_value = "HEAD")]
-        base: String,
-        /// Where the mails are put
-        #[arg(long, value_name = "DIR", default_value = "outgoing")]
-        out: PathBuf,
-        /// In how many configurations each patch is compiled on the clone
-        #[arg(long, value_enum, default_value = "some")]
-        builds: Which,
-        /// A rule, or a type of checkpatch.pl, whose findings you accept
-        #[arg(long, value_name = "RULE")]
-        accept: Vec<String>,
-        /// Post to a server on the loopback and compare what arrives
+        /// Post into a folder, through git send-email, and compare what is there
         #[arg(long, conflicts_with = "send")]
         dry_run: bool,
         /// Post with git send-email, after a question
@@ -106,81 +91,101 @@ pub enum Command {
 }
 
 pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
+    let trees = Trees::load()?;
+    let cache = Cache::open()?;
     match command {
-        Command::Check { tree, text, builds } => run_check(tree.as_deref(), text, builds, screen),
-        Command::Refresh { tree, write, fresh } => run_refresh(&tree, write, fresh, screen),
-        Command::NewTree { version, suites } => run_new_tree(&version, &suites, screen),
-        Command::RangeDiff { a, b } => {
-            let progress = screen.progress();
+        Command::Check {
+            tree,
+            text,
+            builds,
+            source,
+        } => {
+            let chosen: Vec<&Tree> = match tree {
+                Some(name) => vec![trees.find(&name)?],
+                None => trees.trees.iter().collect(),
+            };
+            match source {
+                Some(source) => report_fit(&source, &chosen, &trees, &cache),
+                None if text => run_check(&chosen, &trees, None, &cache, screen),
+                None => run_check(&chosen, &trees, Some(builds), &cache, screen),
+            }
+        }
+        Command::Refresh { tree, write, fresh } => {
             setup::ensure(&[For::Packages], &progress)?;
-            let text = refresh::range_diff(&a, &b, &Cache::open()?, &progress)?;
-            print!("{text}");
+            let tree = trees.find(&tree)?;
+            if write {
+                print_written(&tree.name, &refresh::write(tree, &cache)?);
+                return Ok(ExitCode::SUCCESS);
+            }
+            let series = repo::kernel_patches().join(&tree.name);
+            let branch = refresh::open(&series, tree, &trees, fresh, &cache, &progress)?;
+            Ok(print_branch(&tree.name, &branch))
+        }
+        Command::NewTree { version, suites } => {
+            setup::ensure(&[For::Packages], &progress)?;
+            let (neighbour, branch, written) =
+                refresh::start_tree(&version, &suites, &cache, &progress)?;
+            println!(
+                "{version}: started from {neighbour}; its lines are at the end of kernel-patches/trees.toml"
+            );
+            match written {
+                Some(written) => print_written(&version, &written),
+                None => return Ok(print_branch(&version, &branch)),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::RangeDiff { a, b } => {
+            setup::ensure(&[For::Packages], &progress)?;
+            print!("{}", refresh::compare_series(&a, &b, &cache, &progress)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Export {
-            onto,
-            version,
-            subject_prefix,
+            request,
             tree,
-            base,
-            out,
-            builds,
-            accept,
             dry_run,
             send,
         } => {
-            let request = Request {
-                onto,
-                base,
-                version,
-                prefix: subject_prefix,
-                out,
-                builds,
-                accept,
+            let tree = match tree {
+                Some(name) => trees.find(&name)?,
+                None => trees.reference()?,
             };
-            let then = match (dry_run, send) {
-                (true, _) => Then::DryRun,
-                (_, true) => Then::Send,
-                _ => Then::Nothing,
-            };
-            run_export(&request, tree.as_deref(), then, screen)
+            run_export(&request, tree, &trees, (dry_run, send), screen)
         }
         Command::Status { mirror } => {
-            let progress = screen.progress();
-            let cache = Cache::open()?;
-            let (trees, status) = (Trees::load()?, Status::load()?);
-            for line in status::lines(&trees, &status, mirror, &cache, &progress)? {
-                println!("{line}");
-            }
+            status::print(&trees, mirror, &cache, &progress)?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn run_check(name: Option<&str>, text: bool, which: Which, screen: &Screen) -> Result<ExitCode> {
+fn run_check(
+    chosen: &[&Tree],
+    trees: &Trees,
+    which: Option<Which>,
+    cache: &Cache,
+    screen: &Screen,
+) -> Result<ExitCode> {
     let progress = screen.progress();
-    let trees = Trees::load()?;
-    let chosen = match name {
-        Some(name) => vec![trees.find(name)?],
-        None => trees.trees.iter().collect(),
+    let needs: &[For] = match which {
+        None => &[],
+        Some(Which::None) => &[For::Packages, For::Patches],
+        Some(Which::Some) => &[For::Packages, For::Patches, For::Module, For::Kernel],
+        Some(Which::All) => &[
+            For::Packages,
+            For::Patches,
+            For::Module,
+            For::Kernel,
+            For::Matrix,
+        ],
     };
-    if !text {
-        let mut needs = vec![For::Packages, For::Patches];
-        if which != Which::None {
-            needs.extend([For::Module, For::Kernel]);
-        }
-        if which == Which::All {
-            needs.push(For::Matrix);
-        }
-        setup::ensure(&needs, &progress)?;
-    }
+    setup::ensure(needs, &progress)?;
     let mut errors = 0;
     for tree in chosen {
-        let (set, mut report) = check::text(tree, &trees)?;
-        if !text {
-            let cache = Cache::open()?;
-            report = check::all(tree, &trees, which, &cache, &progress)?;
-            status::record(tree, &report, &cache)?;
+        let (set, mut report) = check::check_text(tree, trees)?;
+        if let Some(which) = which {
+            check::check_all(&set, &mut report, trees, which, cache, &progress)?;
+            status::record_check(tree, &report.sum_up(), cache)?;
         }
         for finding in &report.findings {
             println!("{finding}");
@@ -188,43 +193,37 @@ fn run_check(name: Option<&str>, text: bool, which: Which, screen: &Screen) -> R
         for skipped in &report.skipped {
             println!("skipped: {skipped}");
         }
-        println!("{}", check::summary(&set.name, set.patches.len(), &report));
-        errors += report.errors();
+        let (fixes, all) = (set.count_fixes(), set.mails.len());
+        let (name, feature, sum) = (&tree.name, all - fixes, report.sum_up());
+        println!("{name}: {all} patches ({fixes} fixes, {feature} of the feature), {sum}");
+        errors += report.count_errors();
     }
-    Ok(match errors {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(exit_code(errors == 0))
 }
 
-fn run_refresh(name: &str, write: bool, fresh: bool, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
-    setup::ensure(&[For::Packages], &progress)?;
-    let trees = Trees::load()?;
-    let tree = trees.find(name)?;
-    let cache = Cache::open()?;
-    if write {
-        print_written(name, &refresh::write(tree, &cache)?);
-        return Ok(ExitCode::SUCCESS);
+fn exit_code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
-    let branch = refresh::open(tree, &trees, fresh, &cache, &progress)?;
-    Ok(print_branch(name, &branch))
 }
 
-fn run_new_tree(version: &str, suites: &[String], screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
-    setup::ensure(&[For::Packages], &progress)?;
-    let (tree, neighbour, branch, written) =
-        refresh::new_tree(version, suites, &Cache::open()?, &progress)?;
-    println!(
-        "{version}: started from {neighbour}; its lines are at the end of kernel-patches/trees.toml"
-    );
-    match written {
-        Some(written) => {
-            print_written(&tree.name, &written);
-            Ok(ExitCode::SUCCESS)
-        }
-        None => Ok(print_branch(&tree.name, &branch)),
+fn report_fit(source: &Path, chosen: &[&Tree], trees: &Trees, cache: &Cache) -> Result<ExitCode> {
+    let fit = check::find_fit(source, chosen, trees, cache)?;
+    let (place, version) = (source.display(), &fit.version);
+    let series = format!("kernel-patches/{}", fit.tree);
+    match fit.refused.len() {
+        0 => println!("{place}: Linux {version}: {series} applies without fuzz"),
+        n => println!("{place}: Linux {version}: {series} is nearest; {n} patches need work:"),
+    }
+    print_refused(&fit.refused);
+    Ok(exit_code(fit.refused.is_empty()))
+}
+
+fn print_refused(refused: &[Refused]) {
+    for Refused { patch, what } in refused {
+        println!("  {patch}: {what}");
     }
 }
 
@@ -241,58 +240,55 @@ fn print_written(name: &str, written: &refresh::Written) {
 
 /// Where the branch is and what to do there.
 fn print_branch(name: &str, branch: &refresh::Branch) -> ExitCode {
-    let place = branch.repo.display();
+    let (place, source) = (branch.repo.display(), &branch.source);
     let write = format!("cargo xtask patches refresh {name} --write");
     if branch.unwritten {
         println!(
             "{name}: {place} has work that was not written back\nwrite it: {write}\nor throw it away: cargo xtask patches refresh {name} --fresh"
         );
-        return ExitCode::SUCCESS;
-    }
-    if branch.refused.is_empty() {
+    } else if branch.refused.is_empty() {
         println!(
-            "{name}: the series on {} is in\n{place}\nedit it there (git rebase -i base), then: {write}",
-            branch.source
+            "{name}: the series on {source} is in\n{place}\nedit it there (git rebase -i base), then: {write}"
         );
-        return ExitCode::SUCCESS;
+    } else {
+        println!(
+            "{name}: {} patches need work on {source}:",
+            branch.refused.len()
+        );
+        print_refused(&branch.refused);
+        println!(
+            "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}\n(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)"
+        );
     }
-    println!(
-        "{name}: {} patches need work on {}:",
-        branch.refused.len(),
-        branch.source
-    );
-    for refused in &branch.refused {
-        let file = refused.patch.file_name().unwrap_or_default();
-        println!("  {}: {}", file.to_string_lossy(), refused.what());
-    }
-    println!(
-        "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}\n(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)"
-    );
-    ExitCode::FAILURE
-}
-
-enum Then {
-    Nothing,
-    DryRun,
-    Send,
+    exit_code(branch.refused.is_empty())
 }
 
 fn run_export(
     request: &Request,
-    tree: Option<&str>,
-    then: Then,
+    tree: &Tree,
+    trees: &Trees,
+    (dry_run, send): (bool, bool),
     screen: &Screen,
 ) -> Result<ExitCode> {
     let progress = screen.progress();
     // Before anything is installed or made.
-    export::sender(&request.onto)?;
+    export::find_sender(&request.onto)?;
     setup::ensure(&[For::Patches], &progress)?;
-    let (trees, status, cache) = (Trees::load()?, Status::load()?, Cache::open()?);
-    let tree = match tree {
-        Some(name) => trees.find(name)?,
-        None => trees.reference()?,
-    };
-    let export = export::run(request, tree, &trees, &status, &cache, &progress)?;
+    let (status, cache) = (Status::load()?, Cache::open()?);
+    let set = Set::read(&repo::kernel_patches().join(&tree.name), tree, trees)?;
+    let letter = CoverLetter::load(match request.part {
+        Part::Fixes => folder::COVER_OF_FIXES,
+        Part::Feature => folder::COVER,
+    })?;
+    let export = export::export(
+        &set,
+        letter.as_ref(),
+        request,
+        trees,
+        &status,
+        &cache,
+        &progress,
+    )?;
     for finding in &export.findings {
         println!("{finding}");
     }
@@ -307,69 +303,57 @@ fn run_export(
     for file in &export.files {
         println!("{}", file.display());
     }
-    if export.errors() > 0 {
+    if export.count_errors() > 0 {
         println!(
             "{} findings: mend the series, or --accept RULE what you have judged; nothing was sent",
-            export.errors()
+            export.count_errors()
         );
         return Ok(ExitCode::FAILURE);
     }
-    let onto = request.onto.display();
+    let (onto, branch) = (request.onto.display(), &export.branch);
     match export::hand_over(&request.onto, &export)? {
-        true => println!("{onto}: branch {} has the series", export.branch),
-        false => println!(
-            "{onto}: branch {} exists and was left as it is",
-            export.branch
-        ),
+        true => println!("{onto}: branch {branch} has the series"),
+        false => println!("{onto}: branch {branch} exists and was left as it is"),
     }
-    for reminder in export::reminders(request, &status) {
+    for reminder in export::list_reminders(request, &status) {
         println!("remember: {reminder}");
     }
-    match then {
-        Then::Nothing => {
-            println!("next: the same with --dry-run, then with --send");
-            Ok(ExitCode::SUCCESS)
-        }
-        Then::DryRun => {
-            progress.step("post to a server on the loopback");
-            let arrived = post::dry_run(&request.onto, &export)?;
-            let wrong = post::compare(&export, &arrived)?;
-            progress.tell(kit::Event::Done);
-            for line in &wrong {
-                println!("dry run: {line}");
-            }
-            println!(
-                "dry run: {} mails arrived, {} differences; nothing left this machine",
-                arrived.len(),
-                wrong.len()
-            );
-            Ok(match wrong.len() {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            })
-        }
-        Then::Send => Ok(match post::send(&request.onto, &export)? {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        }),
+    if send {
+        return Ok(exit_code(post::send(&request.onto, &export)?));
     }
+    if !dry_run {
+        println!("next: the same with --dry-run, then with --send");
+        return Ok(ExitCode::SUCCESS);
+    }
+    progress.step("post into a folder");
+    let folder = export.repo.with_extension("posted");
+    post::post_to_folder(&request.onto, &export, &folder)?;
+    let wrong = post::compare(&export, &folder)?;
+    progress.tell(Event::Done);
+    for line in &wrong {
+        println!("dry run: {line}");
+    }
+    println!(
+        "dry run: {} mails are in {}, {} differences; nothing left this machine",
+        export.files.len(),
+        folder.display(),
+        wrong.len()
+    );
+    Ok(exit_code(wrong.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::check;
-    use kit::repo;
-    use vm_tests::kernel::trees::Trees;
+    use super::*;
 
     /// What needs nothing but the files is checked with every change of them.
     #[test]
     fn the_repositorys_own_series_pass_the_rules_of_text() {
         let trees = Trees::load().unwrap();
         for tree in &trees.trees {
-            let (set, report) = check::text(tree, &trees).unwrap();
-            let found: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
-            assert_eq!(report.errors(), 0, "{}: {found:#?}", tree.name);
-            assert!(!set.patches.is_empty());
+            let (set, report) = check::check_text(tree, &trees).unwrap();
+            assert_eq!(report.findings, [], "{}", tree.name);
+            assert!(!set.mails.is_empty());
         }
     }
 
@@ -377,7 +361,7 @@ mod tests {
     #[test]
     fn the_dossier_names_scenarios_that_exist() {
         let dossier = repo::kernel_patches().join("upstream.md");
-        let text = std::fs::read_to_string(dossier).unwrap();
+        let text = folder::read_file(&dossier).unwrap();
         let named: Vec<&str> = text
             .split('`')
             .filter(|w| {

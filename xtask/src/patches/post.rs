@@ -1,36 +1,113 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Posting an export: for real through the person's `git send-email`, or to a sink for comparison.
+//! Posting an export: through the person's `git send-email`, or into a folder to be looked at.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kit::cache::remove;
-use kit::{Error, Result};
+use kit::{Error, Result, process};
 
-use super::export::{self, Export};
+use super::export::Export;
+use super::folder::{read_file, write_file};
 use super::git;
-use super::mail::{Mail, address};
-use super::sink::{Arrived, Sink};
-use kit::process;
+use super::tools::read_address;
 
-/// Sends everything to a sink on the loopback, really through `git send-email`.
-pub fn dry_run(onto: &Path, export: &Export) -> Result<Vec<Arrived>> {
-    let sink = Sink::start()?;
-    // The person's account must not be asked for anything here.
+/// The command that posts the files; `extra` goes before them.
+fn send_email(onto: &Path, export: &Export, extra: &[String]) -> Command {
+    let mut command = git::plain(onto);
+    command
+        .arg("send-email")
+        .args(["--thread", "--no-chain-reply-to", "--no-xmailer"])
+        // What reviewers can quote.
+        .args(["--8bit-encoding=UTF-8", "--transfer-encoding=8bit"])
+        .arg(format!("--from={}", export.sender));
+    // The recipients are those in the files and no others.
+    for others in ["self", "sob", "misc-by", "bodycc", "cccmd", "author"] {
+        command.arg(format!("--suppress-cc={others}"));
+    }
+    command.args(extra).args(&export.files);
+    command
+}
+
+/// What git gives a mail to instead of a mail server: a file with it, and one with recipients.
+const KEEP: &str = r#"cd "${0%/*}"
+n=$(printf %04d "$(ls | grep -c 'mail$')")
+for word; do case $word in *@*) echo "$word" ;; esac; done >"$n.to"
+cat >"$n.mail"
+"#;
+
+/// Posts into a folder, through `git send-email` and with the person's configuration.
+pub fn post_to_folder(onto: &Path, export: &Export, folder: &Path) -> Result<()> {
+    remove(folder)?;
+    let keep = folder.join("keep");
+    write_file(&keep, KEEP)?;
     let extra = [
-        "--smtp-server=127.0.0.1".to_owned(),
-        format!("--smtp-server-port={}", sink.port()),
-        "--smtp-encryption=none".to_owned(),
-        "--smtp-auth=none".to_owned(),
-        // Else its name is looked up.
-        "--smtp-domain=localhost.localdomain".to_owned(),
+        format!(
+            "--sendmail-cmd=sh {}",
+            process::quote(&keep.to_string_lossy())
+        ),
         "--confirm=never".to_owned(),
         "--quiet".to_owned(),
     ];
-    process::run(&mut export::send_email(onto, export, &extra))?;
-    Ok(sink.finish())
+    process::run(&mut send_email(onto, export, &extra))?;
+    Ok(())
+}
+
+/// Everything in which what was posted is not what was exported; empty is good.
+pub fn compare(export: &Export, folder: &Path) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let mails: Vec<PathBuf> = (0..)
+        .map(|n| folder.join(format!("{n:04}.mail")))
+        .take_while(|path| path.exists())
+        .collect();
+    if mails.len() != export.files.len() {
+        let (posted, made) = (mails.len(), export.files.len());
+        return Ok(vec![format!("{posted} mails were posted of {made}")]);
+    }
+    let wanted = export.list_addresses();
+    for mail in &mails {
+        let list = read_file(&mail.with_extension("to"))?;
+        let mut to: BTreeSet<String> = list.lines().map(read_address).collect();
+        // The sender's own copy is no surprise.
+        to.remove(&read_address(&export.sender));
+        let mail = mail.file_name().unwrap_or_default().to_string_lossy();
+        let missing = wanted.difference(&to);
+        wrong.extend(missing.map(|who| format!("{mail} did not go to {who}")));
+        let extra = to.difference(&wanted);
+        wrong.extend(extra.map(|who| format!("{mail} went to {who}, who is not in the list")));
+    }
+    wrong.extend(check_applied(export, &mails[usize::from(export.cover)..])?);
+    Ok(wrong)
+}
+
+/// `git am` of the mails as a maintainer would do it: same trees, same messages, same authors.
+fn check_applied(export: &Export, mails: &[PathBuf]) -> Result<Option<String>> {
+    let repo = &export.repo;
+    let (from, to) = &export.range;
+    let first = git::find_commit(repo, from)?;
+    let wanted = git::find_commit(repo, to)?;
+    let read_history = |tip: &str| {
+        let range = format!("{first}..{tip}");
+        git::run(repo, &["log", "--format=%T %an <%ae>%n%B", &range])
+    };
+    git::run(repo, &["checkout", "-q", "--detach", &first])?;
+    let out = process::output(
+        git::command(repo)
+            .args(["am", "-q", "--no-3way"])
+            .args(mails),
+    )?;
+    let wrong = if !out.ok {
+        git::run(repo, &["am", "--abort"])?;
+        Some(format!("git am of the mails: {}", out.all().trim()))
+    } else if read_history("HEAD")? != read_history(&wanted)? {
+        Some("git am of the mails does not make the series that was exported".to_owned())
+    } else {
+        None
+    };
+    git::run(repo, &["checkout", "-q", git::SERIES])?;
+    Ok(wrong)
 }
 
 /// Hands over to `git send-email` after the person has agreed.
@@ -40,272 +117,89 @@ pub fn send(onto: &Path, export: &Export) -> Result<bool> {
             "--send asks a person, and there is no terminal",
         ));
     }
+    let (mails, people) = (export.files.len(), export.list_addresses().len());
     print!(
-        "Send {} mails to {} addresses as {}? Type `send': ",
-        export.files.len(),
-        export.recipients().len(),
+        "Send {mails} mails to {people} addresses as {}? Type `send': ",
         export.sender
     );
     io::stdout()
         .flush()
-        .map_err(|e| Error::other(format!("cannot write: {e}")))?;
+        .map_err(Error::io("write to", "the terminal"))?;
     let mut answer = String::new();
-    io::stdin()
-        .lock()
+    let mut stdin = io::stdin().lock();
+    stdin
         .read_line(&mut answer)
-        .map_err(|e| Error::other(format!("cannot read: {e}")))?;
+        .map_err(Error::io("read from", "the terminal"))?;
     if answer.trim() != "send" {
         println!("nothing was sent");
         return Ok(false);
     }
-    process::passed(&mut export::send_email(onto, export, &[]))
-}
-
-/// Everything in which what arrived is not what was exported; empty is good.
-pub fn compare(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
-    let mut wrong = Vec::new();
-    if arrived.len() != export.files.len() {
-        wrong.push(format!(
-            "{} mails arrived of {}",
-            arrived.len(),
-            export.files.len()
-        ));
-        return Ok(wrong);
-    }
-    let recipients = export.recipients();
-    let mut first_id = String::new();
-    let mut ids = BTreeSet::new();
-    for (at, (file, mail)) in export.files.iter().zip(arrived).enumerate() {
-        let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let sent = Mail::parse(&name, &text);
-        let got = Mail::parse(&name, &mail.text);
-        let mut say = |what: String| wrong.push(format!("mail {}: {what}", at + 1));
-        // Order.
-        if got.header("Subject") != sent.header("Subject") {
-            say(format!(
-                "subject is {:?}, want {:?}",
-                got.header("Subject"),
-                sent.header("Subject")
-            ));
-        }
-        // Who.
-        if address(got.header("From").unwrap_or_default()) != address(&export.sender)
-            || mail.from != address(&export.sender)
-        {
-            say(format!("is from `{}'", mail.from));
-        }
-        let mut to: BTreeSet<String> = mail.to.iter().map(|a| a.to_lowercase()).collect();
-        // send-email copies the sender when it is in the list only; that one is no surprise.
-        to.remove(&address(&export.sender).to_lowercase());
-        for missing in recipients.difference(&to) {
-            say(format!("did not go to {missing}"));
-        }
-        for extra in to.difference(&recipients) {
-            say(format!("went to {extra}, which is not in the list"));
-        }
-        for (header, people) in [("To", &export.to), ("Cc", &export.cc)] {
-            let value = got.header(header).unwrap_or_default();
-            for person in people {
-                let who = person.who.replace('"', "");
-                if !value.replace('"', "").contains(&who) {
-                    say(format!("{header} does not name {who}"));
-                }
-            }
-        }
-        // Threading.
-        let id = got.header("Message-ID").unwrap_or_default().to_owned();
-        if id.is_empty() || !ids.insert(id.clone()) {
-            say(format!("Message-ID `{id}' is not its own"));
-        }
-        let (reply, references) = (got.header("In-Reply-To"), got.header("References"));
-        if at == 0 {
-            first_id = id;
-            if reply.is_some() || references.is_some() {
-                say("begins no thread of its own".to_owned());
-            }
-        } else if reply != Some(&first_id) || references != Some(&first_id) {
-            say(format!(
-                "is In-Reply-To {reply:?}, References {references:?}, want {first_id}"
-            ));
-        }
-        // Encoding and contents.
-        if !mail.text.is_ascii() && !charset(&got).contains("utf-8") {
-            say("is not ASCII and does not say its charset".to_owned());
-        }
-        let encoding = got.header("Content-Transfer-Encoding").unwrap_or("8bit");
-        if !["7bit", "8bit"].contains(&encoding.to_ascii_lowercase().as_str()) {
-            say(format!(
-                "is encoded as {encoding}, which reviewers cannot quote"
-            ));
-        }
-        if body(&mail.text) != body(&text) {
-            let theirs = body(&mail.text).lines().map(Some).chain([None]);
-            let differs = body(&text)
-                .lines()
-                .zip(theirs)
-                .find(|(a, b)| Some(*a) != *b);
-            let (want, got) = differs.unwrap_or(("", Some("more")));
-            say(format!(
-                "its text is not that of the file: {got:?}, want {want:?}"
-            ));
-        }
-    }
-    wrong.extend(applies(export, arrived)?);
-    Ok(wrong)
-}
-
-fn charset(mail: &Mail) -> String {
-    mail.header("Content-Type")
-        .unwrap_or_default()
-        .to_ascii_lowercase()
-}
-
-fn body(text: &str) -> &str {
-    text.split_once("\n\n")
-        .map_or("", |(_, body)| body)
-        .trim_end()
-}
-
-/// `git am` of the mails as a maintainer would do it: same tree, same messages, same authors.
-fn applies(export: &Export, arrived: &[Arrived]) -> Result<Vec<String>> {
-    let work = export.repo.with_extension("am");
-    remove(&work)?;
-    process::run(
-        git::command(&export.repo)
-            .args(["worktree", "add", "-q", "-f", "--detach"])
-            .arg(&work)
-            .arg(git::BASE),
-    )?;
-    let mbox = export.repo.with_extension("mbox");
-    let text: String = arrived
-        .iter()
-        .filter(|mail| !Mail::parse("", &mail.text).is_cover())
-        .map(|mail| format!("From sink Mon Sep 17 00:00:00 2001\n{}\n", mail.text))
-        .collect();
-    fs::write(&mbox, text).map_err(Error::io("write", &mbox))?;
-    let out = process::output(
-        git::command(&work)
-            .args(["am", "-q", "--no-3way"])
-            .arg(&mbox),
-    )?;
-    let mut wrong = Vec::new();
-    if out.ok {
-        let history = |repo: &Path, tip: &str| {
-            process::run(git::command(repo).args([
-                "log",
-                "--format=%T %an <%ae>%n%B",
-                &format!("{}..{tip}", git::BASE),
-            ]))
-        };
-        if history(&work, "HEAD")? != history(&export.repo, &export.branch)? {
-            wrong.push("git am of the mails does not make the series that was exported".to_owned());
-        }
-    } else {
-        wrong.push(format!("git am of the mails: {}", out.all().trim()));
-    }
-    process::run(
-        git::command(&export.repo)
-            .args(["worktree", "remove", "--force"])
-            .arg(&work),
-    )?;
-    Ok(wrong)
+    process::passed(&mut send_email(onto, export, &[]))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use kit::{Cache, Progress};
+    use vm_tests::kernel::trees::{Recipient, Trees};
 
     use super::*;
     use crate::patches::builds::Which;
-    use crate::patches::folder;
+    use crate::patches::export::{self, Part, Request};
+    use crate::patches::folder::{self, CoverLetter, Set};
     use crate::patches::git::tests::Temp;
+    use crate::patches::rules::tests::test_tree;
     use crate::patches::status::{Posted, Status};
-    use vm_tests::kernel::trees::{Build, Recipient, Tree, Trees};
 
-    /// A clone of an invented kernel, and a series of three patches for it.
+    /// A clone of an invented kernel, and a series of one fix and three patches for it.
     struct World {
         temp: Temp,
         onto: PathBuf,
-        series: PathBuf,
-        cache: Cache,
-        trees: Trees,
+        cover: CoverLetter,
+        status: Status,
     }
 
     const TEAPOT: &str = "drivers/net/wireguard/teapot.c";
-
-    fn write(path: &Path, text: &str) {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    const MAINTAINERS: &str = "print '\"J. D\" <j@pots.test> (maintainer:POTS)', \"\\n\";\n\
+        print \"$_ (open list)\\n\" for qw(wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org);\n";
 
     impl World {
         fn new(name: &str) -> Self {
             let temp = Temp::new(name);
             let origin = temp.0.join("origin");
             for (file, text) in [
-                ("COPYING", "x\n"),
                 ("MAINTAINERS", "x\n"),
-                ("README", "x\n"),
                 // Stand-ins: one finds nothing, the other names those it always names.
                 ("scripts/checkpatch.pl", "exit 0;\n"),
-                (
-                    "scripts/get_maintainer.pl",
-                    "print '\"J. D\" <j@pots.test> (maintainer:POTS)', \"\\n\";\n\
-                     print \"$_ (open list)\\n\" for qw(wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org);\n",
-                ),
+                ("scripts/get_maintainer.pl", MAINTAINERS),
                 (TEAPOT, "static int teapot(void)\n{\n\treturn 0;\n}\n"),
-                ("net/unrelated.c", "int x;\n"),
             ] {
-                write(&origin.join(file), text);
+                write_file(&origin.join(file), text).unwrap();
             }
             git::init(&origin, "Linux 9.9").unwrap();
-
-            let series = temp.0.join("9.9");
+            git::run(&temp.0, &["clone", "-q", "origin", "onto"]).unwrap();
+            git::run(&temp.0, &["clone", "-q", "origin", "work"]).unwrap();
             let work = temp.0.join("work");
-            process::run(git::command(&temp.0).args(["clone", "-q", "origin", "work"])).unwrap();
             for (n, message) in [
-                "wireguard: socket: count the first pot\n\nA pot that nobody counts is lost.",
-                "wireguard: socket: count the s\u{e9}cond pot\n\nM\u{fc}ller's pot too.\n\nSuggested-by: Ren\u{e9} M\u{fc}ller <rene@pots.test>",
-                "wireguard: socket: count a third pot\n\nAnd From here on:\n\n    From the shelf\n\nthe rest.",
+                "count the lid\n\nIt was lost.\n\nFixes: 0123456789ab (\"wireguard: x\")",
+                "count the first pot\n\nA pot that nobody counts is lost.\n",
+                "count the s\u{e9}cond pot\n\nM\u{fc}ller's.\n\nSuggested-by: Ren\u{e9} M\u{fc}ller <rene@pots.test>",
+                "count a third pot\n\nAnd From here on:\n\n    From the shelf\n\nthe rest.\n",
             ]
             .iter()
             .enumerate()
             {
-                let file = work.join(TEAPOT);
-                let text = fs::read_to_string(&file).unwrap();
-                fs::write(&file, text.replace("\treturn", &format!("\tpot({n});\n\treturn"))).unwrap();
-                let message = match message.contains("-by: ") {
-                    true => format!("{message}\nAssisted-by: LLM"),
-                    false => format!("{message}\n\nAssisted-by: LLM"),
-                };
-                process::run(git::command(&work).args(["commit", "-q", "-a", "-m", &message])).unwrap();
+                let text = read_file(&work.join(TEAPOT)).unwrap();
+                let text = text.replace("\treturn", &format!("\tpot({n});\n\treturn"));
+                write_file(&work.join(TEAPOT), &text).unwrap();
+                let message = format!("wireguard: socket: {message}\nAssisted-by: LLM");
+                git::run(&work, &["commit", "-q", "-a", "-m", &message]).unwrap();
             }
-            let range = ("origin/series", "HEAD");
-            let source = "linux-source-9.9 9.9.1-1";
-            folder::write(&series, &work, range, source).unwrap();
-            let cover = series.join(vm_tests::kernel::series::COVER);
-            let text = fs::read_to_string(&cover).unwrap();
-            let text = text
-                .replace("*** SUBJECT HERE ***", "count pots")
-                .replace("*** BLURB HERE ***", "They are many.\n\nIt is high time.");
-            fs::write(&cover, text).unwrap();
-
-            let onto = temp.0.join("onto");
-            process::run(git::command(&temp.0).args(["clone", "-q", "origin", "onto"])).unwrap();
+            git::run(&work, &["fetch", "-q", "--tags", "origin"]).unwrap();
+            folder::write_series(&temp.0.join("9.9"), &work, "HEAD").unwrap();
             let world = Self {
-                onto,
-                series,
-                cache: Cache::at(temp.0.join("cache")).unwrap(),
-                trees: Trees {
-                    recipients: vec![Recipient {
-                        address: "Daniel Gr\u{f6}ber <daniel@pots.test>".to_owned(),
-                        reason: "knows pots".to_owned(),
-                    }],
-                    trees: Vec::new(),
-                },
+                onto: temp.0.join("onto"),
+                cover: CoverLetter::parse("count pots\n\nThey are many.\n\nIt is time.").unwrap(),
+                status: Status::default(),
                 temp,
             };
             world.config("user.name", "Ada P\u{f6}tt");
@@ -317,185 +211,149 @@ mod tests {
             process::run(git::plain(&self.onto).args(["config", key, value])).unwrap();
         }
 
-        fn export(&self, version: u32, status: &Status) -> Result<Export> {
-            let tree = Tree {
-                name: "9.9".to_owned(),
-                suites: Vec::new(),
-                source: "linux-source-9.9".to_owned(),
-                version: "newest".to_owned(),
-                build: Build::Module,
-                headers: None,
-                reference: true,
+        fn export(&self, part: Part, version: u32) -> Result<Export> {
+            let trees = Trees {
+                recipients: vec![Recipient {
+                    address: "Daniel Gr\u{f6}ber <daniel@pots.test>".to_owned(),
+                    reason: "knows pots".to_owned(),
+                }],
+                trees: Vec::new(),
             };
-            let request = export::Request {
+            let request = Request {
                 onto: self.onto.clone(),
                 base: "HEAD".to_owned(),
                 version,
-                prefix: "PATCH wireguard".to_owned(),
+                part,
+                subject_prefix: "PATCH wireguard".to_owned(),
                 out: self.temp.0.join("out"),
                 builds: Which::None,
                 accept: Vec::new(),
             };
-            export::run_in(
-                &self.series,
+            let set = Set::read(&self.temp.0.join("9.9"), &test_tree(), &trees)?;
+            let cover = Some(&self.cover).filter(|_| part == Part::Feature);
+            let cache = Cache::at(self.temp.0.join("cache"))?;
+            let progress = Progress::silent();
+            export::export(
+                &set,
+                cover,
                 &request,
-                &tree,
-                &self.trees,
-                status,
-                &self.cache,
-                &Progress::silent(),
+                &trees,
+                &self.status,
+                &cache,
+                &progress,
             )
+        }
+
+        /// What is wrong with a posting, after `spoil` was at the folder.
+        fn post(&self, export: &Export, spoil: impl Fn(&Path)) -> String {
+            let folder = self.temp.0.join("posted");
+            post_to_folder(&self.onto, export, &folder).unwrap();
+            spoil(&folder);
+            compare(export, &folder).unwrap().join("\n")
         }
     }
 
-    fn texts(export: &Export) -> Vec<String> {
-        export.findings.iter().map(ToString::to_string).collect()
+    fn list_findings(export: &Export) -> String {
+        let found: Vec<_> = export.findings.iter().map(ToString::to_string).collect();
+        found.join("\n")
     }
 
     #[test]
     fn an_export_is_signed_addressed_and_based() {
         let world = World::new("export");
-        let export = world.export(1, &Status::default()).unwrap();
-        assert_eq!(export.errors(), 0, "{:#?}", texts(&export));
-        assert_eq!(export.files.len(), 4);
+        let export = world.export(Part::Feature, 1).unwrap();
+        assert_eq!(list_findings(&export), "");
         assert_eq!(export.sender, "Ada P\u{f6}tt <ada@pots.test>");
-        let cover = fs::read_to_string(&export.files[0]).unwrap();
-        assert!(
-            cover.contains("Subject: [PATCH wireguard 0/3] count pots\n"),
-            "{cover}"
-        );
-        assert!(
-            cover.contains("They are many.\n\nIt is high time.\n"),
-            "{cover}"
-        );
-        assert!(cover.contains("\nbase-commit: "), "{cover}");
-        let second = fs::read_to_string(&export.files[2]).unwrap();
-        assert!(
-            second.contains("Assisted-by: LLM\nSigned-off-by: Ada P\u{f6}tt <ada@pots.test>\n---"),
-            "{second}"
-        );
-        let all: Vec<_> = export.recipients().into_iter().collect();
+        let texts: Vec<_> = export.files.iter().map(|f| read_file(f).unwrap()).collect();
+        for (at, says) in [
+            (0, "Subject: [PATCH wireguard 0/3] count pots\n"),
+            (0, "They are many.\n\nIt is time.\n"),
+            (0, "\nbase-commit: "),
+            // The fix is posted before, and named.
+            (0, "\nprerequisite-patch-id: "),
+            (1, "count the first pot\n"),
+            (
+                2,
+                "Assisted-by: LLM\nSigned-off-by: Ada P\u{f6}tt <ada@pots.test>\n---",
+            ),
+        ] {
+            assert!(texts[at].contains(says), "{says}: {}", texts[at]);
+        }
+        let lists = "linux-kernel@vger.kernel.org netdev@vger.kernel.org rene@pots.test wireguard@lists.zx2c4.com";
+        let all: Vec<_> = export.list_addresses().into_iter().collect();
         assert_eq!(
-            all,
-            [
-                "daniel@pots.test",
-                "j@pots.test",
-                "linux-kernel@vger.kernel.org",
-                "netdev@vger.kernel.org",
-                "rene@pots.test",
-                "wireguard@lists.zx2c4.com"
-            ]
+            all.join(" "),
+            format!("daniel@pots.test j@pots.test {lists}")
         );
         // The clone gets a branch and is otherwise as it was.
         assert!(export::hand_over(&world.onto, &export).unwrap());
-        let log =
-            process::run(git::plain(&world.onto).args(["log", "--format=%s", "-1", "bind-dev-v1"]))
-                .unwrap();
-        assert_eq!(log.trim(), "wireguard: socket: count a third pot");
-        let state = process::run(git::plain(&world.onto).args(["status", "--porcelain"])).unwrap();
-        assert_eq!(state, "");
+        let ask = |args: &[&str]| process::run(git::plain(&world.onto).args(args)).unwrap();
+        let last = ask(&["log", "--format=%s", "-1", "bind-dev-v1"]);
+        assert_eq!(last.trim(), "wireguard: socket: count a third pot");
+        assert_eq!(ask(&["status", "--porcelain"]), "");
     }
 
     #[test]
-    fn what_arrives_is_what_was_exported() {
-        let world = World::new("arrives");
+    fn what_is_posted_is_what_was_exported() {
+        let world = World::new("posted");
         // What a person's configuration says about the real account is not asked.
-        world.config("sendemail.smtpEncryption", "tls");
+        world.config("sendemail.smtpServer", "mail.pots.test");
         world.config("sendemail.smtpUser", "ada");
-        let export = world.export(1, &Status::default()).unwrap();
-        let arrived = dry_run(&world.onto, &export).unwrap();
-        assert_eq!(arrived.len(), 4);
-        assert_eq!(compare(&export, &arrived).unwrap(), Vec::<String>::new());
-
-        // And each thing that is compared is seen to fail.
-        let spoil = |with: &dyn Fn(&mut Vec<Arrived>)| -> String {
-            let mut bad = arrived.clone();
-            with(&mut bad);
-            compare(&export, &bad).unwrap().join("\n")
+        world.config("sendemail.transferEncoding", "base64");
+        let export = world.export(Part::Feature, 1).unwrap();
+        let edit = |name: &'static str, from: &'static str, to: &'static str| {
+            move |folder: &Path| {
+                let text = read_file(&folder.join(name)).unwrap();
+                assert!(text.contains(from), "{name} does not say `{from}': {text}");
+                write_file(&folder.join(name), &text.replacen(from, to, 1)).unwrap();
+            }
         };
-        assert!(spoil(&|m| drop(m.pop())).contains("3 mails arrived of 4"));
-        assert!(spoil(&|m| m.swap(1, 2)).contains("subject is"));
-        assert!(spoil(&|m| drop(m[1].to.pop())).contains("did not go to"));
-        assert!(spoil(&|m| m[1].to.push("x@y.test".to_owned())).contains("not in the list"));
+        assert_eq!(world.post(&export, |_| ()), "");
+        // And each thing that is compared is seen to fail.
+        let remove = |folder: &Path| std::fs::remove_file(folder.join("0003.mail")).unwrap();
+        assert_eq!(world.post(&export, remove), "3 mails were posted of 4");
+        let wrong = world.post(&export, edit("0001.to", "daniel@", "anna@"));
         assert!(
-            spoil(&|m| m[2].text = m[2].text.replace("In-Reply-To: <", "In-Reply-To: <x"))
-                .contains("is In-Reply-To")
+            wrong.contains("0001.mail did not go to daniel@pots.test"),
+            "{wrong}"
         );
         assert!(
-            spoil(&|m| m[0].text = format!("References: <x@y>\n{}", m[0].text))
-                .contains("no thread of its own")
+            wrong.contains("0001.mail went to anna@pots.test"),
+            "{wrong}"
         );
-        assert!(
-            spoil(&|m| m[2].text = m[2].text.replace("charset=UTF-8", "charset=x"))
-                .contains("charset")
-        );
-        assert!(
-            spoil(&|m| m[2].text = m[2]
-                .text
-                .replace("Transfer-Encoding: 8bit", "Transfer-Encoding: base64"))
-            .contains("cannot quote")
-        );
-        assert!(
-            spoil(&|m| m[3].text = m[3].text.replace("+\tpot(2);", "+\tpot(3);"))
-                .contains("text is not")
-        );
-        assert!(
-            spoil(&|m| m[3].text = m[3].text.replace("+\tpot(2);", "+\tpot(3);"))
-                .contains("does not make the series")
-        );
-        assert!(
-            spoil(&|m| m[3].text = m[3].text.replace(" \tpot(1);", " \tpot(9);"))
-                .contains("git am of the mails")
-        );
-        assert!(spoil(&|m| "b@pots.test".clone_into(&mut m[1].from)).contains("is from"));
-    }
-
-    #[test]
-    fn a_recipient_of_the_persons_configuration_is_seen() {
-        let world = World::new("extra");
+        let wrong = world.post(&export, edit("0003.mail", "+\tpot(3);", "+\tpot(4);"));
+        assert!(wrong.contains("does not make the series"), "{wrong}");
+        let wrong = world.post(&export, edit("0003.mail", " \tpot(2);", " \tpot(9);"));
+        assert!(wrong.contains("git am of the mails"), "{wrong}");
+        // A recipient of the person's configuration is seen, too.
         world.config("sendemail.cc", "boss@pots.test");
-        let export = world.export(1, &Status::default()).unwrap();
-        let arrived = dry_run(&world.onto, &export).unwrap();
-        let wrong = compare(&export, &arrived).unwrap();
-        assert!(wrong[0].contains("went to boss@pots.test"), "{wrong:?}");
+        let wrong = world.post(&export, |_| ());
+        assert!(wrong.contains("went to boss@pots.test"), "{wrong}");
     }
 
     #[test]
-    fn nothing_is_exported_without_a_person() {
-        let world = World::new("nobody");
-        world.config("user.email", "noreply@example.org");
-        let error = world.export(1, &Status::default()).unwrap_err().to_string();
+    fn the_fixes_are_a_series_of_their_own() {
+        let world = World::new("fixes");
+        let export = world.export(Part::Fixes, 1).unwrap();
+        assert_eq!(list_findings(&export), "");
+        let text = read_file(&export.files[0]).unwrap();
+        assert_eq!(export.files.len(), 1);
         assert!(
-            error.contains("nobody's address") && error.contains("git -C"),
-            "{error}"
+            text.contains("[PATCH wireguard 1/1] wireguard: socket: count the lid"),
+            "{text}"
         );
-        assert!(!world.temp.0.join("out").exists());
+        assert_eq!(world.post(&export, |_| ()), "");
     }
 
     #[test]
     fn a_second_version_links_the_first() {
-        let world = World::new("second");
-        let mut status = Status::default();
-        let export = world.export(2, &status).unwrap();
-        let found = texts(&export).join("\n");
-        assert!(found.contains("v2 without a changelog"), "{found}");
-        assert!(found.contains("no link to v1"), "{found}");
-        assert!(
-            export.files[1]
-                .file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("v2-0001-")
-        );
+        let mut world = World::new("second");
+        let export = world.export(Part::Feature, 2).unwrap();
+        assert_eq!(export.count_errors(), 2, "{}", list_findings(&export));
+        assert!(list_findings(&export).contains("v2 without a changelog"));
         // The person says what changed; the link comes from status.toml.
-        let cover = world.series.join(vm_tests::kernel::series::COVER);
-        let text = fs::read_to_string(&cover).unwrap();
-        fs::write(
-            &cover,
-            text.replace("It is high time.", "Changes in v2:\n - more pots"),
-        )
-        .unwrap();
-        status.posted.push(Posted {
+        world.cover.body += "\n\nChanges in v2:\n - more pots";
+        world.status.posted.push(Posted {
             version: 1,
             date: "2027-01-31".to_owned(),
             tree: "wireguard".to_owned(),
@@ -503,38 +361,50 @@ mod tests {
             by: "Ada".to_owned(),
             outcome: String::new(),
         });
-        let export = world.export(2, &status).unwrap();
-        assert_eq!(export.errors(), 0, "{:#?}", texts(&export));
-        let text = fs::read_to_string(&export.files[0]).unwrap();
+        let export = world.export(Part::Feature, 2).unwrap();
+        assert_eq!(list_findings(&export), "");
+        assert!(export.files[1].to_string_lossy().contains("/v2-0001-"));
+        let text = read_file(&export.files[0]).unwrap();
         assert!(
             text.contains("\nv1: https://lore.kernel.org/r/pots\n"),
             "{text}"
         );
         assert!(text.contains("Subject: [PATCH wireguard v2 0/3]"), "{text}");
-        let arrived = dry_run(&world.onto, &export).unwrap();
-        assert_eq!(compare(&export, &arrived).unwrap(), Vec::<String>::new());
+        assert_eq!(world.post(&export, |_| ()), "");
     }
 
     #[test]
-    fn a_clone_that_moved_on_names_the_patch() {
-        let world = World::new("moved");
+    fn what_cannot_be_exported_says_why() {
+        let world = World::new("refused");
         let file = world.onto.join(TEAPOT);
-        fs::write(&file, "static int kettle(void)\n{\n\treturn 1;\n}\n").unwrap();
-        process::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "other"])).unwrap();
-        let error = world.export(1, &Status::default()).unwrap_err().to_string();
+        write_file(
+            &file,
+            &read_file(&file).unwrap().replace("teapot", "kettle"),
+        )
+        .unwrap();
+        process::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "mine"])).unwrap();
+        let error = world.export(Part::Feature, 1).unwrap_err().to_string();
         assert!(
             error.contains("0001-") && error.contains("teapot.c:1"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_base_that_nobody_else_has_is_noted() {
-        let world = World::new("private");
-        write(&world.onto.join("net/unrelated.c"), "int y;\n");
+        // A base that nobody else has is worth a note.
+        write_file(
+            &file,
+            &read_file(&file).unwrap().replace("kettle", "teapot"),
+        )
+        .unwrap();
         process::run(git::plain(&world.onto).args(["commit", "-q", "-a", "-m", "mine"])).unwrap();
-        let export = world.export(1, &Status::default()).unwrap();
-        assert!(texts(&export).join("\n").contains("on no remote branch"));
-        assert_eq!(export.errors(), 0);
+        let export = world.export(Part::Feature, 1).unwrap();
+        assert!(list_findings(&export).contains("on no remote branch"));
+        assert_eq!(export.count_errors(), 0);
+        std::fs::remove_dir_all(world.temp.0.join("out")).unwrap();
+        world.config("user.email", "noreply@example.org");
+        let error = world.export(Part::Feature, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("nobody's address") && error.contains("git -C"),
+            "{error}"
+        );
+        assert!(!world.temp.0.join("out").exists());
     }
 }

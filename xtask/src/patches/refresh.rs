@@ -9,18 +9,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kit::cache::remove;
-use kit::{Cache, Error, Progress, Result};
-
-use super::git::{self, Refused};
-use super::{folder, rules, scratch};
-use kit::process;
-use kit::repo;
-use vm_tests::kernel::series::COVER;
+use kit::{Cache, Error, Progress, Result, process, repo};
 use vm_tests::kernel::trees::{Build, Tree, Trees};
 
-/// The series as the patch files have it, on the source that it was applied to then.
+use super::folder::{self, Set, read_file, write_file};
+use super::git::{self, Refused};
+use super::scratch;
+
+/// The series as the patch files have it.
 const WRITTEN: &str = "written";
-const WRITTEN_BASE: &str = "written-base";
+/// That of an earlier branch, with its base: blobs for a three-way merge, and what a range-diff
+/// compares with when the series had to be mended.
+const EARLIER: &str = "refs/earlier/written";
+const EARLIER_BASE: &str = "refs/earlier/base";
 
 /// A scratch branch, or what stands in its way.
 #[derive(Debug)]
@@ -33,20 +34,8 @@ pub struct Branch {
     pub unwritten: bool,
 }
 
-/// Makes the branch of `tree`, or finds one with unwritten work.
+/// Makes the branch of `tree` with the series of a folder, or finds one with unwritten work.
 pub fn open(
-    tree: &Tree,
-    trees: &Trees,
-    fresh: bool,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<Branch> {
-    let dir = repo::kernel_patches().join(&tree.name);
-    from(&dir, tree, trees, fresh, cache, progress)
-}
-
-/// The same with the series of another folder: how a new tree starts.
-fn from(
     series: &Path,
     tree: &Tree,
     trees: &Trees,
@@ -54,172 +43,93 @@ fn from(
     cache: &Cache,
     progress: &Progress,
 ) -> Result<Branch> {
-    let repo = scratch::folder(cache, "refresh", &tree.name)?;
+    let repo = scratch::find_folder(cache, "refresh", &tree.name)?;
     let _lock = cache.lock(&format!("patches-refresh-{}", tree.name))?;
-    if !fresh && unwritten(&repo)? {
+    if !fresh && is_unwritten(&repo)? {
         return Ok(Branch {
-            source: subject(&repo, git::BASE)?,
+            source: read_source(&repo)?,
             repo,
             refused: Vec::new(),
             unwritten: true,
         });
     }
-    let set = folder::read(series, tree, trees)?;
+    let set = Set::read(series, tree, trees)?;
     let draft = repo.with_extension("new");
-    let source = scratch::repository(&draft, tree, &set, cache, progress)?;
-    keep_written(&repo, &draft, series)?;
+    let source = scratch::make(&draft, &set, cache, progress)?;
+    if git::find_commit(&repo, WRITTEN).is_ok() {
+        let tags = [
+            format!("+refs/tags/{WRITTEN}:{EARLIER}"),
+            format!("+refs/tags/{}:{EARLIER_BASE}", git::BASE),
+        ];
+        let mut fetch = git::command(&draft);
+        fetch
+            .args(["fetch", "-q", "--no-tags"])
+            .arg(&repo)
+            .args(tags);
+        process::run(&mut fetch)?;
+    }
     remove(&repo)?;
     fs::rename(&draft, &repo).map_err(Error::io("create", &repo))?;
-    let patches: Vec<_> = set.patches.iter().map(|m| series.join(&m.file)).collect();
-    if patches.is_empty() {
-        return Err(Error::other(format!("{} has no patches", series.display())));
-    }
-    let refused = match apply(&repo, &patches)? {
-        true => Vec::new(),
-        false => survey(&repo, &patches)?,
-    };
-    if refused.is_empty() && git::rev(&repo, WRITTEN).is_err() {
-        mark(&repo, series)?;
-    }
     Ok(Branch {
+        refused: apply_all(&repo, &set.paths())?,
         repo,
         source,
-        refused,
         unwritten: false,
     })
 }
 
-/// All patches in one go, so that `git am --continue` goes on with the rest.
-fn apply(repo: &Path, patches: &[PathBuf]) -> Result<bool> {
-    let out = process::output(
-        git::command(repo)
-            .args(["am", "-q", "--3way", "--committer-date-is-author-date"])
-            .args(patches),
-    )?;
-    if !out.ok && !repo.join(".git/rebase-apply").exists() {
+/// All patches in one go, so that `git am --continue` goes on with the rest; what is refused.
+fn apply_all(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
+    let am = ["am", "-q", "--3way", "--committer-date-is-author-date"];
+    let out = process::output(git::command(repo).args(am).args(patches))?;
+    if out.ok {
+        git::run(repo, &["tag", "-f", WRITTEN])?;
+        return Ok(Vec::new());
+    }
+    if !is_unfinished(repo) {
         return Err(Error::other(format!("git am: {}", out.all().trim())));
     }
-    Ok(out.ok)
-}
-
-/// Every patch that does not apply, each with what can be applied of those before it.
-fn survey(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
+    // Beside the branch, where git am waits for the person.
     let trial = repo.with_extension("survey");
     remove(&trial)?;
-    process::run(
-        git::command(repo)
-            .args(["worktree", "add", "-q", "--detach"])
-            .arg(&trial)
-            .arg(git::BASE),
+    let place = trial.to_string_lossy();
+    git::run(repo, &["worktree", "prune"])?;
+    git::run(
+        repo,
+        &["worktree", "add", "-q", "--detach", &place, git::BASE],
     )?;
-    let mut refused = Vec::new();
-    for patch in patches {
-        if let Some(no) = git::am(&trial, patch, false)? {
-            refused.push(no);
-            process::run(git::command(&trial).args(["am", "--abort"]))?;
-            // It reports what it rejects by its exit status; that is known already.
-            process::output(
-                git::command(&trial)
-                    .args(["apply", "--reject", "--whitespace=nowarn"])
-                    .arg(patch),
-            )?;
-            process::run(git::command(&trial).args(["add", "-A"]))?;
-            process::run(git::command(&trial).args([
-                "commit",
-                "-q",
-                "--no-verify",
-                "--allow-empty",
-                "-m",
-                "what applies",
-            ]))?;
-        }
+    let mut refused = git::apply_each(&trial, patches)?;
+    git::run(repo, &["worktree", "remove", "--force", &place])?;
+    if refused.is_empty() {
+        // Only the three-way merge stumbled: the first place is what it said.
+        refused.push(Refused::read(&patches[0], &out.all()));
     }
-    process::run(
-        git::command(repo)
-            .args(["worktree", "remove", "--force"])
-            .arg(&trial),
-    )?;
     Ok(refused)
 }
 
 /// Work that `--write` has not seen: commits, changed files, an unfinished am or rebase.
-fn unwritten(repo: &Path) -> Result<bool> {
+fn is_unwritten(repo: &Path) -> Result<bool> {
     if !repo.join(".git").exists() {
         return Ok(false);
     }
-    if unfinished(repo) || !clean(repo)? {
-        return Ok(true);
-    }
-    match git::rev(repo, WRITTEN) {
-        Ok(written) => {
-            // A series that was applied to a newer source differs from what was written.
-            let patch_ids = |tip: &str, base: &str| -> Result<String> {
-                process::run(git::command(repo).args([
-                    "log",
-                    "--reverse",
-                    "-p",
-                    "--format=%an%ae%B",
-                    "--no-renames",
-                    &format!("{base}..{tip}"),
-                ]))
-                .map(|text| {
-                    text.lines()
-                        .filter(|l| !l.starts_with("index ") && !l.starts_with("@@"))
-                        .collect()
-                })
-            };
-            Ok(git::head(repo)? != written
-                && patch_ids("HEAD", git::BASE)? != patch_ids(WRITTEN, WRITTEN_BASE)?)
-        }
-        Err(_) => Ok(git::head(repo)? != git::rev(repo, git::BASE)?),
-    }
+    let written = git::find_commit(repo, WRITTEN).or_else(|_| git::find_commit(repo, git::BASE))?;
+    Ok(is_unfinished(repo) || !is_clean(repo)? || git::find_commit(repo, "HEAD")? != written)
 }
 
-fn unfinished(repo: &Path) -> bool {
-    ["rebase-apply", "rebase-merge"]
-        .iter()
-        .any(|state| repo.join(".git").join(state).exists())
+fn is_unfinished(repo: &Path) -> bool {
+    let states = ["rebase-apply", "rebase-merge"];
+    states.iter().any(|s| repo.join(".git").join(s).exists())
 }
 
-fn clean(repo: &Path) -> Result<bool> {
-    let status = process::run(git::command(repo).args(["status", "--porcelain", "-uno"]))?;
-    Ok(status.trim().is_empty())
+fn is_clean(repo: &Path) -> Result<bool> {
+    Ok(git::run(repo, &["status", "--porcelain", "-uno"])?
+        .trim()
+        .is_empty())
 }
 
-fn subject(repo: &Path, commit: &str) -> Result<String> {
-    let text = process::run(git::command(repo).args(["log", "-1", "--format=%s", commit]))?;
-    Ok(text.trim().to_owned())
-}
-
-/// Remembers that HEAD is what the files say.
-fn mark(repo: &Path, dir: &Path) -> Result<()> {
-    process::run(git::command(repo).args(["tag", "-f", WRITTEN, "HEAD"]))?;
-    process::run(git::command(repo).args(["tag", "-f", WRITTEN_BASE, git::BASE]))?;
-    let file = repo.join(".git/wg-vrf-digest");
-    fs::write(&file, folder::digest(dir)?).map_err(Error::io("write", &file))
-}
-
-/// Takes the last written state into the new repository: blobs for a three-way merge, and what a
-/// range-diff compares with. Only if the files are still what was written.
-fn keep_written(old: &Path, new: &Path, dir: &Path) -> Result<()> {
-    let note = old.join(".git/wg-vrf-digest");
-    let Ok(digest) = fs::read_to_string(&note) else {
-        return Ok(());
-    };
-    if digest != folder::digest(dir)? {
-        return Ok(());
-    }
-    process::run(
-        git::command(new)
-            .args(["fetch", "-q", "--no-tags"])
-            .arg(old)
-            .args([
-                format!("+refs/tags/{WRITTEN}:refs/tags/{WRITTEN}"),
-                format!("+refs/tags/{WRITTEN_BASE}:refs/tags/{WRITTEN_BASE}"),
-            ]),
-    )?;
-    fs::copy(&note, new.join(".git/wg-vrf-digest")).map_err(Error::io("copy", &note))?;
-    Ok(())
+fn read_source(repo: &Path) -> Result<String> {
+    let subject = git::run(repo, &["log", "-1", "--format=%s", git::BASE])?;
+    Ok(subject.trim().to_owned())
 }
 
 /// What `--write` did.
@@ -231,223 +141,217 @@ pub struct Written {
 
 /// Writes the branch back into the folder of its tree.
 pub fn write(tree: &Tree, cache: &Cache) -> Result<Written> {
-    let repo = scratch::folder(cache, "refresh", &tree.name)?;
-    let _lock = cache.lock(&format!("patches-refresh-{}", tree.name))?;
+    let name = &tree.name;
+    let repo = scratch::find_folder(cache, "refresh", name)?;
+    let _lock = cache.lock(&format!("patches-refresh-{name}"))?;
+    write_to(&repo::kernel_patches().join(name), &repo, name)
+}
+
+fn write_to(dir: &Path, repo: &Path, name: &str) -> Result<Written> {
+    let place = repo.display();
     if !repo.join(".git").exists() {
+        let open = format!("cargo xtask patches refresh {name}");
+        return Err(Error::other(format!("no branch to write: {open}")));
+    }
+    if is_unfinished(repo) {
         return Err(Error::other(format!(
-            "no branch to write: cargo xtask patches refresh {}",
-            tree.name
+            "{place}: git am or rebase is not finished: git status says how to go on"
         )));
     }
-    if unfinished(&repo) {
+    if !is_clean(repo)? {
         return Err(Error::other(format!(
-            "{}: git am or rebase is not finished: git status says how to go on",
-            repo.display()
+            "{place}: changes that are not committed"
         )));
     }
-    if !clean(&repo)? {
-        return Err(Error::other(format!(
-            "{}: changes that are not committed",
-            repo.display()
-        )));
-    }
-    let source = subject(&repo, git::BASE)?;
-    let dir = repo::kernel_patches().join(&tree.name);
-    let range_diff = match git::rev(&repo, WRITTEN) {
-        Ok(_) => Some(compare(
-            &repo,
-            (WRITTEN_BASE, WRITTEN),
-            (git::BASE, "HEAD"),
-        )?),
-        Err(_) => None,
+    let now = (git::BASE, "HEAD");
+    let range_diff = if git::find_commit(repo, WRITTEN).is_ok() {
+        Some(compare(repo, (git::BASE, WRITTEN), now)?)
+    } else if git::find_commit(repo, EARLIER).is_ok() {
+        Some(compare(repo, (EARLIER_BASE, EARLIER), now)?)
+    } else {
+        None
     };
-    let names = folder::write(&dir, &repo, (git::BASE, "HEAD"), &source)?;
-    mark(&repo, &dir)?;
+    let names = folder::write_series(dir, repo, "HEAD")?;
+    folder::write_base(dir, &read_source(repo)?)?;
+    git::run(repo, &["tag", "-f", WRITTEN])?;
     Ok(Written { names, range_diff })
 }
 
 fn compare(repo: &Path, old: (&str, &str), new: (&str, &str)) -> Result<String> {
-    process::run(git::command(repo).args([
-        "range-diff",
-        "--no-color",
-        // Hunks far apart in two trees are still the same patch.
-        "--creation-factor=90",
-        &format!("{}..{}", old.0, old.1),
-        &format!("{}..{}", new.0, new.1),
-    ]))
+    // Hunks far apart in two trees are still the same patch.
+    let options = ["range-diff", "--no-color", "--creation-factor=90"];
+    let ranges = [
+        format!("{}..{}", old.0, old.1),
+        format!("{}..{}", new.0, new.1),
+    ];
+    process::run(git::command(repo).args(options).args(ranges))
+}
+
+/// `7.4` as a number; a new major comes about every twenty minors.
+fn read_version(name: &str) -> Option<i64> {
+    let (major, minor) = name.split_once('.')?;
+    Some(major.parse::<i64>().ok()? * 20 + minor.parse::<i64>().ok()?)
+}
+
+/// How far a tree is from a version. Of two at one distance the older one: a backport grows
+/// upwards more easily.
+pub fn measure_distance(tree: &str, version: &str) -> Option<(i64, i64)> {
+    let (tree, version) = (read_version(tree)?, read_version(version)?);
+    Some(((tree - version).abs(), tree))
 }
 
 /// `7.4` → the tree of trees.toml that is nearest to it.
-pub fn nearest<'a>(trees: &'a [Tree], version: &str) -> Result<&'a Tree> {
-    let number = |name: &str| -> Option<i64> {
-        let (major, minor) = name.split_once('.')?;
-        // A new major comes about every twenty minors.
-        Some(major.parse::<i64>().ok()? * 20 + minor.parse::<i64>().ok()?)
-    };
-    let wanted =
-        number(version).ok_or_else(|| Error::other(format!("`{version}' is not like 7.4")))?;
-    trees
-        .iter()
-        .filter(|t| t.name != version)
-        .filter_map(|t| Some((t, number(&t.name)?)))
-        // Of two at the same distance the older one: a backport grows upwards more easily.
-        .min_by_key(|(_, n)| ((n - wanted).abs(), *n))
-        .map(|(tree, _)| tree)
+fn find_nearest<'a>(trees: &'a [Tree], version: &str) -> Result<&'a Tree> {
+    if read_version(version).is_none() {
+        return Err(Error::other(format!("`{version}' is not like 7.4")));
+    }
+    let measured = |tree: &'a Tree| Some((measure_distance(&tree.name, version)?, tree));
+    let nearest = trees.iter().filter_map(measured).min_by_key(|(d, _)| *d);
+    nearest
+        .map(|(_, tree)| tree)
         .ok_or_else(|| Error::other("kernel-patches/trees.toml has no tree to start from"))
 }
 
 /// A tree like its neighbour, for another version.
-pub fn like(neighbour: &Tree, version: &str, suites: &[String]) -> Tree {
-    let mut tree = neighbour.clone();
-    tree.source = neighbour.source.replace(&neighbour.name, version);
-    version.clone_into(&mut tree.name);
-    "newest".clone_into(&mut tree.version);
-    tree.reference = false;
-    if !suites.is_empty() {
-        tree.suites = suites.to_vec();
+fn derive_tree(neighbour: &Tree, version: &str, suites: &[String]) -> Tree {
+    Tree {
+        name: version.to_owned(),
+        source: neighbour.source.replace(&neighbour.name, version),
+        version: "newest".to_owned(),
+        suites: if suites.is_empty() {
+            neighbour.suites.clone()
+        } else {
+            suites.to_vec()
+        },
+        reference: false,
+        ..neighbour.clone()
     }
-    tree
 }
 
 /// The lines of trees.toml that a tree is.
-pub fn entry(tree: &Tree, neighbour: &str) -> String {
-    let suites: Vec<_> = tree.suites.iter().map(|s| format!("\"{s}\"")).collect();
-    let build = match tree.build {
-        Build::Kernel => "kernel",
-        Build::Module => "module",
+fn describe_tree(tree: &Tree, neighbour: &str) -> String {
+    let Tree {
+        name,
+        suites,
+        source,
+        version,
+        ..
+    } = tree;
+    let build = if tree.build == Build::Kernel {
+        "kernel"
+    } else {
+        "module"
     };
-    let headers = match &tree.headers {
-        Some(headers) => format!("headers = \"{headers}\"\n"),
-        None => String::new(),
-    };
+    let headers = tree.headers.iter().map(|h| format!("headers = {h:?}\n"));
+    let headers: String = headers.collect();
     format!(
-        "\n# Started from {neighbour}.\n[[tree]]\nname = \"{}\"\nsuites = [{}]\nsource = \"{}\"\nversion = \"{}\"\nbuild = \"{build}\"\n{headers}",
-        tree.name,
-        suites.join(", "),
-        tree.source,
-        tree.version,
+        "\n# Started from {neighbour}.\n[[tree]]\nname = {name:?}\nsuites = {suites:?}\n\
+         source = {source:?}\nversion = {version:?}\nbuild = {build:?}\n{headers}"
     )
 }
 
 /// Starts the tree of another kernel version from the nearest one.
-pub fn new_tree(
+pub fn start_tree(
     version: &str,
     suites: &[String],
     cache: &Cache,
     progress: &Progress,
-) -> Result<(Tree, String, Branch, Option<Written>)> {
+) -> Result<(String, Branch, Option<Written>)> {
     let trees = Trees::load()?;
     if trees.names().contains(&version) {
         return Err(Error::other(format!(
             "tree {version} exists: cargo xtask patches refresh {version}"
         )));
     }
-    let neighbour = nearest(&trees.trees, version)?;
-    let tree = like(neighbour, version, suites);
+    let neighbour = find_nearest(&trees.trees, version)?;
+    let tree = derive_tree(neighbour, version, suites);
     let series = repo::kernel_patches().join(&neighbour.name);
     // Before anything is changed: is there such a source at all?
-    let branch = from(&series, &tree, &trees, false, cache, progress)?;
+    let branch = open(&series, &tree, &trees, false, cache, progress)?;
     let file = repo::kernel_patches().join("trees.toml");
-    let mut text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-    text.push_str(&entry(&tree, &neighbour.name));
-    fs::write(&file, text).map_err(Error::io("write", &file))?;
-    let dir = repo::kernel_patches().join(version);
-    fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    let cover = series.join(COVER);
-    if cover.exists() {
-        fs::copy(&cover, dir.join(COVER)).map_err(Error::io("copy", &cover))?;
-    }
+    write_file(
+        &file,
+        &(read_file(&file)? + &describe_tree(&tree, &neighbour.name)),
+    )?;
     let written = match branch.refused.is_empty() && !branch.unwritten {
         true => Some(write(&tree, cache)?),
         false => None,
     };
-    Ok((tree, neighbour.name.clone(), branch, written))
+    Ok((neighbour.name.clone(), branch, written))
 }
 
-/// One side of a range-diff, as the user names it.
-fn side(
+/// Makes one side of a range-diff, as the user names it.
+fn make_side(
     spec: &str,
-    number: usize,
+    side: &str,
     trees: &Trees,
     cache: &Cache,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let place = cache
-        .folder("patches")?
-        .join(format!("range-diff-{number}"));
+    let place = scratch::find_folder(cache, "range-diff", side)?;
     let (dir, tree) = if trees.names().contains(&spec) {
         (repo::kernel_patches().join(spec), trees.find(spec)?)
     } else if let Some((commit, name)) = spec.split_once(':') {
         let dir = place.with_extension("patches");
         remove(&dir)?;
-        folder::extract(commit, name, &dir)?;
+        folder::extract_commit(commit, name, &dir)?;
         (dir, trees.find(name)?)
     } else {
         let dir = PathBuf::from(spec);
-        let base = dir.join("base");
-        let text = fs::read_to_string(&base).map_err(|_| {
+        let base = folder::read_base(&dir).map_err(|error| {
+            let names = trees.names().join(", ");
             Error::other(format!(
-                "`{spec}' is neither a tree ({}) nor COMMIT:TREE nor a folder with a series",
-                trees.names().join(", ")
+                "`{spec}' is neither a tree ({names}) nor COMMIT:TREE nor a folder with a series: {error}"
             ))
         })?;
-        let package = rules::source_line(&text).map(|(package, _)| package.to_owned());
         let tree = trees
             .trees
             .iter()
-            .find(|t| Some(&t.source) == package.as_ref())
-            .ok_or_else(|| Error::other(format!("{}: of no tree", base.display())))?;
-        (dir, tree)
+            .find(|t| base.starts_with(&format!("{} ", t.source)));
+        (
+            dir,
+            tree.ok_or_else(|| Error::other(format!("{spec}/base: {base} is of no tree")))?,
+        )
     };
-    let set = folder::read(&dir, tree, trees)?;
-    scratch::repository(&place, tree, &set, cache, progress)?;
-    for mail in &set.patches {
-        if let Some(refused) = git::am(&place, &dir.join(&mail.file), false)? {
-            return Err(Error::other(format!(
-                "{spec}: {} {}",
-                mail.file,
-                refused.what()
-            )));
-        }
+    let set = Set::read(&dir, tree, trees)?;
+    scratch::make(&place, &set, cache, progress)?;
+    match git::apply_each(&place, &set.paths())?.first() {
+        None => Ok(place),
+        Some(Refused { patch, what }) => Err(Error::other(format!("{spec}: {patch} {what}"))),
     }
-    Ok(place)
 }
 
-pub fn range_diff(a: &str, b: &str, cache: &Cache, progress: &Progress) -> Result<String> {
+pub fn compare_series(a: &str, b: &str, cache: &Cache, progress: &Progress) -> Result<String> {
     let trees = Trees::load()?;
     let _lock = cache.lock("patches-range-diff")?;
-    let left = side(a, 1, &trees, cache, progress)?;
-    let right = side(b, 2, &trees, cache, progress)?;
+    let left = make_side(a, "1", &trees, cache, progress)?;
+    let right = make_side(b, "2", &trees, cache, progress)?;
+    let refs = [
+        "+refs/tags/base:refs/other/base",
+        "+refs/heads/series:refs/other/series",
+    ];
     process::run(
         git::command(&left)
             .args(["fetch", "-q", "--no-tags"])
             .arg(&right)
-            .args([
-                "+refs/tags/base:refs/other/base",
-                &format!("+refs/heads/{}:refs/other/series", git::SERIES),
-            ]),
+            .args(refs),
     )?;
-    compare(
-        &left,
-        (git::BASE, git::SERIES),
-        ("refs/other/base", "refs/other/series"),
-    )
+    let other = ("refs/other/base", "refs/other/series");
+    compare(&left, (git::BASE, git::SERIES), other)
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::patches::git::tests::Temp;
+    use crate::patches::rules::tests::test_tree;
 
     fn tree(name: &str) -> Tree {
         Tree {
             name: name.to_owned(),
-            suites: vec!["s".to_owned()],
             source: format!("linux-source-{name}"),
-            version: "newest".to_owned(),
-            build: Build::Module,
             headers: Some("h".to_owned()),
-            reference: name == "7.3",
+            ..test_tree()
         }
     }
 
@@ -460,126 +364,93 @@ mod tests {
             ("6.18", "7.3"),
             ("6.13", "6.12"),
         ] {
-            assert_eq!(nearest(&trees, version).unwrap().name, near, "{version}");
+            assert_eq!(
+                find_nearest(&trees, version).unwrap().name,
+                near,
+                "{version}"
+            );
         }
-        assert!(nearest(&trees, "next").is_err());
+        assert!(find_nearest(&trees, "next").is_err());
     }
 
     #[test]
     fn a_new_trees_entry_is_read_back() {
-        let made = like(&tree("7.3"), "7.4", &["sid".to_owned()]);
-        let text = entry(&made, "7.3");
-        let trees: Trees = toml::from_str(&text).unwrap();
+        let made = derive_tree(&tree("7.3"), "7.4", &["sid".to_owned()]);
+        let trees: Trees = toml::from_str(&describe_tree(&made, "7.3")).unwrap();
         let back = &trees.trees[0];
-        assert_eq!(back.name, "7.4");
-        assert_eq!(back.source, "linux-source-7.4");
+        assert_eq!(
+            (back.name.as_str(), back.source.as_str()),
+            ("7.4", "linux-source-7.4")
+        );
         assert_eq!(back.suites, ["sid"]);
         assert_eq!(back.headers.as_deref(), Some("h"));
         assert!(!back.reference);
     }
 
-    /// A source of three files, and a series of three patches, one a file.
-    fn repository(temp: &Temp) -> (PathBuf, Vec<PathBuf>) {
-        let repo = temp.0.join("repo");
-        fs::create_dir(&repo).unwrap();
+    /// A source of three files with a series of three patches, one a file; and its folder.
+    pub fn make_series(temp: &Temp) -> (PathBuf, PathBuf) {
+        let (repo, dir) = (temp.0.join("repo"), temp.0.join("9.9"));
         let text: String = (1..=9).map(|n| format!("line {n}\n")).collect();
         for name in ["a", "b", "c"] {
-            fs::write(repo.join(name), &text).unwrap();
+            write_file(&repo.join(name), &text).unwrap();
         }
         git::init(&repo, "linux-source-9.9 9.9.1-1").unwrap();
         for name in ["a", "b", "c"] {
-            fs::write(repo.join(name), text.replace("line 5", "five")).unwrap();
-            process::run(git::command(&repo).args([
-                "commit",
-                "-q",
-                "-am",
-                &format!("wireguard: socket: count {name}"),
-            ]))
-            .unwrap();
+            write_file(&repo.join(name), &text.replace("line 5", "five")).unwrap();
+            let message = format!("wireguard: socket: count {name}\n\nPots.\n\nAssisted-by: LLM");
+            git::run(&repo, &["commit", "-q", "-am", &message]).unwrap();
         }
-        let dir = temp.0.join("9.9");
-        let names =
-            folder::write(&dir, &repo, (git::BASE, "HEAD"), "linux-source-9.9 9.9.1-1").unwrap();
-        (repo, names.iter().map(|n| dir.join(n)).collect())
-    }
-
-    #[test]
-    fn a_written_series_applies_again_and_is_the_same_bytes() {
-        let temp = Temp::new("write");
-        let (repo, patches) = repository(&temp);
-        let dir = temp.0.join("9.9");
-        let before: Vec<_> = patches.iter().map(|p| fs::read(p).unwrap()).collect();
-        let cover = fs::read_to_string(dir.join(COVER)).unwrap();
-        assert!(
-            cover.contains("[PATCH wireguard 0/3] *** SUBJECT HERE ***"),
-            "{cover}"
-        );
-        assert!(
-            cover.contains("wg-vrf (3):\n  wireguard: socket: count a\n"),
-            "{cover}"
-        );
-        assert!(
-            cover.contains(" 3 files changed, 3 insertions(+), 3 deletions(-)\n"),
-            "{cover}"
-        );
-        // A person writes the cover letter.
-        fs::write(
-            dir.join(COVER),
-            cover
-                .replace("*** BLURB HERE ***", "Pots.\n\nMany.")
-                .replace("*** SUBJECT HERE ***", "pots"),
-        )
-        .unwrap();
-        process::run(git::command(&repo).args(["reset", "-q", "--hard", git::BASE])).unwrap();
-        assert!(apply(&repo, &patches).unwrap());
-        folder::write(&dir, &repo, (git::BASE, "HEAD"), "linux-source-9.9 9.9.2-1").unwrap();
-        let after: Vec<_> = patches.iter().map(|p| fs::read(p).unwrap()).collect();
-        assert_eq!(before, after);
-        let cover = fs::read_to_string(dir.join(COVER)).unwrap();
-        assert!(
-            cover.contains("Subject: [PATCH wireguard 0/3] pots\n\nPots.\n\nMany.\n\nwg-vrf (3):"),
-            "{cover}"
-        );
-        assert_eq!(
-            fs::read_to_string(dir.join("base")).unwrap().lines().last(),
-            Some("source: linux-source-9.9 9.9.2-1")
-        );
+        folder::write_series(&dir, &repo, "HEAD").unwrap();
+        folder::write_base(&dir, "linux-source-9.9 9.9.1-1").unwrap();
+        (repo, dir)
     }
 
     #[test]
     fn a_new_source_names_every_patch_that_needs_work() {
         let temp = Temp::new("survey");
-        let (repo, patches) = repository(&temp);
-        process::run(git::command(&repo).args(["reset", "-q", "--hard", git::BASE])).unwrap();
+        let (repo, dir) = make_series(&temp);
+        let patches = ["a", "b", "c"].map(|n| n.to_owned());
+        let names = std::array::from_fn::<_, 3, _>(|n| {
+            format!("000{}-wireguard-socket-count-{}.patch", n + 1, patches[n])
+        });
+        git::run(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
         for name in ["a", "c"] {
-            let text = fs::read_to_string(repo.join(name)).unwrap();
-            fs::write(repo.join(name), text.replace("line 5", "FIVE")).unwrap();
+            let text = read_file(&repo.join(name)).unwrap();
+            write_file(&repo.join(name), &text.replace("line 5", "FIVE")).unwrap();
         }
-        process::run(git::command(&repo).args(["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]))
-            .unwrap();
-        process::run(git::command(&repo).args(["tag", "-f", git::BASE])).unwrap();
-        assert!(!apply(&repo, &patches).unwrap());
-        assert!(unfinished(&repo) && unwritten(&repo).unwrap());
-        let refused = survey(&repo, &patches).unwrap();
-        let names: Vec<_> = refused.iter().map(|r| r.patch.clone()).collect();
-        assert_eq!(names, [patches[0].clone(), patches[2].clone()]);
-        assert_eq!(refused[1].places, ["c:2"]);
-        // The unfinished am is still there for the person.
-        assert!(unfinished(&repo));
+        git::run(&repo, &["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]).unwrap();
+        git::run(&repo, &["tag", "-f", git::BASE]).unwrap();
+        let refused = apply_all(&repo, &names.clone().map(|n| dir.join(n))).unwrap();
+        let found: Vec<_> = refused.iter().map(|r| r.patch.as_str()).collect();
+        assert_eq!(found, [&names[0], &names[2]]);
+        assert!(refused[1].what.contains("c:2"), "{}", refused[1].what);
+        // The unfinished am is still there for the person, and is not thrown away.
+        assert!(is_unfinished(&repo) && is_unwritten(&repo).unwrap());
+        let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
+        assert!(error.contains("not finished"), "{error}");
     }
 
     #[test]
-    fn unwritten_work_is_seen() {
+    fn work_is_seen_until_it_is_written() {
         let temp = Temp::new("unwritten");
-        let (repo, _) = repository(&temp);
-        mark(&repo, &temp.0.join("9.9")).unwrap();
-        assert!(!unwritten(&repo).unwrap());
-        fs::write(repo.join("a"), "other\n").unwrap();
-        assert!(unwritten(&repo).unwrap());
-        process::run(git::command(&repo).args(["commit", "-q", "-a", "--amend", "--no-edit"]))
-            .unwrap();
-        assert!(unwritten(&repo).unwrap());
-        mark(&repo, &temp.0.join("9.9")).unwrap();
-        assert!(!unwritten(&repo).unwrap());
+        let (repo, dir) = make_series(&temp);
+        assert!(is_unwritten(&repo).unwrap());
+        let first = write_to(&dir, &repo, "9.9").unwrap();
+        assert!(first.range_diff.is_none() && !is_unwritten(&repo).unwrap());
+        write_file(&repo.join("c"), "other\n").unwrap();
+        assert!(is_unwritten(&repo).unwrap());
+        let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
+        assert!(error.contains("not committed"), "{error}");
+        git::run(&repo, &["commit", "-q", "-a", "--amend", "--no-edit"]).unwrap();
+        assert!(is_unwritten(&repo).unwrap());
+        let second = write_to(&dir, &repo, "9.9").unwrap();
+        assert!(second.range_diff.unwrap().contains("other"));
+        assert!(!is_unwritten(&repo).unwrap());
+        assert_eq!(second.names, first.names);
+        let error = write_to(&dir, &temp.0.join("none"), "9.9")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("no branch to write"), "{error}");
     }
 }

@@ -7,24 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::{Error, Result};
+use kit::{Error, Result, process};
 
 use super::finding::{Finding, doc};
 use super::git;
-use super::mail::address;
-use kit::process;
 
-/// What checkpatch may not say about a series that nobody has signed off, and why.
-pub const UNSIGNED: &[(&str, &str)] = &[
-    (
-        "MISSING_SIGN_OFF",
-        "the person who sends signs off, at export",
-    ),
-    (
-        "NO_AUTHOR_SIGN_OFF",
-        "the author is a placeholder until then",
-    ),
-];
+/// What checkpatch.pl may not say about a series that is kept: a person signs off, at export, and
+/// the author is a placeholder until then.
+pub const UNSIGNED: &str = "--ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF";
 
 /// codespell's list of misspelled words, as Debian installs it.
 const CODESPELL: &[&str] = &[
@@ -32,120 +22,94 @@ const CODESPELL: &[&str] = &[
     "/usr/share/codespell/dictionary.txt",
 ];
 
-/// A kernel tree, or the part of one that has the tools.
-#[derive(Clone, Debug)]
-pub struct Tools {
-    pub root: PathBuf,
+/// What checkpatch.pl and get_maintainer.pl need, and by what they know a kernel tree.
+pub const FILES: &[&str] = &[
+    "COPYING",
+    "CREDITS",
+    "Kbuild",
+    "MAINTAINERS",
+    "Makefile",
+    "README",
+    "init",
+    "ipc",
+    "scripts",
+];
+
+/// They only look whether these folders are there.
+pub const FOLDERS: &[&str] = &[
+    "Documentation",
+    "arch",
+    "drivers",
+    "fs",
+    "include",
+    "kernel",
+    "lib",
+];
+
+fn check_tree(root: &Path, tool: &str) -> Result<()> {
+    let path = root.join(tool);
+    let root = root.display();
+    match path.is_file() {
+        true => Ok(()),
+        false => Err(Error::other(format!(
+            "no `{}': is {root} a kernel tree?",
+            path.display()
+        ))),
+    }
 }
 
-impl Tools {
-    pub fn at(root: &Path) -> Result<Self> {
-        for file in [
-            "scripts/checkpatch.pl",
-            "scripts/get_maintainer.pl",
-            "MAINTAINERS",
-        ] {
-            let path = root.join(file);
-            if !path.is_file() {
-                return Err(Error::other(format!(
-                    "no `{}': is {} a kernel tree?",
-                    path.display(),
-                    root.display()
-                )));
-            }
-        }
-        Ok(Self {
-            root: root.to_path_buf(),
-        })
+/// checkpatch.pl --strict over one patch; `name` is how findings call it.
+pub fn run_checkpatch(
+    root: &Path,
+    patch: &Path,
+    name: &str,
+    ignore: &str,
+    repair: &str,
+) -> Result<Vec<Finding>> {
+    let tool = "scripts/checkpatch.pl";
+    check_tree(root, tool)?;
+    let mut command = Command::new("perl");
+    command
+        // Where it runs it asks git for the commits that a message names.
+        .current_dir(root)
+        .arg(tool)
+        .args(["--strict", "--no-summary", "--terse", "--show-types"])
+        .args(["--color=never", "--root=."])
+        .arg(ignore);
+    if let Some(words) = CODESPELL.iter().find(|f| Path::new(f).exists()) {
+        command.args(["--codespell", &format!("--codespellfile={words}")]);
     }
-
-    /// checkpatch --strict over one patch; `name` is how findings call it.
-    pub fn checkpatch(
-        &self,
-        patch: &Path,
-        name: &str,
-        ignore: &[(&str, &str)],
-        repair: &str,
-    ) -> Result<Vec<Finding>> {
-        let mut command = Command::new("perl");
-        command
-            .arg(self.root.join("scripts/checkpatch.pl"))
-            .args([
-                "--strict",
-                "--no-summary",
-                "--terse",
-                "--show-types",
-                "--color=never",
-            ])
-            .arg(format!("--root={}", self.root.display()));
-        if !ignore.is_empty() {
-            let types: Vec<_> = ignore.iter().map(|(name, _)| *name).collect();
-            command.arg(format!("--ignore={}", types.join(",")));
-        }
-        if let Some(words) = CODESPELL.iter().find(|f| Path::new(f).exists()) {
-            command.args(["--codespell", &format!("--codespellfile={words}")]);
-        }
-        let out = process::output(command.arg(patch))?;
-        let found = checkpatch_lines(&out.stdout, name, repair);
-        if !out.ok && found.is_empty() {
-            return Err(Error::other(format!(
-                "checkpatch.pl did not run ({}): {}",
-                out.status,
-                out.all().trim()
-            )));
-        }
-        Ok(found)
+    let out = process::output(command.arg(patch))?;
+    let found = read_checkpatch(&out.stdout, name, repair);
+    if !out.ok && found.is_empty() {
+        return Err(Error::other(format!(
+            "checkpatch.pl did not run ({}): {}",
+            out.status,
+            out.all().trim()
+        )));
     }
-
-    /// Everybody whom get_maintainer.pl names for these patches.
-    pub fn maintainers(&self, patches: &[PathBuf]) -> Result<Vec<Person>> {
-        let text = process::run(
-            Command::new("perl")
-                .current_dir(&self.root)
-                .arg("scripts/get_maintainer.pl")
-                // The history of the files is not at hand, and would add drive-by authors.
-                .args(["--no-git", "--no-git-fallback", "--roles", "--no-rolestats"])
-                .args(patches),
-        )?;
-        let people = people(&text);
-        if people.is_empty() {
-            return Err(Error::other(format!(
-                "get_maintainer.pl named nobody: {}",
-                text.trim()
-            )));
-        }
-        Ok(people)
-    }
+    Ok(found)
 }
 
 /// `FILE:LINE: LEVEL:TYPE: text`
-fn checkpatch_lines(text: &str, name: &str, repair: &str) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let Some((place, rest)) = ["ERROR:", "WARNING:", "CHECK:"]
+fn read_checkpatch(text: &str, name: &str, repair: &str) -> Vec<Finding> {
+    let read = |line: &str| {
+        let levels = ["ERROR:", "WARNING:", "CHECK:"];
+        let (place, rest) = levels
             .iter()
-            .find_map(|level| line.split_once(&format!(": {level}")))
-        else {
-            continue;
-        };
-        let number = place
-            .rsplit_once(':')
-            .and_then(|(_, n)| n.parse().ok())
-            .unwrap_or(0);
-        found.push(
-            Finding::new(name, number, rest.trim())
-                .by("checkpatch", doc::CHECKLIST)
-                .repair(repair),
-        );
-    }
-    found
+            .find_map(|level| line.split_once(&format!(": {level}")))?;
+        let line = place.rsplit_once(':').and_then(|(_, n)| n.parse().ok());
+        let finding = Finding::new(name, rest.trim()).at(line.unwrap_or(0));
+        Some(finding.by("checkpatch", doc::CHECKLIST).repair(repair))
+    };
+    text.lines().filter_map(read).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     /// `Name <address>` or an address.
     pub who: String,
-    /// `maintainer:…`, `open list`, …
+    /// `maintainer:…`, `open list`, or why the person gets a copy.
     pub role: String,
 }
 
@@ -153,112 +117,132 @@ impl Person {
     pub fn is_maintainer(&self) -> bool {
         self.role.starts_with("maintainer") || self.role.starts_with("supporter")
     }
+
+    pub fn address(&self) -> String {
+        read_address(&self.who)
+    }
 }
 
-fn people(text: &str) -> Vec<Person> {
-    text.lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            // Names of subsystems have brackets of their own.
-            let end = line.find('>').unwrap_or(0);
-            let (_, role) = line[end..].split_once(" (")?;
-            let who = &line[..line.len() - role.len() - 2];
-            address(who).contains('@').then(|| Person {
-                who: who.to_owned(),
-                role: role.strip_suffix(')').unwrap_or(role).to_owned(),
-            })
-        })
-        .collect()
+/// `Name <User@Host>` → `user@host`
+pub fn read_address(who: &str) -> String {
+    let inner = who.rsplit('<').next().unwrap_or(who);
+    inner.trim().trim_end_matches('>').to_lowercase()
+}
+
+/// Everybody whom get_maintainer.pl names for these patches.
+pub fn list_maintainers(root: &Path, patches: &[PathBuf]) -> Result<Vec<Person>> {
+    let tool = "scripts/get_maintainer.pl";
+    check_tree(root, tool)?;
+    // The history of the files is not at hand, and would add drive-by authors.
+    let options = ["--no-git", "--no-git-fallback", "--roles", "--no-rolestats"];
+    let text = process::run(
+        Command::new("perl")
+            .current_dir(root)
+            .arg(tool)
+            .args(options)
+            .args(patches),
+    )?;
+    let people = read_people(&text);
+    if people.is_empty() {
+        let said = text.trim();
+        return Err(Error::other(format!(
+            "get_maintainer.pl named nobody: {said}"
+        )));
+    }
+    Ok(people)
+}
+
+/// `Name <address> (role)` or `address (role)`
+fn read_people(text: &str) -> Vec<Person> {
+    let read = |line: &str| {
+        // Names of subsystems have brackets of their own.
+        let end = line.find('>').unwrap_or(0);
+        let at = end + line[end..].find(" (")?;
+        let role = line[at + 2..].trim_end().strip_suffix(')')?;
+        let who = line[..at].trim().to_owned();
+        let role = role.to_owned();
+        who.contains('@').then_some(Person { who, role })
+    };
+    text.lines().filter_map(read).collect()
 }
 
 /// Who must be on the list of recipients of a WireGuard series, whatever else changes.
 pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
-    [
+    let lists = [
         "wireguard@lists.zx2c4.com",
         "netdev@vger.kernel.org",
         "linux-kernel@vger.kernel.org",
-    ]
-    .iter()
-    .filter(|list| {
-        !people
-            .iter()
-            .any(|p| address(&p.who).eq_ignore_ascii_case(list))
-    })
-    .map(|list| {
-        Finding::new(name, 0, format!("get_maintainer.pl does not name {list}"))
-            .by("recipients", doc::MAINTAINERS)
-    })
-    .collect()
+    ];
+    let missing = lists
+        .iter()
+        .filter(|list| !people.iter().any(|p| p.address() == **list));
+    missing
+        .map(|list| {
+            Finding::new(name, format!("get_maintainer.pl does not name {list}"))
+                .by("recipients", doc::MAINTAINERS)
+        })
+        .collect()
 }
+
+/// The generator of netlink code, and what it reads; it looks for the top of the tree by
+/// MAINTAINERS, and without end where there is none.
+pub const GENERATOR: &str = "tools/net/ynl/ynl-regen.sh";
+pub const NETLINK: &[&str] = &["Documentation/netlink", "tools/net/ynl", "MAINTAINERS"];
 
 /// Regenerates netlink code in a checked-out tree; findings for every file that changes by it.
 pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
+    // The generator's modules are Debian's, so its python has to be Debian's too.
+    let path = std::env::var("PATH").unwrap_or_default();
     let out = process::output(
         Command::new("timeout")
             .current_dir(repo)
             // Seconds are enough; a generator that hangs must not hang us.
-            .args(["600", "bash", "tools/net/ynl/ynl-regen.sh", "-f"])
-            // The generator's modules are Debian's, so its python has to be Debian's too.
-            .env(
-                "PATH",
-                format!("/usr/bin:{}", std::env::var("PATH").unwrap_or_default()),
-            )
+            .args(["600", "bash", GENERATOR, "-f"])
+            .env("PATH", format!("/usr/bin:{path}"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null"),
     )?;
-    let ours = out
-        .stdout
-        .lines()
-        .filter(|l| l.contains("GEN") && l.contains("wireguard"))
-        .count();
+    let made = |line: &&str| line.contains("GEN") && line.contains("wireguard");
+    let ours = out.stdout.lines().filter(made).count();
     // The script goes on after a failed generator, and ends well with nothing to do.
     if !out.ok || !out.stderr.trim().is_empty() || ours == 0 {
         return Err(Error::other(format!(
-            "tools/net/ynl/ynl-regen.sh -f did not run ({}, {ours} files of wireguard): {}",
+            "{GENERATOR} -f did not run ({}, {ours} files of wireguard): {}",
             out.status,
             out.all().trim()
         )));
     }
-    let changed = process::run(git::command(repo).args(["diff", "--name-only"]))?;
-    let found = changed
-        .lines()
-        .map(|file| {
-            Finding::new(
-                name,
-                0,
-                format!("{file} is not what its specification generates"),
-            )
+    let changed = git::run(repo, &["diff", "--name-only"])?;
+    git::run(repo, &["checkout", "-q", "--", "."])?;
+    let find = |file: &str| {
+        let what = format!("{file} is not what its specification generates");
+        Finding::new(name, what)
             .by("ynl-regen", doc::YNL)
-            .repair("tools/net/ynl/ynl-regen.sh -f; git commit --amend -a")
-        })
-        .collect();
-    process::run(git::command(repo).args(["checkout", "-q", "--", "."]))?;
-    Ok(found)
+            .repair(format!("{GENERATOR} -f; git commit --amend -a"))
+    };
+    Ok(changed.lines().map(find).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patches::folder::write_file;
     use crate::patches::git::tests::Temp;
-    use std::fs;
 
     #[test]
-    fn checkpatchs_terse_lines_become_findings() {
+    fn what_tools_say_is_read() {
         let text = "/tmp/x/0001-a.patch:8: WARNING:COMMIT_LOG_LONG_LINE: Prefer a maximum\n\
                     total: nonsense\n/tmp/0001-a.patch:27: CHECK:PARENTHESIS_ALIGNMENT: Alignment\n";
-        let found = checkpatch_lines(text, "9.9/0001-a.patch", "edit");
-        assert_eq!(found.len(), 2);
-        assert_eq!((found[0].line, found[1].line), (8, 27));
+        let found = read_checkpatch(text, "9.9/0001-a.patch", "edit");
+        assert_eq!((found.len(), found[0].line, found[1].line), (2, 8, 27));
         assert!(found[1].what.starts_with("PARENTHESIS_ALIGNMENT"));
-    }
 
-    #[test]
-    fn people_have_roles() {
-        let text = "\"A. B\" <a@b.test> (maintainer:POTS (KETTLES))\nnetdev@vger.kernel.org (open list:NET)\nnoise\n";
-        let people = people(text);
-        assert_eq!(people.len(), 2);
+        let text = "\"A. B\" <A@b.test> (maintainer:POTS (KETTLES))\n\
+                    netdev@vger.kernel.org (open list:NET)\nnoise\n";
+        let people = read_people(text);
         assert!(people[0].is_maintainer() && !people[1].is_maintainer());
         assert_eq!(people[0].role, "maintainer:POTS (KETTLES)");
+        assert_eq!(people[0].address(), "a@b.test");
         assert_eq!(people[1].who, "netdev@vger.kernel.org");
         let found = check_people(&people, "9.9");
         assert_eq!(found.len(), 2);
@@ -268,36 +252,31 @@ mod tests {
     #[test]
     fn tools_that_cannot_run_are_errors() {
         let temp = Temp::new("tools");
-        assert!(Tools::at(&temp.0).is_err());
-        fs::create_dir_all(temp.0.join("scripts")).unwrap();
-        fs::write(temp.0.join("MAINTAINERS"), "").unwrap();
-        fs::write(temp.0.join("scripts/checkpatch.pl"), "die 'broken';\n").unwrap();
-        fs::write(temp.0.join("scripts/get_maintainer.pl"), "exit 0;\n").unwrap();
-        let tools = Tools::at(&temp.0).unwrap();
-        let patch = temp.0.join("p.patch");
-        fs::write(&patch, "").unwrap();
-        let error = tools
-            .checkpatch(&patch, "p", &[], "")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("did not run"), "{error}");
-        let error = tools.maintainers(&[patch]).unwrap_err().to_string();
+        let root = &temp.0;
+        let patch = root.join("p.patch");
+        write_file(&patch, "").unwrap();
+        let check = || run_checkpatch(root, &patch, "p", UNSIGNED, "").unwrap_err();
+        assert!(check().to_string().contains("a kernel tree?"));
+        write_file(&root.join("scripts/checkpatch.pl"), "die 'broken';\n").unwrap();
+        assert!(check().to_string().contains("did not run"));
+        write_file(&root.join("scripts/get_maintainer.pl"), "exit 0;\n").unwrap();
+        let error = list_maintainers(root, &[patch]).unwrap_err().to_string();
         assert!(error.contains("named nobody"), "{error}");
     }
 
     #[test]
-    fn a_generator_that_generates_nothing_is_an_error() {
+    fn a_generated_file_that_was_edited_by_hand_is_found() {
         let temp = Temp::new("ynl");
-        let script = temp.0.join("tools/net/ynl/ynl-regen.sh");
-        fs::create_dir_all(script.parent().unwrap()).unwrap();
-        fs::write(&script, "exit 0\n").unwrap();
-        fs::write(temp.0.join("made.c"), "old\n").unwrap();
-        git::init(&temp.0, "x").unwrap();
-        let error = regenerate(&temp.0, "9.9").unwrap_err().to_string();
+        let repo = &temp.0;
+        let script = |text: &str| write_file(&repo.join(GENERATOR), text).unwrap();
+        script("exit 0\n");
+        write_file(&repo.join("made.c"), "old\n").unwrap();
+        git::init(repo, "x").unwrap();
+        let error = regenerate(repo, "9.9").unwrap_err().to_string();
         assert!(error.contains("0 files"), "{error}");
-        fs::write(&script, "echo ' GEN wireguard'; echo new > made.c\n").unwrap();
-        process::run(git::command(&temp.0).args(["commit", "-qam", "y"])).unwrap();
-        let found = regenerate(&temp.0, "9.9").unwrap();
+        script("echo ' GEN wireguard'; echo new > made.c\n");
+        git::run(repo, &["commit", "-qam", "y"]).unwrap();
+        let found = regenerate(repo, "9.9").unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].what.contains("made.c"));
     }
