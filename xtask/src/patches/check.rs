@@ -124,10 +124,13 @@ pub fn check_all(
                 .findings
                 .extend(check_generated(set, &repo, progress)?);
         }
-        let built = builds::check_tree(set, &repo, which, cache, progress)?;
-        report.findings.extend(built.findings);
-        report.skipped.extend(built.skipped);
-        report.builds = built.count;
+        if which == Which::None {
+            report.skipped.push("builds (--builds none)".to_owned());
+            return Ok(());
+        }
+        let (found, count) = builds::check_tree(set, &repo, which, cache, progress)?;
+        report.findings.extend(found);
+        report.builds = count;
     }
     Ok(())
 }

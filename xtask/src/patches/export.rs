@@ -12,7 +12,7 @@ use kit::cache::remove;
 use kit::{Cache, Error, Event, Progress, Result, process};
 use vm_tests::kernel::trees::Trees;
 
-use super::builds::{self, Built, Place, Which};
+use super::builds::{self, Place, Which};
 use super::finding::{Finding, doc};
 use super::folder::{self, CoverLetter, Set, name_of, write_file};
 use super::git::{self, Refused};
@@ -67,7 +67,6 @@ pub struct Export {
     pub to: Vec<Person>,
     pub cc: Vec<Person>,
     pub findings: Vec<Finding>,
-    pub skipped: Vec<String>,
     /// The scratch clone, with the series on its branch.
     pub repo: PathBuf,
     /// The branch's name in the person's clone.
@@ -206,30 +205,27 @@ pub fn export(
     findings.extend(check_public(onto, &base)?);
     findings.extend(status.check_pause(&status::ask_date()?));
     progress.tell(Event::Done);
-    let built = match request.builds {
-        Which::None => Built::skip("builds and regeneration"),
-        which => {
-            if repo.join(tools::GENERATOR).exists() {
-                progress.step("regenerate netlink code");
-                findings.extend(tools::regenerate(&repo, "export")?);
-                progress.tell(Event::Done);
-            }
-            let mails = applied.to_vec();
-            let applied = Set {
-                mails,
-                ..set.clone()
-            };
-            let place = Place {
-                name: &base,
-                repo: &repo,
-                pristine: None,
-                cache,
-                progress,
-            };
-            builds::check_configs(&applied, which, &place)?
+    if request.builds != Which::None {
+        if repo.join(tools::GENERATOR).exists() {
+            progress.step("regenerate netlink code");
+            findings.extend(tools::regenerate(&repo, "export")?);
+            progress.tell(Event::Done);
         }
-    };
-    findings.extend(built.findings);
+        let mails = applied.to_vec();
+        let applied = Set {
+            mails,
+            ..set.clone()
+        };
+        let (name, repo) = (base.as_str(), repo.as_path());
+        let place = Place {
+            name,
+            repo,
+            pristine: None,
+            cache,
+            progress,
+        };
+        findings.extend(builds::check_configs(&applied, request.builds, &place)?.0);
+    }
     for finding in &mut findings {
         let is =
             |rule: &String| rule == finding.rule || finding.what.starts_with(&format!("{rule}:"));
@@ -242,7 +238,6 @@ pub fn export(
         to,
         cc,
         findings,
-        skipped: built.skipped,
         repo,
         branch,
         range,
@@ -449,37 +444,6 @@ pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
         .arg(&export.repo)
         .arg(refs);
     Ok(process::output(&mut fetch)?.ok)
-}
-
-/// What the kernel's process documents ask of a sender, and no program can do.
-pub fn list_reminders(request: &Request, status: &Status) -> Vec<String> {
-    let (assistants, generated) = (doc::ASSISTANTS, doc::GENERATED);
-    let (submitting, netdev) = (doc::SUBMITTING, doc::NETDEV);
-    let window = match request.subject_prefix.contains("net-next") {
-        true => format!("net-next is closed during the merge window, then only RFCs: look at https://netdev.bots.linux.dev/net-next.html first ({netdev})."),
-        false => "wireguard's tree takes features at any time, but they reach net-next only when it is open: https://netdev.bots.linux.dev/net-next.html".to_owned(),
-    };
-    let order = match request.part {
-        Part::Fixes => "The feature is posted after the fixes, as a series of its own.",
-        Part::Feature => {
-            "The fixes are posted before, as a series of their own (--part fixes); the mails name them as prerequisites."
-        }
-    };
-    let mut list = vec![
-        window,
-        order.to_owned(),
-        format!("You sign off: you have read every line, can defend it, and answer the reviews ({assistants})."),
-        format!("Assisted-by stays. The cover letter says which tools made which parts and how they were tested ({generated})."),
-        "Say in the cover letter what was not tested.".to_owned(),
-        format!("Tags of others only with their permission for this code ({submitting})."),
-        "Post the wireguard-tools patch the same day as its own thread, each naming the other (kernel-patches/wireguard-tools.md).".to_owned(),
-        format!("Two review services comment within a day; answer them on the list ({netdev})."),
-        format!("At least 24 hours between two versions, no reminder mails, a new thread for each version ({netdev})."),
-        "After sending: add it to kernel-patches/status.toml.".to_owned(),
-    ];
-    let last = status.posted.iter().max_by_key(|p| p.version);
-    list.extend(last.map(|p| format!("The last posted version is v{} of {}.", p.version, p.date)));
-    list
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ pub mod doc {
     pub const NETDEV: &str = "Documentation/process/maintainer-netdev.rst";
     pub const SUBMITTING: &str = "Documentation/process/submitting-patches.rst";
     pub const ASSISTANTS: &str = "Documentation/process/coding-assistants.rst";
-    pub const GENERATED: &str = "Documentation/process/generated-content.rst";
     pub const CHECKLIST: &str = "Documentation/process/submit-checklist.rst";
     pub const STYLE: &str = "Documentation/process/coding-style.rst";
     pub const YNL: &str = "Documentation/userspace-api/netlink/intro-specs.rst";

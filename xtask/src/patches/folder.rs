@@ -79,7 +79,7 @@ impl Mail {
     }
 
     /// The lines of the hunks with their file and their number in the mail.
-    pub fn diff_lines(&self) -> Vec<(&str, usize, &str)> {
+    pub fn list_diff(&self) -> Vec<(&str, usize, &str)> {
         let mut path = "";
         let mut lines = Vec::new();
         let numbered = self.text.lines().enumerate();
@@ -93,10 +93,12 @@ impl Mail {
         lines
     }
 
-    /// The line of the mail that begins like this, for findings about it.
-    pub fn line_of(&self, start: &str) -> usize {
-        let found = self.text.lines().position(|line| line.starts_with(start));
-        found.map_or(0, |at| at + 1)
+    /// The line of the subject, for findings about it.
+    pub fn find_subject(&self) -> usize {
+        let mut lines = self.text.lines();
+        lines
+            .position(|l| l.starts_with("Subject:"))
+            .map_or(0, |at| at + 1)
     }
 }
 
@@ -329,7 +331,7 @@ mod tests {
         assert!(mail.touches("drivers/net/wireguard"));
         assert!(!mail.touches("drivers/net/wire"));
         let added = mail
-            .diff_lines()
+            .list_diff()
             .iter()
             .filter(|l| l.2.starts_with('+'))
             .count();

@@ -167,19 +167,9 @@ fn run_check(
     screen: &Screen,
 ) -> Result<ExitCode> {
     let progress = screen.progress();
-    let needs: &[For] = match which {
-        None => &[],
-        Some(Which::None) => &[For::Packages, For::Patches],
-        Some(Which::Some) => &[For::Packages, For::Patches, For::Module, For::Kernel],
-        Some(Which::All) => &[
-            For::Packages,
-            For::Patches,
-            For::Module,
-            For::Kernel,
-            For::Matrix,
-        ],
-    };
-    setup::ensure(needs, &progress)?;
+    if let Some(which) = which {
+        setup::ensure(&list_needs(which), &progress)?;
+    }
     let mut errors = 0;
     for tree in chosen {
         let (set, mut report) = check::check_text(tree, trees)?;
@@ -199,6 +189,18 @@ fn run_check(
         errors += report.count_errors();
     }
     Ok(exit_code(errors == 0))
+}
+
+/// The groups of programs that a check with these builds needs.
+fn list_needs(which: Which) -> Vec<For> {
+    let mut needs = vec![For::Packages, For::Patches];
+    if which != Which::None {
+        needs.extend([For::Module, For::Kernel]);
+    }
+    if which == Which::All {
+        needs.push(For::Matrix);
+    }
+    needs
 }
 
 fn exit_code(good: bool) -> ExitCode {
@@ -273,7 +275,7 @@ fn run_export(
     let progress = screen.progress();
     // Before anything is installed or made.
     export::find_sender(&request.onto)?;
-    setup::ensure(&[For::Patches], &progress)?;
+    setup::ensure(&list_needs(request.builds), &progress)?;
     let (status, cache) = (Status::load()?, Cache::open()?);
     let set = Set::read(&repo::kernel_patches().join(&tree.name), tree, trees)?;
     let letter = CoverLetter::load(match request.part {
@@ -292,8 +294,8 @@ fn run_export(
     for finding in &export.findings {
         println!("{finding}");
     }
-    for skipped in &export.skipped {
-        println!("skipped: {skipped}");
+    if request.builds == Which::None {
+        println!("skipped: builds and regeneration (--builds none)");
     }
     for (header, people) in [("To", &export.to), ("Cc", &export.cc)] {
         for person in people {
@@ -315,8 +317,12 @@ fn run_export(
         true => println!("{onto}: branch {branch} has the series"),
         false => println!("{onto}: branch {branch} exists and was left as it is"),
     }
-    for reminder in export::list_reminders(request, &status) {
-        println!("remember: {reminder}");
+    print!("{}", include_str!("reminders.txt"));
+    if let Some(last) = status.posted.iter().max_by_key(|p| p.version) {
+        println!(
+            "remember: The last posted version is v{} of {}.",
+            last.version, last.date
+        );
     }
     if send {
         return Ok(exit_code(post::send(&request.onto, &export)?));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kit::cache::remove;
 use kit::{Cache, Error, Progress, Result, process, repo};
-use vm_tests::kernel::trees::{Build, Tree, Trees};
+use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::folder::{self, Set, read_file, write_file};
 use super::git::{self, Refused};
@@ -212,42 +212,21 @@ fn find_nearest<'a>(trees: &'a [Tree], version: &str) -> Result<&'a Tree> {
         .ok_or_else(|| Error::other("kernel-patches/trees.toml has no tree to start from"))
 }
 
-/// A tree like its neighbour, for another version.
-fn derive_tree(neighbour: &Tree, version: &str, suites: &[String]) -> Tree {
-    Tree {
-        name: version.to_owned(),
-        source: neighbour.source.replace(&neighbour.name, version),
-        version: "newest".to_owned(),
-        suites: if suites.is_empty() {
-            neighbour.suites.clone()
-        } else {
-            suites.to_vec()
-        },
-        reference: false,
-        ..neighbour.clone()
+/// The lines of trees.toml for another version: those of its neighbour, under another name.
+fn derive_entry(text: &str, neighbour: &str, version: &str, suites: &[String]) -> String {
+    let mark = format!("\nname = \"{neighbour}\"\n");
+    let mut entry = format!("\n# Started from {neighbour}.\n[[tree]]");
+    let block = text.split("[[tree]]").find(|b| b.starts_with(&mark));
+    for line in block.unwrap_or_default().lines() {
+        match line.split(' ').next().unwrap_or_default() {
+            "#" | "reference" => continue,
+            "version" => entry += "version = \"newest\"",
+            "suites" if !suites.is_empty() => entry += &format!("suites = {suites:?}"),
+            _ => entry += &line.replace(neighbour, version),
+        }
+        entry += "\n";
     }
-}
-
-/// The lines of trees.toml that a tree is.
-fn describe_tree(tree: &Tree, neighbour: &str) -> String {
-    let Tree {
-        name,
-        suites,
-        source,
-        version,
-        ..
-    } = tree;
-    let build = if tree.build == Build::Kernel {
-        "kernel"
-    } else {
-        "module"
-    };
-    let headers = tree.headers.iter().map(|h| format!("headers = {h:?}\n"));
-    let headers: String = headers.collect();
-    format!(
-        "\n# Started from {neighbour}.\n[[tree]]\nname = {name:?}\nsuites = {suites:?}\n\
-         source = {source:?}\nversion = {version:?}\nbuild = {build:?}\n{headers}"
-    )
+    entry.trim_end().to_owned() + "\n"
 }
 
 /// Starts the tree of another kernel version from the nearest one.
@@ -264,19 +243,17 @@ pub fn start_tree(
         )));
     }
     let neighbour = find_nearest(&trees.trees, version)?;
-    let tree = derive_tree(neighbour, version, suites);
+    let file = repo::kernel_patches().join("trees.toml");
+    let text = read_file(&file)?;
+    let entry = derive_entry(&text, &neighbour.name, version, suites);
+    let new: Trees = toml::from_str(&entry).map_err(|e| Error::other(format!("{entry}: {e}")))?;
+    let tree = &new.trees[0];
     let series = repo::kernel_patches().join(&neighbour.name);
     // Before anything is changed: is there such a source at all?
-    let branch = open(&series, &tree, &trees, false, cache, progress)?;
-    let file = repo::kernel_patches().join("trees.toml");
-    write_file(
-        &file,
-        &(read_file(&file)? + &describe_tree(&tree, &neighbour.name)),
-    )?;
-    let written = match branch.refused.is_empty() && !branch.unwritten {
-        true => Some(write(&tree, cache)?),
-        false => None,
-    };
+    let branch = open(&series, tree, &trees, false, cache, progress)?;
+    write_file(&file, &(text + &entry))?;
+    let whole = branch.refused.is_empty() && !branch.unwritten;
+    let written = whole.then(|| write(tree, cache)).transpose()?;
     Ok((neighbour.name.clone(), branch, written))
 }
 
@@ -346,18 +323,12 @@ pub mod tests {
     use crate::patches::git::tests::Temp;
     use crate::patches::rules::tests::test_tree;
 
-    fn tree(name: &str) -> Tree {
-        Tree {
-            name: name.to_owned(),
-            source: format!("linux-source-{name}"),
-            headers: Some("h".to_owned()),
-            ..test_tree()
-        }
-    }
-
     #[test]
     fn the_nearest_tree_is_by_number() {
-        let trees = ["7.3", "6.12", "6.1"].map(tree);
+        let trees = ["7.3", "6.12", "6.1"].map(|name| Tree {
+            name: name.to_owned(),
+            ..test_tree()
+        });
         for (version, near) in [
             ("7.4", "7.3"),
             ("6.6", "6.1"),
@@ -375,16 +346,14 @@ pub mod tests {
 
     #[test]
     fn a_new_trees_entry_is_read_back() {
-        let made = derive_tree(&tree("7.3"), "7.4", &["sid".to_owned()]);
-        let trees: Trees = toml::from_str(&describe_tree(&made, "7.3")).unwrap();
-        let back = &trees.trees[0];
+        let file = read_file(&repo::kernel_patches().join("trees.toml")).unwrap();
+        let text = derive_entry(&file, "7.3", "7.4", &["sid".to_owned()]);
+        let tree = toml::from_str::<Trees>(&text).unwrap().trees.remove(0);
+        assert_eq!((&*tree.name, &*tree.source), ("7.4", "linux-source-7.4"));
         assert_eq!(
-            (back.name.as_str(), back.source.as_str()),
-            ("7.4", "linux-source-7.4")
+            (tree.suites, tree.reference),
+            (vec!["sid".to_owned()], false)
         );
-        assert_eq!(back.suites, ["sid"]);
-        assert_eq!(back.headers.as_deref(), Some("h"));
-        assert!(!back.reference);
     }
 
     /// A source of three files with a series of three patches, one a file; and its folder.
