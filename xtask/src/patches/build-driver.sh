@@ -18,7 +18,8 @@ GIT_INDEX_FILE=$area/index GIT_DIR=$repository/.git GIT_WORK_TREE=$area/src \
 
 build() { nice make -C "$area/src" O="$obj" -j"$(nproc)" "$@"; }
 
-wanted=$(printf 'CONFIG_%s\n' $options)
+# Of two values of an option the later one counts.
+wanted=$(printf 'CONFIG_%s\n' $options | awk -F= '{ last[$1] = $0 } END { for (o in last) print last[o] }' | sort)
 if [ "$wanted" != "$(cat "$obj/fragment" 2>/dev/null)" ]; then
 	rm -rf "$obj"
 	mkdir -p "$obj"

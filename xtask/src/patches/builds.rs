@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kit::cache::{Key, remove};
-use kit::{Cache, Error, Event, Progress, Result, process};
+use kit::{Error, Event, Result, process};
 use vm_tests::kernel::module;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
@@ -18,7 +18,7 @@ use vm_tests::kernel::trees::Build;
 
 use super::finding::{Finding, doc};
 use super::folder::{Set, read_file, write_file};
-use super::git;
+use super::{Context, git};
 
 const SCRIPT: &str = include_str!("build-driver.sh");
 /// What of a series is compiled.
@@ -63,57 +63,41 @@ const CONFIGS: &[(&str, &str, &str)] = &[
     ("allmodconfig", "ARCH=x86_64 C=1", "WERROR=n"),
 ];
 
-/// The options of a configuration, each once.
-fn list_options(name: &str, options: &str) -> String {
-    let common = if name == "allmodconfig" { "" } else { COMMON };
-    let name_of = |option: &str| option.split('=').next().map(|n| format!("{n}="));
-    let given: Vec<_> = options.split_whitespace().map(name_of).collect();
-    let kept = common.split_whitespace();
-    let kept = kept.filter(|option| !given.contains(&name_of(option)));
-    let all: Vec<_> = kept.chain(options.split_whitespace()).collect();
-    all.join(" ")
-}
-
 /// Findings, and how many builds there were.
 type Built = (Vec<Finding>, usize);
 
 /// Builds after each patch of a tree; `repo` has the series on the tree's source.
-pub fn check_tree(
-    set: &Set,
-    repo: &Path,
-    which: Which,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<Built> {
+pub fn check_tree(set: &Set, repo: &Path, which: Which, context: &Context) -> Result<Built> {
     if set.tree.build == Build::Module {
-        return check_modules(set, cache, progress);
+        return check_modules(set, context);
     }
-    let source = Source::find(&set.tree, cache, progress)?;
+    let source = Source::find(&set.tree, &context.cache, &context.progress)?;
     let place = Place {
         name: &source.version,
         repo,
         pristine: Some(&source.whole()?),
-        cache,
-        progress,
     };
-    check_configs(set, which, &place)
+    check_configs(set, which, &place, context)
 }
 
 /// After each patch against the headers of Debian's own kernel.
-fn check_modules(set: &Set, cache: &Cache, progress: &Progress) -> Result<Built> {
+fn check_modules(
+    set: &Set,
+    Context {
+        cache, progress, ..
+    }: &Context,
+) -> Result<Built> {
     let (mut findings, mut count) = (Vec::new(), 0);
-    let whole = Series::read(&set.dir)?;
-    for (at, mail) in set.mails.iter().enumerate() {
+    let mut series = Series::read(&set.dir)?;
+    let patches = std::mem::take(&mut series.patches);
+    for (mail, patch) in set.mails.iter().zip(patches) {
+        series.patches.push(patch);
         if !COMPILED.iter().any(|path| mail.touches(path)) {
             continue;
         }
-        let series = Series {
-            patches: whole.patches[..=at].to_vec(),
-            ..whole.clone()
-        };
         let made = module::build_with(&set.tree, &series, &["W=1", "C=1"], cache, progress);
         let found = match made {
-            Ok(module) => read_warnings(&read_file(&module.file.with_file_name("build.log"))?),
+            Ok(module) => read_warnings(&read_log(&module.file.with_file_name("build.log"))?),
             Err(error @ Error::Failed { .. }) => vec![find_error(&error.to_string())],
             Err(error) => return Err(error),
         };
@@ -137,14 +121,17 @@ pub struct Place<'a> {
     pub repo: &'a Path,
     /// The source, where the repository holds a part of it only. Never written to.
     pub pristine: Option<&'a Path>,
-    pub cache: &'a Cache,
-    pub progress: &'a Progress,
 }
 
 /// What a build said: its warnings, or the first error of one that failed.
 type Verdict = std::result::Result<Vec<String>, String>;
 
-pub fn check_configs(set: &Set, which: Which, place: &Place<'_>) -> Result<Built> {
+pub fn check_configs(
+    set: &Set,
+    which: Which,
+    place: &Place<'_>,
+    context: &Context,
+) -> Result<Built> {
     let commits = git::list_commits(place.repo, git::BASE, git::SERIES)?;
     let files = set.mails.iter().map(|m| m.file.as_str());
     let states: Vec<_> = files.zip(&commits).collect();
@@ -152,8 +139,8 @@ pub fn check_configs(set: &Set, which: Which, place: &Place<'_>) -> Result<Built
     // files away that it no longer knows.
     let base = git::run(place.repo, &["rev-parse", "base^{tree}"])?;
     let name = format!("matrix-{}-{}", place.name, &base[..12]);
-    let _lock = place.cache.lock(&name)?;
-    let area = place.cache.folder("build")?.join(name);
+    let _lock = context.cache.lock(&name)?;
+    let area = context.cache.folder("build")?.join(name);
     let (mut findings, mut count) = (Vec::new(), 0);
     let quick = if which == Which::All {
         CONFIGS.len()
@@ -161,7 +148,7 @@ pub fn check_configs(set: &Set, which: Which, place: &Place<'_>) -> Result<Built
         3
     };
     for config in &CONFIGS[..quick] {
-        let build = |commit: &str| build(&area, config, commit, place);
+        let build = |commit: &str| build(&area, config, commit, place, context);
         // CI builds each patch in the first configuration, and the whole series in the others.
         let last = which == Which::Some && config.0 != CONFIGS[0].0;
         let mut verdicts = Vec::new();
@@ -215,8 +202,13 @@ fn build(
     (name, arguments, options): &(&str, &str, &str),
     commit: &str,
     place: &Place<'_>,
+    context: &Context,
 ) -> Result<Verdict> {
-    let options = list_options(name, options);
+    let (base, common) = match *name {
+        "allmodconfig" => ("allmodconfig", ""),
+        _ => ("allnoconfig", COMMON),
+    };
+    let options = format!("{common} {options}");
     let mut key = Key::new()
         .add("recipe", SCRIPT)
         .add("source", place.name)
@@ -235,22 +227,16 @@ fn build(
         process::logged(script.args(arguments.split(' ')), &log)
     };
     let key = format!("{name}-{}", key.finish());
-    let kept = place.cache.file("patch-build", &key, |path| {
+    let kept = context.cache.file("patch-build", &key, |path| {
         let subject = git::run(place.repo, &["log", "-1", "--format=%s", commit])?;
-        place
-            .progress
-            .step(&format!("build {name}: {}", subject.trim()));
+        let step = format!("build {name}: {}", subject.trim());
+        context.progress.step(&step);
         if !area.join("index").exists() {
             prepare_source(area, place.pristine)?;
             run(git::BASE, "")?;
         }
-        let base = if *name == "allmodconfig" {
-            name
-        } else {
-            "allnoconfig"
-        };
         run(commit, base)?;
-        place.progress.tell(Event::Done);
+        context.progress.tell(Event::Done);
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
     match kept {
@@ -310,14 +296,6 @@ fn find_error(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_option_of_a_configuration_overrides_the_common_one() {
-        let options = list_options("ipv6-n", "IPV6=n");
-        assert!(options.ends_with(" IPV6=n") && !options.contains(" IPV6=y"));
-        assert!(options.contains("IPV6_MULTIPLE_TABLES=y"));
-        assert_eq!(list_options("allmodconfig", "WERROR=n"), "WERROR=n");
-    }
 
     #[test]
     fn what_was_there_before_is_not_new() {

@@ -2,67 +2,26 @@
 //! `patches check`: every rule over the series of a tree, first the text, then against its source.
 
 use std::path::Path;
+use std::process::Command;
 
 use kit::cache::remove;
-use kit::{Cache, Error, Event, Progress, Result, repo};
-use vm_tests::kernel::trees::{Tree, Trees};
+use kit::{Error, Event, Result, process};
+use vm_tests::kernel::trees::Tree;
 
 use super::builds::{self, Which};
 use super::finding::{Finding, doc};
 use super::folder::{self, CoverLetter, Set, read_file};
 use super::git::{self, Refused};
-use super::{refresh, rules, scratch, tools};
-
-/// What a check of one tree came to.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub findings: Vec<Finding>,
-    /// What could not run on this machine, and why; counted, never taken for a pass.
-    pub skipped: Vec<String>,
-    /// What the series was applied to.
-    pub source: Option<String>,
-    /// The builds that were made or found in the cache.
-    pub builds: usize,
-}
-
-impl Report {
-    pub fn count_errors(&self) -> usize {
-        self.findings.iter().filter(|f| !f.note).count()
-    }
-
-    /// One line that sums it up.
-    pub fn sum_up(&self) -> String {
-        let notes = self.findings.len() - self.count_errors();
-        let mut text = format!("{} findings", self.count_errors());
-        for (count, what) in [
-            (notes, "notes"),
-            (self.builds, "builds"),
-            (self.skipped.len(), "skipped"),
-        ] {
-            if count > 0 {
-                text.push_str(&format!(", {count} {what}"));
-            }
-        }
-        if let Some(source) = &self.source {
-            text.push_str(&format!(", against {source}"));
-        }
-        text
-    }
-}
+use super::{Context, refresh, rules, scratch, tools};
 
 /// The rules that need nothing but the repository.
-pub fn check_text(tree: &Tree, trees: &Trees) -> Result<(Set, Report)> {
-    let set = Set::read(&repo::kernel_patches().join(&tree.name), tree, trees)?;
-    let mut findings = rules::check(&set);
+pub fn check_text(set: &Set) -> Result<Vec<Finding>> {
+    let mut found = rules::check(set);
     for file in [folder::COVER, folder::COVER_OF_FIXES] {
         let letter = CoverLetter::load(file)?;
-        findings.extend(letter.iter().flat_map(|letter| check_cover(file, letter)));
+        found.extend(letter.iter().flat_map(|letter| check_cover(file, letter)));
     }
-    let report = Report {
-        findings,
-        ..Report::default()
-    };
-    Ok((set, report))
+    Ok(found)
 }
 
 /// checkpatch.pl does not read a cover letter.
@@ -78,117 +37,95 @@ fn check_cover(file: &str, cover: &CoverLetter) -> Vec<Finding> {
     .collect()
 }
 
-/// All of it.
-pub fn check_all(
-    set: &Set,
-    report: &mut Report,
-    trees: &Trees,
-    which: Which,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<()> {
+/// All of it; findings, and what the series was checked against.
+pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Finding>, String)> {
+    let mut found = check_text(set)?;
     let name = &set.tree.name;
-    let repo = scratch::find_folder(cache, "check", name)?;
-    let _lock = cache.lock(&format!("patches-check-{name}"))?;
-    let source = scratch::make(&repo, set, cache, progress)?;
-    progress.step(&format!("{name}: apply and run the kernel's tools"));
+    let repo = scratch::find_folder(context, "check", name)?;
+    let _lock = context.cache.lock(&format!("patches-check-{name}"))?;
+    let source = scratch::make(&repo, set, context)?;
+    let step = format!("{name}: apply and run the kernel's tools");
+    context.progress.step(&step);
     let refused = git::apply_each(&repo, &set.paths())?;
     for Refused { patch, what } in &refused {
         let finding = Finding::new(set.path(patch), what).by("applies", doc::NETDEV);
-        let repair = format!("cargo xtask patches refresh {name}");
-        report.findings.push(finding.repair(repair));
+        found.push(finding.repair(format!("cargo xtask patches refresh {name}")));
     }
-    let root = scratch::find_tools(trees, cache, progress)?;
+    let root = scratch::find_tools(context)?;
     for mail in &set.mails {
         let (path, name) = (set.dir.join(&mail.file), set.path(&mail.file));
-        let found = tools::run_checkpatch(&root, &path, &name, tools::UNSIGNED, &set.reword())?;
-        report.findings.extend(found);
+        let ignore = tools::UNSIGNED;
+        found.extend(tools::run_checkpatch(
+            &root,
+            &path,
+            &name,
+            ignore,
+            &set.reword(),
+        )?);
     }
     let people = tools::list_maintainers(&root, &set.paths())?;
-    report.findings.extend(tools::check_people(&people, name));
-    progress.tell(Event::Done);
-    report.source = Some(source.clone());
+    found.extend(tools::check_people(&people, name));
+    context.progress.tell(Event::Done);
     let base = folder::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.
         let what = format!("says {base}, the mirror has {source}");
         let finding = Finding::new(set.path("base"), what).by("base", doc::OURS);
-        report.findings.push(finding.repair(set.refresh()));
+        found.push(finding.repair(set.refresh()));
     } else if refused.is_empty() {
-        report.findings.extend(check_refresh(set, &repo)?);
+        found.extend(check_refresh(set, &repo)?);
     }
     // Without its patches there is nothing to generate or to build.
     if refused.is_empty() {
-        if repo.join(tools::GENERATOR).exists() {
-            report
-                .findings
-                .extend(check_generated(set, &repo, progress)?);
-        }
-        if which == Which::None {
-            report.skipped.push("builds (--builds none)".to_owned());
-            return Ok(());
-        }
-        let (found, count) = builds::check_tree(set, &repo, which, cache, progress)?;
-        report.findings.extend(found);
-        report.builds = count;
+        found.extend(check_generated(set, &repo, context)?);
     }
-    Ok(())
+    // What is left out is said, never taken for a pass.
+    let builds = match which {
+        Which::None => "builds skipped".to_owned(),
+        _ if !refused.is_empty() => "builds skipped".to_owned(),
+        _ => {
+            let (warnings, count) = builds::check_tree(set, &repo, which, context)?;
+            found.extend(warnings);
+            format!("{count} builds")
+        }
+    };
+    Ok((found, format!("{builds}, against {source}")))
 }
 
 /// The folder is what `refresh --write` makes of it: names, numbers, tags, encoding, white space.
 fn check_refresh(set: &Set, repo: &Path) -> Result<Vec<Finding>> {
     let fresh = repo.with_extension("written");
+    folder::write_series(&fresh, repo, "HEAD")?;
+    let mut diff = Command::new("diff");
+    diff.args(["-r", "-U0", "-x", "base"])
+        .args([&set.dir, &fresh]);
+    let diff = process::output(&mut diff)?.all();
     remove(&fresh)?;
-    let mut names = folder::write_series(&fresh, repo, "HEAD")?;
-    names.push("series".to_owned());
-    names.extend(
-        set.present
-            .iter()
-            .filter(|n| !set.listed.contains(n))
-            .cloned(),
-    );
-    let mut found = Vec::new();
-    for name in names {
-        let (old, new) = (set.dir.join(&name), fresh.join(&name));
-        let what = match (read_file(&old), read_file(&new)) {
-            (Ok(old), Ok(new)) if old == new => continue,
-            (Ok(old), Ok(new)) => {
-                let same = old
-                    .lines()
-                    .zip(new.lines())
-                    .take_while(|(a, b)| a == b)
-                    .count();
-                let line = new.lines().nth(same).unwrap_or("nothing");
-                format!("line {} is not `{line}'", same + 1)
-            }
-            (Err(_), _) => "is not there".to_owned(),
-            (_, Err(_)) => "is not of the series".to_owned(),
-        };
-        let finding = Finding::new(set.path(&name), what).by("refresh", doc::OURS);
-        found.push(finding.repair(format!(
-            "cargo xtask patches refresh {}, then --write",
-            set.tree.name
-        )));
-    }
-    remove(&fresh)?;
-    Ok(found)
+    let name = &set.tree.name;
+    let said = diff
+        .lines()
+        .filter(|l| !l.starts_with("diff ") && !l.starts_with("@@"));
+    let finding = |line: &str| {
+        let finding = Finding::new(name, format!("`refresh --write' changes: {line}"));
+        finding.by("refresh", doc::OURS).repair(set.refresh())
+    };
+    Ok(said.take(9).map(finding).collect())
 }
 
 /// Generated code is what its specification generates, after each patch that may change it.
-fn check_generated(set: &Set, repo: &Path, progress: &Progress) -> Result<Vec<Finding>> {
-    progress.step(&format!("{}: regenerate netlink code", set.tree.name));
+fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Finding>> {
     let places = ["include/uapi", "drivers/net/wireguard/generated"];
-    let places = tools::NETLINK.iter().chain(&places);
     let commits = git::list_commits(repo, git::BASE, git::SERIES)?;
     let mut found = Vec::new();
     for (mail, commit) in set.mails.iter().zip(&commits) {
-        if Some(commit) == commits.last() || places.clone().any(|p| mail.touches(p)) {
+        let mut places = tools::NETLINK.iter().chain(&places);
+        if Some(commit) == commits.last() || places.any(|p| mail.touches(p)) {
             git::run(repo, &["checkout", "-q", commit])?;
-            found.extend(tools::regenerate(repo, &set.path(&mail.file))?);
+            let name = set.path(&mail.file);
+            found.extend(tools::regenerate(repo, &name, &context.progress)?);
         }
     }
     git::run(repo, &["checkout", "-q", git::SERIES])?;
-    progress.tell(Event::Done);
     Ok(found)
 }
 
@@ -202,13 +139,13 @@ pub struct Fit {
 }
 
 /// Finds the series with the fewest patches to mend on a source; the nearest of equal ones.
-pub fn find_fit(source: &Path, chosen: &[&Tree], trees: &Trees, cache: &Cache) -> Result<Fit> {
+pub fn find_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<Fit> {
     let version = read_version(source)?;
-    let _lock = cache.lock("patches-source")?;
+    let _lock = context.cache.lock("patches-source")?;
     let mut fits = Vec::new();
     for tree in chosen {
-        let set = Set::read(&repo::kernel_patches().join(&tree.name), tree, trees)?;
-        let repo = scratch::find_folder(cache, "source", &tree.name)?;
+        let set = Set::of_tree(tree, &context.trees)?;
+        let repo = scratch::find_folder(context, "source", &tree.name)?;
         scratch::make_from(&repo, &set, source, &version)?;
         fits.push(Fit {
             tree: tree.name.clone(),
@@ -244,6 +181,8 @@ fn read_version(source: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_tests::kernel::trees::Trees;
+
     use crate::patches::folder::write_file;
     use crate::patches::git::tests::Temp;
     use crate::patches::refresh::tests::make_series;
@@ -287,18 +226,18 @@ mod tests {
         ] {
             assert!(good.contains(from), "{good}");
             write_file(&first, &good.replace(from, to)).unwrap();
-            assert!(check().contains("9.9/0001-"), "{from} -> {to}: {}", check());
+            assert!(check().contains("9.9/0001-"), "{from} -> {to}");
         }
         write_file(&first, &good).unwrap();
         // Not in `series`, and in another order.
         write_file(&dir.join("0004-other.patch"), &good).unwrap();
-        assert!(check().contains("0004-other.patch: refresh: is not of the series"));
+        assert!(check().contains("9.9: 0004-other.patch"));
         std::fs::remove_file(dir.join("0004-other.patch")).unwrap();
         let series = read_file(&dir.join("series")).unwrap();
         let mut names: Vec<_> = series.lines().collect();
         names.swap(0, 2);
         write_file(&dir.join("series"), &names.join("\n")).unwrap();
-        assert!(check().contains("9.9/series: refresh"));
+        assert!(check().contains("9.9/series"));
     }
 
     #[test]

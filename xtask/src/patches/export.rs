@@ -9,16 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kit::cache::remove;
-use kit::{Cache, Error, Event, Progress, Result, process};
+use kit::{Error, Event, Result, process};
 use vm_tests::kernel::trees::Trees;
 
 use super::builds::{self, Place, Which};
 use super::finding::{Finding, doc};
-use super::folder::{self, CoverLetter, Set, name_of, write_file};
+use super::folder::{self, CoverLetter, Mail, Set, name_of, write_file};
 use super::git::{self, Refused};
-use super::rules;
 use super::status::{self, Status};
 use super::tools::{self, Person, read_address};
+use super::{Context, rules};
 
 /// Two series are posted: the fixes alone first, then the feature, which is based on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +62,6 @@ pub struct Request {
 pub struct Export {
     /// The cover letter first, where there is one.
     pub files: Vec<PathBuf>,
-    pub cover: bool,
     pub sender: String,
     pub to: Vec<Person>,
     pub cc: Vec<Person>,
@@ -71,22 +70,25 @@ pub struct Export {
     pub repo: PathBuf,
     /// The branch's name in the person's clone.
     pub branch: String,
-    /// The commits that are mailed: from, to.
-    pub range: (String, String),
+    /// How many of its commits are mailed.
+    pub count: usize,
 }
 
 impl Export {
-    pub fn count_errors(&self) -> usize {
-        self.findings.iter().filter(|f| !f.note).count()
-    }
-
     /// Everybody who gets a copy, by address.
     pub fn list_addresses(&self) -> BTreeSet<String> {
-        self.to
-            .iter()
-            .chain(&self.cc)
-            .map(Person::address)
-            .collect()
+        let everybody = self.to.iter().chain(&self.cc);
+        everybody.map(Person::address).collect()
+    }
+
+    /// The commit before those.
+    pub fn start(&self) -> String {
+        format!("{}~{}", git::SERIES, self.count)
+    }
+
+    /// The mails of them, without the cover letter.
+    pub fn patches(&self) -> &[PathBuf] {
+        &self.files[self.files.len() - self.count..]
     }
 }
 
@@ -113,13 +115,7 @@ pub fn find_sender(onto: &Path) -> Result<String> {
 
 /// A known identity, or why it is none.
 fn check_identity(name: &str, email: &str) -> std::result::Result<String, String> {
-    let nobodys = [
-        "example.org",
-        "example.com",
-        "example.net",
-        "localhost",
-        "invalid",
-    ];
+    let nobodys = "example.org example.com example.net localhost invalid";
     if name.is_empty() {
         return Err("git has no user.name".to_owned());
     }
@@ -127,12 +123,12 @@ fn check_identity(name: &str, email: &str) -> std::result::Result<String, String
         return Err("git has no user.email".to_owned());
     }
     let (user, host) = email.split_once('@').unwrap_or((email, ""));
-    let in_nobodys = |n: &&str| host == *n || host.ends_with(&format!(".{n}"));
+    let mut nobodys = nobodys.split(' ');
     if user.starts_with("noreply")
         || user == "root"
         || !host.contains('.')
         || host.starts_with("users.noreply.")
-        || nobodys.iter().any(|n| in_nobodys(&n))
+        || nobodys.any(|n| host == n || host.ends_with(&format!(".{n}")))
     {
         return Err(format!("`{email}' is nobody's address"));
     }
@@ -147,12 +143,11 @@ pub fn export(
     set: &Set,
     cover: Option<&CoverLetter>,
     request: &Request,
-    trees: &Trees,
     status: &Status,
-    cache: &Cache,
-    progress: &Progress,
+    context: &Context,
 ) -> Result<Export> {
     let Request { onto, version, .. } = request;
+    let progress = &context.progress;
     let sender = find_sender(onto)?;
     let base = git::find_commit(onto, &request.base)?;
     let fixes = set.count_fixes();
@@ -160,88 +155,64 @@ pub fn export(
         Part::Fixes => (0..fixes, format!("bind-dev-fixes-v{version}")),
         Part::Feature => (fixes..set.mails.len(), format!("bind-dev-v{version}")),
     };
-    let chosen = Set {
-        mails: set.mails[part.clone()].to_vec(),
-        ..set.clone()
-    };
-    if chosen.mails.is_empty() {
+    let applied = set.take(0..part.end);
+    let chosen = set.take(part);
+    let count = chosen.mails.len();
+    if count == 0 {
         let (dir, part) = (set.dir.display(), request.part);
         return Err(Error::other(format!(
-            "{dir} has no patches for --part {part:?}"
+            "{dir} has no patch for --part {part:?}"
         )));
     }
-    let repo = cache.folder("patches")?.join("export");
-    let _lock = cache.lock("patches-export")?;
+    let repo = context.cache.folder("patches")?.join("export");
+    let _lock = context.cache.lock("patches-export")?;
     progress.step(&format!("apply the series to {}", &base[..12]));
-    let applied = &set.mails[..part.end];
     make_clone(onto, &repo, &base, set)?;
-    apply_signed(applied, set, &repo, &sender)?;
+    apply_signed(&applied, &repo, &sender)?;
     progress.tell(Event::Done);
 
     progress.step("run checkpatch.pl and get_maintainer.pl of the clone");
     let people = tools::list_maintainers(&repo, &chosen.paths())?;
-    let mut findings = rules::check(set);
-    let (to, cc) = choose_recipients(people, &chosen, trees, &sender);
-    let range = (
-        format!("{}~{}", git::SERIES, part.len()),
-        git::SERIES.to_owned(),
-    );
+    let (to, cc) = choose_recipients(people, &chosen, &context.trees, &sender);
     let letter = cover.map(|letter| add_links(letter, *version, status));
-    findings.extend(check_history(letter.as_ref(), part.len(), *version));
-    let files = write_mails(request, &repo, &range, &base, letter.as_ref(), (&to, &cc))?;
-    for file in files.iter().skip(usize::from(letter.is_some())) {
+    let mut export = Export {
+        files: Vec::new(),
+        sender,
+        to,
+        cc,
+        findings: Vec::new(),
+        repo,
+        branch,
+        count,
+    };
+    export.files = write_mails(request, &export, &base, letter.as_ref())?;
+    let mut findings = rules::check(set);
+    findings.extend(check_history(letter.as_ref(), count, *version));
+    for file in export.patches() {
         let repair = "mend it in kernel-patches and export again";
-        let name = name_of(file);
-        findings.extend(tools::run_checkpatch(
-            &repo,
-            file,
-            &name,
-            "--ignore=",
-            repair,
-        )?);
+        let (root, name) = (&export.repo, name_of(file));
+        findings.extend(tools::run_checkpatch(root, file, &name, &[], repair)?);
     }
-    let everybody: Vec<Person> = to.iter().chain(&cc).cloned().collect();
+    let everybody: Vec<_> = export.to.iter().chain(&export.cc).cloned().collect();
     findings.extend(tools::check_people(&everybody, "export"));
     findings.extend(check_public(onto, &base)?);
     findings.extend(status.check_pause(&status::ask_date()?));
     progress.tell(Event::Done);
     if request.builds != Which::None {
-        if repo.join(tools::GENERATOR).exists() {
-            progress.step("regenerate netlink code");
-            findings.extend(tools::regenerate(&repo, "export")?);
-            progress.tell(Event::Done);
-        }
-        let mails = applied.to_vec();
-        let applied = Set {
-            mails,
-            ..set.clone()
-        };
-        let (name, repo) = (base.as_str(), repo.as_path());
+        findings.extend(tools::regenerate(&export.repo, "export", progress)?);
         let place = Place {
-            name,
-            repo,
+            name: &base,
+            repo: &export.repo,
             pristine: None,
-            cache,
-            progress,
         };
-        findings.extend(builds::check_configs(&applied, request.builds, &place)?.0);
+        findings.extend(builds::check_configs(&applied, request.builds, &place, context)?.0);
     }
     for finding in &mut findings {
-        let is =
-            |rule: &String| rule == finding.rule || finding.what.starts_with(&format!("{rule}:"));
+        let what = &finding.what;
+        let is = |rule: &String| rule == finding.rule || what.starts_with(&format!("{rule}:"));
         finding.note |= request.accept.iter().any(is);
     }
-    Ok(Export {
-        files,
-        cover: letter.is_some(),
-        sender,
-        to,
-        cc,
-        findings,
-        repo,
-        branch,
-        range,
-    })
+    Ok(Export { findings, ..export })
 }
 
 /// A clone that shares the objects, with `base` checked out as far as the tools need it.
@@ -249,48 +220,33 @@ fn make_clone(onto: &Path, repo: &Path, base: &str, set: &Set) -> Result<()> {
     remove(repo)?;
     let folder = repo.parent().unwrap_or(repo);
     let onto = fs::canonicalize(onto).map_err(Error::io("resolve", onto))?;
-    let options = ["clone", "-q", "--shared", "--no-checkout", "--no-tags"];
-    process::run(git::command(folder).args(options).arg(&onto).arg(repo))?;
+    let (from, to) = (onto.to_string_lossy(), repo.to_string_lossy());
+    let clone = ["clone", "-q", "--shared", "--no-checkout", "--no-tags"];
+    git::run(folder, &[&clone[..], &[&from, &to]].concat())?;
     // A kernel is 1.5 GB of files; these are 20 MB.
-    let mut patterns = vec!["/*".to_owned(), "!/*/".to_owned()];
-    let touched = set
-        .mails
-        .iter()
-        .flat_map(|m| &m.touched)
-        .map(|f| f.path.as_str());
-    let wanted = tools::FILES
-        .iter()
-        .chain(tools::NETLINK)
-        .copied()
-        .chain(touched);
-    patterns.extend(wanted.map(|path| format!("/{path}")));
-    let sparse = ["sparse-checkout", "set", "--no-cone"];
-    process::run(git::command(repo).args(sparse).args(&patterns))?;
+    let touched = set.mails.iter().flat_map(|m| &m.touched);
+    let wanted = tools::FILES.iter().chain(tools::NETLINK).copied();
+    let wanted = wanted.chain(touched.map(|f| f.path.as_str()));
+    let patterns = wanted.map(|path| format!("/{path}"));
+    let sparse = ["sparse-checkout", "set", "--no-cone", "/*", "!/*/"];
+    process::run(git::command(repo).args(sparse).args(patterns))?;
     git::run(repo, &["checkout", "-q", "-f", "-B", git::SERIES, base])?;
     git::run(repo, &["tag", "-f", git::BASE, base])?;
-    process::run(
-        std::process::Command::new("mkdir")
-            .current_dir(repo)
-            .arg("-p")
-            .args(tools::FOLDERS),
-    )?;
-    Ok(())
+    tools::make_folders(repo)
 }
 
 /// `git am --signoff`, with the sender in the place of the placeholder.
-fn apply_signed(mails: &[folder::Mail], set: &Set, repo: &Path, sender: &str) -> Result<()> {
+fn apply_signed(set: &Set, repo: &Path, sender: &str) -> Result<()> {
     let (name, email) = sender.split_once(" <").unwrap_or((sender, ""));
     git::run(repo, &["config", "user.name", name])?;
     git::run(repo, &["config", "user.email", email.trim_end_matches('>')])?;
     let author = |who: &str| format!("\nFrom: {who}\n");
-    for mail in mails {
+    for mail in &set.mails {
         let path = repo.join(".git/wg-vrf").join(&mail.file);
-        write_file(
-            &path,
-            &mail
-                .text
-                .replacen(&author(folder::AUTHOR), &author(sender), 1),
-        )?;
+        let text = mail
+            .text
+            .replacen(&author(folder::AUTHOR), &author(sender), 1);
+        write_file(&path, &text)?;
         let am = ["am", "-q", "--no-3way", "--signoff"];
         let out = process::output(git::command_as_configured(repo).args(am).arg(&path))?;
         if !out.ok {
@@ -312,20 +268,13 @@ fn choose_recipients(
     sender: &str,
 ) -> (Vec<Person>, Vec<Person>) {
     let (mut to, mut cc): (Vec<_>, Vec<_>) = people.into_iter().partition(Person::is_maintainer);
-    let person = |who: &str, role: &str| Person {
-        who: who.to_owned(),
-        role: role.to_owned(),
-    };
-    cc.extend(
-        trees
-            .recipients
-            .iter()
-            .map(|r| person(&r.address, &r.reason)),
-    );
-    let trailers = set.mails.iter().flat_map(|m| m.trailers());
-    let named = trailers
-        .filter(|(key, value)| (key.ends_with("-by") || *key == "Cc") && value.contains('@'));
-    cc.extend(named.map(|(key, value)| person(value, key)));
+    let ours = trees.recipients.iter().map(|r| (&*r.address, &*r.reason));
+    let trailers = set.mails.iter().flat_map(Mail::trailers);
+    let named = trailers.filter(|(key, _)| key.ends_with("-by") || *key == "Cc");
+    let named = named
+        .map(|(key, who)| (who, key))
+        .filter(|(who, _)| who.contains('@'));
+    cc.extend(ours.chain(named).map(|(who, role)| Person::new(who, role)));
     let mut seen = BTreeSet::from([read_address(sender)]);
     to.retain(|p| seen.insert(p.address()));
     cc.retain(|p| seen.insert(p.address()));
@@ -386,18 +335,16 @@ fn check_history(letter: Option<&CoverLetter>, patches: usize, version: u32) -> 
 /// `git format-patch`; the files in the order in which they are to arrive.
 fn write_mails(
     request: &Request,
-    repo: &Path,
-    (from, to): &(String, String),
+    export: &Export,
     base: &str,
     letter: Option<&CoverLetter>,
-    people: (&[Person], &[Person]),
 ) -> Result<Vec<PathBuf>> {
     let Request { out, version, .. } = request;
     remove(out)?;
     fs::create_dir_all(out).map_err(Error::io("create", out))?;
     let out = fs::canonicalize(out).map_err(Error::io("resolve", out))?;
     // The cover letter is from the sender too.
-    let mut command = git::command_as_configured(repo);
+    let mut command = git::command_as_configured(&export.repo);
     command
         .args(["format-patch", "--numbered", "--no-thread", "--no-attach"])
         .arg(format!("--base={base}"))
@@ -409,13 +356,16 @@ fn write_mails(
     }
     if let Some(CoverLetter { subject, body }) = letter {
         let key = format!("branch.{}.description", git::SERIES);
-        git::run(repo, &["config", &key, &format!("{subject}\n\n{body}")])?;
+        git::run(
+            &export.repo,
+            &["config", &key, &format!("{subject}\n\n{body}")],
+        )?;
         command.args(["--cover-letter", "--cover-from-description=subject"]);
     }
-    for (option, people) in [("to", people.0), ("cc", people.1)] {
-        command.args(people.iter().map(|p| format!("--{option}={}", p.who)));
-    }
-    let made = process::run(command.arg(format!("{from}..{to}")))?;
+    command.args(export.to.iter().map(|p| format!("--to={}", p.who)));
+    command.args(export.cc.iter().map(|p| format!("--cc={}", p.who)));
+    let range = format!("{}..{}", export.start(), git::SERIES);
+    let made = process::run(command.arg(range))?;
     let mut files: Vec<PathBuf> = made.lines().map(PathBuf::from).collect();
     files.sort();
     Ok(files)

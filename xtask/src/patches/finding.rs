@@ -68,6 +68,11 @@ impl Finding {
     }
 }
 
+/// How many of them have to be mended.
+pub fn count_errors(findings: &[Finding]) -> usize {
+    findings.iter().filter(|f| !f.note).count()
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;

@@ -2,13 +2,12 @@
 //! A folder of kernel-patches as the rules see it, and how a git branch is written back into it.
 
 use std::fs;
-use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use kit::cache::Key;
 use kit::{Error, Result, process, repo};
-use vm_tests::kernel::series::{Series, Touched, touched};
+use vm_tests::kernel::series::{Patch, Series, Touched, touched};
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::git;
@@ -29,33 +28,27 @@ pub struct Mail {
 }
 
 impl Mail {
-    pub fn read(file: &str, text: &str) -> Result<Self> {
+    pub fn read(patch: &Patch) -> Result<Self> {
         // The message comes on stderr, the headers on stdout.
-        let mut child = Command::new("git")
-            .args(["mailinfo", "/dev/stderr", "/dev/null"])
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::io("start", Path::new("git")))?;
-        let mut input = child.stdin.take().expect("stdin is a pipe");
-        let written = input.write_all(text.as_bytes());
-        drop(input);
-        let out = child.wait_with_output().map_err(Error::io("read", file))?;
-        written.map_err(Error::io("read", file))?;
-        let message = String::from_utf8_lossy(&out.stderr).into_owned();
-        if !out.status.success() {
-            return Err(Error::other(format!("git mailinfo of {file}: {message}")));
+        let mailinfo = r#"git mailinfo /dev/stderr /dev/null <"$0""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", mailinfo]).arg(&patch.path);
+        let out = process::output(command.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
+        if !out.ok {
+            return Err(Error::other(format!(
+                "{}: {}",
+                patch.name,
+                out.stderr.trim()
+            )));
         }
-        let headers = String::from_utf8_lossy(&out.stdout);
-        let subject = headers.lines().find_map(|l| l.strip_prefix("Subject: "));
+        let mut headers = out.stdout.lines();
+        let subject = headers.find_map(|l| l.strip_prefix("Subject: "));
         Ok(Self {
-            file: file.to_owned(),
-            text: text.to_owned(),
+            file: patch.name.clone(),
+            text: patch.text.clone(),
             subject: subject.unwrap_or_default().to_owned(),
-            message,
-            touched: touched(text),
+            message: out.stderr,
+            touched: touched(&patch.text),
         })
     }
 
@@ -122,12 +115,14 @@ pub struct Set {
 }
 
 impl Set {
+    pub fn of_tree(tree: &Tree, trees: &Trees) -> Result<Self> {
+        Self::read(&repo::kernel_patches().join(&tree.name), tree, trees)
+    }
+
     pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Self> {
         let series = Series::read(dir)?;
-        let mut mails = Vec::new();
-        for patch in &series.patches {
-            mails.push(Mail::read(&patch.name, &patch.text)?);
-        }
+        let mails = series.patches.iter().map(Mail::read);
+        let mails = mails.collect::<Result<Vec<Mail>>>()?;
         let recipients = trees.recipients.iter();
         Ok(Self {
             tree: tree.clone(),
@@ -154,6 +149,15 @@ impl Set {
     /// own. What follows is the feature.
     pub fn count_fixes(&self) -> usize {
         self.mails.iter().take_while(|m| m.is_fix()).count()
+    }
+
+    /// Some of its patches.
+    pub fn take(&self, part: Range<usize>) -> Self {
+        let mails = self.mails[part].to_vec();
+        Self {
+            mails,
+            ..self.clone()
+        }
     }
 
     /// The command that rewrites numbers, tags and the series file.
@@ -215,15 +219,6 @@ impl CoverLetter {
             body: body.to_owned(),
         })
     }
-}
-
-/// Names the contents of a series, so that a verdict on another one is known to be stale.
-pub fn digest_series(dir: &Path) -> Result<String> {
-    let mut key = Key::new();
-    for patch in Series::read(dir)?.patches {
-        key = key.add(&patch.name, &patch.text);
-    }
-    Ok(key.finish()[..16].to_owned())
 }
 
 /// Writes `base..tip` of `repo` into the folder: the patches and `series`.
@@ -318,12 +313,12 @@ pub fn write_file(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::patches::git::tests::Temp;
-    use crate::patches::rules::tests::GOOD;
+    use crate::patches::rules::tests::{GOOD, read_mail};
 
     #[test]
     fn a_mail_comes_apart() {
         let text = GOOD.replace("lost.", "lost.\nNote: This is prose.");
-        let mail = Mail::read("1", &text).unwrap();
+        let mail = read_mail(&text);
         let want = "wireguard: socket: count the teapots of a device";
         assert_eq!(mail.subject, want);
         let trailers: Vec<_> = mail.trailers().collect();

@@ -159,14 +159,16 @@ pub fn find_commit(repo: &Path, name: &str) -> Result<String> {
 pub mod tests {
     use super::*;
     use std::fs;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     /// A folder that is gone when the test is over.
     pub struct Temp(pub PathBuf);
 
     impl Temp {
         pub fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("wg-vrf-{}-{name}", std::process::id()));
-            let _ = fs::remove_dir_all(&dir);
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let (id, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+            let dir = std::env::temp_dir().join(format!("wg-vrf-{id}-{count}-{name}"));
             fs::create_dir_all(&dir).unwrap();
             Self(dir)
         }

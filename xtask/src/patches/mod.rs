@@ -23,11 +23,13 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use kit::screen::Screen;
 use kit::setup::{self, For};
-use kit::{Cache, Event, Result, repo};
+use kit::{Cache, Progress, Result, repo};
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use self::builds::Which;
+use self::check::Fit;
 use self::export::{Part, Request};
+use self::finding::count_errors;
 use self::folder::{CoverLetter, Set};
 use self::git::Refused;
 use self::status::Status;
@@ -82,7 +84,7 @@ pub enum Command {
         #[arg(long)]
         send: bool,
     },
-    /// Which trees there are, what they apply to, what was checked and posted
+    /// Which trees there are, what they apply to, what was posted where
     Status {
         /// Also ask the mirror for the newest source of each tree
         #[arg(long)]
@@ -90,10 +92,20 @@ pub enum Command {
     },
 }
 
+/// What every command works with.
+pub struct Context {
+    pub trees: Trees,
+    pub cache: Cache,
+    pub progress: Progress,
+}
+
 pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
-    let trees = Trees::load()?;
-    let cache = Cache::open()?;
+    let context = &Context {
+        trees: Trees::load()?,
+        cache: Cache::open()?,
+        progress: screen.progress(),
+    };
+    let trees = &context.trees;
     match command {
         Command::Check {
             tree,
@@ -106,38 +118,33 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 None => trees.trees.iter().collect(),
             };
             match source {
-                Some(source) => report_fit(&source, &chosen, &trees, &cache),
-                None if text => run_check(&chosen, &trees, None, &cache, screen),
-                None => run_check(&chosen, &trees, Some(builds), &cache, screen),
+                Some(source) => report_fit(&source, &chosen, context),
+                None => run_check(&chosen, (!text).then_some(builds), context),
             }
         }
         Command::Refresh { tree, write, fresh } => {
-            setup::ensure(&[For::Packages], &progress)?;
+            setup::ensure(&[For::Packages], &context.progress)?;
             let tree = trees.find(&tree)?;
             if write {
-                print_written(&tree.name, &refresh::write(tree, &cache)?);
-                return Ok(ExitCode::SUCCESS);
+                return Ok(print_written(&tree.name, &refresh::write(tree, context)?));
             }
             let series = repo::kernel_patches().join(&tree.name);
-            let branch = refresh::open(&series, tree, &trees, fresh, &cache, &progress)?;
+            let branch = refresh::open(&series, tree, fresh, context)?;
             Ok(print_branch(&tree.name, &branch))
         }
         Command::NewTree { version, suites } => {
-            setup::ensure(&[For::Packages], &progress)?;
-            let (neighbour, branch, written) =
-                refresh::start_tree(&version, &suites, &cache, &progress)?;
-            println!(
-                "{version}: started from {neighbour}; its lines are at the end of kernel-patches/trees.toml"
-            );
-            match written {
+            setup::ensure(&[For::Packages], &context.progress)?;
+            let (from, branch, written) = refresh::start_tree(&version, &suites, context)?;
+            let place = "its lines are at the end of kernel-patches/trees.toml";
+            println!("{version}: started from {from}; {place}");
+            Ok(match written {
                 Some(written) => print_written(&version, &written),
-                None => return Ok(print_branch(&version, &branch)),
-            }
-            Ok(ExitCode::SUCCESS)
+                None => print_branch(&version, &branch),
+            })
         }
         Command::RangeDiff { a, b } => {
-            setup::ensure(&[For::Packages], &progress)?;
-            print!("{}", refresh::compare_series(&a, &b, &cache, &progress)?);
+            setup::ensure(&[For::Packages], &context.progress)?;
+            print!("{}", refresh::compare_series(&a, &b, context)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Export {
@@ -150,43 +157,35 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 Some(name) => trees.find(&name)?,
                 None => trees.reference()?,
             };
-            run_export(&request, tree, &trees, (dry_run, send), screen)
+            run_export(&request, tree, (dry_run, send), context)
         }
         Command::Status { mirror } => {
-            status::print(&trees, mirror, &cache, &progress)?;
+            status::print(mirror, context)?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn run_check(
-    chosen: &[&Tree],
-    trees: &Trees,
-    which: Option<Which>,
-    cache: &Cache,
-    screen: &Screen,
-) -> Result<ExitCode> {
-    let progress = screen.progress();
+/// Checks the text only where it is not said what to build.
+fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Result<ExitCode> {
     if let Some(which) = which {
-        setup::ensure(&list_needs(which), &progress)?;
+        setup::ensure(&list_needs(which), &context.progress)?;
     }
     let mut errors = 0;
     for tree in chosen {
-        let (set, mut report) = check::check_text(tree, trees)?;
-        if let Some(which) = which {
-            check::check_all(&set, &mut report, trees, which, cache, &progress)?;
-            status::record_check(tree, &report.sum_up(), cache)?;
-        }
-        for finding in &report.findings {
+        let set = Set::of_tree(tree, &context.trees)?;
+        let (found, against) = match which {
+            Some(which) => check::check_all(&set, which, context)?,
+            None => (check::check_text(&set)?, "text only".to_owned()),
+        };
+        for finding in &found {
             println!("{finding}");
         }
-        for skipped in &report.skipped {
-            println!("skipped: {skipped}");
-        }
-        let (fixes, all) = (set.count_fixes(), set.mails.len());
-        let (name, feature, sum) = (&tree.name, all - fixes, report.sum_up());
-        println!("{name}: {all} patches ({fixes} fixes, {feature} of the feature), {sum}");
-        errors += report.count_errors();
+        let (name, fixes, all) = (&tree.name, set.count_fixes(), set.mails.len());
+        let parts = format!("{fixes} fixes, {} of the feature", all - fixes);
+        let count = count_errors(&found);
+        println!("{name}: {all} patches ({parts}), {count} findings, {against}");
+        errors += count;
     }
     Ok(exit_code(errors == 0))
 }
@@ -211,16 +210,22 @@ fn exit_code(good: bool) -> ExitCode {
     }
 }
 
-fn report_fit(source: &Path, chosen: &[&Tree], trees: &Trees, cache: &Cache) -> Result<ExitCode> {
-    let fit = check::find_fit(source, chosen, trees, cache)?;
-    let (place, version) = (source.display(), &fit.version);
-    let series = format!("kernel-patches/{}", fit.tree);
-    match fit.refused.len() {
-        0 => println!("{place}: Linux {version}: {series} applies without fuzz"),
-        n => println!("{place}: Linux {version}: {series} is nearest; {n} patches need work:"),
+fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<ExitCode> {
+    let Fit {
+        tree,
+        version,
+        refused,
+    } = check::find_fit(source, chosen, context)?;
+    let place = format!(
+        "{}: Linux {version}: kernel-patches/{tree}",
+        source.display()
+    );
+    match refused.len() {
+        0 => println!("{place} applies without fuzz"),
+        n => println!("{place} is nearest; {n} patches need work:"),
     }
-    print_refused(&fit.refused);
-    Ok(exit_code(fit.refused.is_empty()))
+    print_refused(&refused);
+    Ok(exit_code(refused.is_empty()))
 }
 
 fn print_refused(refused: &[Refused]) {
@@ -229,68 +234,52 @@ fn print_refused(refused: &[Refused]) {
     }
 }
 
-fn print_written(name: &str, written: &refresh::Written) {
+fn print_written(name: &str, written: &refresh::Written) -> ExitCode {
     match &written.range_diff {
         Some(text) => print!("{text}"),
         None => println!("no range-diff: this is the first version written from here"),
     }
-    println!(
-        "{name}: {} patches written to kernel-patches/{name}; next: cargo xtask patches check {name}",
-        written.names.len()
-    );
+    let (count, check) = (written.names.len(), "cargo xtask patches check");
+    println!("{name}: {count} patches written to kernel-patches/{name}; next: {check} {name}");
+    ExitCode::SUCCESS
 }
 
 /// Where the branch is and what to do there.
 fn print_branch(name: &str, branch: &refresh::Branch) -> ExitCode {
-    let (place, source) = (branch.repo.display(), &branch.source);
-    let write = format!("cargo xtask patches refresh {name} --write");
+    let (place, source, count) = (branch.repo.display(), &branch.source, branch.refused.len());
+    let refresh = format!("cargo xtask patches refresh {name}");
     if branch.unwritten {
-        println!(
-            "{name}: {place} has work that was not written back\nwrite it: {write}\nor throw it away: cargo xtask patches refresh {name} --fresh"
-        );
-    } else if branch.refused.is_empty() {
-        println!(
-            "{name}: the series on {source} is in\n{place}\nedit it there (git rebase -i base), then: {write}"
-        );
+        println!("{name}: {place} has work that was not written back");
+        println!("write it: {refresh} --write\nor throw it away: {refresh} --fresh");
+    } else if count == 0 {
+        println!("{name}: the series on {source} is in\n{place}");
+        println!("edit it there (git rebase -i base), then: {refresh} --write");
     } else {
-        println!(
-            "{name}: {} patches need work on {source}:",
-            branch.refused.len()
-        );
+        println!("{name}: {count} patches need work on {source}:");
         print_refused(&branch.refused);
-        println!(
-            "git am waits at the first of them in\n{place}\nmend it there, git add, git am --continue, then: {write}\n(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)"
-        );
+        println!("git am waits at the first of them in\n{place}");
+        println!("mend it there, git add, git am --continue, then: {refresh} --write");
+        println!("(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)");
     }
-    exit_code(branch.refused.is_empty())
+    exit_code(count == 0)
 }
 
 fn run_export(
     request: &Request,
     tree: &Tree,
-    trees: &Trees,
     (dry_run, send): (bool, bool),
-    screen: &Screen,
+    context: &Context,
 ) -> Result<ExitCode> {
-    let progress = screen.progress();
     // Before anything is installed or made.
     export::find_sender(&request.onto)?;
-    setup::ensure(&list_needs(request.builds), &progress)?;
-    let (status, cache) = (Status::load()?, Cache::open()?);
-    let set = Set::read(&repo::kernel_patches().join(&tree.name), tree, trees)?;
+    setup::ensure(&list_needs(request.builds), &context.progress)?;
+    let status = Status::load()?;
+    let set = Set::of_tree(tree, &context.trees)?;
     let letter = CoverLetter::load(match request.part {
         Part::Fixes => folder::COVER_OF_FIXES,
         Part::Feature => folder::COVER,
     })?;
-    let export = export::export(
-        &set,
-        letter.as_ref(),
-        request,
-        trees,
-        &status,
-        &cache,
-        &progress,
-    )?;
+    let export = export::export(&set, letter.as_ref(), request, &status, context)?;
     for finding in &export.findings {
         println!("{finding}");
     }
@@ -305,11 +294,10 @@ fn run_export(
     for file in &export.files {
         println!("{}", file.display());
     }
-    if export.count_errors() > 0 {
-        println!(
-            "{} findings: mend the series, or --accept RULE what you have judged; nothing was sent",
-            export.count_errors()
-        );
+    let errors = count_errors(&export.findings);
+    if errors > 0 {
+        let accept = "--accept RULE what you have judged";
+        println!("{errors} findings: mend the series, or {accept}; nothing was sent");
         return Ok(ExitCode::FAILURE);
     }
     let (onto, branch) = (request.onto.display(), &export.branch);
@@ -331,21 +319,17 @@ fn run_export(
         println!("next: the same with --dry-run, then with --send");
         return Ok(ExitCode::SUCCESS);
     }
-    progress.step("post into a folder");
     let folder = export.repo.with_extension("posted");
     post::post_to_folder(&request.onto, &export, &folder)?;
     let wrong = post::compare(&export, &folder)?;
-    progress.tell(Event::Done);
     for line in &wrong {
         println!("dry run: {line}");
     }
+    let (mails, folder, wrong) = (export.files.len(), folder.display(), wrong.len());
     println!(
-        "dry run: {} mails are in {}, {} differences; nothing left this machine",
-        export.files.len(),
-        folder.display(),
-        wrong.len()
+        "dry run: {mails} mails are in {folder}, {wrong} differences; nothing left this machine"
     );
-    Ok(exit_code(wrong.is_empty()))
+    Ok(exit_code(wrong == 0))
 }
 
 #[cfg(test)]
@@ -357,9 +341,8 @@ mod tests {
     fn the_repositorys_own_series_pass_the_rules_of_text() {
         let trees = Trees::load().unwrap();
         for tree in &trees.trees {
-            let (set, report) = check::check_text(tree, &trees).unwrap();
-            assert_eq!(report.findings, [], "{}", tree.name);
-            assert!(!set.mails.is_empty());
+            let set = Set::of_tree(tree, &trees).unwrap();
+            assert_eq!(check::check_text(&set).unwrap(), [], "{}", tree.name);
         }
     }
 

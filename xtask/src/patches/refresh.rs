@@ -9,12 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kit::cache::remove;
-use kit::{Cache, Error, Progress, Result, process, repo};
+use kit::{Error, Result, process, repo};
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::folder::{self, Set, read_file, write_file};
 use super::git::{self, Refused};
-use super::scratch;
+use super::{Context, scratch};
 
 /// The series as the patch files have it.
 const WRITTEN: &str = "written";
@@ -35,16 +35,11 @@ pub struct Branch {
 }
 
 /// Makes the branch of `tree` with the series of a folder, or finds one with unwritten work.
-pub fn open(
-    series: &Path,
-    tree: &Tree,
-    trees: &Trees,
-    fresh: bool,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<Branch> {
-    let repo = scratch::find_folder(cache, "refresh", &tree.name)?;
-    let _lock = cache.lock(&format!("patches-refresh-{}", tree.name))?;
+pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Result<Branch> {
+    let repo = scratch::find_folder(context, "refresh", &tree.name)?;
+    let _lock = context
+        .cache
+        .lock(&format!("patches-refresh-{}", tree.name))?;
     if !fresh && is_unwritten(&repo)? {
         return Ok(Branch {
             source: read_source(&repo)?,
@@ -53,20 +48,17 @@ pub fn open(
             unwritten: true,
         });
     }
-    let set = Set::read(series, tree, trees)?;
+    let set = Set::read(series, tree, &context.trees)?;
     let draft = repo.with_extension("new");
-    let source = scratch::make(&draft, &set, cache, progress)?;
+    let source = scratch::make(&draft, &set, context)?;
     if git::find_commit(&repo, WRITTEN).is_ok() {
-        let tags = [
-            format!("+refs/tags/{WRITTEN}:{EARLIER}"),
-            format!("+refs/tags/{}:{EARLIER_BASE}", git::BASE),
-        ];
-        let mut fetch = git::command(&draft);
-        fetch
-            .args(["fetch", "-q", "--no-tags"])
-            .arg(&repo)
-            .args(tags);
-        process::run(&mut fetch)?;
+        let from = repo.to_string_lossy();
+        let written = format!("+refs/tags/{WRITTEN}:{EARLIER}");
+        let base = format!("+refs/tags/{}:{EARLIER_BASE}", git::BASE);
+        git::run(
+            &draft,
+            &["fetch", "-q", "--no-tags", &from, &written, &base],
+        )?;
     }
     remove(&repo)?;
     fs::rename(&draft, &repo).map_err(Error::io("create", &repo))?;
@@ -78,33 +70,23 @@ pub fn open(
     })
 }
 
-/// All patches in one go, so that `git am --continue` goes on with the rest; what is refused.
+/// Applies the patches; those that are refused. Then git am waits in the first of them, so that
+/// `git am --continue` goes on with the rest.
 fn apply_all(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
-    let am = ["am", "-q", "--3way", "--committer-date-is-author-date"];
-    let out = process::output(git::command(repo).args(am).args(patches))?;
-    if out.ok {
-        git::run(repo, &["tag", "-f", WRITTEN])?;
-        return Ok(Vec::new());
+    let refused = git::apply_each(repo, patches)?;
+    if !refused.is_empty() {
+        git::run(repo, &["reset", "-q", "--hard", git::BASE])?;
+        let am = ["am", "-q", "--3way", "--committer-date-is-author-date"];
+        let out = process::output(git::command(repo).args(am).args(patches))?;
+        if !out.ok && !is_unfinished(repo) {
+            return Err(Error::other(format!("git am: {}", out.all().trim())));
+        }
+        if !out.ok {
+            return Ok(refused);
+        }
     }
-    if !is_unfinished(repo) {
-        return Err(Error::other(format!("git am: {}", out.all().trim())));
-    }
-    // Beside the branch, where git am waits for the person.
-    let trial = repo.with_extension("survey");
-    remove(&trial)?;
-    let place = trial.to_string_lossy();
-    git::run(repo, &["worktree", "prune"])?;
-    git::run(
-        repo,
-        &["worktree", "add", "-q", "--detach", &place, git::BASE],
-    )?;
-    let mut refused = git::apply_each(&trial, patches)?;
-    git::run(repo, &["worktree", "remove", "--force", &place])?;
-    if refused.is_empty() {
-        // Only the three-way merge stumbled: the first place is what it said.
-        refused.push(Refused::read(&patches[0], &out.all()));
-    }
-    Ok(refused)
+    git::run(repo, &["tag", "-f", WRITTEN])?;
+    Ok(Vec::new())
 }
 
 /// Work that `--write` has not seen: commits, changed files, an unfinished am or rebase.
@@ -140,10 +122,10 @@ pub struct Written {
 }
 
 /// Writes the branch back into the folder of its tree.
-pub fn write(tree: &Tree, cache: &Cache) -> Result<Written> {
+pub fn write(tree: &Tree, context: &Context) -> Result<Written> {
     let name = &tree.name;
-    let repo = scratch::find_folder(cache, "refresh", name)?;
-    let _lock = cache.lock(&format!("patches-refresh-{name}"))?;
+    let repo = scratch::find_folder(context, "refresh", name)?;
+    let _lock = context.cache.lock(&format!("patches-refresh-{name}"))?;
     write_to(&repo::kernel_patches().join(name), &repo, name)
 }
 
@@ -233,39 +215,31 @@ fn derive_entry(text: &str, neighbour: &str, version: &str, suites: &[String]) -
 pub fn start_tree(
     version: &str,
     suites: &[String],
-    cache: &Cache,
-    progress: &Progress,
+    context: &Context,
 ) -> Result<(String, Branch, Option<Written>)> {
-    let trees = Trees::load()?;
+    let trees = &context.trees;
     if trees.names().contains(&version) {
-        return Err(Error::other(format!(
-            "tree {version} exists: cargo xtask patches refresh {version}"
-        )));
+        let refresh = format!("cargo xtask patches refresh {version}");
+        return Err(Error::other(format!("tree {version} exists: {refresh}")));
     }
-    let neighbour = find_nearest(&trees.trees, version)?;
+    let neighbour = &find_nearest(&trees.trees, version)?.name;
     let file = repo::kernel_patches().join("trees.toml");
     let text = read_file(&file)?;
-    let entry = derive_entry(&text, &neighbour.name, version, suites);
+    let entry = derive_entry(&text, neighbour, version, suites);
     let new: Trees = toml::from_str(&entry).map_err(|e| Error::other(format!("{entry}: {e}")))?;
-    let tree = &new.trees[0];
-    let series = repo::kernel_patches().join(&neighbour.name);
+    let (tree, series) = (&new.trees[0], repo::kernel_patches().join(neighbour));
     // Before anything is changed: is there such a source at all?
-    let branch = open(&series, tree, &trees, false, cache, progress)?;
+    let branch = open(&series, tree, false, context)?;
     write_file(&file, &(text + &entry))?;
     let whole = branch.refused.is_empty() && !branch.unwritten;
-    let written = whole.then(|| write(tree, cache)).transpose()?;
-    Ok((neighbour.name.clone(), branch, written))
+    let written = whole.then(|| write(tree, context)).transpose()?;
+    Ok((neighbour.clone(), branch, written))
 }
 
 /// Makes one side of a range-diff, as the user names it.
-fn make_side(
-    spec: &str,
-    side: &str,
-    trees: &Trees,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<PathBuf> {
-    let place = scratch::find_folder(cache, "range-diff", side)?;
+fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
+    let trees = &context.trees;
+    let place = scratch::find_folder(context, "range-diff", side)?;
     let (dir, tree) = if trees.names().contains(&spec) {
         (repo::kernel_patches().join(spec), trees.find(spec)?)
     } else if let Some((commit, name)) = spec.split_once(':') {
@@ -276,43 +250,30 @@ fn make_side(
     } else {
         let dir = PathBuf::from(spec);
         let base = folder::read_base(&dir).map_err(|error| {
+            let kinds = "neither a tree nor COMMIT:TREE nor a folder with a series";
             let names = trees.names().join(", ");
-            Error::other(format!(
-                "`{spec}' is neither a tree ({names}) nor COMMIT:TREE nor a folder with a series: {error}"
-            ))
+            Error::other(format!("`{spec}' is {kinds} (trees: {names}): {error}"))
         })?;
-        let tree = trees
-            .trees
-            .iter()
-            .find(|t| base.starts_with(&format!("{} ", t.source)));
-        (
-            dir,
-            tree.ok_or_else(|| Error::other(format!("{spec}/base: {base} is of no tree")))?,
-        )
+        let package = base.split(' ').next().unwrap_or_default();
+        let tree = trees.trees.iter().find(|t| t.source == package);
+        let tree = tree.ok_or_else(|| Error::other(format!("{spec}: {base} is of no tree")))?;
+        (dir, tree)
     };
     let set = Set::read(&dir, tree, trees)?;
-    scratch::make(&place, &set, cache, progress)?;
+    scratch::make(&place, &set, context)?;
     match git::apply_each(&place, &set.paths())?.first() {
         None => Ok(place),
         Some(Refused { patch, what }) => Err(Error::other(format!("{spec}: {patch} {what}"))),
     }
 }
 
-pub fn compare_series(a: &str, b: &str, cache: &Cache, progress: &Progress) -> Result<String> {
-    let trees = Trees::load()?;
-    let _lock = cache.lock("patches-range-diff")?;
-    let left = make_side(a, "1", &trees, cache, progress)?;
-    let right = make_side(b, "2", &trees, cache, progress)?;
-    let refs = [
-        "+refs/tags/base:refs/other/base",
-        "+refs/heads/series:refs/other/series",
-    ];
-    process::run(
-        git::command(&left)
-            .args(["fetch", "-q", "--no-tags"])
-            .arg(&right)
-            .args(refs),
-    )?;
+pub fn compare_series(a: &str, b: &str, context: &Context) -> Result<String> {
+    let _lock = context.cache.lock("patches-range-diff")?;
+    let left = make_side(a, "1", context)?;
+    let right = make_side(b, "2", context)?;
+    let (base, series) = ("+refs/tags/base:refs/other/base", "+HEAD:refs/other/series");
+    let right = right.to_string_lossy();
+    git::run(&left, &["fetch", "-q", "--no-tags", &right, base, series])?;
     let other = ("refs/other/base", "refs/other/series");
     compare(&left, (git::BASE, git::SERIES), other)
 }

@@ -21,7 +21,7 @@ const RULES: &[Rule] = &[
     Rule { name: "selftests", source: doc::NETDEV, check: check_selftests },
     Rule { name: "fixes", source: doc::NETDEV, check: check_fixes },
     Rule { name: "subject", source: doc::OURS, check: check_subjects },
-    Rule { name: "tags", source: doc::ASSISTANTS, check: check_tags },
+    Rule { name: "message", source: doc::ASSISTANTS, check: check_messages },
     Rule { name: "reverse-xmas-tree", source: doc::NETDEV, check: check_xmas_tree },
     Rule { name: "inline", source: doc::STYLE, check: check_inline },
     Rule { name: "cleanup-helpers", source: doc::NETDEV, check: check_cleanup_helpers },
@@ -151,14 +151,16 @@ fn first_word(mail: &Mail) -> &str {
     rest.split(' ').next().unwrap_or_default()
 }
 
-/// Which tools helped is said. Tags that only the person they name can give are added at export,
+/// A message has a text and says which tools helped. Tags that only the person they name can give are added at export,
 /// or given on the list.
-fn check_tags(set: &Set) -> Vec<Finding> {
+fn check_messages(set: &Set) -> Vec<Finding> {
     let given = "Signed-off-by Reviewed-by Acked-by Tested-by Co-developed-by";
     find_in_mails(set, |m| {
         let borrowed = m.trailers().find(|(key, _)| given.contains(key));
         let assisted = |(key, value): (&str, &str)| key == "Assisted-by" && !value.is_empty();
+        let text = m.message.trim().contains("\n\n");
         match borrowed {
+            _ if !text => Some("no message under the subject".to_owned()),
             Some((key, who)) => Some(format!("`{key}: {who}' cannot be given by this repository")),
             None if m.trailers().any(assisted) => None,
             None => Some("no Assisted-by".to_owned()),
@@ -283,7 +285,11 @@ fn count_columns(text: &str) -> usize {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use vm_tests::kernel::series::Patch;
     use vm_tests::kernel::trees::{Build, Tree};
+
+    use crate::patches::folder::write_file;
+    use crate::patches::git::tests::Temp;
 
     /// A patch that no rule finds fault with; an invented one.
     pub const GOOD: &str = "\
@@ -329,9 +335,20 @@ index 1111111..2222222 100644
         }
     }
 
+    pub fn read_mail(text: &str) -> Mail {
+        let temp = Temp::new("mail");
+        let patch = Patch {
+            name: "1".to_owned(),
+            path: temp.0.join("1"),
+            text: text.to_owned(),
+        };
+        write_file(&patch.path, text).unwrap();
+        Mail::read(&patch).unwrap()
+    }
+
     /// A series of these patches.
     fn series(texts: &[String]) -> Set {
-        let mails: Vec<_> = texts.iter().map(|t| Mail::read("1", t).unwrap()).collect();
+        let mails: Vec<_> = texts.iter().map(|t| read_mail(t)).collect();
         let files: Vec<_> = mails.iter().map(|m| m.file.clone()).collect();
         Set {
             tree: test_tree(),
@@ -392,10 +409,11 @@ index 1111111..2222222 100644
             ("subject", "`counts'", vec![change("count ", "counts ")]),
             ("subject", "`counted'", vec![change("count ", "counted ")]),
             ("subject", "`new'", vec![change("count ", "new ")]),
-            ("tags", "no Assisted-by", vec![change("Assisted-by: LLM", "Link: x")]),
-            ("tags", "no Assisted-by", vec![change("Assisted-by: LLM", "Assisted-by:")]),
-            ("tags", "cannot be given", vec![tag("Reviewed-by")]),
-            ("tags", "cannot be given", vec![tag("Signed-off-by")]),
+            ("message", "no message", vec![change("A teapot that nobody counts is lost.\n\n", "")]),
+            ("message", "no Assisted-by", vec![change("Assisted-by: LLM", "Link: x")]),
+            ("message", "no Assisted-by", vec![change("Assisted-by: LLM", "Assisted-by:")]),
+            ("message", "cannot be given", vec![tag("Reviewed-by")]),
+            ("message", "cannot be given", vec![tag("Signed-off-by")]),
             ("reverse-xmas-tree", "below the shorter", vec![change(TWO, "+\tint n = 0;\n+\tstruct pot *pot = first;\n")]),
             ("reverse-xmas-tree", "`int n;'", vec![change(&format!("-\tint n;\n{TWO}"), " \tint n;\n+\tstruct pot *pot = first;\n")]),
             ("inline", "`inline'", vec![change(TWO, "+static inline int lid(void)\n")]),

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! kernel-patches/status.toml: what was posted where. A person fills it in after sending.
 //!
-//! And `patches status`: trees, what they apply to, when they were last checked with what result.
+//! And `patches status`: trees and what they apply to.
 
-use std::path::Path;
 use std::process::Command;
 
-use kit::{Cache, Error, Progress, Result, process, repo};
+use kit::{Error, Result, process, repo};
 use serde::Deserialize;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
-use vm_tests::kernel::trees::{Tree, Trees};
+use vm_tests::kernel::trees::Tree;
 
+use super::Context;
 use super::finding::{Finding, doc};
-use super::folder::{self, read_file, write_file};
+use super::folder::{self, read_file};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +45,7 @@ impl Status {
             .map_err(|what| Error::other(format!("{}: {what}", path.display())))
     }
 
-    fn parse(text: &str) -> std::result::Result<Self, String> {
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let status: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         for Posted {
             date,
@@ -81,83 +81,42 @@ impl Status {
     }
 }
 
-/// Remembers, in the cache, what a full check of this machine came to.
-pub fn record_check(tree: &Tree, summary: &str, cache: &Cache) -> Result<()> {
-    let digest = folder::digest_series(&repo::kernel_patches().join(&tree.name))?;
-    let path = cache.path("patches", &format!("checked-{}", tree.name));
-    write_file(
-        &path,
-        &format!("{digest}\nchecked on {}: {summary}\n", ask_date()?),
-    )
-}
-
 /// Prints the trees and the postings. With `mirror` the newest source is asked for.
-pub fn print(trees: &Trees, mirror: bool, cache: &Cache, progress: &Progress) -> Result<()> {
-    let status = Status::load()?;
-    for tree in &trees.trees {
-        let dir = repo::kernel_patches().join(&tree.name);
-        match dir.join("series").exists() {
-            true => println!(
-                "{}: {}",
-                tree.name,
-                describe(tree, &dir, mirror, cache, progress)?
-            ),
-            false => println!("{}: no series yet", tree.name),
-        }
+pub fn print(mirror: bool, context: &Context) -> Result<()> {
+    for tree in &context.trees.trees {
+        println!("{}: {}", tree.name, describe(tree, mirror, context)?);
     }
+    let status = Status::load()?;
     if status.posted.is_empty() {
         println!("posted: nothing yet");
     }
     for p in &status.posted {
-        let outcome = if p.outcome.is_empty() {
-            "no outcome noted"
-        } else {
-            &p.outcome
-        };
-        let Posted {
-            version,
-            tree,
-            date,
-            by,
-            link,
-            ..
-        } = p;
-        println!("posted: v{version} to {tree} on {date} by {by}: {outcome}\n        {link}");
+        println!(
+            "posted: v{} to {} on {} by {}: {}",
+            p.version, p.tree, p.date, p.by, p.outcome
+        );
+        println!("        {}", p.link);
     }
     Ok(())
 }
 
-fn describe(
-    tree: &Tree,
-    dir: &Path,
-    mirror: bool,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<String> {
-    let base = folder::read_base(dir)?;
-    let count = Series::read(dir)?.patches.len();
-    let mut text = format!("{count} patches for {base}");
-    if mirror {
-        let source = Source::find(tree, cache, progress)?;
-        match format!("{} {}", tree.source, source.version) {
-            newest if newest == base => text.push_str(", the newest"),
-            newest => text.push_str(&format!(", the mirror has {newest}")),
-        }
+fn describe(tree: &Tree, mirror: bool, context: &Context) -> Result<String> {
+    let dir = repo::kernel_patches().join(&tree.name);
+    if !dir.join("series").exists() {
+        return Ok("no series yet".to_owned());
     }
-    let record = cache.path("patches", &format!("checked-{}", tree.name));
-    Ok(
-        match read_file(&record).unwrap_or_default().split_once('\n') {
-            None => format!(
-                "{text}; never checked here: cargo xtask patches check {}",
-                tree.name
-            ),
-            Some((digest, checked)) => {
-                let fresh = digest == folder::digest_series(dir)?;
-                let stale = if fresh { "" } else { "; changed since" };
-                format!("{text}; {}{stale}", checked.trim())
-            }
-        },
-    )
+    let base = folder::read_base(&dir)?;
+    let count = Series::read(&dir)?.patches.len();
+    let text = format!("{count} patches for {base}");
+    if mirror {
+        let source = Source::find(tree, &context.cache, &context.progress)?;
+        let newest = format!("{} {}", tree.source, source.version);
+        return Ok(match newest == base {
+            true => format!("{text}, the newest"),
+            false => format!("{text}, the mirror has {newest}"),
+        });
+    }
+    Ok(text)
 }
 
 /// The date of today in UTC.
@@ -167,8 +126,11 @@ pub fn ask_date() -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    pub const POSTED: &str = "[[posted]]\nversion = 1\ndate = \"2027-01-31\"\ntree = \"wireguard\"\n\
+        link = \"https://lore.kernel.org/r/x\"\nby = \"Ada\"\n";
 
     #[test]
     fn the_repositorys_own_status_is_sound() {
@@ -177,8 +139,7 @@ mod tests {
 
     #[test]
     fn a_wrong_entry_is_named() {
-        let good = "[[posted]]\nversion = 1\ndate = \"2027-01-31\"\ntree = \"wireguard\"\n\
-                    link = \"https://lore.kernel.org/r/x\"\nby = \"Ada\"\n";
+        let good = POSTED;
         let status = Status::parse(good).unwrap();
         let finding = status.check_pause("2027-01-31").unwrap();
         assert!(finding.what.contains("v1 was posted"));

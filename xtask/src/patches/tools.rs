@@ -4,17 +4,18 @@
 //! They come from the reference tree, newest of all, or from the clone that is posted from. A
 //! tool that cannot run is an error, never "nothing found".
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::{Error, Result, process};
+use kit::{Error, Event, Progress, Result, process};
 
 use super::finding::{Finding, doc};
 use super::git;
 
 /// What checkpatch.pl may not say about a series that is kept: a person signs off, at export, and
 /// the author is a placeholder until then.
-pub const UNSIGNED: &str = "--ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF";
+pub const UNSIGNED: &[&str] = &["--ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF"];
 
 /// codespell's list of misspelled words, as Debian installs it.
 const CODESPELL: &[&str] = &[
@@ -23,28 +24,19 @@ const CODESPELL: &[&str] = &[
 ];
 
 /// What checkpatch.pl and get_maintainer.pl need, and by what they know a kernel tree.
+#[rustfmt::skip]
 pub const FILES: &[&str] = &[
-    "COPYING",
-    "CREDITS",
-    "Kbuild",
-    "MAINTAINERS",
-    "Makefile",
-    "README",
-    "init",
-    "ipc",
-    "scripts",
+    "COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", "init", "ipc", "scripts",
 ];
 
-/// They only look whether these folders are there.
-pub const FOLDERS: &[&str] = &[
-    "Documentation",
-    "arch",
-    "drivers",
-    "fs",
-    "include",
-    "kernel",
-    "lib",
-];
+/// Makes the folders of a kernel tree of which they only look whether they are there.
+pub fn make_folders(root: &Path) -> Result<()> {
+    for name in "Documentation arch drivers fs include kernel lib".split(' ') {
+        let path = root.join(name);
+        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+    }
+    Ok(())
+}
 
 fn check_tree(root: &Path, tool: &str) -> Result<()> {
     let path = root.join(tool);
@@ -63,7 +55,7 @@ pub fn run_checkpatch(
     root: &Path,
     patch: &Path,
     name: &str,
-    ignore: &str,
+    ignore: &[&str],
     repair: &str,
 ) -> Result<Vec<Finding>> {
     let tool = "scripts/checkpatch.pl";
@@ -75,7 +67,7 @@ pub fn run_checkpatch(
         .arg(tool)
         .args(["--strict", "--no-summary", "--terse", "--show-types"])
         .args(["--color=never", "--root=."])
-        .arg(ignore);
+        .args(ignore);
     if let Some(words) = CODESPELL.iter().find(|f| Path::new(f).exists()) {
         command.args(["--codespell", &format!("--codespellfile={words}")]);
     }
@@ -114,6 +106,11 @@ pub struct Person {
 }
 
 impl Person {
+    pub fn new(who: &str, role: &str) -> Self {
+        let (who, role) = (who.to_owned(), role.to_owned());
+        Self { who, role }
+    }
+
     pub fn is_maintainer(&self) -> bool {
         self.role.starts_with("maintainer") || self.role.starts_with("supporter")
     }
@@ -159,38 +156,35 @@ fn read_people(text: &str) -> Vec<Person> {
         let end = line.find('>').unwrap_or(0);
         let at = end + line[end..].find(" (")?;
         let role = line[at + 2..].trim_end().strip_suffix(')')?;
-        let who = line[..at].trim().to_owned();
-        let role = role.to_owned();
-        who.contains('@').then_some(Person { who, role })
+        let who = line[..at].trim();
+        who.contains('@').then(|| Person::new(who, role))
     };
     text.lines().filter_map(read).collect()
 }
 
 /// Who must be on the list of recipients of a WireGuard series, whatever else changes.
 pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
-    let lists = [
-        "wireguard@lists.zx2c4.com",
-        "netdev@vger.kernel.org",
-        "linux-kernel@vger.kernel.org",
-    ];
+    let lists = "wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org";
     let missing = lists
-        .iter()
+        .split(' ')
         .filter(|list| !people.iter().any(|p| p.address() == **list));
-    missing
-        .map(|list| {
-            Finding::new(name, format!("get_maintainer.pl does not name {list}"))
-                .by("recipients", doc::MAINTAINERS)
-        })
+    let what = missing.map(|list| format!("get_maintainer.pl does not name {list}"));
+    what.map(|what| Finding::new(name, what).by("recipients", doc::MAINTAINERS))
         .collect()
 }
 
 /// The generator of netlink code, and what it reads; it looks for the top of the tree by
 /// MAINTAINERS, and without end where there is none.
-pub const GENERATOR: &str = "tools/net/ynl/ynl-regen.sh";
+const GENERATOR: &str = "tools/net/ynl/ynl-regen.sh";
 pub const NETLINK: &[&str] = &["Documentation/netlink", "tools/net/ynl", "MAINTAINERS"];
 
 /// Regenerates netlink code in a checked-out tree; findings for every file that changes by it.
-pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
+pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Finding>> {
+    // Older trees have none.
+    if !repo.join(GENERATOR).exists() {
+        return Ok(Vec::new());
+    }
+    progress.step(&format!("{name}: regenerate netlink code"));
     // The generator's modules are Debian's, so its python has to be Debian's too.
     let path = std::env::var("PATH").unwrap_or_default();
     let out = process::output(
@@ -214,6 +208,7 @@ pub fn regenerate(repo: &Path, name: &str) -> Result<Vec<Finding>> {
     }
     let changed = git::run(repo, &["diff", "--name-only"])?;
     git::run(repo, &["checkout", "-q", "--", "."])?;
+    progress.tell(Event::Done);
     let find = |file: &str| {
         let what = format!("{file} is not what its specification generates");
         Finding::new(name, what)
@@ -272,11 +267,13 @@ mod tests {
         script("exit 0\n");
         write_file(&repo.join("made.c"), "old\n").unwrap();
         git::init(repo, "x").unwrap();
-        let error = regenerate(repo, "9.9").unwrap_err().to_string();
+        let error = regenerate(repo, "9.9", &Progress::silent())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("0 files"), "{error}");
         script("echo ' GEN wireguard'; echo new > made.c\n");
         git::run(repo, &["commit", "-qam", "y"]).unwrap();
-        let found = regenerate(repo, "9.9").unwrap();
+        let found = regenerate(repo, "9.9", &Progress::silent()).unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].what.contains("made.c"));
     }
