@@ -367,20 +367,18 @@ pub mod tests {
         assert!(is_unwritten(&repo).unwrap());
         let first = write_to(&dir, &repo, "9.9").unwrap();
         assert!(first.range_diff.is_none() && !is_unwritten(&repo).unwrap());
-        write_file(&repo.join("c"), "other\n").unwrap();
+        let text = read_file(&repo.join("c")).unwrap();
+        write_file(&repo.join("c"), &text.replace("five", "fife")).unwrap();
         assert!(is_unwritten(&repo).unwrap());
         let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
         assert!(error.contains("not committed"), "{error}");
         git::run(&repo, &["commit", "-q", "-a", "--amend", "--no-edit"]).unwrap();
         assert!(is_unwritten(&repo).unwrap());
         let second = write_to(&dir, &repo, "9.9").unwrap();
-        assert!(second.range_diff.unwrap().contains("other"));
+        assert!(second.range_diff.unwrap().contains("fife"));
         assert!(!is_unwritten(&repo).unwrap());
         assert_eq!(second.names, first.names);
-        let error = write_to(&dir, &temp.0.join("none"), "9.9")
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("no branch to write"), "{error}");
+        let none = write_to(&dir, &temp.0.join("none"), "9.9").err().unwrap();
+        assert!(none.to_string().contains("no branch to write"));
     }
 }
