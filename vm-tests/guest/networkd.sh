@@ -65,14 +65,14 @@ networkd_again() {
 # What it writes when it has set all of a device.
 networkd_is_done() {
 	networkd_runs
-	grep -H ADMIN_STATE "/run/systemd/netif/links/$(</sys/class/net/wg-cr02/ifindex)" \
-		"/run/systemd/netif/links/$(</sys/class/net/vrf_external/ifindex)" | tee /tmp/networkd.state
+	grep -H ADMIN_STATE "/run/systemd/netif/links/$(index_of wg-cr02)" \
+		"/run/systemd/netif/links/$(index_of vrf_external)" | tee /tmp/networkd.state
 	[ "$(grep -c =configured$ /tmp/networkd.state)" = 2 ]
 }
 networkd_runs() {
 	kill -0 $networkd 2>/dev/null || die "networkd ended: $(tail -n 20 /tmp/networkd.log)"
 }
-# It sets addresses when the link is up, which is up to bind_unit.
+# It sets addresses when the link is up. bind_unit brings the link up.
 made() {
 	networkd_runs
 	[ -n "$("$WG" show wg-cr02 peers)" ]
@@ -104,7 +104,9 @@ wan_goes() {
 bind_unit() {
 	local line
 	while read -r line; do
-		line=${line//%i/wg-cr02}
+		# What may fail is for udev, which is not here.
+		[[ $line != -* ]] || continue
+		line=${line//%I/wg-cr02}
 		line=${line//\$\{BIND_DEV\}/vrf_external}
 		# shellcheck disable=SC2086 # words, as systemd splits them
 		run ${line/#\/usr\/bin\/wg /$WG } || return

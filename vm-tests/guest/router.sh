@@ -142,3 +142,8 @@ policy() {
 udp_l3mdev_accept() {
 	sysctl -qw net.ipv4.udp_l3mdev_accept="$1"
 }
+
+# index_of INTERFACE: nothing if it is not there; bash would end without a word at $(<file).
+index_of() {
+	cat "/sys/class/net/$1/ifindex" 2>/dev/null || true
+}

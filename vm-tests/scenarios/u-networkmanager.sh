@@ -12,39 +12,15 @@ set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
 . /lib/wgvrf/router.sh
+. /lib/wgvrf/networkmanager.sh
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
 has_attr || udp_l3mdev_accept 1
 
-# What the packages' maintainer scripts and systemd do. No udev here: NetworkManager does without
-# it where /sys is read-only, as in a container.
-echo "messagebus:x:101:101::/nonexistent:/usr/sbin/nologin" >>/etc/passwd
-echo "messagebus:x:101:" >>/etc/group
-echo "netdev:x:102:" >>/etc/group
-echo 0123456789abcdef0123456789abcdef >/etc/machine-id
-mkdir -p /run/dbus /var/lib/NetworkManager /etc/NetworkManager/system-connections
+networkmanager_config
 dbus-daemon --system --fork --nopidfile
-# It has the two devices of our files, and leaves those of the world around it alone.
-cat >/etc/NetworkManager/NetworkManager.conf <<-END
-	[main]
-	plugins=keyfile
-	dns=none
-	auth-polkit=false
-	no-auto-default=*
-	[logging]
-	level=DEBUG
-	domains=DEVICE,VPN,CORE,IP
-	[keyfile]
-	unmanaged-devices=*,except:interface-name:wg-cr02,except:interface-name:vrf_external
-END
-cp /lib/wgvrf/examples/networkmanager/*.nmconnection /etc/NetworkManager/system-connections/
-sed -i "s|PRIVATE_KEY|$(cat /tmp/site1.key)|; s|PUBLIC_KEY_OF_THE_PEER|$(cat /tmp/site2.pub)|" \
-	/etc/NetworkManager/system-connections/wg-cr02.nmconnection
-chmod 600 /etc/NetworkManager/system-connections/*
-# What only a kernel without the attribute needs.
-! has_attr || sed -i '/^fwmark=/d' /etc/NetworkManager/system-connections/wg-cr02.nmconnection
-
+# No udev here: NetworkManager does without it where /sys is read-only, as in a container.
 trap 'code=$?; [ $code = 0 ] || { tail -n 60 /tmp/nm.log; nmcli device; ip -br link; ip rule; "$WG" show; }' EXIT
 manager() {
 	unshare -m bash -c 'mount -o remount,bind,ro /sys && exec NetworkManager --no-daemon' >>/tmp/nm.log 2>&1 &
@@ -73,7 +49,7 @@ manager
 wait_for "NetworkManager to make the VRF" vrf_is_up
 wait_for "NetworkManager to make the tunnel" configured
 say "$(nmcli --terse --fields NAME,TYPE,DEVICE,STATE connection show --active | tr '\n' ' ')"
-# It ups what it makes, and knows no binding.
+# It brings up what it makes, and knows no binding.
 wait_for "an encrypted packet in the default VRF" seen eager
 capture_stop eager
 result until-bound leaks

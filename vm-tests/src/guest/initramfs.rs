@@ -93,9 +93,6 @@ const DROPPED: &[&str] = &[
     "usr/lib/locale",
     "etc/init.d",
     "etc/cron.daily",
-    "lib/systemd/system",
-    "lib/systemd/user",
-    "lib/udev",
     "var/cache",
 ];
 

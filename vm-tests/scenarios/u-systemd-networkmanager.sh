@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: wg-bind@.service and its udev rule with NetworkManager: bound before anything leaves
+# needs: any
+# tool: bind-dev
+# timeout: 600
+# smp: 1
+# packages: systemd, udev, network-manager, dbus
+# memory: 1024
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+. /lib/wgvrf/networkmanager.sh
+. /lib/wgvrf/systemd.sh
+
+router_world
+tool_binds || skip "this wg has no bind-dev"
+has_attr || udp_l3mdev_accept 1
+networkmanager_config
+systemd_setup dbus NetworkManager
+cp /lib/wgvrf/examples/systemd/60-wg-bind.rules /etc/udev/rules.d/
+# NetworkManager would have it started, and does without.
+ln -s /dev/null /etc/systemd/system/systemd-hostnamed.service
+capture_start decoy decoy up0 "udp port $PORT"
+
+say "boot"
+systemd_boot
+wait_for "the tunnel to be bound and up" bound_and_up
+wan_up
+tunnel_works "after boot"
+result boot works
+
+say "the tunnel is deleted, and NetworkManager makes it again"
+index=$(index_of wg-cr02)
+run ip link del wg-cr02
+made_again() {
+	# It may do so by itself, or wait to be told.
+	[ -e /sys/class/net/wg-cr02 ] || inside nmcli --wait 15 connection up wg-cr02
+	[ -e /sys/class/net/wg-cr02 ] && [ "$(index_of wg-cr02)" != "$index" ]
+}
+wait_for "NetworkManager to make the tunnel again" made_again
+wait_for "the new tunnel to be bound and up" bound_and_up
+tunnel_works "after it was made again"
+capture_stop decoy
+assert_none decoy "encrypted packets in the default VRF"
+result recreate works
