@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kit::cache::remove;
 use kit::{Error, Event, Result, process};
+use serde::Deserialize;
 use vm_tests::kernel::trees::Trees;
 
 use super::builds::{self, Place, Which};
@@ -21,11 +22,13 @@ use super::tools::{self, Person, read_address};
 use super::{Context, rules};
 
 /// Two series are posted: the fixes alone first, then the feature, which is based on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Part {
     /// The patches at the beginning with a Fixes line
     Fixes,
     /// All others
+    #[default]
     Feature,
 }
 

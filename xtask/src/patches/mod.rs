@@ -273,7 +273,8 @@ fn run_export(
     // Before anything is installed or made.
     export::find_sender(&request.onto)?;
     setup::ensure(&list_needs(request.builds), &context.progress)?;
-    let status = Status::load()?;
+    let mut status = Status::load()?;
+    status.posted.retain(|p| p.part == request.part);
     let set = Set::of_tree(tree, &context.trees)?;
     let letter = CoverLetter::load(match request.part {
         Part::Fixes => folder::COVER_OF_FIXES,

@@ -12,6 +12,7 @@ use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Tree;
 
 use super::Context;
+use super::export::Part;
 use super::finding::{Finding, doc};
 use super::folder::{self, read_file};
 
@@ -30,6 +31,9 @@ pub struct Posted {
     pub date: String,
     /// `wireguard`, `net-next`
     pub tree: String,
+    /// Which of the two series; the feature where nothing is said.
+    #[serde(default)]
+    pub part: Part,
     /// Where the thread begins.
     pub link: String,
     pub by: String,
@@ -91,10 +95,9 @@ pub fn print(mirror: bool, context: &Context) -> Result<()> {
         println!("posted: nothing yet");
     }
     for p in &status.posted {
-        println!(
-            "posted: v{} to {} on {} by {}: {}",
-            p.version, p.tree, p.date, p.by, p.outcome
-        );
+        let part = format!("{:?}", p.part).to_lowercase();
+        let place = format!("v{} of the {part} to {} on {}", p.version, p.tree, p.date);
+        println!("posted: {place} by {}: {}", p.by, p.outcome);
         println!("        {}", p.link);
     }
     Ok(())

@@ -38,18 +38,6 @@ pub fn make_folders(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_tree(root: &Path, tool: &str) -> Result<()> {
-    let path = root.join(tool);
-    let root = root.display();
-    match path.is_file() {
-        true => Ok(()),
-        false => Err(Error::other(format!(
-            "no `{}': is {root} a kernel tree?",
-            path.display()
-        ))),
-    }
-}
-
 /// checkpatch.pl --strict over one patch; `name` is how findings call it.
 pub fn run_checkpatch(
     root: &Path,
@@ -58,13 +46,11 @@ pub fn run_checkpatch(
     ignore: &[&str],
     repair: &str,
 ) -> Result<Vec<Finding>> {
-    let tool = "scripts/checkpatch.pl";
-    check_tree(root, tool)?;
     let mut command = Command::new("perl");
     command
         // Where it runs it asks git for the commits that a message names.
         .current_dir(root)
-        .arg(tool)
+        .arg("scripts/checkpatch.pl")
         .args(["--strict", "--no-summary", "--terse", "--show-types"])
         .args(["--color=never", "--root=."])
         .args(ignore);
@@ -75,7 +61,8 @@ pub fn run_checkpatch(
     let found = read_checkpatch(&out.stdout, name, repair);
     if !out.ok && found.is_empty() {
         return Err(Error::other(format!(
-            "checkpatch.pl did not run ({}): {}",
+            "checkpatch.pl of {} did not run; is that a kernel tree? ({}) {}",
+            root.display(),
             out.status,
             out.all().trim()
         )));
@@ -128,14 +115,12 @@ pub fn read_address(who: &str) -> String {
 
 /// Everybody whom get_maintainer.pl names for these patches.
 pub fn list_maintainers(root: &Path, patches: &[PathBuf]) -> Result<Vec<Person>> {
-    let tool = "scripts/get_maintainer.pl";
-    check_tree(root, tool)?;
     // The history of the files is not at hand, and would add drive-by authors.
     let options = ["--no-git", "--no-git-fallback", "--roles", "--no-rolestats"];
     let text = process::run(
         Command::new("perl")
             .current_dir(root)
-            .arg(tool)
+            .arg("scripts/get_maintainer.pl")
             .args(options)
             .args(patches),
     )?;
