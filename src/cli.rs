@@ -11,7 +11,7 @@ use std::io::Write;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::cmd::{self, Call};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::parse::words;
 
 /// What `wg --version` prints: scripts read this line to learn what the tool can do, so it names
@@ -132,7 +132,9 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut dyn Write) -> Resul
     let Some(verb) = verb else {
         let help = help_text(program);
         return Err(Error::Invalid(format!(
-            "Invalid subcommand: `{unknown}'\n{}",
+            "Invalid subcommand: `{}'{}\n{}",
+            shown(&unknown),
+            words::hint(&unknown, VERBS.iter().map(|verb| verb.name)),
             help.trim_end()
         )));
     };
@@ -210,6 +212,11 @@ fn help_text(program: &str) -> String {
         text += &format!("  {}: {}\n", verb.name, verb.help);
     }
     text + "You may pass `--help' to any of these subcommands to view usage.\n"
+}
+
+/// What a process with keys does first.
+pub fn protect_memory() {
+    crate::sys::forbid_core_dumps();
 }
 
 /// The end of a call whose reader went away.

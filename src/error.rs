@@ -3,6 +3,7 @@
 //!
 //! Scripts match on the reference's words, so each message begins with them.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io;
 use std::path::Path;
@@ -212,14 +213,27 @@ pub fn strerror(errno: i32) -> String {
 
 /// A value as an error of one line shows it.
 pub fn shown(value: impl Display) -> String {
-    let text = value.to_string();
-    text.replace(|c: char| c.is_control(), "?")
+    printable(&value.to_string()).replace('\n', "?")
+}
+
+/// A text of several lines as a terminal may get it: whoever named a file, a device or a value in
+/// it does not get to move the cursor, nor to turn the line round.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(bad) {
+        text.replace(bad, "?").into()
+    } else {
+        text.into()
+    }
 }
 
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Invalid(text) | Error::Unsupported(text) => f.write_str(text),
+            Error::Invalid(text) | Error::Unsupported(text) => f.write_str(&printable(text)),
             Error::InFile(error) => write!(f, "{error}\nConfiguration parsing error"),
             Error::Os { task, errno, words } => {
                 f.write_str(&shown(explain_os(task, *errno, words.as_deref())))

@@ -2,10 +2,11 @@
 //! A 32-byte Curve25519 or preshared key: wiped when dropped, hidden in Debug.
 
 use std::fmt;
+use std::hint;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes in a key (`WG_KEY_LEN`, linux/wireguard.h).
 pub const KEY_LEN: usize = 32;
@@ -13,17 +14,35 @@ pub const KEY_LEN: usize = 32;
 pub const BASE64_LEN: usize = 44;
 
 /// 32 bytes that nobody sees by accident.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Zeroize, ZeroizeOnDrop)]
-pub struct Key([u8; KEY_LEN]);
+///
+/// They have a place of their own and stay there: a key that moves, or a growing list of keys,
+/// would leave copies in freed memory.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Box<[u8; KEY_LEN]>);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl Key {
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
-        Key(bytes)
+        Key(Box::new(bytes))
+    }
+
+    fn zero() -> Self {
+        Key(Box::new([0; KEY_LEN]))
     }
 
     /// `None` when `bytes` is not exactly [`KEY_LEN`] long.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Key)
+        if bytes.len() != KEY_LEN {
+            return None;
+        }
+        let mut key = Key::zero();
+        key.0.copy_from_slice(bytes);
+        Some(key)
     }
 
     pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
@@ -40,12 +59,14 @@ impl Key {
         if text.len() != BASE64_LEN {
             return None;
         }
-        let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
-        Key::from_slice(&bytes)
+        // Wiped also where the text is wrong: what was decoded before that is most of a key.
+        let mut bytes = Zeroizing::new([0; BASE64_LEN]);
+        let length = STANDARD.decode_slice(text, bytes.as_mut_slice()).ok()?;
+        Key::from_slice(&bytes[..length])
     }
 
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(self.0))
+        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
     /// Exactly 64 hexadecimal digits, or `None` (the userspace API's form).
@@ -54,7 +75,7 @@ impl Key {
         if text.len() != KEY_LEN * 2 {
             return None;
         }
-        let mut key = Key([0; KEY_LEN]);
+        let mut key = Key::zero();
         for (byte, pair) in key.0.iter_mut().zip(text.chunks_exact(2)) {
             let high = (pair[0] as char).to_digit(16)?;
             let low = (pair[1] as char).to_digit(16)?;
@@ -65,12 +86,22 @@ impl Key {
 
     pub fn to_hex(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(KEY_LEN * 2));
-        for byte in self.0 {
+        for byte in self.0.iter() {
             for nibble in [byte >> 4, byte & 15] {
                 text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
             }
         }
         text
+    }
+
+    /// A key made by whoever fills its bytes.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn fill_with<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut key = Key::zero();
+        fill(key.0.as_mut_slice())?;
+        Ok(key)
     }
 
     /// Curve25519 clamping (RFC 7748, section 5).
@@ -82,8 +113,12 @@ impl Key {
 
     /// The public key that belongs to this private key (RFC 7748).
     pub fn public(&self) -> Key {
-        let secret = x25519_dalek::StaticSecret::from(self.0);
-        Key(x25519_dalek::PublicKey::from(&secret).to_bytes())
+        let secret = x25519_dalek::StaticSecret::from(*self.0);
+        let public = x25519_dalek::PublicKey::from(&secret);
+        drop(secret);
+        // The arithmetic keeps the key in local variables of many functions.
+        wipe_stack();
+        Key::from_bytes(public.to_bytes())
     }
 }
 
@@ -91,4 +126,16 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(hidden)")
     }
+}
+
+/// More than the functions that handle keys use of the stack.
+const STACK: usize = 64 * 1024;
+
+/// Overwrites what functions that have returned left on the stack. Local variables cannot be
+/// wiped one by one: the compiler moves and spills them as it likes.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut stack = [0u8; STACK];
+    stack.zeroize();
+    hint::black_box(&mut stack);
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, shown};
+use crate::input;
 use crate::key::{BASE64_LEN, Key};
 use crate::model::{Change, PeerUpdate, Update};
 use crate::parse::value::{self, Port};
@@ -56,7 +57,7 @@ impl Retries {
         };
         let text = text.to_string_lossy();
         Retries::parse(&text)
-            .ok_or_else(|| Error::Invalid(format!("Unable to parse {name}: `{text}'")))
+            .ok_or_else(|| Error::Invalid(format!("Unable to parse {name}: `{}'", shown(&text))))
     }
 
     /// A number as strtoul(3) reads it: nothing at all is 0, blanks and a plus sign may lead.
@@ -95,7 +96,7 @@ pub fn bind_mode() -> Result<BindMode> {
         Some("port") => Ok(BindMode::Port),
         _ => Err(Error::Invalid(format!(
             "{name} is neither auto, kernel, fwmark nor port: `{}'",
-            text.to_string_lossy()
+            shown(text.to_string_lossy())
         ))),
     }
 }
@@ -210,7 +211,13 @@ fn listen_port(text: &str) -> Result<Change<u16>> {
     }
     let port = match sys::lookup(None, text, false) {
         Ok(found) => found.port(),
-        Err(error) => return Err(Error::Invalid(format!("{}: `{text}'", error.text()))),
+        Err(error) => {
+            return Err(Error::Invalid(format!(
+                "{}: `{}'",
+                error.text(),
+                shown(text)
+            )));
+        }
     };
     check_port(text, text)?;
     Ok(if port == 0 {
@@ -223,7 +230,10 @@ fn listen_port(text: &str) -> Result<Change<u16>> {
 /// The reference takes 65536 for 0 without a word; this tool says so.
 fn check_port(port: &str, whole: &str) -> Result<()> {
     match value::port(port) {
-        Port::TooLarge => Err(Error::Invalid(format!("Port is not 0-65535: `{whole}'"))),
+        Port::TooLarge => Err(Error::Invalid(format!(
+            "Port is not 0-65535: `{}'",
+            shown(whole)
+        ))),
         Port::Number(_) | Port::Name => Ok(()),
     }
 }
@@ -241,7 +251,7 @@ fn secret(source: KeySource) -> Result<Change<Key>> {
 
 /// A key from a file or a pipe; `None` from `/dev/null` or an empty file.
 fn read_key_file(path: &Path) -> Result<Option<Key>> {
-    let mut file = File::open(path).map_err(|err| Error::open_file(path, &err))?;
+    let mut file = input::open(path)?;
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
     let length = read_full(&mut file, text.as_mut_slice());
     // Nothing in a file that has positions is "no key"; nothing in a pipe is a broken script.
@@ -254,15 +264,16 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
             shown(path.display())
         )));
     }
-    let mut byte = Zeroizing::new([0u8; 1]);
-    while let Ok(1) = read_full(&mut file, byte.as_mut_slice()) {
-        if !value::is_space(char::from(byte[0])) {
-            return Err(Error::Invalid(format!(
-                "Found trailing character in key file: `{}': `{}'",
-                char::from(byte[0]),
-                shown(path.display())
-            )));
-        }
+    let trailing = match input::trailing_byte(&mut file, false) {
+        Ok(None) => None,
+        Ok(Some(byte)) => Some(shown(char::from(byte))),
+        Err(()) => Some("blanks without an end".to_owned()),
+    };
+    if let Some(trailing) = trailing {
+        return Err(Error::Invalid(format!(
+            "Found trailing character in key file: `{trailing}': `{}'",
+            shown(path.display())
+        )));
     }
     let text = std::str::from_utf8(text.as_slice()).unwrap_or_default();
     value::secret_key(text).map(Some)
@@ -295,6 +306,8 @@ struct Names {
     retries: Result<Retries>,
     lookups: HashMap<String, Lookup>,
     answers: HashMap<usize, Result<SocketAddr>>,
+    /// What the draft binds the device to.
+    bound: Option<String>,
     incoming: mpsc::Receiver<(usize, Result<SocketAddr>)>,
     say: Say,
     /// Cleared at the end: what a thread has to say then would stand behind the error.
@@ -315,6 +328,10 @@ impl Names {
             retries: retries.clone(),
             lookups: HashMap::new(),
             answers: HashMap::new(),
+            bound: steps.iter().rev().find_map(|step| match step {
+                Step::BindDev(Change::Set(dev)) => Some(dev.clone()),
+                _ => None,
+            }),
             incoming,
             say: Arc::clone(say),
             heard: Arc::new(Mutex::new(true)),
@@ -380,13 +397,21 @@ impl Names {
     fn address(&mut self, text: &str) -> Result<SocketAddr> {
         let retries = self.retries.clone()?;
         let (_, service) = value::endpoint(text)?;
-        let found = match self.lookups.get(text).copied() {
+        let found = self
+            .find(text, retries)
+            .map_err(|error| self.about_vrf(error))?;
+        check_port(service, text)?;
+        Ok(found)
+    }
+
+    fn find(&mut self, text: &str, retries: Retries) -> Result<SocketAddr> {
+        match self.lookups.get(text).copied() {
             // Every good endpoint of the draft was started; this one is looked up here.
-            None => look_up(text, retries, &self.say)?,
-            Some(Lookup::Done(addr)) => addr,
+            None => look_up(text, retries, &self.say),
+            Some(Lookup::Done(addr)) => Ok(addr),
             Some(Lookup::Pending(number)) => loop {
                 if let Some(answer) = self.answers.get(&number) {
-                    break answer.clone()?;
+                    break answer.clone();
                 }
                 match self.incoming.recv() {
                     Ok((number, answer)) => self.answers.insert(number, answer),
@@ -396,9 +421,18 @@ impl Names {
                         .insert(number, look_up(text, retries, &self.say)),
                 };
             },
-        };
-        check_port(service, text)?;
-        Ok(found)
+        }
+    }
+
+    /// A name may be known where the device is to send, and only there.
+    fn about_vrf(&self, error: Error) -> Error {
+        match &self.bound {
+            Some(dev) => Error::Invalid(format!(
+                "{error} (not asked in `{0}'; if {0} is a VRF, `ip vrf exec {0} wg ...' asks there)",
+                shown(dev)
+            )),
+            None => error,
+        }
     }
 }
 
@@ -427,7 +461,7 @@ fn look_up(text: &str, retries: Retries, say: &Say) -> Result<SocketAddr> {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        let line = format!("{}: `{text}'", error.text());
+        let line = format!("{}: `{}'", error.text(), shown(text));
         left = match left {
             Retries::Forever => Retries::Forever,
             Retries::Times(times) if times > 0 => Retries::Times(times - 1),

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 // Names, services and random bytes.
 
@@ -154,7 +155,74 @@ pub fn die_of_sigpipe() -> ! {
     std::process::exit(128 + libc::SIGPIPE)
 }
 
+/// Forbids core files, which would hold keys, also where a program collects them. Then no other
+/// process of the same user may look into this one either; root may.
+pub fn forbid_core_dumps() {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a struct that outlives the call; prctl takes plain numbers here.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+}
+
+// Standard streams that were closed.
+
+/// A bit for each of the descriptors 0, 1 and 2 that was closed when the process began.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Runs before std, which opens /dev/null in place of closed standard streams before `main`.
+extern "C" fn note_closed() {
+    for fd in 0..3 {
+        // SAFETY: F_GETFD takes any number for a descriptor and touches no memory.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: the loader calls what stands in this section, once, with the C calling convention.
+// The function needs nothing of std that is not there yet, and cannot unwind.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_CLOSED: extern "C" fn() = note_closed;
+
+/// Whether this descriptor (0, 1 or 2) was closed when the process began: what it is now is not
+/// what the caller gave.
+pub fn was_closed(fd: RawFd) -> bool {
+    (0..3).contains(&fd) && CLOSED.load(Ordering::Relaxed) & (1 << fd) != 0
+}
+
 // Netlink, locks and namespaces.
+
+/// One datagram, and the port id of its sender: 0 is the kernel.
+pub fn receive_netlink(
+    socket: RawFd,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+) -> io::Result<(usize, u32)> {
+    // SAFETY: sockaddr_nl is plain data for which all zero is valid.
+    let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: the buffer is writable for its length, `from` for `length` bytes.
+    let got = unsafe {
+        libc::recvfrom(
+            socket,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            flags,
+            (&raw mut from).cast(),
+            &raw mut length,
+        )
+    };
+    match usize::try_from(got) {
+        Ok(got) => Ok((got, from.nl_pid)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Turns a `SOL_NETLINK` option on.
 pub fn netlink_option(socket: RawFd, option: libc::c_int) -> io::Result<()> {

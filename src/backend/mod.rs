@@ -8,6 +8,8 @@
 mod kernel;
 mod netlink;
 mod routing;
+#[cfg(test)]
+mod scripted;
 mod userspace;
 
 use crate::error::{Error, Result, Task};
@@ -31,7 +33,8 @@ pub fn list() -> Result<Vec<String>> {
     let links = routing
         .links()
         .map_err(|failure| failure.during(Task::ListInterfaces))?;
-    Ok(names(&links))
+    let served = userspace::list().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
+    Ok(names(&links, served))
 }
 
 /// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.
@@ -42,13 +45,13 @@ pub fn binds_by_attribute() -> Result<bool> {
     Wireguard::open(Task::AskKernel)?.takes_bind_dev()
 }
 
-fn names(links: &[Link]) -> Vec<String> {
+fn names(links: &[Link], served: Vec<String>) -> Vec<String> {
     let mut names: Vec<String> = links
         .iter()
         .filter(|link| link.kind == KIND)
         .map(|link| link.name.clone())
         .collect();
-    names.extend(userspace::list());
+    names.extend(served);
     names
 }
 
@@ -238,7 +241,45 @@ fn refused(update: &Update, failure: Failure) -> Error {
 }
 
 /// Applies `update`. Each line that the user should read goes through `note`, without a newline.
-pub fn set(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
+pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
+    let port = match (&update.listen_port, &update.bind_dev) {
+        // A device that is bound shares its port with sockets that are bound to others.
+        (_, Change::Set(_)) => None,
+        (Change::Set(port), _) => Some(*port),
+        _ => None,
+    };
+    let interface = update.interface.clone();
+    change(update, mode, note)?;
+    if let Some(port) = port {
+        note_taken_port(&interface, port, note);
+    }
+    Ok(())
+}
+
+/// The kernel takes the port of a device that is down, and `ip link set up` then fails with few
+/// words. What cannot be read is not said.
+fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
+    let links = Routing::open()
+        .ok()
+        .and_then(|mut routing| routing.links().ok());
+    let down = links
+        .iter()
+        .flatten()
+        .any(|link| link.name == interface && link.kind == KIND && !link.up);
+    if !down || !routing::is_port_taken(port) {
+        return;
+    }
+    let unbound = |device: Device| !matches!(device.bind, Bind::Kernel { .. });
+    if get(interface).is_ok_and(unbound) {
+        note(&format!(
+            "Warning: another socket has UDP port {port}: `ip link set {interface} up' will fail \
+             (Address already in use)"
+        ));
+    }
+}
+
+/// Changes the device, and the rules with it.
+fn change(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
     let mut backend = Backend::open(&update.interface)?;
     // Those who change neither binding, mark nor port do not pay for any.
     if update.bind_dev.is_keep() && update.fwmark.is_keep() && update.listen_port.is_keep() {
@@ -283,8 +324,10 @@ pub fn set(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Re
         plan = plan::plan(&facts, update, &strategy)?;
     }
     carry_out(&mut backend, &mut routing, &facts, &plan, note)?;
+    let removed = routing.remove(&plan.remove);
+    // The device has changed by now, whatever became of the rules.
     plan.notes.iter().for_each(|line| note(line));
-    Ok(())
+    removed
 }
 
 /// What the kernel's attribute says, where a file takes the binding away by leaving it out.
@@ -321,7 +364,7 @@ fn has_our_rules(interface: &str) -> Result<bool> {
     Ok(rules.ours().next().is_some())
 }
 
-/// Adds rules, changes the device, removes rules. What fails is undone.
+/// Adds rules and changes the device. What fails is undone.
 fn carry_out(
     backend: &mut Backend,
     routing: &mut Routing,
@@ -345,7 +388,7 @@ fn carry_out(
         }
         return Err(error);
     }
-    routing.remove(&plan.remove)
+    Ok(())
 }
 
 /// After a change that failed half way: a stock kernel takes the mark before it looks at the
@@ -443,7 +486,11 @@ fn read_others(
 ) -> Result<(Vec<Other>, Option<String>)> {
     let mut others = Vec::new();
     let mut unknown = None;
-    let served = userspace::list();
+    let served = userspace::list().unwrap_or_else(|err| {
+        let error = Error::io(Task::ListInterfaces, &err);
+        unknown = Some(error.to_string());
+        Vec::new()
+    });
     for name in served.iter().filter(|name| *name != own_name) {
         match userspace::get(name) {
             Ok(device) => others.push(other(device)),

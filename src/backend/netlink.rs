@@ -62,8 +62,48 @@ pub enum Next {
     Enough,
 }
 
+/// What takes requests to the kernel and brings its answers: the one place that talks to it.
+enum Carrier {
+    Kernel(NlSocket),
+    /// Stands for the kernel in tests, which need no rights then.
+    #[cfg(test)]
+    Scripted(super::scripted::Connection),
+}
+
+impl Carrier {
+    fn open(family: NlFamily) -> io::Result<Self> {
+        #[cfg(test)]
+        if let Some(connection) = super::scripted::connect(family) {
+            return Ok(Carrier::Scripted(connection));
+        }
+        let socket = NlSocket::connect(family, None, Groups::empty())?;
+        // The kernel's words about an error, and errors without a copy of the request, which
+        // may hold keys. Kernels that know neither still give an errno.
+        let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_EXT_ACK);
+        let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_CAP_ACK);
+        Ok(Carrier::Kernel(socket))
+    }
+
+    fn send(&self, request: &[u8]) -> io::Result<()> {
+        match self {
+            Carrier::Kernel(socket) => socket.send(request, Msg::empty()).map(drop),
+            #[cfg(test)]
+            Carrier::Scripted(connection) => connection.send(request),
+        }
+    }
+
+    /// The length of a datagram and the port id of its sender.
+    fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, u32)> {
+        match self {
+            Carrier::Kernel(socket) => sys::receive_netlink(socket.as_raw_fd(), buffer, flags),
+            #[cfg(test)]
+            Carrier::Scripted(connection) => connection.receive(buffer, flags),
+        }
+    }
+}
+
 pub struct Socket {
-    socket: NlSocket,
+    carrier: Carrier,
     sequence: u32,
     /// Grows to the largest datagram; wiped, since dumps of devices carry keys.
     buffer: Zeroizing<Vec<u8>>,
@@ -71,14 +111,13 @@ pub struct Socket {
 
 impl Socket {
     pub fn open(family: NlFamily) -> io::Result<Self> {
-        let socket = NlSocket::connect(family, None, Groups::empty())?;
-        // The kernel's words about an error, and errors without a copy of the request, which
-        // may hold keys. Kernels that know neither still give an errno.
-        let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_EXT_ACK);
-        let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_CAP_ACK);
+        let carrier = Carrier::open(family)?;
+        // No number that anybody could expect.
+        let mut start = [0; 4];
+        sys::random(&mut start)?;
         Ok(Socket {
-            socket,
-            sequence: 0,
+            carrier,
+            sequence: u32::from_ne_bytes(start),
             buffer: Zeroizing::new(vec![0; 64 * 1024]),
         })
     }
@@ -159,23 +198,35 @@ impl Socket {
     fn send(&mut self, request: &mut [u8]) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         nlmsg::set_sequence(request, self.sequence);
-        uninterrupted(|| self.socket.send(&*request, Msg::empty())).map(drop)
+        uninterrupted(|| self.carrier.send(request))
     }
 
-    /// One datagram, whole: its length is asked for before it is taken.
+    /// One datagram of the kernel, whole. Others may send to this socket as well, with the rights
+    /// to change the network: what they say is not an answer.
     fn receive(&mut self) -> io::Result<&[u8]> {
-        let socket = &self.socket;
-        let peek = Msg::from_bits_retain((libc::MSG_PEEK | libc::MSG_TRUNC) as u32);
-        let (length, _) = uninterrupted(|| socket.recv(&mut self.buffer[..1], peek))?;
-        if length > self.buffer.len() {
-            self.buffer = Zeroizing::new(vec![0; length]);
-        }
-        let take = Msg::from_bits_retain(libc::MSG_TRUNC as u32);
-        let (length, _) = uninterrupted(|| socket.recv(&mut self.buffer[..], take))?;
+        let length = loop {
+            let (length, from) = receive_whole(&self.carrier, &mut self.buffer)?;
+            if from == KERNEL {
+                break length;
+            }
+        };
         self.buffer
             .get(..length)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))
     }
+}
+
+/// The port id of the kernel (netlink(7)).
+const KERNEL: u32 = 0;
+
+/// The length of a datagram is asked for before it is taken.
+fn receive_whole(carrier: &Carrier, buffer: &mut Zeroizing<Vec<u8>>) -> io::Result<(usize, u32)> {
+    let receive = |buffer: &mut [u8], flags| uninterrupted(|| carrier.receive(&mut *buffer, flags));
+    let (length, _) = receive(&mut buffer[..1], libc::MSG_PEEK | libc::MSG_TRUNC)?;
+    if length > buffer.len() {
+        *buffer = Zeroizing::new(vec![0; length]);
+    }
+    receive(&mut buffer[..], libc::MSG_TRUNC)
 }
 
 fn replies(datagram: &[u8], sequence: u32) -> Result<Vec<Reply<'_>>, Failure> {
@@ -192,5 +243,160 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{DONE, ERROR, Kernel, done, frame, with};
+    use super::*;
+
+    const DATA: u16 = 0x20;
+    const TORN: u16 = 0x10;
+
+    /// Says the same to every request: datagrams of messages (kind, flags, payload), each with
+    /// its sender.
+    type Says = Vec<(u32, Vec<(u16, u16, Vec<u8>)>)>;
+
+    fn request() -> Vec<u8> {
+        nlmsg::request_raw(18, nlmsg::ACK, &[0; 16]).to_vec()
+    }
+
+    /// A socket to a kernel that answers the first request by the first of `says`, and so on.
+    fn socket<T>(says: Vec<Says>, test: impl FnOnce(&mut Socket) -> T) -> T {
+        let mut says = says.into_iter();
+        let answer = move |_: NlFamily, request: &[u8]| {
+            let sequence = nlmsg::u32_at(request, 8);
+            let datagrams = says.next().expect("no more requests than expected");
+            datagrams
+                .into_iter()
+                .map(|(from, messages)| {
+                    let bytes = messages
+                        .iter()
+                        .flat_map(|(kind, flags, payload)| frame(*kind, *flags, sequence, payload))
+                        .collect();
+                    (from, bytes)
+                })
+                .collect()
+        };
+        with(Kernel::saying(answer), || {
+            test(&mut Socket::open(NlFamily::Route).unwrap())
+        })
+    }
+
+    fn ack(errno: i32) -> (u16, u16, Vec<u8>) {
+        (ERROR, 0, done(errno))
+    }
+
+    fn end() -> (u16, u16, Vec<u8>) {
+        (DONE, 0, done(0))
+    }
+
+    fn data(byte: u8) -> (u16, u16, Vec<u8>) {
+        (DATA, 0, vec![byte; 4])
+    }
+
+    fn asked(says: Says) -> (Result<(), Failure>, Vec<u8>) {
+        let mut seen = Vec::new();
+        let result = socket(vec![says], |socket| {
+            socket.ask(&mut request(), |payload| seen.push(payload[0]))
+        });
+        (result, seen)
+    }
+
+    fn dumped(says: Vec<Says>) -> Result<Vec<u8>, Failure> {
+        socket(says, |socket| {
+            socket.dump(&mut request(), Vec::new, |seen, payload| {
+                seen.push(payload[0]);
+                Ok(Next::More)
+            })
+        })
+    }
+
+    fn errno<T: std::fmt::Debug>(result: Result<T, Failure>) -> i32 {
+        result.unwrap_err().errno
+    }
+
+    #[test]
+    fn an_acknowledgement_ends_a_request() {
+        let (result, seen) = asked(vec![(0, vec![data(1)]), (0, vec![data(2), ack(0)])]);
+        assert!(result.is_ok());
+        assert_eq!(seen, [1, 2]);
+        let (result, _) = asked(vec![(0, vec![ack(libc::EBUSY)])]);
+        assert_eq!(errno(result), libc::EBUSY);
+        let (result, _) = asked(vec![(0, vec![(4, 0, vec![])])]);
+        assert_eq!(errno(result), libc::ENOBUFS);
+        let (result, _) = asked(vec![(0, vec![(ERROR, 0, vec![0])])]);
+        assert_eq!(errno(result), libc::EPROTO);
+    }
+
+    /// Whoever may change the network can send to this socket; the sequence may be guessed.
+    #[test]
+    fn only_the_kernel_answers() {
+        let (result, seen) = asked(vec![
+            (4711, vec![data(6), ack(0)]),
+            (0, vec![data(1)]),
+            (4711, vec![ack(libc::EPERM)]),
+            (0, vec![ack(0)]),
+        ]);
+        assert!(result.is_ok());
+        assert_eq!(seen, [1]);
+        let forged = vec![(1, vec![data(6), end()]), (0, vec![data(1), end()])];
+        assert_eq!(dumped(vec![forged]).unwrap(), [1]);
+    }
+
+    #[test]
+    fn sequences_cannot_be_expected() {
+        let mut sent = Vec::new();
+        for _ in 0..4 {
+            let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+            let kernel = {
+                let seen = seen.clone();
+                Kernel::saying(move |_, request: &[u8]| {
+                    seen.set(nlmsg::u32_at(request, 8));
+                    vec![(0, frame(ERROR, 0, seen.get(), &done(0)))]
+                })
+            };
+            with(kernel, || {
+                let mut socket = Socket::open(NlFamily::Route).unwrap();
+                socket.ask(&mut request(), |_| {}).unwrap();
+            });
+            sent.push(seen.get());
+        }
+        sent.sort_unstable();
+        sent.dedup();
+        assert_eq!(sent.len(), 4, "{sent:?}");
+    }
+
+    #[test]
+    fn a_torn_dump_is_read_again() {
+        let torn_data = vec![(0, vec![(DATA, TORN, vec![1; 4])]), (0, vec![end()])];
+        let torn_done = vec![(0, vec![data(1)]), (0, vec![(DONE, TORN, done(0))])];
+        let whole = vec![(0, vec![data(2), data(3)]), (0, vec![end()])];
+        let seen = dumped(vec![torn_data, torn_done.clone(), whole]).unwrap();
+        assert_eq!(seen, [2, 3], "nothing of a torn attempt is kept");
+        let never = (0..DUMP_ATTEMPTS).map(|_| torn_done.clone()).collect();
+        assert_eq!(errno(dumped(never)), libc::EAGAIN);
+    }
+
+    #[test]
+    fn a_dump_that_fails_is_not_a_short_one() {
+        let failed = |last| vec![vec![(0, vec![data(1), last])]];
+        assert_eq!(
+            errno(dumped(failed((DONE, 0, done(libc::ENODEV))))),
+            libc::ENODEV
+        );
+        assert_eq!(errno(dumped(failed(ack(libc::EPERM)))), libc::EPERM);
+        assert_eq!(errno(dumped(failed((4, 0, vec![])))), libc::ENOBUFS);
+        // An acknowledgement of the request is not the end of its answer.
+        let early = vec![(0, vec![ack(0)]), (0, vec![data(1), end()])];
+        assert_eq!(dumped(vec![early]).unwrap(), [1]);
+    }
+
+    #[test]
+    fn a_datagram_larger_than_the_buffer_is_taken_whole() {
+        let large: Vec<_> = (0..20_000).map(|_| data(7)).collect();
+        let seen = dumped(vec![vec![(0, large), (0, vec![end()])]]).unwrap();
+        assert_eq!(seen.len(), 20_000);
     }
 }

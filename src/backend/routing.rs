@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -225,6 +225,14 @@ pub fn is_older_than_namespace(link: &str) -> Option<bool> {
     Some(number(link)? < number("lo")?)
 }
 
+/// Whether a socket that is bound to no device could not have this UDP port now.
+pub fn is_port_taken(port: u16) -> bool {
+    let taken = |addr: IpAddr| {
+        UdpSocket::bind((addr, port)).is_err_and(|err| err.kind() == io::ErrorKind::AddrInUse)
+    };
+    taken(Ipv4Addr::UNSPECIFIED.into()) || taken(Ipv6Addr::UNSPECIFIED.into())
+}
+
 /// The port in a line of /proc/net/udp: `  12: 00000000:C739 00000000:0000 07 ...`.
 fn local_port(line: &str) -> Option<u16> {
     let (_, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
@@ -311,6 +319,17 @@ pub fn in_other_namespaces<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_taken_while_a_socket_has_it() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert!(is_port_taken(port));
+        assert_eq!(has_udp_port(port), Some(true));
+        drop(socket);
+        assert!(!is_port_taken(port));
+        assert_eq!(has_udp_port(port), Some(false));
+    }
 
     #[test]
     fn ports_are_read_from_procs_table() {

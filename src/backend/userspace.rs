@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Devices of a userspace program (wireguard-go and its like), over their Unix sockets.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::{fs, str};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -18,6 +22,23 @@ use crate::wire::uapi::{self, Broken};
 /// Where such programs put their sockets, as the reference has it.
 const DIRECTORY: &str = "/var/run/wireguard";
 const SUFFIX: &str = ".sock";
+
+/// What one exchange may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    /// For the request and the answer together.
+    talk: Duration,
+    /// Bytes of an answer.
+    answer: usize,
+}
+
+/// A program answers within milliseconds, or with a million peers in some seconds.
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(10),
+    talk: Duration::from_secs(60),
+    answer: 512 * 1024 * 1024,
+};
 
 fn path(interface: &str) -> Option<PathBuf> {
     if interface.is_empty() || interface.contains('/') {
@@ -33,11 +54,17 @@ fn socket(interface: &str) -> Option<PathBuf> {
 }
 
 /// Connects; a socket that nobody listens on any more is removed, as the reference does.
-fn connect(interface: &str) -> io::Result<UnixStream> {
-    let path = socket(interface).ok_or(io::ErrorKind::NotFound)?;
-    UnixStream::connect(&path).inspect_err(|err| {
+fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let (sender, receiver) = mpsc::channel();
+    let socket = path.to_owned();
+    // connect(2) waits for ever for a program that does not accept, hence the thread.
+    thread::Builder::new().spawn(move || sender.send(UnixStream::connect(socket)))?;
+    let connected = receiver
+        .recv_timeout(patience)
+        .unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)));
+    connected.inspect_err(|err| {
         if err.kind() == io::ErrorKind::ConnectionRefused {
-            let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(path);
         }
     })
 }
@@ -45,7 +72,10 @@ fn connect(interface: &str) -> io::Result<UnixStream> {
 /// Whether a program serves this interface. Also where it does not let us in: that is then the
 /// error to report, not what the kernel says about the name.
 pub fn serves(interface: &str) -> bool {
-    match connect(interface) {
+    let Some(path) = socket(interface) else {
+        return false;
+    };
+    match connect(&path, LIMITS.connect) {
         Ok(_) => true,
         Err(err) => !matches!(
             err.kind(),
@@ -55,37 +85,48 @@ pub fn serves(interface: &str) -> bool {
 }
 
 /// The interfaces that are served, in the directory's order.
-pub fn list() -> Vec<String> {
-    let Ok(entries) = fs::read_dir(DIRECTORY) else {
-        return Vec::new();
+///
+/// # Errors
+/// The directory is there and cannot be read.
+pub fn list() -> io::Result<Vec<String>> {
+    list_in(Path::new(DIRECTORY))
+}
+
+fn list_in(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
     };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let name = name.to_str()?.strip_suffix(SUFFIX)?;
-            (!name.is_empty() && serves(name)).then(|| name.to_owned())
-        })
-        .collect()
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+        if let Some(name) = name.filter(|name| !name.is_empty() && serves(name)) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 pub fn get(interface: &str) -> Result<Device> {
-    let answer =
-        exchange(interface, uapi::GET).map_err(|err| Error::io(Task::access(interface), &err))?;
-    uapi::get(interface, text(&answer), &sys::if_index)
-        .map_err(|why| broken(Task::access(interface), why))
+    let task = || Task::access(interface);
+    let request = || Zeroizing::new(uapi::GET.to_owned());
+    let answer = exchange(task(), interface, request)?;
+    uapi::get(interface, &answer, &look_up).map_err(|why| broken(task(), why))
 }
 
 pub fn set(update: &Update) -> Result<()> {
-    let request = uapi::set(
-        update,
-        &Names {
-            interface: sys::interface_name,
-        },
-    );
-    let answer = exchange(&update.interface, &request)
-        .map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
-    uapi::verdict(text(&answer)).map_err(|why| broken(Task::modify(&update.interface), why))
+    let names = Names {
+        interface: sys::interface_name,
+    };
+    let interface = &update.interface;
+    let task = || Task::modify(interface);
+    let answer = exchange(task(), interface, || uapi::set(update, &names))?;
+    uapi::verdict(&answer).map_err(|why| broken(task(), why))
+}
+
+fn look_up(host: &str, service: &str) -> Option<SocketAddr> {
+    sys::lookup(Some(host), service, false).ok()
 }
 
 fn broken(task: Task, why: Broken) -> Error {
@@ -100,33 +141,207 @@ fn broken(task: Task, why: Broken) -> Error {
     }
 }
 
-fn text(answer: &[u8]) -> &str {
-    str::from_utf8(answer).unwrap_or("")
+/// Sends a request and gives the answer.
+fn exchange(
+    task: Task,
+    interface: &str,
+    request: impl FnOnce() -> Zeroizing<String>,
+) -> Result<Zeroizing<Vec<u8>>> {
+    let path = socket(interface).ok_or_else(|| Error::os(task.clone(), libc::ENOENT))?;
+    let answer = connect(&path, LIMITS.connect).and_then(|stream| talk(stream, request(), LIMITS));
+    answer.map_err(|err| {
+        let words = match err.raw_os_error() {
+            Some(libc::ETIMEDOUT) => Some("the program that serves it does not answer"),
+            Some(libc::EMSGSIZE) => Some("the program that serves it does not end its answer"),
+            _ => None,
+        };
+        Error::Os {
+            task,
+            errno: err.raw_os_error().unwrap_or(libc::EIO),
+            words: words.map(str::to_owned),
+        }
+    })
 }
 
 /// Sends a request and reads up to the empty line that ends an answer: the program keeps the
 /// connection open for more.
-fn exchange(interface: &str, request: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut stream = connect(interface)?;
-    stream.write_all(request.as_bytes())?;
+fn talk(
+    mut stream: UnixStream,
+    request: Zeroizing<String>,
+    limits: Limits,
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    let end = Instant::now() + limits.talk;
+    let time_left = || match end.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+        left => Ok(Some(left)),
+    };
+    let mut rest = request.as_bytes();
+    while !rest.is_empty() {
+        stream.set_write_timeout(time_left()?)?;
+        // In parts: the kernel counts the time for each of them anew.
+        let written = again(stream.write(&rest[..rest.len().min(PART)]))?;
+        rest = &rest[written..];
+    }
+    // Wiped before the program takes its time.
+    drop(request);
     let mut answer = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    let mut chunk = Zeroizing::new([0; 16 * 1024]);
+    let mut part = Zeroizing::new([0; PART]);
     loop {
-        let length = match stream.read(&mut chunk[..]) {
-            Ok(0) => return Ok(answer),
-            Ok(length) => length,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Err(err) => return Err(err),
+        stream.set_read_timeout(time_left()?)?;
+        let Some(length) = read(&mut stream, &mut part[..])? else {
+            continue;
         };
-        if answer.len() + length > answer.capacity() {
+        if length == 0 {
+            return Ok(answer);
+        }
+        let seen = answer.len();
+        if seen + length > limits.answer {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        if seen + length > answer.capacity() {
             // Not by growing in place, which would leave keys in freed memory.
             let mut larger = Zeroizing::new(Vec::with_capacity(answer.capacity() * 2));
             larger.extend_from_slice(&answer);
             answer = larger;
         }
-        answer.extend_from_slice(&chunk[..length]);
-        if answer.ends_with(b"\n\n") {
+        answer.extend_from_slice(&part[..length]);
+        if uapi::is_whole(&answer, seen) {
             return Ok(answer);
         }
+    }
+}
+
+/// Bytes of one read(2) or write(2).
+const PART: usize = 16 * 1024;
+
+/// `None` where the clock, or a signal, ended the wait.
+fn read(stream: &mut UnixStream, part: &mut [u8]) -> io::Result<Option<usize>> {
+    match stream.read(part) {
+        Ok(length) => Ok(Some(length)),
+        Err(err) if is_passing(&err) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// The bytes that were written, none where the clock or a signal ended the wait.
+fn again(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(err) if is_passing(&err) => Ok(0),
+        written => written,
+    }
+}
+
+fn is_passing(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use super::*;
+
+    const SHORT: Limits = Limits {
+        connect: Duration::from_millis(100),
+        talk: Duration::from_millis(150),
+        answer: 1000,
+    };
+
+    fn request(length: usize) -> Zeroizing<String> {
+        Zeroizing::new("x".repeat(length))
+    }
+
+    /// What `talk` says to a program; `None` for an answer.
+    fn errno(program: impl FnOnce(UnixStream) + Send + 'static, length: usize) -> Option<i32> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let program = thread::spawn(move || program(theirs));
+        let said = talk(ours, request(length), SHORT);
+        program.join().unwrap();
+        said.err().map(|err| err.raw_os_error().unwrap())
+    }
+
+    fn pause() {
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn a_program_that_is_silent_is_not_waited_for_for_ever() {
+        let start = Instant::now();
+        let silent = |_theirs: UnixStream| thread::sleep(Duration::from_millis(400));
+        assert_eq!(errno(silent, 10), Some(libc::ETIMEDOUT));
+        // Nor one that does not read: the request does not fit into the socket.
+        assert_eq!(errno(silent, 8 << 20), Some(libc::ETIMEDOUT));
+        // Nor one that always says a little more.
+        let slow = |mut theirs: UnixStream| {
+            while theirs.write_all(b"x").is_ok() {
+                pause()
+            }
+        };
+        assert_eq!(errno(slow, 10), Some(libc::ETIMEDOUT));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_not_kept() {
+        let chatty = |mut theirs: UnixStream| while theirs.write_all(&[b'x'; 100]).is_ok() {};
+        assert_eq!(errno(chatty, 10), Some(libc::EMSGSIZE));
+    }
+
+    #[test]
+    fn an_answer_may_come_in_pieces() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let program = thread::spawn(move || {
+            for piece in ["errno", "=0\n", "\n"] {
+                theirs.write_all(piece.as_bytes()).unwrap();
+                pause();
+            }
+            theirs
+        });
+        let answer = talk(ours, request(1), SHORT).unwrap();
+        assert_eq!(answer.as_slice(), b"errno=0\n\n");
+        drop(program.join().unwrap());
+    }
+
+    /// A folder of its own for each test, so that they can run at once.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("wg-uapi-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn only_a_socket_without_a_program_is_removed() {
+        let folder = folder("stale");
+        let path = folder.join("wg0.sock");
+        // Somebody is there, who does not take connections of this kind.
+        let other = UnixDatagram::bind(&path).unwrap();
+        let refused = connect(&path, SHORT.connect).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPROTOTYPE));
+        assert!(path.exists(), "a socket in use stays");
+        drop(other);
+        fs::remove_file(&path).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        connect(&path, SHORT.connect).unwrap();
+        drop(listener);
+        let stale = connect(&path, SHORT.connect).unwrap_err();
+        assert_eq!(stale.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(!path.exists(), "a stale socket goes");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_an_error() {
+        let folder = folder("list");
+        assert!(list_in(&folder).unwrap().is_empty());
+        fs::write(folder.join("wg0.sock"), "").unwrap();
+        assert!(list_in(&folder).unwrap().is_empty(), "a file is no socket");
+        assert!(list_in(&folder.join("missing")).unwrap().is_empty());
+        let err = list_in(&folder.join("wg0.sock")).unwrap_err();
+        assert_eq!(err.raw_os_error(), Some(libc::ENOTDIR));
+        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -2,22 +2,16 @@
 //! `wg setconf`, `wg addconf` and `wg syncconf`.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
-
-use zeroize::Zeroizing;
 
 use super::Call;
 use crate::backend;
-use crate::error::{Error, Result, Task, shown};
+use crate::error::{Result, Task};
+use crate::input;
 use crate::model::{Change, Update};
 use crate::parse::conf;
 use crate::plan::sync::sync_peers;
 use crate::resolve;
-
-/// First size of the buffer for a file; most files fit.
-const FIRST_READ: usize = 16 * 1024;
 
 /// The file states the whole configuration: what it does not mention is off.
 pub fn setconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
@@ -62,40 +56,8 @@ fn read_update(interface: &OsStr, file: &OsStr, base: Update) -> Result<Update> 
         interface: interface.to_string_lossy().into_owned(),
         ..base
     };
-    let text = read_file(file)?;
-    // Bytes that are not UTF-8 stand in comments, or in lines that are wrong anyway.
-    let text = match String::from_utf8_lossy(&text) {
-        std::borrow::Cow::Borrowed(text) => Zeroizing::new(text.to_owned()),
-        std::borrow::Cow::Owned(text) => Zeroizing::new(text),
-    };
+    let text = input::read_config(Path::new(file))?;
     resolve::resolve(conf::parse(&text), base, &super::say_from_threads())
-}
-
-/// The whole of a file or pipe, in a buffer that is wiped, also where it had to grow.
-fn read_file(path: &OsStr) -> Result<Zeroizing<Vec<u8>>> {
-    let path = Path::new(path);
-    let mut file = File::open(path).map_err(|err| Error::open_file(path, &err))?;
-    let mut text = Zeroizing::new(vec![0u8; FIRST_READ]);
-    let mut length = 0;
-    loop {
-        if length == text.len() {
-            let mut larger = Zeroizing::new(vec![0u8; text.len() * 2]);
-            larger[..length].copy_from_slice(&text);
-            text = larger;
-        }
-        match file.read(&mut text[length..]) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            // The reference takes a directory for an empty file and clears the device.
-            Err(err) => {
-                let path = shown(path.display());
-                return Err(Error::io(Task::ReadConfiguration { path }, &err));
-            }
-        }
-    }
-    text.truncate(length);
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::Call;
 use crate::error::{Error, Result, Task};
-use crate::key::{BASE64_LEN, KEY_LEN, Key};
-use crate::parse::value::is_space;
+use crate::input;
+use crate::key::{BASE64_LEN, Key};
 use crate::sys;
 
 pub fn genkey(call: Call) -> Result<()> {
@@ -29,16 +29,20 @@ fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
              Consider setting the umask to 077 and trying again.",
         );
     }
-    let mut bytes = Zeroizing::new([0u8; KEY_LEN]);
-    sys::random(bytes.as_mut_slice())
+    let key = Key::fill_with(sys::random)
         .map_err(|err| Error::io(Task::Other("getrandom".to_owned()), &err))?;
-    print_key(call.out, &finish(Key::from_bytes(*bytes)))
+    print_key(call.out, &finish(key))
 }
 
 pub fn pubkey(call: Call) -> Result<()> {
     let wrong = |what: &str| Error::Invalid(format!("{}: {what}", call.program));
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
-    let mut input = io::stdin().lock();
+    // Not by std's own handle, which has a buffer that nobody wipes.
+    let mut input = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(|err| Error::io(Task::Other("dup".to_owned()), &err))?;
     let key = match input.read_exact(text.as_mut_slice()) {
         Ok(()) => Some(text.as_slice()),
         Err(_) => None,
@@ -47,19 +51,19 @@ pub fn pubkey(call: Call) -> Result<()> {
     let Some(key) = key else {
         return Err(malformed());
     };
-    let mut byte = Zeroizing::new([0u8; 1]);
-    while let Ok(1) = input.read(byte.as_mut_slice()) {
-        let c = char::from(byte[0]);
-        // Like blanks, a NUL is nothing: keys come out of C strings, too.
-        if !is_space(c) && c != '\0' {
-            return Err(wrong("Trailing characters found after key"));
-        }
+    // Like blanks, a NUL is nothing: keys come out of C strings, too.
+    if input::trailing_byte(&mut input, true) != Ok(None) {
+        return Err(wrong("Trailing characters found after key"));
     }
     let key = std::str::from_utf8(key).ok().and_then(Key::from_base64);
     print_key(call.out, &key.ok_or_else(malformed)?.public())
 }
 
 fn print_key(out: &mut dyn Write, key: &Key) -> Result<()> {
+    // std has /dev/null there: the key would be lost, and nobody told.
+    if sys::was_closed(libc::STDOUT_FILENO) {
+        return Err(Error::output(io::Error::from_raw_os_error(libc::EBADF)));
+    }
     let mut line = key.to_base64();
     line.push('\n');
     out.write_all(line.as_bytes()).map_err(Error::output)

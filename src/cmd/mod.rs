@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::backend;
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::model::Update;
 use crate::resolve::{self, Say};
 
@@ -28,7 +28,7 @@ pub struct Call<'a> {
 /// One line for the user on stderr.
 fn say(line: &str) {
     // Nothing is left to be done about a stderr that cannot be written.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
 fn say_from_threads() -> Say {

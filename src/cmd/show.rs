@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Call;
 use crate::address::Names;
 use crate::backend;
-use crate::error::{Error, Result, Task};
+use crate::error::{Error, Result, Task, shown};
 use crate::parse::words::{self, Field};
 use crate::render::{self, Options};
 use crate::sys;
@@ -105,8 +105,14 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
 }
 
 fn known(call: &Call, field: &str) -> Result<Field> {
-    words::field(field)
-        .ok_or_else(|| Error::Invalid(format!("Invalid parameter: `{field}'\n{}", call.usage)))
+    words::field(field).ok_or_else(|| {
+        Error::Invalid(format!(
+            "Invalid parameter: `{}'{}\n{}",
+            shown(field),
+            words::hint(field, words::FIELDS.iter().map(|(name, _)| *name)),
+            call.usage
+        ))
+    })
 }
 
 /// How numbers become names, for the renderers.

@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
-use crate::parse::words::{self, Scope, Word};
+use crate::error::{Error, Result, shown};
+use crate::parse::words::{self, KEYWORDS, Scope, Word};
 use crate::parse::{Draft, KeySource, Step, value};
 
 /// Reads until the end or the first argument that is wrong.
@@ -21,7 +21,11 @@ pub fn parse(args: &[OsString]) -> Draft {
             in_place && complete
         });
         let Some(keyword) = known else {
-            draft.stopped = Some(Error::Invalid(format!("Invalid argument: {name}")));
+            draft.stopped = Some(Error::Invalid(format!(
+                "Invalid argument: {}{}",
+                shown(&name),
+                why(&name, scope)
+            )));
             break;
         };
         let (value, after) = match after {
@@ -36,6 +40,23 @@ pub fn parse(args: &[OsString]) -> Draft {
         }
     }
     draft
+}
+
+/// What is wrong with a word that cannot stand here.
+fn why(name: &str, scope: Scope) -> String {
+    let Some(keyword) = words::argument(name) else {
+        return words::hint(name, KEYWORDS.iter().map(|keyword| keyword.argument));
+    };
+    match keyword.scope {
+        _ if keyword.word == Word::Peer || keyword.scope == scope => {
+            format!(
+                " (it takes a value: {} {})",
+                keyword.argument, keyword.value
+            )
+        }
+        Scope::Interface => " (it stands before the first `peer')".to_owned(),
+        Scope::Peer => " (it stands behind `peer' and its public key)".to_owned(),
+    }
 }
 
 fn step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> {

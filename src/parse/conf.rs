@@ -6,8 +6,8 @@
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
-use crate::parse::words::{KEYWORDS, Scope, Word};
+use crate::error::{Error, Result, shown};
+use crate::parse::words::{self, KEYWORDS, Scope, Word};
 use crate::parse::{Draft, KeySource, Step, value};
 
 /// Reads until the end or the first line that is wrong. The text holds keys: nothing of it is
@@ -66,8 +66,9 @@ fn setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<
         });
     let Some((word, value)) = known else {
         return Err(Error::Invalid(format!(
-            "Line unrecognized: `{}'",
-            without_secret(line)
+            "Line unrecognized: `{}'{}",
+            shown(without_secret(line)),
+            why(section, line)
         )));
     };
     let step = match word {
@@ -90,6 +91,23 @@ fn setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<
     };
     steps.push(step);
     Ok(())
+}
+
+/// What is wrong with a line that says nothing.
+fn why(section: Option<Scope>, line: &str) -> String {
+    let Some((key, value)) = line.split_once('=') else {
+        return words::hint(line, ["[Interface]", "[Peer]"].into_iter());
+    };
+    let known = KEYWORDS
+        .iter()
+        .find(|keyword| keyword.key.is_some_and(|k| k.eq_ignore_ascii_case(key)));
+    match known.map(|keyword| keyword.scope) {
+        None => words::hint(key, KEYWORDS.iter().filter_map(|keyword| keyword.key)),
+        Some(_) if value.is_empty() => " (it takes a value)".to_owned(),
+        Some(scope) if Some(scope) == section => String::new(),
+        Some(Scope::Interface) => " (it stands under [Interface])".to_owned(),
+        Some(Scope::Peer) => " (it stands under [Peer])".to_owned(),
+    }
 }
 
 /// The line as an error may show it: a secret in the wrong section stays one.

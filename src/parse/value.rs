@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::key::Key;
 use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, bind_table, is_interface_name};
 use crate::parse::AllowedIps;
@@ -14,7 +14,7 @@ pub fn is_space(c: char) -> bool {
 }
 
 fn invalid<T>(what: &str, value: &str) -> Result<T> {
-    Err(Error::Invalid(format!("{what}: `{value}'")))
+    Err(Error::Invalid(format!("{what}: `{}'", shown(value))))
 }
 
 /// Digits only, and not more than `max`. Leading zeros do not make it octal.
@@ -290,7 +290,7 @@ mod tests {
             "ééééééééé",
         ] {
             let error = bind_dev(name).expect_err(name).to_string();
-            assert!(error.contains(&format!("`{name}'")), "{error}");
+            assert!(error.contains(&format!("`{}'", shown(name))), "{error}");
         }
     }
 

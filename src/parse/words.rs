@@ -162,6 +162,20 @@ pub fn field(text: &str) -> Option<Field> {
         .map(|(_, field)| *field)
 }
 
+/// What an error adds about a word that nobody knows: the nearest of those that could stand there.
+pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let plain = |word: &str| word.to_ascii_lowercase().replace(['-', '_'], "");
+    let likeness = |known: &str| strsim::jaro_winkler(&plain(word), &plain(known));
+    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest.filter(|nearest| likeness(nearest) >= LIKE) {
+        Some(nearest) => format!(" (did you mean `{nearest}'?)"),
+        None => String::new(),
+    }
+}
+
+/// From here on a word is a misspelled other one.
+const LIKE: f64 = 0.85;
+
 /// What follows `wg set` in its usage text.
 pub fn set_usage() -> String {
     let mut text = "<interface>".to_owned();

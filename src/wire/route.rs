@@ -30,6 +30,8 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
 // linux/fib_rules.h
+const RULE_HEADER_LEN: usize = 12;
+const FRA_PRIORITY: u16 = 6;
 const FR_ACT_GOTO: u8 = 2;
 const FR_ACT_NOP: u8 = 3;
 /// `RT_TABLE_COMPAT`: what the 8-bit field of the header says for tables above 255.
@@ -118,7 +120,13 @@ pub fn get_rules(of: Family) -> Request {
 pub fn rule(payload: &[u8]) -> Rule {
     let Ok(message) = RuleMessage::parse(payload) else {
         // Something that the codec does not know: never ours, possibly in our way.
+        // It is asked at its own place all the same, not before all others.
+        let priority = payload
+            .get(RULE_HEADER_LEN..)
+            .and_then(|attributes| nlmsg::find(attributes, FRA_PRIORITY))
+            .filter(|value| value.len() == 4);
         return Rule {
+            pref: priority.map_or(0, |value| u32_at(&value, 0)),
             narrowed: true,
             action: Action::Other,
             ..Rule::default()
@@ -286,6 +294,11 @@ mod tests {
         assert!(rule(&dumped(plain, &[(14, &[0; 4])])).suppress);
         assert!(rule(&dumped(plain, &[NO_SUPPRESS, (6, &[1])])).narrowed);
         assert!(rule(&plain[..3]).narrowed);
+        // A table of two bytes is no table; the rule stays where it is.
+        let pref = 40_000u32.to_ne_bytes();
+        let odd = rule(&dumped(plain, &[(6, &pref), (15, &[1, 0])]));
+        assert!(odd.narrowed && odd.action == Action::Other, "{odd:?}");
+        assert_eq!(odd.pref, 40_000);
         let inverted = dumped([2, 0, 0, 0, 254, 0, 0, 1, 2, 0, 0, 0], &[NO_SUPPRESS]);
         assert!(rule(&inverted).invert);
         assert!(rule(&dumped(plain, &[NO_SUPPRESS, (3, b"lo\0")])).local_output);

@@ -2,11 +2,13 @@
 //! The userspace API's text: `set=1` and `get=1` (wireguard.com/xplatform).
 //!
 //! Written here, because keys must be wiped on their way, and the crates that have the text bring
-//! a whole backend with it. Pure text. Scope ids are interface names here and numbers in the model; the caller brings the
-//! two functions that translate.
+//! a whole backend with it. Pure text. Scope ids are interface names here and numbers in the
+//! model; the caller brings the functions that translate and look up.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
+use std::num::IntErrorKind;
+use std::str;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -114,20 +116,65 @@ pub enum Broken {
     Protocol,
 }
 
-/// The verdict of an answer to `set=1`.
+/// Whether `answer` holds all of an answer: an empty line ends it, also as its first one. There
+/// was no end in the first `seen` bytes.
+pub fn is_whole(answer: &[u8], seen: usize) -> bool {
+    let news = &answer[seen.saturating_sub(1)..];
+    answer.starts_with(b"\n") || news.windows(2).any(|two| two == b"\n\n")
+}
+
+/// The `name=value` lines of an answer, up to the empty one that ends it; then the answer's error
+/// number, 0 for success. The last `errno` counts, as in the reference.
 ///
 /// # Errors
-/// The device refused, or did not say.
-pub fn verdict(answer: &str) -> Result<(), Broken> {
-    for line in answer.lines() {
-        if let Some(code) = line.strip_prefix("errno=") {
-            return errno(code);
+/// The answer breaks off, a line is none, or `line` says so.
+fn read_lines<'a>(
+    answer: &'a [u8],
+    mut line: impl FnMut(&'a str, &'a str) -> Result<(), Broken>,
+) -> Result<(), Broken> {
+    let mut verdict = Err(Broken::Protocol);
+    let mut rest = answer;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let text = &rest[..end];
+        rest = &rest[end + 1..];
+        if text.is_empty() {
+            return verdict;
+        }
+        let equals = text.iter().position(|byte| *byte == b'=');
+        let equals = equals
+            .filter(|_| !text.contains(&0))
+            .ok_or(Broken::Protocol)?;
+        // Bytes that are not UTF-8 are in no name and in no value that is known.
+        let [name, value] = [&text[..equals], &text[equals + 1..]]
+            .map(|part| str::from_utf8(part).unwrap_or(NO_TEXT));
+        if name == "errno" {
+            verdict = match errno(value) {
+                Err(Broken::Protocol) => return Err(Broken::Protocol),
+                verdict => verdict,
+            };
+        } else {
+            line(name, value)?;
         }
     }
     Err(Broken::Protocol)
 }
 
+/// Stands for bytes that are no text; no value has it.
+const NO_TEXT: &str = "\u{fffd}";
+
+/// The verdict of an answer to `set=1`.
+///
+/// # Errors
+/// The device refused, or did not say.
+pub fn verdict(answer: &[u8]) -> Result<(), Broken> {
+    read_lines(answer, |_, _| Ok(()))
+}
+
 fn errno(code: &str) -> Result<(), Broken> {
+    let digits = code.strip_prefix('-').unwrap_or(code);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Broken::Protocol);
+    }
     match code.parse::<i32>() {
         Ok(0) => Ok(()),
         // wireguard-go says -EINVAL as a negative number, others without the sign.
@@ -136,14 +183,15 @@ fn errno(code: &str) -> Result<(), Broken> {
     }
 }
 
-/// The device that an answer to `get=1` describes.
+/// The device that an answer to `get=1` describes. `look_up` finds the address of a host and a
+/// service, as the reference asks getaddrinfo(3).
 ///
 /// # Errors
 /// The device refused, or a line does not hold what its key says.
 pub fn get(
     interface: &str,
-    answer: &str,
-    scope_index: &dyn Fn(&str) -> Option<u32>,
+    answer: &[u8],
+    look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>,
 ) -> Result<Device, Broken> {
     let mut device = Device {
         name: interface.to_owned(),
@@ -154,21 +202,14 @@ pub fn get(
         bind: Bind::Off,
         peers: Vec::new(),
     };
-    let (mut seconds, mut nanos) = (0u64, 0u32);
-    for line in answer.lines() {
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once('=').ok_or(Broken::Protocol)?;
-        if name == "errno" {
-            errno(value)?;
-            return Ok(device);
-        }
+    let (mut seconds, mut nanos) = (0u64, 0u64);
+    read_lines(answer, |name, value| {
         let peer = device.peers.last_mut();
         match (name, peer) {
             ("private_key", None) => {
-                device.private_key = some(hex(value)?);
-                device.public_key = device.private_key.as_ref().map(Key::public);
+                let key = hex(value)?;
+                device.public_key = Some(key.public());
+                device.private_key = Some(key);
             }
             ("listen_port", None) => device.listen_port = number(value)?,
             ("fwmark", None) => device.fwmark = number(value)?,
@@ -187,7 +228,7 @@ pub fn get(
             }
             ("preshared_key", Some(peer)) => peer.preshared_key = some(hex(value)?),
             ("endpoint", Some(peer)) => {
-                peer.endpoint = Some(endpoint(value, scope_index).ok_or(Broken::Protocol)?);
+                peer.endpoint = Some(endpoint(value, look_up).ok_or(Broken::Protocol)?);
             }
             ("persistent_keepalive_interval", Some(peer)) => {
                 peer.persistent_keepalive = number(value)?;
@@ -197,20 +238,21 @@ pub fn get(
                     .push(prefix(value).ok_or(Broken::Protocol)?);
             }
             ("last_handshake_time_sec", Some(peer)) => {
-                seconds = number(value)?;
+                seconds = time(value)?;
                 peer.last_handshake = handshake(seconds, nanos);
             }
             ("last_handshake_time_nsec", Some(peer)) => {
-                nanos = number(value)?;
+                nanos = time(value)?;
                 peer.last_handshake = handshake(seconds, nanos);
             }
-            ("rx_bytes", Some(peer)) => peer.rx_bytes = number(value)?,
-            ("tx_bytes", Some(peer)) => peer.tx_bytes = number(value)?,
+            ("rx_bytes", Some(peer)) => peer.rx_bytes = counter(value)?,
+            ("tx_bytes", Some(peer)) => peer.tx_bytes = counter(value)?,
             // protocol_version, and whatever newer devices add.
             _ => {}
         }
-    }
-    Err(Broken::Protocol)
+        Ok(())
+    })?;
+    Ok(device)
 }
 
 fn some(key: Key) -> Option<Key> {
@@ -228,36 +270,61 @@ fn number<T: std::str::FromStr>(value: &str) -> Result<T, Broken> {
     value.parse().map_err(|_| Broken::Protocol)
 }
 
-fn handshake(seconds: u64, nanos: u32) -> Option<Duration> {
-    let at = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()));
+/// A number of bytes; one that needs more than 64 bits is shown as the largest, as strtoull(3)
+/// reads it.
+fn counter(value: &str) -> Result<u64, Broken> {
+    match value.parse::<u64>() {
+        Err(err) if *err.kind() == IntErrorKind::PosOverflow && !value.starts_with('+') => {
+            Ok(u64::MAX)
+        }
+        _ => number(value),
+    }
+}
+
+/// A part of a `struct timespec`, which is signed.
+fn time(value: &str) -> Result<u64, Broken> {
+    let part: u64 = number(value)?;
+    if i64::try_from(part).is_err() {
+        return Err(Broken::Protocol);
+    }
+    Ok(part)
+}
+
+/// The seconds are never changed by nanoseconds that are too many.
+fn handshake(seconds: u64, nanos: u64) -> Option<Duration> {
+    let nanos = u32::try_from(nanos.min(999_999_999)).unwrap_or(0);
+    let at = Duration::new(seconds, nanos);
     (!at.is_zero()).then_some(at)
 }
 
 fn prefix(value: &str) -> Option<AllowedIp> {
     let (addr, cidr) = value.split_once('/')?;
     let addr: IpAddr = addr.parse().ok()?;
+    // Not as the reference, which keeps 8 bits of it: 256 is not 0.
     let cidr: u8 = number(cidr).ok()?;
     (cidr <= if addr.is_ipv4() { 32 } else { 128 }).then_some(AllowedIp { addr, cidr })
 }
 
-fn endpoint(value: &str, scope_index: &dyn Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    let Some((addr, scope, port)) = split_scope(value) else {
-        return value.parse().ok();
+fn endpoint(value: &str, look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>) -> Option<SocketAddr> {
+    if let Ok(addr) = value.parse() {
+        return Some(addr);
+    }
+    let (host, port) = match value.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:")?,
+        None => value.rsplit_once(':')?,
     };
-    let addr: Ipv6Addr = addr.parse().ok()?;
-    let index = scope.parse().ok().or_else(|| scope_index(scope))?;
-    Some(SocketAddrV6::new(addr, number(port).ok()?, 0, index).into())
-}
-
-/// Address, scope and port of `[address%scope]:port`.
-fn split_scope(value: &str) -> Option<(&str, &str, &str)> {
-    let (host, port) = value.strip_prefix('[')?.split_once("]:")?;
-    let (addr, scope) = host.split_once('%')?;
-    Some((addr, scope, port))
+    // Nor what the C library makes of a number with more than 16 bits.
+    let is_number = port.bytes().all(|b| b.is_ascii_digit());
+    if port.is_empty() || (is_number && port.parse::<u16>().is_err()) {
+        return None;
+    }
+    look_up(host, port)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     fn k(n: u8) -> Key {
@@ -346,7 +413,11 @@ mod tests {
             "00".repeat(32),
             "58".repeat(32),
         );
-        let device = get("wg0", &answer, &|name| (name == "eth7").then_some(7)).unwrap();
+        let look_up = |host: &str, port: &str| {
+            assert_eq!((host, port), ("fe80::1%eth7", "51820"));
+            Some(SocketAddrV6::new("fe80::1".parse().unwrap(), 51820, 0, 7).into())
+        };
+        let device = get("wg0", answer.as_bytes(), &look_up).unwrap();
         assert_eq!((device.listen_port, device.fwmark), (12912, 1911));
         assert_eq!(device.public_key, Some(k(0xe8).public()));
         let [first, second] = &device.peers[..] else {
@@ -366,21 +437,62 @@ mod tests {
 
     #[test]
     fn refusals_and_nonsense_are_errors() {
-        let ask = |text: &str| get("wg0", text, &|_| None).map(|_| ());
+        let ask = |text: &str| get("wg0", text.as_bytes(), &|_, _| None).map(|_| ());
+        let verdict = |text: &str| verdict(text.as_bytes());
         assert_eq!(ask("errno=-22\n\n"), Err(Broken::Errno(22)));
         assert_eq!(ask("errno=1\n\n"), Err(Broken::Errno(1)));
         for text in [
             "",
+            "\n",
+            "errno=0\n",
+            "errno=0\r\n\r\n",
             "listen_port=1\n\n",
             "listen_port=65536\nerrno=0\n\n",
             "listen_port=+1\nerrno=0\n\n",
             "public_key=00\nerrno=0\n\n",
             "nonsense\nerrno=0\n\n",
+            "x=\0\nerrno=0\n\n",
         ] {
             assert_eq!(ask(text), Err(Broken::Protocol), "{text:?}");
         }
         assert_eq!(verdict("errno=0\n\n"), Ok(()));
         assert_eq!(verdict("errno=98\n\n"), Err(Broken::Errno(98)));
-        assert_eq!(verdict("\n"), Err(Broken::Protocol));
+        assert_eq!(verdict("errno=0\nerrno=-98\n\n"), Err(Broken::Errno(98)));
+        for text in ["\n", "errno=0\n", "errno=0", "errno=+0\n\n", "errno=\n\n"] {
+            assert_eq!(verdict(text), Err(Broken::Protocol), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_of_their_family() {
+        for (text, good) in [
+            ("10.0.0.0/32", true),
+            ("10.0.0.0/33", false),
+            ("10.0.0.0/256", false),
+            ("::/128", true),
+            ("::/129", false),
+            ("::/", false),
+            ("10.0.0.0", false),
+        ] {
+            assert_eq!(prefix(text).is_some(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_line_ends_an_answer() {
+        for (text, whole) in [
+            ("", false),
+            ("\n", true),
+            ("errno=0", false),
+            ("errno=0\n", false),
+            ("errno=0\n\n", true),
+            ("errno=0\n\nmore", true),
+            ("errno=0\r\n\r\n", false),
+        ] {
+            assert_eq!(is_whole(text.as_bytes(), 0), whole, "{text:?}");
+            // Byte by byte, as a slow device sends it.
+            let end = (1..=text.len()).find(|end| is_whole(&text.as_bytes()[..*end], end - 1));
+            assert_eq!(end.is_some(), whole, "{text:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@
 //!   --compare           compare both tools on the corpus as it is (with an older reference)
 //! and for all of them WG_REFERENCE, the command of the reference (see tests/golden/README.md).
 
+mod answers;
 mod corpus;
 mod dns;
 mod fuzz;
@@ -23,6 +24,8 @@ mod props;
 #[path = "../common/run.rs"]
 mod run;
 mod sandbox;
+mod secrets;
+mod streams;
 mod tool;
 mod uapi;
 
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
         process::tests(),
         props::tests(),
         names::tests(),
+        answers::tests(),
+        streams::tests(),
+        secrets::tests(),
     ];
     run_trials(
         tests

@@ -28,6 +28,10 @@ pub fn tests() -> Vec<Test> {
             run: dead_name_holds_nobody_up,
         },
         Test {
+            name: "names::unknown_name_of_a_bound_device",
+            run: unknown_name_of_a_bound_device,
+        },
+        Test {
             name: "names::first_error_is_reported",
             run: first_error_is_reported,
         },
@@ -180,5 +184,23 @@ fn first_error_is_reported() -> Result<(), String> {
     let words = "Name or service not known: `nx8.test:1'\nConfiguration parsing error\n";
     assert!(outcome.stderr.ends_with(words), "{}", outcome.stderr);
     assert_eq!(outcome.code, Some(1));
+    Ok(())
+}
+
+/// The name server that knows the name may be in the VRF.
+fn unknown_name_of_a_bound_device() -> Result<(), String> {
+    sandbox::needed()?;
+    Server::get();
+    let peer = format!("[Peer]\nPublicKey = {K}\nEndpoint = nosuch.test:1\n");
+    let bound = setconf(format!("[Interface]\nBindDev = vrf_external\n{peer}"));
+    assert_eq!(bound.code, Some(1));
+    assert!(
+        bound.stderr.contains("`ip vrf exec vrf_external wg ...'"),
+        "{}",
+        bound.stderr
+    );
+    let free = setconf(peer);
+    assert_eq!(free.code, Some(1));
+    assert!(!free.stderr.contains("vrf"), "{}", free.stderr);
     Ok(())
 }

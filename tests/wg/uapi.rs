@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[derive(Default)]
 struct Shared {
@@ -15,6 +15,20 @@ struct Shared {
     errno: i32,
     sets: Vec<String>,
     ended: bool,
+    /// All that it says, whatever it is asked.
+    raw: Option<Raw>,
+    /// Takes changes and never says how they went.
+    holds_sets: bool,
+}
+
+/// An answer as it is, right or wrong.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    pub answer: Vec<u8>,
+    /// Keeps the connection after it, until the tool ends it.
+    pub holds: bool,
+    /// Reads so much of a request and no more.
+    pub reads: usize,
 }
 
 /// A device that lives until it is dropped.
@@ -36,6 +50,8 @@ impl Device {
             errno,
             sets: Vec::new(),
             ended: false,
+            raw: None,
+            holds_sets: false,
         }));
         let served = Arc::clone(&shared);
         let server = thread::spawn(move || {
@@ -51,6 +67,18 @@ impl Device {
             shared,
             server: Some(server),
         }
+    }
+
+    /// A device that breaks the protocol.
+    pub fn start_raw(name: &str, raw: Raw) -> Self {
+        let device = Device::start(name, "", 0);
+        device.shared.lock().expect("device").raw = Some(raw);
+        device
+    }
+
+    /// From now on a change is taken and not answered.
+    pub fn hold_sets(&self) {
+        self.shared.lock().expect("device").holds_sets = true;
     }
 
     /// The requests to change it, since the last call.
@@ -74,11 +102,27 @@ impl Drop for Device {
 fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
     let mut request = Vec::new();
     let mut buffer = [0u8; 65536];
-    while !request.ends_with(b"\n\n") {
+    let raw = shared.lock().expect("device").raw.clone();
+    let enough = raw.as_ref().map_or(usize::MAX, |raw| raw.reads);
+    while !request.ends_with(b"\n\n") && request.len() < enough {
         match stream.read(&mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(more) => request.extend_from_slice(&buffer[..more]),
         }
+    }
+    let ended = || shared.lock().map_or(true, |shared| shared.ended);
+    if let Some(Raw { answer, holds, .. }) = raw {
+        let _ = stream.write_all(&answer);
+        // It says no more; a silent device that holds on is what the tool has to bear.
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
+        while holds && !request.is_empty() && !ended() {
+            if enough < usize::MAX {
+                thread::sleep(Duration::from_millis(20));
+            } else if matches!(stream.read(&mut buffer), Ok(0)) {
+                break;
+            }
+        }
+        return;
     }
     let request = String::from_utf8_lossy(&request).into_owned();
     let answer = {
@@ -91,6 +135,13 @@ fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
             return;
         } else {
             shared.sets.push(request);
+            if shared.holds_sets {
+                drop(shared);
+                while !ended() {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                return;
+            }
             format!("errno={errno}\n\n")
         }
     };

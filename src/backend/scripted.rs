@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! A kernel for tests: answers netlink requests of this thread as a script says.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use neli::consts::socket::NlFamily;
+
+/// Datagrams with the port id of their sender; 0 is the kernel.
+pub type Datagrams = Vec<(u32, Vec<u8>)>;
+
+type Answer = dyn FnMut(NlFamily, &[u8]) -> Datagrams;
+
+#[derive(Clone)]
+pub struct Kernel(Rc<RefCell<Answer>>);
+
+impl Kernel {
+    pub fn saying(answer: impl FnMut(NlFamily, &[u8]) -> Datagrams + 'static) -> Self {
+        Kernel(Rc::new(RefCell::new(answer)))
+    }
+}
+
+thread_local! {
+    static KERNEL: RefCell<Option<Kernel>> = const { RefCell::new(None) };
+}
+
+/// Runs `test` with this kernel in place of the machine's.
+pub fn with<T>(kernel: Kernel, test: impl FnOnce() -> T) -> T {
+    struct Gone;
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            KERNEL.with(|place| *place.borrow_mut() = None);
+        }
+    }
+    KERNEL.with(|place| *place.borrow_mut() = Some(kernel));
+    let _gone = Gone;
+    test()
+}
+
+pub fn connect(family: NlFamily) -> Option<Connection> {
+    let kernel = KERNEL.with(|place| place.borrow().clone())?;
+    Some(Connection {
+        kernel,
+        family,
+        waiting: RefCell::default(),
+    })
+}
+
+/// One socket.
+pub struct Connection {
+    kernel: Kernel,
+    family: NlFamily,
+    waiting: RefCell<VecDeque<(u32, Vec<u8>)>>,
+}
+
+impl Connection {
+    pub fn send(&self, request: &[u8]) -> io::Result<()> {
+        let answer = (self.kernel.0.borrow_mut())(self.family, request);
+        self.waiting.borrow_mut().extend(answer);
+        Ok(())
+    }
+
+    pub fn receive(&self, buffer: &mut [u8], flags: i32) -> io::Result<(usize, u32)> {
+        let mut waiting = self.waiting.borrow_mut();
+        let (from, datagram) = waiting.front().expect("the tool waits for ever here");
+        let (from, length) = (*from, datagram.len());
+        let fits = length.min(buffer.len());
+        buffer[..fits].copy_from_slice(&datagram[..fits]);
+        if flags & libc::MSG_PEEK == 0 {
+            waiting.pop_front();
+        }
+        Ok((length, from))
+    }
+}
+
+// linux/netlink.h
+pub const ERROR: u16 = 2;
+pub const DONE: u16 = 3;
+
+/// A message with its `struct nlmsghdr`.
+pub fn frame(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(16 + payload.len()).expect("a message");
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&flags.to_ne_bytes());
+    bytes.extend_from_slice(&sequence.to_ne_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(payload);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The payload of an acknowledgement or of the end of a dump, with an empty copy of the request.
+pub fn done(errno: i32) -> Vec<u8> {
+    let mut bytes = (-errno).to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&frame(0, 0, 0, &[]));
+    bytes
+}
