@@ -16,7 +16,7 @@ pub mod doc {
     pub const OURS: &str = "kernel-patches/upstream.md";
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finding {
     /// The patch, or the file of the series, that it is about.
     pub file: String,
@@ -35,36 +35,29 @@ impl Finding {
     pub fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             file: file.into(),
-            line: 0,
-            rule: "",
             what: what.into(),
-            source: "",
-            repair: None,
-            note: false,
+            ..Self::default()
         }
     }
 
-    pub fn at(self, line: usize) -> Self {
-        Self { line, ..self }
+    pub fn at(mut self, line: usize) -> Self {
+        self.line = line;
+        self
     }
 
-    pub fn by(self, rule: &'static str, source: &'static str) -> Self {
-        Self {
-            rule,
-            source,
-            ..self
-        }
+    pub fn by(mut self, rule: &'static str, source: &'static str) -> Self {
+        (self.rule, self.source) = (rule, source);
+        self
     }
 
-    pub fn repair(self, command: impl Into<String>) -> Self {
-        Self {
-            repair: Some(command.into()),
-            ..self
-        }
+    pub fn repair(mut self, command: impl Into<String>) -> Self {
+        self.repair = Some(command.into());
+        self
     }
 
-    pub fn note(self) -> Self {
-        Self { note: true, ..self }
+    pub fn note(mut self) -> Self {
+        self.note = true;
+        self
     }
 }
 

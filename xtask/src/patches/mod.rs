@@ -239,7 +239,7 @@ fn print_written(name: &str, written: &refresh::Written) -> ExitCode {
         Some(text) => print!("{text}"),
         None => println!("no range-diff: this is the first version written from here"),
     }
-    let (count, check) = (written.names.len(), "cargo xtask patches check");
+    let (count, check) = (written.count, "cargo xtask patches check");
     println!("{name}: {count} patches written to kernel-patches/{name}; next: {check} {name}");
     ExitCode::SUCCESS
 }
