@@ -5,11 +5,11 @@
 //! processes that want the same entry wait for each other. Nothing here knows what an entry is.
 
 use std::env;
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use fs_err::{self as fs, File};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -42,13 +42,13 @@ impl Cache {
     /// A cache in a given folder.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        fs::create_dir_all(&root).map_err(Error::io("create", &root))?;
-        let root = root.canonicalize().map_err(Error::io("resolve", &root))?;
+        fs::create_dir_all(&root)?;
+        let root = root.canonicalize()?;
         Ok(Self { root, makes: true })
     }
 
-    /// The same cache, in which an entry that is not there is an error. What apt is asked is asked
-    /// all the same: it costs nothing, and only tells which entries are meant.
+    /// A view of this cache in which an entry that is not there is an error. Apt is still asked:
+    /// its answers cost nothing, and only tell which entries are meant.
     pub fn as_it_is(&self) -> Self {
         Self {
             root: self.root.clone(),
@@ -63,7 +63,7 @@ impl Cache {
     /// A folder of the cache that callers manage themselves, under their own lock.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        fs::create_dir_all(&path)?;
         Ok(path)
     }
 
@@ -72,8 +72,8 @@ impl Cache {
         let path = self
             .folder("locks")?
             .join(format!("{}.lock", name.replace('/', "_")));
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        sys::lock(&file).map_err(Error::io("lock", &path))?;
+        let file = File::create(&path)?;
+        sys::lock(file.file())?;
         Ok(Lock { _file: file })
     }
 
@@ -96,7 +96,7 @@ impl Cache {
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         self.entry(kind, key, |path| {
-            fs::create_dir(path).map_err(Error::io("create", path))?;
+            fs::create_dir(path)?;
             make(path)
         })
     }
@@ -130,12 +130,11 @@ impl Cache {
             return Ok(place);
         }
         let folder = place.parent().expect("an entry has a folder");
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::create_dir_all(folder)?;
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let draft = folder.join(format!(".draft-{}-{name}", process::id()));
         remove(&draft)?;
-        let made = make(&draft)
-            .and_then(|()| fs::rename(&draft, &place).map_err(Error::io("create", &place)));
+        let made = make(&draft).and_then(|()| Ok(fs::rename(&draft, &place)?));
         if let Err(error) = made {
             let _ = remove(&draft);
             return Err(error);
@@ -157,9 +156,7 @@ pub fn remove(path: &Path) -> Result<()> {
         Err(error) => Err(error),
     };
     match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
@@ -196,11 +193,11 @@ impl Key {
 
 /// The SHA-256 of a file's contents, in hexadecimal.
 pub fn hash_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
+        match file.read(&mut buffer)? {
             0 => return Ok(hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
@@ -233,7 +230,7 @@ mod tests {
                     cache
                         .dir("kind", "key", |dir| {
                             made.fetch_add(1, Ordering::SeqCst);
-                            fs::write(dir.join("file"), "x").map_err(Error::io("write", dir))
+                            Ok(fs::write(dir.join("file"), "x")?)
                         })
                         .unwrap()
                 });
@@ -252,7 +249,7 @@ mod tests {
     fn a_failed_entry_leaves_nothing() {
         let cache = scratch("failed");
         let result = cache.dir("kind", "key", |dir| {
-            fs::write(dir.join("half"), "x").map_err(Error::io("write", dir))?;
+            fs::write(dir.join("half"), "x")?;
             Err(Error::other("no"))
         });
         assert!(result.is_err());

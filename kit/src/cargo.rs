@@ -9,10 +9,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{Error, Event, Progress, Result};
-
-use crate::process;
-use crate::repo;
+use crate::{Error, Progress, Result, process, repo};
 
 /// A cargo command in this repository.
 pub fn command() -> Command {
@@ -47,10 +44,10 @@ pub fn wg(progress: &Progress) -> Result<PathBuf> {
         return Err(Error::Failed {
             command: "cargo build --package wg-vrf --bin wg".into(),
             status: out.status,
-            stderr: out.stderr,
+            output: out.stderr,
         });
     }
-    progress.tell(Event::Done);
+    progress.done();
     out.stdout
         .lines()
         .rev()

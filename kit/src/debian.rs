@@ -7,17 +7,16 @@
 //! Packages are unpacked, never installed: no maintainer script runs.
 
 use std::env;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
+
+use fs_err as fs;
 
 use crate::cache::{ANSWERS, Cache, Key, remove};
 use crate::error::{Error, Result};
-use crate::progress::{Event, Progress};
-use crate::sys;
+use crate::process::{run, run_watched};
+use crate::progress::Progress;
 
 /// The suites a guest's userland and the 6.1 kernel come from.
 pub const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
@@ -75,7 +74,7 @@ impl Debian {
         let root = cache.dir("apt", &entry, |dir| {
             for folder in ["etc", "state/lists/partial", "cache/archives/partial"] {
                 let folder = dir.join(folder);
-                fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+                fs::create_dir_all(&folder)?;
             }
             for (file, text) in [
                 ("etc/sources.list", sources.as_str()),
@@ -83,7 +82,7 @@ impl Debian {
                 ("state/status", ""),
             ] {
                 let file = dir.join(file);
-                fs::write(&file, text).map_err(Error::io("write", &file))?;
+                fs::write(&file, text)?;
             }
             Ok(())
         })?;
@@ -151,7 +150,7 @@ impl Debian {
             for file in &files {
                 run(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
             }
-            self.progress.tell(Event::Done);
+            self.progress.done();
             Ok(())
         })
     }
@@ -182,7 +181,7 @@ impl Debian {
         // Apt writes a file under its final name while it still grows: into a draft folder.
         let draft = debs.join(".draft");
         remove(&draft)?;
-        fs::create_dir(&draft).map_err(Error::io("create", &draft))?;
+        fs::create_dir(&draft)?;
         let mut command = self.apt("apt-get");
         command.args(["-qq", "download"]).current_dir(&draft);
         for package in &wanted {
@@ -198,17 +197,15 @@ impl Debian {
             ));
         }
         run_watched(&mut command, || {
-            self.progress.tell(Event::Bytes {
-                done: size_of_files(&draft).min(total),
-                total,
-            });
+            let done = size_of_files(&draft).min(total);
+            self.progress.set_bytes(done, total);
         })?;
         for package in &wanted {
             let from = draft.join(&package.file);
-            fs::rename(&from, debs.join(&package.file)).map_err(Error::io("take", &from))?;
+            fs::rename(&from, debs.join(&package.file))?;
         }
         remove(&draft)?;
-        self.progress.tell(Event::Done);
+        self.progress.done();
         Ok(places)
     }
 
@@ -236,13 +233,13 @@ impl Debian {
             Ok(_) => {}
             // Without a network, what was fetched before is good enough.
             Err(_) if !force && stamp.exists() => {
-                self.progress.tell(Event::Done);
+                self.progress.done();
                 return Ok(true);
             }
             Err(error) => return Err(error),
         }
-        fs::write(&stamp, "").map_err(Error::io("write", &stamp))?;
-        self.progress.tell(Event::Done);
+        fs::write(&stamp, "")?;
+        self.progress.done();
         Ok(true)
     }
 
@@ -287,9 +284,7 @@ impl Debian {
     /// so the answer is kept for as long as the lists stay the same.
     fn ask(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let stamp = self.root.join("state/refreshed");
-        let time = fs::metadata(&stamp)
-            .and_then(|m| m.modified())
-            .map_err(Error::io("look at", &stamp))?;
+        let time = fs::metadata(&stamp).and_then(|m| m.modified())?;
         let key = Key::new()
             .add("root", self.root.to_string_lossy().as_bytes())
             .add("lists", format!("{time:?}"))
@@ -297,9 +292,9 @@ impl Debian {
             .finish();
         let place = self.cache.file(ANSWERS, &key, |place| {
             let answer = run(self.apt(program).args(arguments))?;
-            fs::write(place, answer).map_err(Error::io("write", place))
+            Ok(fs::write(place, answer)?)
         })?;
-        fs::read_to_string(&place).map_err(Error::io("read", &place))
+        Ok(fs::read_to_string(&place)?)
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -308,8 +303,7 @@ impl Debian {
         // machine's own configuration, whose hooks touch the machine's own lists.
         command
             .env("APT_CONFIG", self.root.join("etc/apt.conf"))
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null());
+            .env("LC_ALL", "C");
         command
     }
 }
@@ -492,61 +486,6 @@ fn size_of_files(dir: &Path) -> u64 {
         .filter_map(|entry| entry.ok()?.metadata().ok())
         .map(|meta| meta.len())
         .sum()
-}
-
-/// Runs a program to its end; its stdout, or an error with what it said on stderr.
-pub fn run(command: &mut Command) -> Result<String> {
-    run_watched(command, || {})
-}
-
-/// Like [`run`], calling `watch` a few times a second.
-fn run_watched(command: &mut Command, watch: impl Fn()) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    sys::die_with_parent(command);
-    let mut child = command.spawn().map_err(|source| Error::Start {
-        program: program.clone(),
-        source,
-    })?;
-    // Both pipes are emptied at once, or a talkative program would block on the other one.
-    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-    let reader = thread::spawn(move || read_all(out.as_mut()));
-    let errors = thread::spawn(move || read_all(err.as_mut()));
-    while !(reader.is_finished() && errors.is_finished()) {
-        watch();
-        thread::sleep(Duration::from_millis(20));
-    }
-    let stdout = reader.join().unwrap_or_default();
-    let stderr = errors.join().unwrap_or_default();
-    let status = child.wait().map_err(|source| Error::Start {
-        program: program.clone(),
-        source,
-    })?;
-    if status.success() {
-        return Ok(stdout);
-    }
-    let arguments: Vec<_> = command
-        .get_args()
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
-    let tail: Vec<_> = stderr.lines().rev().take(20).collect();
-    Err(Error::Failed {
-        command: format!("{program} {}", arguments.join(" ")),
-        status: status.to_string(),
-        stderr: tail.into_iter().rev().collect::<Vec<_>>().join("\n"),
-    })
-}
-
-fn read_all(stream: Option<&mut impl Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        // A read that fails ends the text early; the exit status still counts.
-        let _ = stream.read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

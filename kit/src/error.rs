@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Why the harness could not do its work. A scenario that fails is not an error: it is a verdict.
+//! Why a command could not do its work. A scenario that fails is no error: it has an outcome.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file operation: what was being done to which path.
-    Io {
-        doing: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    /// A file operation; the text names the file and the attempt (fs-err writes it).
+    #[error(transparent)]
+    File(#[from] io::Error),
     /// A program that could not be started.
+    #[error("{}", describe_start(program, source))]
     Start { program: String, source: io::Error },
-    /// A program that ended badly; `stderr` is the tail of what it said.
+    /// A program that ended badly; `output` is the end of what it said.
+    #[error("`{command}' failed ({status}){}{output}", if output.is_empty() { "" } else { ":\n" })]
     Failed {
         command: String,
         status: String,
-        stderr: String,
+        output: String,
     },
-    /// A data file of ours is wrong: `file:line: text`.
+    /// A data file of ours is wrong.
+    #[error("{}:{line}: {text}", file.display())]
     Data {
         file: PathBuf,
         line: usize,
         text: String,
     },
     /// Anything else: one sentence with the offending value and the remedy.
+    #[error("{0}")]
     Other(String),
 }
 
@@ -38,67 +38,26 @@ impl Error {
         Self::Other(text.into())
     }
 
-    /// For `map_err`: `fs::read(p).map_err(Error::io("read", p))`.
+    /// For `map_err` where std's own calls are used: names the attempt and the file.
     pub fn io(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().to_path_buf();
-        move |source| Self::Io {
-            doing,
-            path,
-            source,
+        let path = path.as_ref().display().to_string();
+        move |source| {
+            let text = format!("cannot {doing} `{path}': {source}");
+            Self::File(io::Error::new(source.kind(), text))
         }
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io {
-                doing,
-                path,
-                source,
-            } => write!(f, "cannot {doing} `{}': {source}", path.display()),
-            Self::Start { program, source } if source.kind() == io::ErrorKind::NotFound => {
-                write!(f, "`{program}' is not installed")?;
-                match package_of(program) {
-                    Some(package) => write!(f, "; install Debian's package `{package}'"),
-                    None => Ok(()),
-                }
-            }
-            Self::Start { program, source } => write!(f, "cannot start `{program}': {source}"),
-            Self::Failed {
-                command,
-                status,
-                stderr,
-            } => {
-                write!(f, "`{command}' failed ({status})")?;
-                let stderr = stderr.trim();
-                if stderr.is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, ":\n{stderr}")
-                }
-            }
-            Self::Data { file, line, text } => write!(f, "{}:{line}: {text}", file.display()),
-            Self::Other(text) => f.write_str(text),
-        }
+/// What to say of a program that did not start; the remedy is the Debian package that carries it.
+fn describe_start(program: &str, source: &io::Error) -> String {
+    if source.kind() != io::ErrorKind::NotFound {
+        return format!("cannot start `{program}': {source}");
     }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } | Self::Start { source, .. } => Some(source),
-            Self::Failed { .. } | Self::Data { .. } | Self::Other(_) => None,
-        }
-    }
-}
-
-/// The Debian package that carries a program we call, for the remedy in a message.
-fn package_of(program: &str) -> Option<&'static str> {
-    match program {
-        "qemu-system-x86_64" => Some("qemu-system-x86"),
-        "dpkg-deb" => Some("dpkg"),
-        "apt-get" | "apt-cache" | "apt-config" => Some("apt"),
-        _ => None,
-    }
+    let package = match program {
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "dpkg-deb" => "dpkg",
+        "apt-get" | "apt-cache" | "apt-config" => "apt",
+        _ => return format!("`{program}' is not installed"),
+    };
+    format!("`{program}' is not installed; install Debian's package `{package}'")
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Starts other programs: output caught, or kept in a log whose end is shown on failure.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use crate::{Error, Result};
+use crate::{Error, Result, sys};
 
 /// The lines of a log that an error repeats.
 const TAIL: usize = 25;
@@ -43,10 +44,9 @@ impl Output {
 
 /// Runs to the end; a bad exit status is a value here.
 pub fn output(command: &mut Command) -> Result<Output> {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| start(command, source))?;
+    sys::die_with_parent(command);
+    let out = command.stdin(Stdio::null()).output();
+    let out = out.map_err(|source| start(command, source))?;
     Ok(Output {
         ok: out.status.success(),
         status: out.status.to_string(),
@@ -61,32 +61,34 @@ pub fn run(command: &mut Command) -> Result<String> {
     if out.ok {
         return Ok(out.stdout);
     }
-    Err(Error::Failed {
-        command: text(command),
-        status: out.status.clone(),
-        stderr: tail(&out.all()),
+    Err(failed(command, out.status.clone(), &out.all()))
+}
+
+/// Like [`run`], calling `watch` a few times a second.
+pub fn run_watched(command: &mut Command, watch: impl Fn()) -> Result<String> {
+    thread::scope(|scope| {
+        let work = scope.spawn(|| run(command));
+        while !work.is_finished() {
+            watch();
+            thread::sleep(Duration::from_millis(20));
+        }
+        work.join().expect("running a program does not panic")
     })
 }
 
 /// Runs with both streams going to `log`.
 pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
-    let file = File::create(log).map_err(Error::io("create", log))?;
-    let twin = file.try_clone().map_err(Error::io("open", log))?;
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(twin)
-        .status()
-        .map_err(|source| start(command, source))?;
+    let file = fs_err::File::create(log)?.into_file();
+    let twin = file.try_clone()?;
+    sys::die_with_parent(command);
+    command.stdin(Stdio::null()).stdout(file).stderr(twin);
+    let status = command.status().map_err(|source| start(command, source))?;
     if status.success() {
         return Ok(());
     }
-    let said = fs::read(log).map_err(Error::io("read", log))?;
-    Err(Error::Failed {
-        command: text(command),
-        status: status.to_string(),
-        stderr: tail(&String::from_utf8_lossy(&said)),
-    })
+    let said = fs_err::read(log)?;
+    let said = String::from_utf8_lossy(&said);
+    Err(failed(command, status.to_string(), &said))
 }
 
 /// Runs on our own terminal; whether it ended well.
@@ -105,21 +107,26 @@ pub fn which(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn start(command: &Command, source: std::io::Error) -> Error {
+/// The error of a program that did not start.
+pub fn start(command: &Command, source: std::io::Error) -> Error {
     Error::Start {
         program: command.get_program().to_string_lossy().into_owned(),
         source,
     }
 }
 
-fn tail(text: &str) -> String {
-    let lines: Vec<_> = text.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(TAIL)..].join("\n")
+fn failed(command: &Command, status: String, said: &str) -> Error {
+    let lines: Vec<_> = said.trim_end().lines().collect();
+    Error::Failed {
+        command: text(command),
+        status,
+        output: lines[lines.len().saturating_sub(TAIL)..].join("\n"),
+    }
 }
 
 /// How many jobs a build starts.
 pub fn jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]
@@ -137,7 +144,7 @@ mod tests {
     fn a_failure_keeps_the_end_of_the_output() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo why >&2; exit 3"]);
-        let error = run(&mut command).unwrap_err().to_string();
+        let error = run_watched(&mut command, || {}).unwrap_err().to_string();
         assert!(error.contains("exit status: 3"), "{error}");
         assert!(error.ends_with("why"), "{error}");
     }

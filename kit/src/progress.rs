@@ -1,51 +1,231 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What long work tells whoever shows it. Nothing here prints.
+//! What long work tells of itself, and [`Screen`], which shows it: a line on stderr for each step
+//! with the time it took, and on a terminal what runs now.
+//!
+//! Steps of several threads run side by side; a thread has one step at a time.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
-/// One thing worth showing while something long goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A step starts: `unpack linux-image-…`.
-    Step(&'a str),
-    /// How far the present step is, in bytes.
-    Bytes { done: u64, total: u64 },
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Without a terminal a step says that it is still alive this often.
+const ALIVE: Duration = Duration::from_secs(60);
+
+/// What [`Progress::tell`] takes.
+pub enum Event {
     /// The present step is over.
     Done,
-    /// The same, and somebody else says what came of it.
-    Dropped,
 }
 
-/// A shared callback. Cheap to clone; may be called from several threads.
-#[derive(Clone)]
-pub struct Progress(Arc<dyn Fn(Event<'_>) + Send + Sync>);
+/// Takes the steps of long work. Cheap to clone; may be used from several threads.
+#[derive(Clone, Default)]
+pub struct Progress(Option<Arc<Shown>>);
+
+#[derive(Default)]
+struct Shown {
+    lines: MultiProgress,
+    steps: Mutex<HashMap<ThreadId, Step>>,
+    /// How far the whole is.
+    head: Mutex<Option<ProgressBar>>,
+}
+
+struct Step {
+    text: String,
+    since: Instant,
+    bytes: u64,
+    line: ProgressBar,
+}
 
 impl Progress {
-    pub fn new(show: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(show))
-    }
-
     /// Shows nothing.
     pub fn silent() -> Self {
-        Self::new(|_| {})
+        Self::default()
     }
 
-    pub fn tell(&self, event: Event<'_>) {
-        (self.0)(event);
-    }
-
+    /// A step starts on this thread: `unpack linux-image-…`.
     pub fn step(&self, text: &str) {
-        self.tell(Event::Step(text));
+        self.done();
+        let Some(shown) = &self.0 else { return };
+        let line = shown.lines.add(ProgressBar::new_spinner());
+        line.set_message(text.to_owned());
+        line.enable_steady_tick(Duration::from_millis(200));
+        let step = Step {
+            text: text.to_owned(),
+            since: Instant::now(),
+            bytes: 0,
+            line,
+        };
+        shown.steps().insert(thread::current().id(), step);
     }
 
-    /// Ends a step without a line for it.
+    /// How far this thread's step is, in bytes.
+    pub fn set_bytes(&self, done: u64, total: u64) {
+        let Some(shown) = &self.0 else { return };
+        if let Some(step) = shown.steps().get_mut(&thread::current().id()) {
+            step.bytes = total;
+            let style = ProgressStyle::with_template("{spinner} {msg} {bytes} of {total_bytes}");
+            step.line.set_style(style.expect("the template is sound"));
+            step.line.set_length(total);
+            step.line.set_position(done);
+        }
+    }
+
+    /// The present step is over: a line says how long it took.
+    pub fn done(&self) {
+        let Some((shown, step)) = self.take_step() else {
+            return;
+        };
+        let size = match step.bytes {
+            0 => String::new(),
+            bytes => format!(" ({:.1} MB)", bytes as f64 / 1e6),
+        };
+        let seconds = step.since.elapsed().as_secs_f64();
+        shown.say(&format!("{seconds:>6.1} s  {}{size}", step.text));
+    }
+
+    pub fn tell(&self, event: Event) {
+        match event {
+            Event::Done => self.done(),
+        }
+    }
+
+    /// Ends a step without a line for it: somebody else says what came of it.
     pub fn drop_step(&self) {
-        self.tell(Event::Dropped);
+        self.take_step();
+    }
+
+    fn take_step(&self) -> Option<(&Shown, Step)> {
+        let shown = self.0.as_ref()?;
+        let step = shown.steps().remove(&thread::current().id())?;
+        step.line.finish_and_clear();
+        Some((shown, step))
     }
 }
 
-impl Default for Progress {
+impl Shown {
+    fn steps(&self) -> MutexGuard<'_, HashMap<ThreadId, Step>> {
+        self.steps.lock().expect("no holder panics")
+    }
+
+    fn say(&self, text: &str) {
+        self.lines.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Says what has run for a while, where no line is redrawn.
+    fn say_alive(&self) {
+        let mut texts: Vec<_> = (self.steps().values())
+            .filter(|step| step.since.elapsed() >= ALIVE)
+            .map(|step| format!("{:>6} s  … {}", step.since.elapsed().as_secs(), step.text))
+            .collect();
+        let head = self.head.lock().expect("no holder panics");
+        texts.extend(
+            head.iter()
+                .map(|head| format!("          {}", head.message())),
+        );
+        drop(head);
+        texts.iter().for_each(|text| self.say(text));
+    }
+}
+
+/// The lines on stderr.
+pub struct Screen {
+    shown: Arc<Shown>,
+    started: Instant,
+}
+
+impl Default for Screen {
     fn default() -> Self {
-        Self::silent()
+        let shown = Arc::new(Shown::default());
+        if shown.lines.is_hidden() {
+            let weak = Arc::downgrade(&shown);
+            // Detached on purpose: it ends once the screen is gone.
+            thread::spawn(move || {
+                loop {
+                    thread::sleep(ALIVE);
+                    match weak.upgrade() {
+                        Some(shown) => shown.say_alive(),
+                        None => return,
+                    }
+                }
+            });
+        }
+        Self {
+            shown,
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Screen {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn progress(&self) -> Progress {
+        Progress(Some(Arc::clone(&self.shown)))
+    }
+
+    /// How far the whole is, above the steps. Empty ends it.
+    pub fn head(&self, text: &str) {
+        let mut head = self.shown.head.lock().expect("no holder panics");
+        if text.is_empty() {
+            if let Some(line) = head.take() {
+                line.finish_and_clear();
+            }
+            return;
+        }
+        let line = head.get_or_insert_with(|| {
+            let line = self.shown.lines.insert(0, ProgressBar::new_spinner());
+            line.with_style(ProgressStyle::with_template("{msg}").expect("the template is sound"))
+        });
+        line.set_message(text.to_owned());
+    }
+
+    /// A line that stays, above the live ones.
+    pub fn say(&self, text: &str) {
+        self.shown.say(text);
+    }
+
+    /// A line of the result: on stdout, between the live lines.
+    pub fn result(&self, text: &str) {
+        self.shown.lines.suspend(|| println!("{text}"));
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // An error's message must not share the terminal with a live line.
+        let _ = self.shown.lines.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_one_step_at_a_time() {
+        let screen = Screen::new();
+        let progress = screen.progress();
+        progress.step("one");
+        progress.step("two");
+        let other = progress.clone();
+        thread::spawn(move || other.step("beside")).join().unwrap();
+        let texts = || -> Vec<String> {
+            let steps = screen.shown.steps();
+            let mut texts: Vec<_> = steps.values().map(|s| s.text.clone()).collect();
+            texts.sort();
+            texts
+        };
+        assert_eq!(texts(), ["beside", "two"]);
+        progress.done();
+        assert_eq!(texts(), ["beside"]);
     }
 }

@@ -7,9 +7,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Error, Progress, Result};
-
-use crate::process;
+use crate::{Error, Progress, Result, process};
 
 /// What a program is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ enum Sign {
     File(&'static str),
 }
 
-struct Need {
+struct Requirement {
     sign: Sign,
     package: &'static str,
     uses: &'static [For],
@@ -48,38 +46,37 @@ use For::{Kernel, Matrix, Module, Packages, Patches, Posting, Reading, Vm};
 use Sign::{File, Program};
 
 #[rustfmt::skip]
-const NEEDS: &[Need] = &[
-    Need { sign: Program("git"), package: "git", uses: &[Packages, Module, Kernel, Patches, Posting] },
-    Need { sign: Program("tar"), package: "tar", uses: &[Packages] },
-    Need { sign: Program("xz"), package: "xz-utils", uses: &[Packages] },
-    Need { sign: Program("qemu-system-x86_64"), package: "qemu-system-x86", uses: &[Vm] },
-    Need { sign: Program("make"), package: "make", uses: &[Module, Kernel, Patches] },
+const NEEDS: &[Requirement] = &[
+    Requirement { sign: Program("git"), package: "git", uses: &[Packages, Module, Kernel, Patches, Posting] },
+    Requirement { sign: Program("tar"), package: "tar", uses: &[Packages] },
+    Requirement { sign: Program("xz"), package: "xz-utils", uses: &[Packages] },
+    Requirement { sign: Program("qemu-system-x86_64"), package: "qemu-system-x86", uses: &[Vm] },
+    Requirement { sign: Program("make"), package: "make", uses: &[Module, Kernel, Patches] },
     // The compiler that Debian built its kernels with, by its versioned name.
-    Need { sign: Program("gcc-12"), package: "gcc-12", uses: &[Module] },
-    Need { sign: Program("gcc"), package: "gcc", uses: &[Kernel, Patches] },
+    Requirement { sign: Program("gcc-12"), package: "gcc-12", uses: &[Module] },
+    Requirement { sign: Program("gcc"), package: "gcc", uses: &[Kernel, Patches] },
     // objtool, of the headers' kbuild package and of a whole kernel.
-    Need { sign: File("/usr/include/libelf.h"), package: "libelf-dev", uses: &[Module, Kernel, Patches] },
-    Need { sign: Program("flex"), package: "flex", uses: &[Kernel, Patches] },
-    Need { sign: Program("bison"), package: "bison", uses: &[Kernel, Patches] },
-    Need { sign: Program("bc"), package: "bc", uses: &[Kernel, Patches] },
-    Need { sign: Program("cmp"), package: "diffutils", uses: &[Kernel, Patches] },
-    Need { sign: Program("perl"), package: "perl", uses: &[Kernel, Patches, Posting] },
-    Need { sign: Program("sparse"), package: "sparse", uses: &[Patches] },
-    Need { sign: Program("clang-19"), package: "clang-19", uses: &[Matrix] },
-    Need { sign: Program("s390x-linux-gnu-gcc"), package: "gcc-s390x-linux-gnu", uses: &[Matrix] },
+    Requirement { sign: File("/usr/include/libelf.h"), package: "libelf-dev", uses: &[Module, Kernel, Patches] },
+    Requirement { sign: Program("flex"), package: "flex", uses: &[Kernel, Patches] },
+    Requirement { sign: Program("bison"), package: "bison", uses: &[Kernel, Patches] },
+    Requirement { sign: Program("bc"), package: "bc", uses: &[Kernel, Patches] },
+    Requirement { sign: Program("cmp"), package: "diffutils", uses: &[Kernel, Patches] },
+    Requirement { sign: Program("perl"), package: "perl", uses: &[Kernel, Patches, Posting] },
+    Requirement { sign: Program("sparse"), package: "sparse", uses: &[Patches] },
+    Requirement { sign: Program("clang-19"), package: "clang-19", uses: &[Matrix] },
+    Requirement { sign: Program("s390x-linux-gnu-gcc"), package: "gcc-s390x-linux-gnu", uses: &[Matrix] },
     // allmodconfig's modules are signed.
-    Need { sign: File("/usr/include/openssl/ssl.h"), package: "libssl-dev", uses: &[Matrix] },
-    Need { sign: Program("codespell"), package: "codespell", uses: &[Patches] },
+    Requirement { sign: File("/usr/include/openssl/ssl.h"), package: "libssl-dev", uses: &[Matrix] },
+    Requirement { sign: Program("codespell"), package: "codespell", uses: &[Patches] },
     // The generator of netlink code out of its specification.
-    Need { sign: File("/usr/lib/python3/dist-packages/yaml/__init__.py"), package: "python3-yaml", uses: &[Patches] },
-    Need { sign: File("/usr/lib/python3/dist-packages/jsonschema/__init__.py"), package: "python3-jsonschema", uses: &[Patches] },
-    Need { sign: File("/usr/lib/git-core/git-send-email"), package: "git-email", uses: &[Patches, Posting] },
+    Requirement { sign: File("/usr/lib/python3/dist-packages/yaml/__init__.py"), package: "python3-yaml", uses: &[Patches] },
+    Requirement { sign: File("/usr/lib/python3/dist-packages/jsonschema/__init__.py"), package: "python3-jsonschema", uses: &[Patches] },
+    Requirement { sign: File("/usr/lib/git-core/git-send-email"), package: "git-email", uses: &[Patches, Posting] },
     // It only recommends this, and cannot start without.
-    Need { sign: File("/usr/share/perl5/Mail/Address.pm"), package: "libmailtools-perl", uses: &[Patches, Posting] },
-    Need { sign: Program("mandoc"), package: "mandoc", uses: &[Reading] },
-    Need { sign: Program("zsh"), package: "zsh", uses: &[Reading] },
-    Need { sign: Program("fish"), package: "fish", uses: &[Reading] },
-    Need { sign: Program("cpio"), package: "cpio", uses: &[Reading] },
+    Requirement { sign: File("/usr/share/perl5/Mail/Address.pm"), package: "libmailtools-perl", uses: &[Patches, Posting] },
+    Requirement { sign: Program("mandoc"), package: "mandoc", uses: &[Reading] },
+    Requirement { sign: Program("zsh"), package: "zsh", uses: &[Reading] },
+    Requirement { sign: Program("fish"), package: "fish", uses: &[Reading] },
 ];
 
 /// Sees to it that everything for `uses` is there, or says what is missing.
@@ -102,7 +99,7 @@ pub fn ensure(uses: &[For], progress: &Progress) -> Result<()> {
         result = install(&missing);
     }
     result?;
-    progress.tell(crate::Event::Done);
+    progress.done();
     match self::missing(uses).as_slice() {
         [] => Ok(()),
         left => Err(Error::other(format!(

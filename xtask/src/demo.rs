@@ -6,23 +6,18 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 
-use kit::{Cache, Error, Event, Progress, Result};
-use vm_tests::guest::initramfs::Initramfs;
-use vm_tests::kernel::table;
-use vm_tests::run::runner::Report;
-use vm_tests::run::runner::RunEvent;
-use vm_tests::run::runner::Runner;
-use vm_tests::run::runner::Tool;
-use vm_tests::run::scenario;
-
 use kit::screen::Screen;
 use kit::setup::{self, For};
-use vm_tests::{guest, kernel};
-
-const KERNELS: &[&str] = &["debian-6.1", "patched-6.1"];
+use kit::{Cache, Result};
+use vm_tests::guest::initramfs::Initramfs;
+use vm_tests::guest::programs;
+use vm_tests::kernel::{self, table};
+use vm_tests::matrix::pool::{self, Load};
+use vm_tests::run::runner::{Report, RunEvent, Runner, results_folder};
+use vm_tests::run::scenario;
 
 /// Scenario and what the table calls its underlay.
-const SCENARIOS: &[(&str, &str)] = &[("front-door-v4", "IPv4"), ("front-door-v6", "IPv6")];
+const SCENARIOS: [(&str, &str); 2] = [("front-door-v4", "IPv4"), ("front-door-v6", "IPv6")];
 
 /// `result` keys of the scenarios and the head of their column.
 const COLUMNS: &[(&str, &str)] = &[
@@ -37,11 +32,7 @@ const COLUMNS: &[(&str, &str)] = &[
 pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.progress();
     setup::ensure(&[For::Packages], &progress)?;
-    let kernels = KERNELS
-        .iter()
-        .map(|name| table::find(name))
-        .collect::<Result<Vec<_>>>()?;
-    let (stock, patched) = (&kernels[0], &kernels[1]);
+    let (stock, patched) = (table::find("debian-6.1")?, table::find("patched-6.1")?);
     // The first to come installs, the second finds nothing missing.
     let machine = Mutex::new(());
     let install = || {
@@ -49,39 +40,54 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
         setup::ensure(&[For::Vm, For::Module], &progress)
     };
     // What only waits for the network beside what only computes.
-    let (tool, stock, patched, userland) = thread::scope(|scope| {
-        let tool = scope.spawn(|| guest::wg(None, cache, &progress));
+    let (wg, stock, patched) = thread::scope(|scope| {
+        let wg = scope.spawn(|| programs::find_wg(None, cache, &progress));
         let patched = scope.spawn(|| {
             install()?;
-            kernel::bootable(patched, cache, &progress)
+            kernel::prepare(&patched, None, cache, &progress)
         });
-        let stock = kernel::bootable(stock, cache, &progress);
-        let userland = stock
-            .as_ref()
-            .ok()
-            .map(|stock| warm(stock, cache, &progress, &install));
-        (join(tool.join()), stock, join(patched.join()), userland)
+        let stock = kernel::prepare(&stock, None, cache, &progress).and_then(|stock| {
+            Initramfs::new(cache, &progress)?.find_archives(&stock, &[])?;
+            Ok(stock)
+        });
+        let panicked = "a thread of the demo panicked";
+        let (wg, patched) = (wg.join().expect(panicked), patched.join().expect(panicked));
+        (wg, stock, patched)
     });
-    let (tool, stock, patched) = (tool?, stock?, patched?);
-    userland.transpose()?;
+    let (wg, stock, patched) = (wg?, stock?, patched?);
     screen.say(&format!(
         "kernel    {} as it is, and with wireguard.ko from kernel-patches/6.1",
         stock.release().unwrap_or(&stock.version)
     ));
+    let runner = Runner::new(wg, cache, results_folder(), &progress);
+    // Once, before the machines compete for the processors.
+    runner.find_accelerator(&stock)?;
     let mut pairs = Vec::new();
-    for kernel in [stock, patched] {
+    for kernel in [&stock, &patched] {
         for (name, _) in SCENARIOS {
-            pairs.push((kernel.clone(), scenario::find(name)?));
+            pairs.push((kernel, scenario::find(name)?));
         }
     }
-    let reports = watch(&pairs, tool, cache, screen, &progress);
-    println!();
-    print!("{}", table(&reports));
-    for report in &reports {
-        if let Some(line) = without_sysctl(report) {
-            println!("\n{line}");
-            break;
-        }
+    let loads = pairs.iter().map(|_| Load {
+        memory: 0,
+        weight: 1.0,
+    });
+    let loads: Vec<_> = loads.collect();
+    let work = |index: usize| {
+        let (kernel, scenario) = &pairs[index];
+        let (name, kernel_name) = (&scenario.name, &kernel.kernel.name);
+        progress.step(&format!("boot {kernel_name} for {name}"));
+        let report = runner.run(kernel, scenario, &|event| match event {
+            RunEvent::Booted => progress.step(&format!("run {name} on {kernel_name}")),
+            RunEvent::Line(_) => {}
+        });
+        progress.done();
+        report
+    };
+    let reports = pool::run_jobs(&loads, 2, 0, work, |_| {});
+    print!("\n{}", format_table(&reports));
+    if let Some(line) = reports.iter().find_map(explain_sysctl) {
+        println!("\n{line}");
     }
     let bad: Vec<_> = reports.iter().filter(|r| !r.outcome.is_passed()).collect();
     for report in &bad {
@@ -90,82 +96,33 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
             report.scenario,
             report.kernel,
             report.outcome,
-            report.repeat(),
+            report.repeat_command(),
             report.folder.display()
         );
     }
     println!("\n{:.0} s in all", screen.elapsed().as_secs_f64());
-    Ok(if bad.is_empty() && reports.len() == pairs.len() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-fn join<T>(result: thread::Result<Result<T>>) -> Result<T> {
-    result.unwrap_or_else(|_| Err(Error::other("a thread of the demo panicked")))
-}
-
-/// Makes the guests' userland, and tries KVM with it, while something else is going on.
-fn warm(
-    stock: &vm_tests::kernel::table::BootableKernel,
-    cache: &Cache,
-    progress: &Progress,
-    install: &impl Fn() -> Result<()>,
-) -> Result<()> {
-    Initramfs::new(cache, progress)?.archives(stock, &[])?;
-    install()?;
-    Runner::new(cache, guest::results(), progress)
-        .accelerator(stock)
-        .map(drop)
-}
-
-fn watch(
-    pairs: &[(
-        vm_tests::kernel::table::BootableKernel,
-        vm_tests::run::scenario::Scenario,
-    )],
-    tool: Tool,
-    cache: &Cache,
-    screen: &Screen,
-    progress: &Progress,
-) -> Vec<Report> {
-    guest::runner(tool, cache, progress).run_all(pairs, &|event| match event {
-        RunEvent::Started { kernel, scenario } => {
-            progress.step(&format!("boot {kernel} for {scenario}"));
-        }
-        RunEvent::Booted {
-            kernel, scenario, ..
-        } => progress.step(&format!("run {scenario} on {kernel}")),
-        RunEvent::Line { .. } => {}
-        RunEvent::Finished(report) => {
-            progress.tell(Event::Done);
-            if !report.outcome.is_passed() {
-                screen.say(&format!(
-                    "          {} on {}: {}",
-                    report.scenario, report.kernel, report.outcome
-                ));
-            }
-        }
-    })
+    Ok(ExitCode::from(u8::from(!bad.is_empty())))
 }
 
 /// kernel × underlay × what was seen. A cell that said nothing shows a dash.
-fn table(reports: &[Report]) -> String {
-    let mut rows = vec![vec!["kernel".to_owned(), "underlay".to_owned()]];
-    rows[0].extend(COLUMNS.iter().map(|(_, head)| (*head).to_owned()));
+fn format_table(reports: &[Report]) -> String {
+    let heads = COLUMNS.iter().map(|(_, head)| *head);
+    let heads = ["kernel", "underlay"].into_iter().chain(heads);
+    let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
     for report in reports {
-        let underlay = SCENARIOS
-            .iter()
-            .find(|(name, _)| *name == report.scenario)
-            .map_or(report.scenario.as_str(), |(_, underlay)| underlay);
-        let mut row = vec![report.kernel.clone(), underlay.to_owned()];
+        let underlay = SCENARIOS.iter().find(|(name, _)| *name == report.scenario);
+        let mut row = vec![
+            report.kernel.clone(),
+            underlay.map_or("", |u| u.1).to_owned(),
+        ];
         row.extend(COLUMNS.iter().map(|(key, _)| {
-            let value = report.result(key).unwrap_or("-");
-            if *key == "bound" {
-                how(value)
-            } else {
-                value.to_owned()
+            let value = report.find_result(key).unwrap_or("-");
+            // `wg show` names the device and, in brackets, the way: the way is what differs.
+            match *key {
+                "bound" if ["-", "none"].contains(&value) => value.to_owned(),
+                "bound" if value.contains("fwmark") => format!("policy rules: {value}"),
+                "bound" => format!("attribute: {value}"),
+                _ => value.to_owned(),
             }
         }));
         rows.push(row);
@@ -173,18 +130,9 @@ fn table(reports: &[Report]) -> String {
     kit::screen::align(&rows)
 }
 
-/// `wg show` names the device and, in brackets, the way: the way is what differs.
-fn how(bound: &str) -> String {
-    match bound {
-        "-" | "none" => bound.to_owned(),
-        _ if bound.contains("fwmark") => format!("policy rules: {bound}"),
-        _ => format!("attribute: {bound}"),
-    }
-}
-
 /// On a stock kernel the scenario first shows what the administrator's sysctl is for.
-fn without_sysctl(report: &Report) -> Option<String> {
-    (report.result("without-sysctl")? == "lost").then(|| {
+fn explain_sysctl(report: &Report) -> Option<String> {
+    (report.find_result("without-sysctl")? == "lost").then(|| {
         format!(
             "{}: before net.ipv4.udp_l3mdev_accept=1 was set, nothing that arrived in the VRF reached wg; \
              the patched kernel does not need it.",
@@ -197,32 +145,28 @@ fn without_sysctl(report: &Report) -> Option<String> {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use vm_tests::run::verdict::Outcome;
+    use vm_tests::run::verdict::{Ending, Outcome};
 
     #[test]
     fn a_cell_that_said_nothing_shows_a_dash() {
+        let results = [
+            ("handshake", "1s"),
+            ("bound", "vrf_external (fwmark 0x3ff)"),
+        ];
         let report = Report {
             kernel: "debian-6.1".into(),
             scenario: "front-door-v6".into(),
-            title: String::new(),
-            outcome: Outcome::Failed("ping".into()),
-            results: vec![
-                ("handshake".into(), "1s".into()),
-                ("bound".into(), "vrf_external (fwmark 0x3ff)".into()),
-            ],
+            outcome: Outcome::new(Ending::Failed, "ping"),
+            results: results.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             boot: None,
             took: Duration::ZERO,
-            cpu: std::time::Duration::ZERO,
+            cpu: Duration::ZERO,
             folder: "x".into(),
             notes: Vec::new(),
         };
-        let text = table(&[report]);
+        let text = format_table(&[report]);
         let cells: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(
-            cells[..7],
-            ["debian-6.1", "IPv6", "1s", "-", "-", "-", "-"],
-            "{text}"
-        );
+        assert_eq!(cells[..7], ["debian-6.1", "IPv6", "1s", "-", "-", "-", "-"]);
         assert!(
             text.contains("policy rules: vrf_external (fwmark 0x3ff)"),
             "{text}"

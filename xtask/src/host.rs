@@ -1,51 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The checks of the sources: what is run, and what its output counts for.
 
-use std::process::Command;
-
-use kit::{Event, Progress, Result};
+use kit::{Progress, Result, cargo, process};
 
 use crate::test::Count;
-use kit::{cargo, process, setup};
 
-/// A check of the sources: its name, what it is, how it is run.
-pub struct Host {
+/// A check of the sources: its name, what it is, cargo's arguments for it.
+pub struct Check {
     pub name: &'static str,
     pub title: &'static str,
-    arguments: &'static [&'static str],
-    /// Whether libtest's summaries are counted instead of the exit status alone.
+    arguments: &'static str,
+    /// Whether the summaries of test programs are counted instead of the exit status alone.
     pub tests: bool,
 }
 
-pub const HOST: &[Host] = &[
-    Host {
+pub const CHECKS: [Check; 3] = [
+    Check {
         name: "host/fmt",
         title: "the sources are formatted",
-        arguments: &["fmt", "--all", "--check"],
+        arguments: "fmt --all --check",
         tests: false,
     },
-    Host {
+    Check {
         name: "host/clippy",
         title: "clippy has no warning",
-        arguments: &[
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "--deny=warnings",
-        ],
+        arguments: "clippy --quiet --workspace --all-targets -- --deny=warnings",
         tests: false,
     },
-    Host {
+    Check {
         name: "host/tests",
         title: "unit and integration tests",
-        arguments: &["test", "--workspace", "--no-fail-fast"],
+        arguments: "test --workspace --no-fail-fast",
         tests: true,
     },
 ];
 
-pub fn source(check: &Host, progress: &Progress) -> Result<(Count, String)> {
+/// What a check came to.
+pub struct Outcome {
+    pub count: Count,
+    pub output: String,
+    /// The tests that were not run: `name: why`.
+    pub skips: Vec<String>,
+    /// What repeats what failed.
+    pub again: Vec<String>,
+}
+
+pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
     progress.step(check.title);
     if check.tests {
         // Tests touch no network. What cannot be fetched now is skipped by them, with the reason.
@@ -53,86 +53,69 @@ pub fn source(check: &Host, progress: &Progress) -> Result<(Count, String)> {
         fetch.args(["test", "--quiet", "--test", "consumers", "--", "--fetch"]);
         let _ = process::output(&mut fetch);
     }
-    let mut command: Command = cargo::command();
-    command.args(check.arguments);
-    // What libtest leaves out needs it; libtest cannot find that out by itself.
-    if check.tests && setup::has("cpio") {
-        command.args(["--", "--include-ignored"]);
-    }
     // The toolchain of this build may miss a component; that is a failure with a remedy.
-    let out = process::output(&mut command)?;
-    progress.tell(Event::Done);
-    let mut count = if check.tests {
-        summaries(&out.stdout)
-    } else {
-        Count::default()
+    let out = process::output(cargo::command().args(check.arguments.split(' ')))?;
+    progress.done();
+    let mut outcome = match check.tests {
+        true => read_tests(&out.stdout),
+        false => read_tests(""),
     };
     if !check.tests {
-        count.passed = usize::from(out.ok);
+        outcome.count.passed = usize::from(out.ok);
     }
-    // A test binary that crashes or does not compile prints no summary.
-    if !out.ok && count.failed == 0 {
-        count.failed = 1;
+    // A test program that crashes or does not compile prints no summary.
+    if !out.ok && outcome.count.failed == 0 {
+        outcome.count.failed = 1;
     }
-    Ok((count, out.all()))
+    if outcome.count.failed > 0 && outcome.again.is_empty() {
+        outcome.again.push(format!("cargo {}", check.arguments));
+    }
+    outcome.output = out.all();
+    Ok(outcome)
 }
 
-/// What repeats a check that failed: the failed tests one by one, if it names them.
-pub fn repeat(check: &Host, output: &str) -> Vec<String> {
-    let whole = || vec![format!("cargo {}", check.arguments.join(" "))];
-    if !check.tests {
-        return whole();
-    }
-    let mut names: Vec<_> = output
-        .lines()
-        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
-        .map(|name| format!("cargo test --workspace {}", name.trim_end()))
-        .collect();
-    names.dedup();
-    if names.is_empty() { whole() } else { names }
-}
-
-/// The tests that were not run: `name: why`.
-pub fn skips(output: &str) -> Vec<String> {
-    output
-        .lines()
-        .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
-        .filter_map(|(name, end)| {
-            // libtest's own words, and those of libtest-mimic, which pads the names.
-            let why = end.strip_prefix("ignored, ").or_else(|| {
-                let why = end.strip_prefix("ignored (")?;
-                why.strip_suffix(')')
-            })?;
-            Some(format!("{}: {why}", name.trim_end()))
-        })
-        .collect()
-}
-
-/// The sum of libtest's summary lines. Ignored tests were not run: skipped.
-fn summaries(output: &str) -> Count {
-    let mut count = Count::default();
-    for line in output.lines() {
-        let Some((_, numbers)) = line
+/// What test programs print: a line for each test, and a summary. libtest has no stable output for
+/// programs; these two lines have not changed in years.
+fn read_tests(stdout: &str) -> Outcome {
+    let (mut count, mut skips, mut again) = (Count::default(), Vec::new(), Vec::new());
+    for line in stdout.lines() {
+        if let Some((_, numbers)) = line
             .strip_prefix("test result: ")
             .and_then(|rest| rest.split_once(". "))
-        else {
-            continue;
-        };
-        for part in numbers.split(';') {
-            let mut words = part.split_whitespace();
-            let (Some(number), Some(word)) = (words.next(), words.next()) else {
-                continue;
-            };
-            let number = number.parse().unwrap_or(0);
-            match word {
-                "passed" => count.passed += number,
-                "failed" => count.failed += number,
-                "ignored" => count.skipped += number,
-                _ => {}
+        {
+            for part in numbers.split("; ") {
+                let (number, word) = part.split_once(' ').unwrap_or_default();
+                let number: usize = number.parse().unwrap_or(0);
+                match word {
+                    "passed" => count.passed += number,
+                    "failed" => count.failed += number,
+                    // They were not run.
+                    "ignored" => count.skipped += number,
+                    _ => {}
+                }
+            }
+        } else if let Some((name, end)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "))
+        {
+            // libtest's own words, and those of libtest-mimic, which pads the names.
+            let name = name.trim_end();
+            if let Some(why) = end.strip_prefix("ignored, ") {
+                skips.push(format!("{name}: {why}"));
+            } else if let Some(why) = end.strip_prefix("ignored (") {
+                skips.push(format!("{name}: {}", why.trim_end_matches(')')));
+            } else if end == "FAILED" {
+                again.push(format!("cargo test --workspace {name}"));
             }
         }
     }
-    count
+    again.dedup();
+    Outcome {
+        count,
+        output: String::new(),
+        skips,
+        again,
+    }
 }
 
 #[cfg(test)]
@@ -140,38 +123,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summaries_are_added_up() {
-        let output = "running 2 tests\n\
-                      test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
-                      test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n";
+    fn test_programs_are_understood() {
+        let read = read_tests(
+            "running 2 tests\n\
+             test a::fine ... ok\n\
+             test b::bad ... FAILED\n\
+             test b::other ... ignored, needs `cpio'\n\
+             test words::zsh   ... ignored (zsh is not installed)\n\
+             test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
         let want = Count {
             passed: 13,
             failed: 2,
             skipped: 3,
         };
-        assert_eq!(summaries(output), want);
-        assert_eq!(summaries("error: could not compile"), Count::default());
-    }
-
-    #[test]
-    fn what_was_not_run_says_why() {
-        let output = "test a::fine ... ok\n\
-                      test b::other ... ignored, needs `cpio'\n\
-                      test words::zsh   ... ignored (zsh is not installed)\n";
+        assert_eq!(read.count, want);
+        let skips = ["b::other: needs `cpio'", "words::zsh: zsh is not installed"];
+        assert_eq!(read.skips, skips);
+        assert_eq!(read.again, ["cargo test --workspace b::bad"]);
         assert_eq!(
-            skips(output),
-            ["b::other: needs `cpio'", "words::zsh: zsh is not installed"]
-        );
-    }
-
-    #[test]
-    fn a_failed_test_is_repeated_by_name() {
-        let tests = HOST.iter().find(|check| check.tests).unwrap();
-        let output = "test a::fine ... ok\ntest b::bad ... FAILED\n";
-        assert_eq!(repeat(tests, output), ["cargo test --workspace b::bad"]);
-        assert_eq!(
-            repeat(tests, "error: could not compile"),
-            ["cargo test --workspace --no-fail-fast"]
+            read_tests("error: could not compile").count,
+            Count::default()
         );
     }
 }

@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kit::{Cache, Result};
-
 use kit::screen::Screen;
 use kit::setup::{self, For};
+use kit::{Cache, Progress, Result};
 use vm_tests::kernel::series::Series;
+use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Trees;
-use vm_tests::{kernel, matrix};
+use vm_tests::kernel::{image, module};
+use vm_tests::matrix;
 
 /// Everything this repository does for its people.
 #[derive(Parser)]
@@ -37,10 +38,10 @@ enum Command {
     Results(matrix::Options),
     /// Scenarios and guests by hand
     #[command(subcommand)]
-    Vm(vm::Vm),
+    Vm(vm::VmCommand),
     /// Fetch sources, build patched modules and kernels
     #[command(subcommand)]
-    Kernel(Kernel),
+    Kernel(KernelCommand),
     /// Check, refresh, export and post the series of kernel-patches
     #[command(subcommand)]
     Patches(patches::Command),
@@ -49,7 +50,7 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum Kernel {
+enum KernelCommand {
     /// Fetch and unpack a tree's source; prints where it is
     Fetch {
         #[arg(long)]
@@ -98,61 +99,53 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
     match command {
         Command::Demo => return demo::run(&cache, screen),
         Command::Test(options) => return test::run(&options, &cache, screen),
-        Command::Results(options) => return matrix::run(&options),
+        Command::Results(options) => return matrix::write_results(&options),
         Command::Vm(command) => return vm::run(command, &cache, screen),
-        Command::Setup => {
-            setup::ensure(
-                &[
-                    For::Packages,
-                    For::Vm,
-                    For::Module,
-                    For::Kernel,
-                    For::Patches,
-                ],
-                &progress,
-            )?;
-            setup::offer(&[For::Reading], &progress);
-        }
         Command::Patches(command) => return patches::run(command, screen),
-        Command::Kernel(Kernel::Fetch { tree }) => {
-            setup::ensure(&[For::Packages], &progress)?;
-            let trees = Trees::load()?;
-            let source = kernel::source::Source::find(trees.find(&tree)?, &cache, &progress)?;
-            println!("{}", source.whole()?.display());
+        Command::Kernel(command) => {
+            let file = run_kernel(command, &cache, &progress)?;
+            println!("{}", file.display());
         }
-        Command::Kernel(Kernel::Module { tree, series }) => {
-            setup::ensure(&[For::Packages, For::Module], &progress)?;
-            let trees = Trees::load()?;
-            let tree = trees.find(&tree)?;
-            let series = read_series(&tree.name, series)?;
-            let module = kernel::module::build(tree, &series, &cache, &progress)?;
-            println!("{}", module.file.display());
-        }
-        Command::Kernel(Kernel::Build {
-            tree,
-            vanilla,
-            config,
-            series,
-        }) => {
-            setup::ensure(&[For::Packages, For::Kernel], &progress)?;
-            let trees = Trees::load()?;
-            let tree = trees.find(&tree)?;
-            let series = match vanilla {
-                true => None,
-                false => Some(read_series(&tree.name, series)?),
-            };
-            let kernel =
-                kernel::image::build(tree, series.as_ref(), config.as_deref(), &cache, &progress)?;
-            println!("{}", kernel.image.display());
+        Command::Setup => {
+            use For::{Kernel, Module, Packages, Patches, Reading, Vm};
+            setup::ensure(&[Packages, Vm, Module, Kernel, Patches], &progress)?;
+            setup::offer(&[Reading], &progress);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The series in `dir`, else the tree's own.
-fn read_series(tree: &str, dir: Option<PathBuf>) -> Result<Series> {
-    match dir {
+/// Makes what was asked for; says where it is.
+fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    let trees = Trees::load()?;
+    // The series in the folder, else the tree's own.
+    let read_series = |tree: &str, dir: Option<PathBuf>| match dir {
         Some(dir) => Series::read(&dir),
         None => Series::of_tree(tree),
+    };
+    match command {
+        KernelCommand::Fetch { tree } => {
+            setup::ensure(&[For::Packages], progress)?;
+            Source::find(trees.find(&tree)?, cache, progress)?.whole()
+        }
+        KernelCommand::Module { tree, series } => {
+            setup::ensure(&[For::Packages, For::Module], progress)?;
+            let series = read_series(&tree, series)?;
+            Ok(module::build(trees.find(&tree)?, &series, cache, progress)?.file)
+        }
+        KernelCommand::Build {
+            tree,
+            vanilla,
+            config,
+            series,
+        } => {
+            setup::ensure(&[For::Packages, For::Kernel], progress)?;
+            let series = match vanilla {
+                true => None,
+                false => Some(read_series(&tree, series)?),
+            };
+            let (tree, config) = (trees.find(&tree)?, config.as_deref());
+            Ok(image::build(tree, series.as_ref(), config, cache, progress)?.image)
+        }
     }
 }

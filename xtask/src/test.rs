@@ -6,26 +6,22 @@
 //! and is neither. `--full` is the whole matrix. A plain run takes Debian 12's kernels, the series of
 //! the other trees, and no scenario that takes minutes, and says what it left out.
 
-use std::fs;
 use std::process::ExitCode;
 
 use clap::Args;
-use kit::{Cache, Error, Result};
-use vm_tests::guest::tools;
-use vm_tests::guest::tools::Candidate;
-use vm_tests::kernel::table;
-use vm_tests::kernel::table::Kernel;
-use vm_tests::run::scenario;
-use vm_tests::run::scenario::Cell;
-use vm_tests::run::scenario::Wg;
-
-use crate::host;
+use fs_err as fs;
 use kit::screen::Screen;
 use kit::setup::{self, For};
+use kit::{Cache, Result};
+use vm_tests::guest::tools::{self, Tool};
+use vm_tests::kernel::table::{self, Kernel};
+use vm_tests::matrix;
 use vm_tests::matrix::data::{Data, Kind};
-use vm_tests::matrix::junit::{self, Check};
+use vm_tests::matrix::guests::{Wanted, run_cells};
 use vm_tests::matrix::plan::{self, OURS, Planned, TREES, USUAL};
-use vm_tests::{guest, matrix};
+use vm_tests::run::scenario::{self, Wg};
+
+use crate::host;
 
 #[derive(Args)]
 pub struct Options {
@@ -75,130 +71,136 @@ impl Count {
     }
 }
 
+impl Options {
+    /// Nothing is chosen by name.
+    fn is_plain(&self) -> bool {
+        self.filter.is_none() && self.kernel.is_empty() && self.tool.is_empty()
+    }
+}
+
 pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
-    let host: Vec<_> = host::HOST
+    let checks = host::CHECKS
         .iter()
-        .filter(|c| wanted(c.name) && !options.seen)
-        .collect();
-    let mut cells = plan::cells(
-        &chosen_kernels(options)?,
-        &chosen_tools(options)?,
-        &scenario::all()?,
-    );
-    let plain = options.filter.is_none() && options.kernel.is_empty() && options.tool.is_empty();
+        .filter(|c| wanted(c.name) && !options.seen);
+    let checks: Vec<_> = checks.collect();
+    let kernels = choose_kernels(options)?;
+    let mut cells = plan::list_cells(&kernels, &choose_tools(options)?, &scenario::read_all()?);
+    let plain = options.is_plain();
     cells.retain(|p| wanted(&p.name()) && (options.full || !plain || p.is_usual()));
     if options.list {
-        list(&host, &cells);
+        let checks = checks
+            .iter()
+            .map(|check| vec![check.name.into(), check.title.into()]);
+        let cells = cells.iter().map(|planned| {
+            let text = match &planned.obstacle {
+                None => planned.scenario.title.clone(),
+                Some(reason) => format!("not applicable: {reason}"),
+            };
+            vec![planned.name(), text]
+        });
+        let rows: Vec<_> = checks.chain(cells).collect();
+        print!("{}", kit::screen::align(&rows));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut count = Count::default();
-    let (mut again, mut checks) = (Vec::new(), Vec::new());
-    if host.iter().any(|check| check.tests) {
-        setup::ensure(&[For::Posting], &progress)?;
-        setup::offer(&[For::Reading], &progress);
-    }
-    for check in &host {
-        let (one, output) = host::source(check, &progress)?;
-        if one.failed > 0 {
-            eprintln!("{output}");
-            again.extend(host::repeat(check, &output));
+    let (mut count, mut again) = (Count::default(), Vec::new());
+    for check in &checks {
+        let progress = screen.progress();
+        if check.tests {
+            setup::ensure(&[For::Posting], &progress)?;
+            setup::offer(&[For::Reading], &progress);
         }
-        let line = line(check.name, one);
-        println!("{line}");
-        for text in host::skips(&output) {
+        let outcome = host::run(check, &progress)?;
+        if outcome.count.failed > 0 {
+            eprintln!("{}", outcome.output);
+        }
+        println!("{}", format_count(check.name, outcome.count));
+        for text in &outcome.skips {
             println!("skipped         host/{text}");
         }
-        checks.push(Check {
-            name: check.name.to_owned(),
-            failed: (one.failed > 0).then_some(line),
-        });
-        count.add(one);
+        again.extend(outcome.again);
+        count.add(outcome.count);
     }
-    let runs = cells.iter().filter(|p| p.cell == Cell::Run).count();
-    let settings = matrix::guests::Wanted {
+    let runs = cells.iter().filter(|p| p.is_run()).count();
+    let settings = Wanted {
         jobs: options.jobs,
         memory: options.memory,
         resume: options.resume,
         only_seen: options.seen,
         wg: options.wg.clone(),
     };
-    let (data, repeats) = matrix::guests::run(&cells, &settings, cache, screen, &progress)?;
+    let (data, repeats) = run_cells(&cells, &settings, cache, screen)?;
     again.extend(repeats);
-    count.add(counted(&data));
-    write(&data, &checks, options)?;
-    if options.seen {
-        println!("missing         {} cells", data.missing());
+    count.add(count_cells(&data));
+    let missing = data.count_missing();
+    let whole = options.full && plain && options.wg.is_none() && missing == 0;
+    if !data.cells.is_empty() {
+        println!("written         {}", matrix::save(&data, whole)?.display());
     }
-    for text in plan::not_applicable(&cells) {
+    if options.seen {
+        println!("missing         {missing} cells");
+    }
+    for text in plan::list_not_applicable(&cells) {
         println!("not applicable  {text}");
     }
     if data.kernels.len() > 1 && runs > 1 {
-        print!("\n{}", matrix::table::text(&data));
+        print!("\n{}", data.to_table());
     }
     if plain {
         let taken = |p: &Planned| cells.iter().any(|c| c.ids() == p.ids());
-        for text in plan::left_out(&plan::everything()?, taken) {
+        for text in plan::list_left_out(&plan::list_everything()?, taken) {
             println!("left out        {text}");
         }
     }
-    if host.is_empty() && runs == 0 {
+    if checks.is_empty() && runs == 0 {
         // A filter with a slip of the pen must not look like success.
         eprintln!("nothing matches; cargo xtask test --list names everything");
         count.failed += 1;
     }
     if !again.is_empty() {
-        println!("\nagain:");
-        for command in &again {
-            println!("  {command}");
-        }
+        println!("\nagain:\n  {}", again.join("\n  "));
     }
-    println!(
-        "\n{} passed, {} failed, {} skipped",
-        count.passed, count.failed, count.skipped
-    );
-    Ok(if count.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let Count {
+        passed,
+        failed,
+        skipped,
+    } = count;
+    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
-fn chosen_kernels(options: &Options) -> Result<Vec<Kernel>> {
+fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
     if !options.kernel.is_empty() {
         return options.kernel.iter().map(|k| table::find(k)).collect();
     }
+    let mut kernels = table::read_all()?;
     if options.full {
-        return table::all();
+        return Ok(kernels);
     }
     // A filter that names a kernel chooses it.
-    let named: Vec<_> = table::all()?
-        .into_iter()
-        .filter(|k| {
-            options
-                .filter
-                .as_deref()
-                .is_some_and(|f| f.starts_with(&format!("{}/", k.name)) || f == k.name)
-        })
-        .collect();
-    if !named.is_empty() {
-        return Ok(named);
+    let filter = options.filter.as_deref().unwrap_or_default();
+    let named = |k: &Kernel| filter.starts_with(&format!("{}/", k.name)) || filter == k.name;
+    if kernels.iter().any(named) {
+        kernels.retain(named);
+        return Ok(kernels);
     }
     // Who asks for one scenario or tool does not wait for a kernel to be built.
-    let plain = options.filter.is_none() && options.tool.is_empty();
-    let names = USUAL.iter().chain(if plain { TREES } else { &[] });
-    names.map(|name| table::find(name)).collect()
+    let trees = if options.is_plain() { TREES } else { &[] };
+    USUAL
+        .iter()
+        .chain(trees)
+        .map(|name| table::find(name))
+        .collect()
 }
 
-fn chosen_tools(options: &Options) -> Result<Vec<Candidate>> {
+fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
     if let Some(wg) = &options.wg {
         let debian = wg.strip_prefix("debian:").map(str::to_owned);
         let can = match &debian {
             Some(_) => Wg::Any,
-            None => plan::abilities(&fs::read(wg).map_err(Error::io("read", wg))?),
+            None => plan::find_abilities(&fs::read(wg)?),
         };
-        return Ok(vec![Candidate {
+        return Ok(vec![Tool {
             name: "given".into(),
             title: wg.clone(),
             debian,
@@ -206,31 +208,14 @@ fn chosen_tools(options: &Options) -> Result<Vec<Candidate>> {
             without: Vec::new(),
         }]);
     }
-    if !options.tool.is_empty() {
-        return options.tool.iter().map(|t| tools::find(t)).collect();
+    match (options.tool.is_empty(), options.full) {
+        (false, _) => options.tool.iter().map(|t| tools::find(t)).collect(),
+        (true, true) => tools::read_all(),
+        (true, false) => Ok(vec![tools::find(OURS)?]),
     }
-    if options.full {
-        return tools::all();
-    }
-    Ok(vec![tools::find(OURS)?])
 }
 
-fn list(host: &[&host::Host], cells: &[Planned]) {
-    let mut rows: Vec<Vec<String>> = host
-        .iter()
-        .map(|check| vec![check.name.to_owned(), check.title.to_owned()])
-        .collect();
-    for planned in cells {
-        let text = match &planned.cell {
-            Cell::Run => planned.scenario.title.clone(),
-            Cell::NotApplicable(reason) => format!("not applicable: {reason}"),
-        };
-        rows.push(vec![planned.name(), text]);
-    }
-    print!("{}", kit::screen::align(&rows));
-}
-
-fn line(name: &str, count: Count) -> String {
+fn format_count(name: &str, count: Count) -> String {
     let word = if count.failed > 0 { "FAILED" } else { "passed" };
     let Count {
         passed,
@@ -243,60 +228,33 @@ fn line(name: &str, count: Count) -> String {
     }
 }
 
-fn counted(data: &Data) -> Count {
-    let of = |kind| data.cells.iter().filter(|c| c.kind() == kind).count();
+fn count_cells(data: &Data) -> Count {
     Count {
-        passed: of(Kind::Passed),
-        failed: of(Kind::Failed),
-        skipped: of(Kind::Skipped),
+        passed: data.count(Kind::Passed, |_| true),
+        failed: data.count(Kind::Failed, |_| true),
+        skipped: data.count(Kind::Skipped, |_| true),
     }
-}
-
-/// For machines: JUnit always, and what `results` makes its page from.
-fn write(data: &Data, checks: &[Check], options: &Options) -> Result<()> {
-    let folder = guest::results();
-    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-    let mut files = vec![("junit.xml", junit::text(data, checks))];
-    // A part of the matrix must not take the place of the whole.
-    let whole = options.full && options.filter.is_none() && data.missing() == 0;
-    if whole && options.kernel.is_empty() && options.tool.is_empty() && options.wg.is_none() {
-        files.push((matrix::FULL, data.text()));
-    } else if !data.cells.is_empty() {
-        let mut part = data.clone();
-        part.run.insert("part".into(), "yes".into());
-        files.push((matrix::PART, part.text()));
-    }
-    for (name, text) in files {
-        let file = folder.join(name);
-        fs::write(&file, text).map_err(Error::io("write", &file))?;
-        println!("written         {}", file.display());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
-    fn options(filter: Option<&str>) -> Options {
-        Options {
-            filter: filter.map(str::to_owned),
-            list: false,
-            kernel: Vec::new(),
-            tool: Vec::new(),
-            full: false,
-            resume: false,
-            seen: false,
-            wg: None,
-            jobs: 1,
-            memory: None,
-        }
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(words: &[&str]) -> Options {
+        Line::parse_from([&["test"], words].concat()).options
     }
 
     #[test]
     fn a_filter_that_names_a_kernel_chooses_it() {
         let names = |filter: &str| -> Vec<String> {
-            let chosen = chosen_kernels(&options(Some(filter))).unwrap();
+            let chosen = choose_kernels(&options(&[filter])).unwrap();
             chosen.into_iter().map(|k| k.name).collect()
         };
         assert_eq!(names("patched-7.3/front"), ["patched-7.3"]);
@@ -305,13 +263,10 @@ mod tests {
 
     #[test]
     fn the_whole_matrix_is_every_kernel_and_tool() {
-        let full = Options {
-            full: true,
-            ..options(None)
-        };
-        let kernels = chosen_kernels(&full).unwrap().len();
-        assert_eq!(kernels, table::all().unwrap().len());
-        assert_eq!(chosen_tools(&full).unwrap(), tools::all().unwrap());
-        assert_eq!(chosen_tools(&options(None)).unwrap().len(), 1);
+        let full = options(&["--full"]);
+        let kernels = choose_kernels(&full).unwrap().len();
+        assert_eq!(kernels, table::read_all().unwrap().len());
+        assert_eq!(choose_tools(&full).unwrap(), tools::read_all().unwrap());
+        assert_eq!(choose_tools(&options(&[])).unwrap().len(), 1);
     }
 }

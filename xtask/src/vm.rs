@@ -4,43 +4,33 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
-use kit::{Cache, Progress, Result};
-use vm_tests::kernel::table;
-use vm_tests::run::runner::RunEvent;
-use vm_tests::run::scenario;
-use vm_tests::run::scenario::Cell;
-use vm_tests::run::verdict::Outcome;
-
+use clap::{Args, Subcommand};
 use kit::screen::Screen;
 use kit::setup::{self, For};
+use kit::{Cache, Result};
+use vm_tests::guest::programs;
 use vm_tests::kernel::series::Series;
-use vm_tests::{guest, kernel};
+use vm_tests::kernel::{self, BootableKernel, table};
+use vm_tests::run::runner::{RunEvent, Runner, results_folder};
+use vm_tests::run::scenario;
+use vm_tests::run::verdict::Ending;
 
 #[derive(Subcommand)]
-pub enum Vm {
+pub enum VmCommand {
     /// Run one scenario on one kernel and show what it says
     Run {
-        #[arg(long)]
-        kernel: String,
+        #[command(flatten)]
+        guest: Guest,
         #[arg(long)]
         scenario: String,
-        /// Another wg than ours: a path, or debian:SUITE
-        #[arg(long, value_name = "WG")]
-        wg: Option<String>,
-        /// Another series than the tree's own, e.g. one with a line taken out
-        #[arg(long, value_name = "DIR")]
-        series: Option<PathBuf>,
     },
     /// A shell in a booted guest; Ctrl-A X leaves
     Shell {
-        #[arg(long)]
-        kernel: String,
+        #[command(flatten)]
+        guest: Guest,
         /// With this scenario's packages and modules
         #[arg(long)]
         scenario: Option<String>,
-        #[arg(long, value_name = "WG")]
-        wg: Option<String>,
     },
     /// The kernels and scenarios there are, and which goes with which
     List {
@@ -49,101 +39,90 @@ pub enum Vm {
     },
 }
 
-pub fn run(command: Vm, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
+#[derive(Args)]
+pub struct Guest {
+    #[arg(long)]
+    kernel: String,
+    /// Another wg than ours: a path, or debian:SUITE
+    #[arg(long, value_name = "WG")]
+    wg: Option<String>,
+    /// Another series than the tree's own, e.g. one with a line taken out
+    #[arg(long, value_name = "DIR")]
+    series: Option<PathBuf>,
+}
+
+impl Guest {
+    /// Makes what the guest needs.
+    fn prepare(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
+        let progress = screen.progress();
+        let kernel = table::find(&self.kernel)?;
+        let mut needs = kernel::find_needs(std::slice::from_ref(&kernel));
+        needs.push(For::Vm);
+        setup::ensure(&needs, &progress)?;
+        let series = self.series.as_deref().map(Series::read).transpose()?;
+        let wg = programs::find_wg(self.wg.as_deref(), cache, &progress)?;
+        let boot = kernel::prepare(&kernel, series, cache, &progress)?;
+        Ok((boot, Runner::new(wg, cache, results_folder(), &progress)))
+    }
+}
+
+pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     match command {
-        Vm::Run {
-            kernel,
-            scenario,
-            wg,
-            series,
-        } => {
-            let series = series.as_deref().map(Series::read).transpose()?;
-            one(&kernel, &scenario, wg.as_deref(), series, cache, screen)
-        }
-        Vm::Shell {
-            kernel,
-            scenario,
-            wg,
-        } => {
-            let kernel = table::find(&kernel)?;
+        VmCommand::Run { guest, scenario } => run_one(&guest, &scenario, cache, screen),
+        VmCommand::Shell { guest, scenario } => {
             let scenario = scenario.as_deref().map(scenario::find).transpose()?;
-            prepare(&kernel, &progress)?;
-            let boot = kernel::bootable(&kernel, cache, &progress)?;
-            let tool = guest::wg(wg.as_deref(), cache, &progress)?;
-            guest::runner(tool, cache, &progress).shell(&boot, scenario.as_ref())?;
+            let (boot, runner) = guest.prepare(cache, screen)?;
+            runner.open_shell(&boot, scenario.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
-        Vm::List { kernel } => {
-            list(kernel.as_deref())?;
+        VmCommand::List { kernel } => {
+            let kernels = match kernel {
+                Some(name) => vec![table::find(&name)?],
+                None => table::read_all()?,
+            };
+            for scenario in scenario::read_all()? {
+                println!("{}  {}", scenario.name, scenario.title);
+                for kernel in &kernels {
+                    match scenario.find_obstacle(kernel) {
+                        None => println!("    {}", kernel.name),
+                        Some(reason) => println!("    {}: not: {reason}", kernel.name),
+                    }
+                }
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn prepare(kernel: &table::Kernel, progress: &Progress) -> Result<()> {
-    let mut needs = kernel::needs(std::slice::from_ref(kernel));
-    needs.push(For::Vm);
-    setup::ensure(&needs, progress)
-}
-
-fn one(
-    kernel: &str,
-    scenario: &str,
-    wg: Option<&str>,
-    series: Option<Series>,
-    cache: &Cache,
-    screen: &Screen,
-) -> Result<ExitCode> {
-    let progress = &screen.progress();
-    let kernel = table::find(kernel)?;
+fn run_one(guest: &Guest, scenario: &str, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
+    let progress = screen.progress();
     let scenario = scenario::find(scenario)?;
-    prepare(&kernel, progress)?;
-    let tool = guest::wg(wg, cache, progress)?;
-    let boot = kernel::bootable_with(&kernel, series, cache, progress)?;
-    if let Cell::NotApplicable(reason) = scenario.on(&kernel) {
+    let (boot, runner) = guest.prepare(cache, screen)?;
+    if let Some(reason) = scenario.find_obstacle(&boot.kernel) {
         // Asked for by name: run it all the same, but say what to expect.
         screen.say(&format!("not meant for this kernel: {reason}"));
     }
-    progress.step(&format!("boot {}", kernel.name));
-    let report = guest::runner(tool, cache, progress).run(&boot, &scenario, &|event| match event {
-        RunEvent::Booted { .. } => progress.tell(kit::Event::Done),
-        RunEvent::Line { line, .. } => screen.say(&format!("          {line}")),
-        RunEvent::Started { .. } | RunEvent::Finished(_) => {}
+    progress.step(&format!("boot {}", boot.kernel.name));
+    let report = runner.run(&boot, &scenario, &|event| match event {
+        RunEvent::Booted => progress.done(),
+        RunEvent::Line(line) => screen.say(&format!("          {line}")),
     });
-    progress.tell(kit::Event::Done);
-    for line in report.outcome.details() {
+    progress.done();
+    for line in report.outcome.why.lines() {
         screen.say(&format!("          {line}"));
     }
     println!(
         "{} on {}: {} ({:.1} s, {:.1} s of CPU), logs in {}",
         report.scenario,
         report.kernel,
-        report.outcome.word(),
+        report.outcome.ending,
         report.took.as_secs_f64(),
         report.cpu.as_secs_f64(),
         report.folder.display()
     );
-    Ok(match report.outcome {
-        Outcome::Passed => ExitCode::SUCCESS,
-        Outcome::Skipped(_) => ExitCode::from(77),
+    Ok(match report.outcome.ending {
+        Ending::Passed => ExitCode::SUCCESS,
+        Ending::Skipped => ExitCode::from(77),
         _ => ExitCode::FAILURE,
     })
-}
-
-fn list(only: Option<&str>) -> Result<()> {
-    let kernels = match only {
-        Some(name) => vec![table::find(name)?],
-        None => table::all()?,
-    };
-    for scenario in scenario::all()? {
-        println!("{}  {}", scenario.name, scenario.title);
-        for kernel in &kernels {
-            match scenario.on(kernel) {
-                Cell::Run => println!("    {}", kernel.name),
-                Cell::NotApplicable(reason) => println!("    {}: not: {reason}", kernel.name),
-            }
-        }
-    }
-    Ok(())
 }

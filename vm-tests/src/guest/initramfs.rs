@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a guest boots from: three archives one after the other, none compressed (copying is
-//! cheaper than unpacking, above all without KVM).
+//! What a guest boots from: archives one after the other, none compressed (copying is cheaper
+//! than unpacking, above all without KVM). A later archive replaces files of an earlier one.
 //!
 //! 1. the userland: named Debian packages with the libraries they need; cached
-//! 2. the kernel's modules for networking, with an index for modprobe; cached per kernel
-//! 3. the run: init, library, scenario, the `wg` under test, replaced modules; written each time
+//! 2. the packages that a scenario asks for; cached
+//! 3. the kernel's modules for networking, with an index for modprobe; cached per kernel
+//! 4. the run: init, library, scenario, the `wg` under test, replaced modules; written each time
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Cursor, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::guest::cpio::Writer;
-use crate::kernel::table::BootableKernel;
-use kit::cache::{Cache, Key, STRIPPED};
-use kit::debian::{BOOKWORM, Closure, Debian, run};
+use cpio::NewcBuilder;
+use fs_err::{self as fs, File};
+
+use crate::guest::programs::{self, Program};
+use crate::kernel::BootableKernel;
+use kit::cache::{Cache, Key};
+use kit::debian::{BOOKWORM, Closure, Debian};
 use kit::error::{Error, Result};
-use kit::progress::{Event, Progress};
+use kit::process;
+use kit::progress::Progress;
 
 /// Changes when archives are written in another way: old cache entries are not used then.
-const FORMAT: &str = "4";
+const FORMAT: &str = "5";
 
 /// The userland of every guest.
 const PACKAGES: &[&str] = &[
@@ -67,7 +72,7 @@ const WITHOUT: &[&str] = &[
     "util-linux-extra",
 ];
 
-/// The same for packages that a scenario asks for by itself: it may want perl.
+/// What is left out of packages that a scenario asks for by itself: it may want perl.
 const WITHOUT_IN_EXTRA: &[&str] = &[
     "adduser",
     "debconf",
@@ -145,80 +150,160 @@ const MODULE_FOLDERS_LEFT_OUT: &[&str] = &[
     "kernel/net/openvswitch/",
 ];
 
-/// Fetches, builds and joins the archives.
-pub struct Initramfs {
-    cache: Cache,
-    progress: Progress,
-    /// The unpacked userland, for its loader and its depmod.
-    root: PathBuf,
-    userland: PathBuf,
-}
+/// What no package brings: mount points, the merged /usr, names that maintainer scripts make.
+const FOLDERS: &[&str] = &[
+    "dev",
+    "etc/wireguard",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib64",
+    "usr/sbin",
+    "var/lib",
+    "var/log",
+    "var/tmp",
+];
 
-/// What a run adds to the archives that are cached.
+const LINKS: &[(&str, &str)] = &[
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+    ("var/run", "/run"),
+    ("usr/bin/sh", "bash"),
+    ("usr/bin/awk", "mawk"),
+];
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\n\
+         tcpdump:x:100:100::/nonexistent:/usr/sbin/nologin\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
+    ("etc/group", "root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\n",
+    ),
+    ("etc/services", "domain 53/udp\ndomain 53/tcp\n"),
+    (
+        "etc/protocols",
+        "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n",
+    ),
+];
+
+/// What goes into an archive, by its path without a leading slash. Every entry belongs to root
+/// and has no time, so that equal contents give equal bytes.
 #[derive(Clone, Debug, Default)]
-pub struct Overlay {
-    /// Folders that must be there, before their files.
-    dirs: BTreeSet<String>,
-    files: BTreeMap<String, (bool, Vec<u8>)>,
-    links: BTreeMap<String, String>,
+pub struct Archive(BTreeMap<String, Entry>);
+
+#[derive(Clone, Debug)]
+enum Entry {
+    Folder,
+    File(bool, Vec<u8>),
+    /// A file that is read when the archive is written.
+    Copy(bool, PathBuf),
+    Link(String),
+    Character(u32, u32),
 }
 
-impl Overlay {
-    pub fn file(&mut self, path: &str, executable: bool, contents: impl Into<Vec<u8>>) {
-        self.parents(path);
-        self.files
-            .insert(path.to_owned(), (executable, contents.into()));
+impl Archive {
+    pub fn add_file(&mut self, path: &str, executable: bool, contents: impl Into<Vec<u8>>) {
+        self.add(path, Entry::File(executable, contents.into()));
     }
 
-    pub fn copy(&mut self, path: &str, executable: bool, from: &Path) -> Result<()> {
-        let contents = fs::read(from).map_err(Error::io("read", from))?;
-        self.file(path, executable, contents);
+    pub fn add_copy(&mut self, path: &str, executable: bool, from: &Path) {
+        self.add(path, Entry::Copy(executable, from.to_path_buf()));
+    }
+
+    /// Adds a folder with all that is in it.
+    pub fn add_tree(&mut self, place: &str, from: &Path) -> Result<()> {
+        for entry in fs::read_dir(from)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let place = format!("{place}/{name}");
+            if path.is_dir() {
+                self.add_tree(&place, &path)?;
+            } else {
+                self.add_copy(&place, false, &path);
+            }
+        }
         Ok(())
-    }
-
-    pub fn link(&mut self, path: &str, target: &str) {
-        self.parents(path);
-        self.links.insert(path.to_owned(), target.to_owned());
     }
 
     /// Adds all that is in `other`, over what is here.
     pub fn extend(&mut self, other: &Self) {
-        self.dirs.extend(other.dirs.iter().cloned());
-        self.files
-            .extend(other.files.iter().map(|(k, v)| (k.clone(), v.clone())));
-        self.links
-            .extend(other.links.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let entries = other
+            .0
+            .iter()
+            .map(|(path, entry)| (path.clone(), entry.clone()));
+        self.0.extend(entries);
     }
 
-    /// The archive of it alone: what it is, in bytes.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write(&mut bytes)
-            .expect("writing to memory does not fail");
-        bytes
+    /// What it is, in bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(self.write(Vec::new())?)
     }
 
-    fn parents(&mut self, path: &str) {
+    fn add(&mut self, path: &str, entry: Entry) {
         let mut at = path;
         while let Some((parent, _)) = at.rsplit_once('/') {
-            self.dirs.insert(parent.to_owned());
+            self.0.entry(parent.to_owned()).or_insert(Entry::Folder);
             at = parent;
         }
+        self.0.insert(path.to_owned(), entry);
     }
 
-    fn write(&self, out: impl Write) -> io::Result<()> {
-        let mut cpio = Writer::new(out);
-        for dir in &self.dirs {
-            cpio.dir(dir)?;
-        }
-        for (path, (executable, contents)) in &self.files {
-            cpio.file(path, *executable, contents)?;
-        }
-        for (path, target) in &self.links {
-            cpio.symlink(path, target)?;
-        }
-        cpio.finish().map(drop)
+    /// A folder sorts before what is in it, as the kernel wants them.
+    fn write<W: Write>(&self, out: W) -> io::Result<W> {
+        let entries = self.0.iter().map(|(path, entry)| -> io::Result<_> {
+            let new = || NewcBuilder::new(path);
+            let mode = |executable: &bool| if *executable { 0o100_755 } else { 0o100_644 };
+            Ok(match entry {
+                Entry::Folder => (new().mode(0o040_755), Vec::new()),
+                Entry::File(executable, contents) => {
+                    (new().mode(mode(executable)), contents.clone())
+                }
+                Entry::Copy(executable, from) => (new().mode(mode(executable)), fs::read(from)?),
+                Entry::Link(target) => (new().mode(0o120_777), target.clone().into_bytes()),
+                Entry::Character(major, minor) => {
+                    let device = new().rdev_major(*major).rdev_minor(*minor);
+                    (device.mode(0o020_600), Vec::new())
+                }
+            })
+        });
+        let mut failure = Ok(());
+        let entries = entries.map_while(|entry| {
+            let (builder, contents) = entry.map_err(|error| failure = Err(error)).ok()?;
+            Some((builder, Cursor::new(contents)))
+        });
+        let out = cpio::write_cpio(entries, out)?;
+        failure.map(|()| out)
     }
+
+    fn write_file(&self, place: &Path, before: &[PathBuf]) -> Result<()> {
+        let mut out = BufWriter::new(File::create(place)?);
+        for archive in before {
+            io::copy(&mut File::open(archive)?, &mut out)?;
+        }
+        Ok(self.write(out)?.flush()?)
+    }
+}
+
+/// Fetches, builds and joins the archives.
+pub struct Initramfs {
+    cache: Cache,
+    progress: Progress,
+    /// The loader of the unpacked userland.
+    loader: Loader,
+    userland: PathBuf,
 }
 
 impl Initramfs {
@@ -226,140 +311,119 @@ impl Initramfs {
     pub fn new(cache: &Cache, progress: &Progress) -> Result<Self> {
         let debian = Debian::new(cache, BOOKWORM, progress)?;
         let root = debian.unpack(PACKAGES, Closure::Dependencies { without: WITHOUT })?;
-        let userland = archive(cache, progress, "userland", &root)?;
+        let mut skeleton = Archive::default();
+        for folder in FOLDERS {
+            skeleton.add(folder, Entry::Folder);
+        }
+        for (path, target) in LINKS {
+            skeleton.add(path, Entry::Link((*target).to_owned()));
+        }
+        // The kernel opens it for init before anything is mounted.
+        skeleton.add("dev/console", Entry::Character(5, 1));
+        skeleton.add("dev/null", Entry::Character(1, 3));
+        for (path, text) in FILES {
+            skeleton.add_file(path, false, *text);
+        }
         Ok(Self {
+            userland: cache_root(cache, progress, "userland", &root, skeleton)?,
             cache: cache.clone(),
             progress: progress.clone(),
-            root,
-            userland,
+            loader: Loader::find(&root)?,
         })
     }
 
     /// The archives for `kernel` and the extra `packages`, in the order to join them.
-    pub fn archives(&self, kernel: &BootableKernel, packages: &[String]) -> Result<Vec<PathBuf>> {
+    pub fn find_archives(
+        &self,
+        kernel: &BootableKernel,
+        packages: &[String],
+    ) -> Result<Vec<PathBuf>> {
         let mut archives = vec![self.userland.clone()];
         if !packages.is_empty() {
             let debian = Debian::new(&self.cache, BOOKWORM, &self.progress)?;
             let names: Vec<_> = packages.iter().map(String::as_str).collect();
-            let root = debian.unpack(
-                &names,
-                Closure::Dependencies {
-                    without: WITHOUT_IN_EXTRA,
-                },
-            )?;
-            archives.push(archive(&self.cache, &self.progress, "extra", &root)?);
+            let without = WITHOUT_IN_EXTRA;
+            let root = debian.unpack(&names, Closure::Dependencies { without })?;
+            let empty = Archive::default();
+            archives.push(cache_root(
+                &self.cache,
+                &self.progress,
+                "extra",
+                &root,
+                empty,
+            )?);
         }
         if let Some(modules) = &kernel.modules {
-            archives.push(self.modules(modules)?);
+            archives.push(self.cache_modules(modules)?);
         }
         Ok(archives)
     }
 
     /// Joins the archives and the run's own into one file.
-    pub fn join(&self, archives: &[PathBuf], overlay: &Overlay, place: &Path) -> Result<()> {
-        let file = File::create(place).map_err(Error::io("create", place))?;
-        let mut out = BufWriter::new(file);
-        for archive in archives {
-            let mut from = File::open(archive).map_err(Error::io("open", archive))?;
-            io::copy(&mut from, &mut out).map_err(Error::io("write", place))?;
-        }
-        overlay
-            .write(&mut out)
-            .and_then(|()| out.flush())
-            .map_err(Error::io("write", place))
+    pub fn join(&self, archives: &[PathBuf], own: &Archive, place: &Path) -> Result<()> {
+        own.write_file(place, archives)
     }
 
     /// Puts the replaced modules of `kernel` where its index expects them.
-    pub fn replace_modules(&self, kernel: &BootableKernel, overlay: &mut Overlay) -> Result<()> {
+    pub fn replace_modules(&self, kernel: &BootableKernel, archive: &mut Archive) -> Result<()> {
         let Some(modules) = &kernel.modules else {
             return Ok(());
         };
         let release = kernel.release().unwrap_or_default();
         for (name, file) in &kernel.replaced {
-            let own = module_files(modules)?
-                .into_iter()
-                .find(|path| module_name(path) == *name)
-                .ok_or_else(|| {
-                    Error::other(format!(
-                        "kernel {release} has no module `{name}' to replace"
-                    ))
-                })?;
+            let files = list_modules(modules)?;
+            let own = files.iter().find(|path| module_name(path) == *name);
+            let own = own.ok_or_else(|| {
+                Error::other(format!(
+                    "kernel {release} has no module `{name}' to replace"
+                ))
+            })?;
             // The name may end in .xz although this file is not: libkmod goes by the contents.
-            overlay.copy(&format!("usr/lib/modules/{release}/{own}"), false, file)?;
+            archive.add_copy(&format!("usr/lib/modules/{release}/{own}"), false, file);
         }
         Ok(())
     }
 
-    /// Puts a program of this machine into the guest as `/usr/bin/NAME`. Guests have Debian 12's
-    /// C library; where that is too old for the program, its own libraries go along.
-    pub fn program(&self, name: &str, program: &Path, overlay: &mut Overlay) -> Result<()> {
-        let program = &self.stripped(program)?;
-        if self.guest_can_load(program)? {
-            return overlay.copy(&format!("usr/bin/{name}"), true, program);
-        }
-        let listing = run(Command::new("ldd").arg(program))?;
-        let libraries = listed_libraries(&listing);
-        self.bundle(name, program, &libraries, overlay)
-    }
-
-    /// A debug build is ten times as large as its code, and every guest would unpack it. Its
-    /// build id goes as well: a hash that has the folder it was built in.
-    pub(crate) fn stripped(&self, program: &Path) -> Result<PathBuf> {
-        let key = Key::new()
-            .add("without", "build-id")
-            .add_file("program", program)?
-            .finish();
-        self.cache.file(STRIPPED, &key, |place| {
-            fs::copy(program, place).map_err(Error::io("copy", program))?;
-            // Without binutils, or for a script, the program is as good as it is.
-            let _ = run(Command::new("strip")
-                .args(["--strip-debug", "--remove-section=.note.gnu.build-id"])
-                .arg(place));
-            Ok(())
-        })
-    }
-
-    /// Puts a program of an unpacked foreign root into the guest, run by that root's own loader.
-    pub fn foreign_program(
-        &self,
-        name: &str,
-        root: &Path,
-        program: &str,
-        overlay: &mut Overlay,
-    ) -> Result<()> {
-        let path = root.join(program.trim_start_matches('/'));
-        let folders = library_folders(root);
-        let listing = run(Command::new(loader_of(root)?)
-            .arg("--list")
-            .arg("--library-path")
-            .arg(&folders)
-            .arg(&path))?;
-        let mut libraries = listed_libraries(&listing);
-        libraries.push(loader_of(root)?);
-        self.bundle(name, &path, &libraries, overlay)
-    }
-
-    fn bundle(
-        &self,
-        name: &str,
-        program: &Path,
-        libraries: &[PathBuf],
-        overlay: &mut Overlay,
-    ) -> Result<()> {
+    /// Puts a program into the guest as `/usr/bin/NAME`. Guests have Debian 12's C library; a
+    /// program for which that is too old, or another one, takes its own libraries along.
+    pub fn add_program(&self, name: &str, program: &Program, archive: &mut Archive) -> Result<()> {
+        let place = format!("usr/bin/{name}");
+        let (program, libraries) = match program {
+            Program::Lacking(why) => {
+                archive.add_file(&format!("usr/lib/wgvrf/lacks/{name}"), false, why.as_str());
+                return Ok(());
+            }
+            Program::Local(program) => {
+                let program = programs::strip(program, &self.cache)?;
+                if self.loader.find_lack(&program)?.is_none() {
+                    archive.add_copy(&place, true, &program);
+                    return Ok(());
+                }
+                let listing = process::run(Command::new("ldd").arg(&program))?;
+                (program, read_libraries(&listing))
+            }
+            Program::Rooted { root, program } => {
+                let (program, loader) = (root.join(program), Loader::find(root)?);
+                let listing = process::run(&mut loader.list(&program))?;
+                let mut libraries = read_libraries(&listing);
+                libraries.push(loader.path);
+                (program, libraries)
+            }
+        };
         let folder = format!("opt/{name}");
-        overlay.copy(&format!("{folder}/{name}"), true, program)?;
+        archive.add_copy(&format!("{folder}/{name}"), true, &program);
         let mut loader = None;
         for library in libraries {
             let file = library.file_name().unwrap_or_default().to_string_lossy();
+            archive.add_copy(&format!("{folder}/lib/{file}"), true, &library);
             if file.starts_with("ld-linux") {
-                loader = Some(file.clone().into_owned());
+                loader = Some(file.into_owned());
             }
-            overlay.copy(&format!("{folder}/lib/{file}"), true, library)?;
         }
         let loader = loader
             .ok_or_else(|| Error::other(format!("`{}' names no loader", program.display())))?;
-        overlay.file(
-            &format!("usr/bin/{name}"),
+        archive.add_file(
+            &place,
             true,
             format!(
                 "#!/bin/bash\nexec /{folder}/lib/{loader} --argv0 {name} \
@@ -369,225 +433,106 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Asks the guest's own loader, which runs here as well as there.
-    fn guest_can_load(&self, program: &Path) -> Result<bool> {
-        if !is_dynamic(program)? {
-            return Ok(true);
-        }
-        let listing = Command::new(loader_of(&self.root)?)
-            .arg("--list")
-            .arg("--inhibit-cache")
-            .arg("--library-path")
-            .arg(library_folders(&self.root))
-            .arg(program)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(Error::io("start the loader of", &self.root))?;
-        let text = String::from_utf8_lossy(&listing.stdout);
-        // A library found outside the guest's folders would be missing in the guest.
-        let inside = listed_libraries(&text)
-            .iter()
-            .all(|library| library.starts_with(&self.root));
-        Ok(listing.status.success() && inside && !text.contains("not found"))
-    }
-
     /// The archive of a kernel's modules.
-    fn modules(&self, modules: &Path) -> Result<PathBuf> {
+    fn cache_modules(&self, modules: &Path) -> Result<PathBuf> {
         let release = modules.file_name().unwrap_or_default().to_string_lossy();
         let key = Key::new()
             .add("format", FORMAT)
             .add("modules", modules.to_string_lossy().as_bytes())
             .add(
-                "folders",
-                format!("{MODULE_FOLDERS:?}{MODULE_FOLDERS_LEFT_OUT:?}"),
-            )
-            .add("names", format!("{MODULE_NAMES:?}"))
-            .finish();
-        self.cache
-            .file("initramfs", &format!("modules-{key}.cpio"), |place| {
-                self.progress
-                    .step(&format!("archive of the modules of {release}"));
-                let index = self.index(modules, &release)?;
-                let dependencies = fs::read_to_string(index.join("modules.dep"))
-                    .map_err(Error::io("read", index.join("modules.dep")))?;
-                let wanted = closure(&parse_dependencies(&dependencies), |path| {
-                    MODULE_NAMES.contains(&module_name(path).as_str())
-                        || (MODULE_FOLDERS.iter().any(|f| path.starts_with(f))
-                            && !MODULE_FOLDERS_LEFT_OUT.iter().any(|f| path.starts_with(f)))
-                });
-                let mut overlay = Overlay::default();
-                let base = format!("usr/lib/modules/{release}");
-                for path in &wanted {
-                    overlay.copy(&format!("{base}/{path}"), false, &modules.join(path))?;
+                "chosen",
+                format!("{MODULE_FOLDERS:?}{MODULE_FOLDERS_LEFT_OUT:?}{MODULE_NAMES:?}"),
+            );
+        let name = format!("modules-{}.cpio", key.finish());
+        self.cache.file("initramfs", &name, |place| {
+            self.progress
+                .step(&format!("archive of the modules of {release}"));
+            let index = self.index_modules(modules, &release)?;
+            let dependencies = fs::read_to_string(index.join("modules.dep"))?;
+            let wanted = find_closure(&parse_dependencies(&dependencies), |path| {
+                let under = |folders: &[&str]| folders.iter().any(|f| path.starts_with(f));
+                MODULE_NAMES.contains(&module_name(path).as_str())
+                    || (under(MODULE_FOLDERS) && !under(MODULE_FOLDERS_LEFT_OUT))
+            });
+            let mut archive = Archive::default();
+            let base = format!("usr/lib/modules/{release}");
+            for path in &wanted {
+                archive.add_copy(&format!("{base}/{path}"), false, &modules.join(path));
+            }
+            for entry in fs::read_dir(&index)? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with("modules.") {
+                    archive.add_copy(&format!("{base}/{name}"), false, &path);
                 }
-                for entry in fs::read_dir(&index).map_err(Error::io("read", &index))? {
-                    let path = entry.map_err(Error::io("read", &index))?.path();
-                    let name = path.file_name().unwrap_or_default().to_string_lossy();
-                    if name.starts_with("modules.") {
-                        overlay.copy(&format!("{base}/{name}"), false, &path)?;
-                    }
-                }
-                write_archive(place, |out| overlay.write(out))?;
-                self.progress.tell(Event::Done);
-                Ok(())
-            })
+            }
+            archive.write_file(place, &[])?;
+            self.progress.done();
+            Ok(())
+        })
     }
 
     /// Packages carry no index: it is made when they are installed. The guest's own depmod does
     /// it here, on a tree of links.
-    fn index(&self, modules: &Path, release: &str) -> Result<PathBuf> {
+    fn index_modules(&self, modules: &Path, release: &str) -> Result<PathBuf> {
         let key = Key::new()
             .add("format", FORMAT)
             .add("modules", modules.to_string_lossy().as_bytes())
             .finish();
         let dir = self.cache.dir("depmod", &key, |dir| {
             let tree = dir.join("lib/modules").join(release);
-            fs::create_dir_all(&tree).map_err(Error::io("create", &tree))?;
-            for entry in fs::read_dir(modules).map_err(Error::io("read", modules))? {
-                let path = entry.map_err(Error::io("read", modules))?.path();
+            fs::create_dir_all(&tree)?;
+            for entry in fs::read_dir(modules)? {
+                let path = entry?.path();
                 let link = tree.join(path.file_name().unwrap_or_default());
                 if path.is_dir() {
-                    std::os::unix::fs::symlink(&path, &link).map_err(Error::io("link", &link))?;
+                    fs::os::unix::fs::symlink(&path, &link)?;
                 } else {
-                    fs::copy(&path, &link).map_err(Error::io("copy", &path))?;
+                    fs::copy(&path, &link)?;
                 }
             }
-            run(self
-                .guest_program("sbin/depmod")?
-                .arg("-b")
-                .arg(dir)
-                .arg(release))?;
+            // The program is one for all of kmod's names.
+            let mut depmod = self.loader.command();
+            depmod
+                .args(["--argv0", "depmod"])
+                .arg(self.loader.root.join("bin/kmod"));
+            process::run(depmod.arg("-b").arg(dir).arg(release))?;
             Ok(())
         })?;
         Ok(dir.join("lib/modules").join(release))
     }
-
-    /// A program of the userland, to be run on this machine.
-    fn guest_program(&self, program: &str) -> Result<Command> {
-        let mut command = Command::new(loader_of(&self.root)?);
-        command
-            .arg("--argv0")
-            .arg(program.rsplit('/').next().unwrap_or(program))
-            .arg("--library-path")
-            .arg(library_folders(&self.root))
-            .arg(resolve(&self.root, program)?);
-        Ok(command)
-    }
 }
 
-/// The cached archive of an unpacked root.
-fn archive(cache: &Cache, progress: &Progress, name: &str, root: &Path) -> Result<PathBuf> {
+/// The cached archive of an unpacked root, over what is in `archive`.
+fn cache_root(
+    cache: &Cache,
+    progress: &Progress,
+    name: &str,
+    root: &Path,
+    mut archive: Archive,
+) -> Result<PathBuf> {
     let key = Key::new()
         .add("format", FORMAT)
         .add("root", root.to_string_lossy().as_bytes())
         .add("dropped", format!("{DROPPED:?}"))
+        .add("skeleton", archive.to_bytes()?)
         .finish();
     cache.file("initramfs", &format!("{name}-{key}.cpio"), |place| {
         progress.step(&format!("archive of the guest's {name}"));
         if name == "userland" {
-            check(root)?;
+            check_programs(root)?;
         }
-        write_archive(place, |out| {
-            let mut cpio = Writer::new(out);
-            let mut seen = BTreeSet::new();
-            if name == "userland" {
-                skeleton(&mut cpio, &mut seen)?;
-            }
-            tree(&mut cpio, root, Path::new(""), &mut seen)?;
-            cpio.finish().map(drop)
-        })?;
-        progress.tell(Event::Done);
+        add_root(&mut archive, root, Path::new(""))?;
+        archive.write_file(place, &[])?;
+        progress.done();
         Ok(())
     })
 }
 
-fn write_archive(
-    place: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<()> {
-    let file = File::create(place).map_err(Error::io("create", place))?;
-    let mut out = BufWriter::new(file);
-    write(&mut out)
-        .and_then(|()| out.flush())
-        .map_err(Error::io("write", place))
-}
-
-/// What no package brings: mount points, the merged /usr, names that maintainer scripts make.
-fn skeleton(cpio: &mut Writer<impl Write>, seen: &mut BTreeSet<String>) -> io::Result<()> {
-    for dir in [
-        "dev",
-        "etc",
-        "etc/wireguard",
-        "mnt",
-        "opt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "tmp",
-        "usr",
-        "usr/bin",
-        "usr/lib",
-        "usr/lib64",
-        "usr/sbin",
-        "var",
-        "var/lib",
-        "var/log",
-        "var/tmp",
-    ] {
-        cpio.dir(dir)?;
-        seen.insert(dir.to_owned());
-    }
-    for (path, target) in [
-        ("bin", "usr/bin"),
-        ("sbin", "usr/sbin"),
-        ("lib", "usr/lib"),
-        ("lib64", "usr/lib64"),
-        ("var/run", "/run"),
-        ("usr/bin/sh", "bash"),
-        ("usr/bin/awk", "mawk"),
-    ] {
-        cpio.symlink(path, target)?;
-        seen.insert(path.to_owned());
-    }
-    // The kernel opens it for init before anything is mounted.
-    cpio.character_device("dev/console", 5, 1)?;
-    cpio.character_device("dev/null", 1, 3)?;
-    for (path, text) in [
-        (
-            "etc/passwd",
-            "root:x:0:0:root:/root:/bin/bash\n\
-             tcpdump:x:100:100::/nonexistent:/usr/sbin/nologin\n\
-             nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-        ),
-        ("etc/group", "root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n"),
-        ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-        (
-            "etc/nsswitch.conf",
-            "passwd: files\ngroup: files\nhosts: files dns\n",
-        ),
-        ("etc/services", "domain 53/udp\ndomain 53/tcp\n"),
-        (
-            "etc/protocols",
-            "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n",
-        ),
-    ] {
-        cpio.file(path, false, text.as_bytes())?;
-        seen.insert(path.to_owned());
-    }
-    Ok(())
-}
-
 /// Adds a folder of an unpacked root, with /bin and its like moved under /usr.
-fn tree(
-    cpio: &mut Writer<impl Write>,
-    root: &Path,
-    at: &Path,
-    seen: &mut BTreeSet<String>,
-) -> io::Result<()> {
-    let mut names: Vec<_> = fs::read_dir(root.join(at))?
-        .map(|entry| entry.map(|e| e.file_name()))
-        .collect::<io::Result<_>>()?;
+fn add_root(archive: &mut Archive, root: &Path, at: &Path) -> Result<()> {
+    let names = fs::read_dir(root.join(at))?.map(|entry| entry.map(|e| e.file_name()));
+    let mut names = names.collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for name in names {
         let from = at.join(name);
@@ -595,34 +540,32 @@ fn tree(
         if DROPPED.contains(&text.as_ref()) {
             continue;
         }
-        let place = match merged(&text) {
+        let place = match merge_usr(&text) {
             // The place of the `wg` under test; Debian's own stays at hand beside it.
             place if place == "usr/bin/wg" => "usr/bin/wg.debian".to_owned(),
             place => place,
         };
         let path = root.join(&from);
         let meta = fs::symlink_metadata(&path)?;
+        // The first one stands: /bin/x and /usr/bin/x are one file in a merged root.
+        let free = !archive.0.contains_key(&place);
         if meta.is_dir() {
-            if seen.insert(place.clone()) {
-                cpio.dir(&place)?;
+            if free {
+                archive.add(&place, Entry::Folder);
             }
-            tree(cpio, root, &from, seen)?;
-        } else if !seen.insert(place.clone()) {
-            // The first one stands: /bin/x and /usr/bin/x are one file in a merged root.
-        } else if meta.is_symlink() {
-            let target = fs::read_link(&path)?;
-            cpio.symlink(&place, &absolute_target(&from, &target))?;
-        } else if meta.is_file() {
-            use std::os::unix::fs::PermissionsExt;
-            let executable = meta.permissions().mode() & 0o111 != 0;
-            cpio.file(&place, executable, &fs::read(&path)?)?;
+            add_root(archive, root, &from)?;
+        } else if free && meta.is_symlink() {
+            let target = absolute_target(&from, &fs::read_link(&path)?);
+            archive.add(&place, Entry::Link(target));
+        } else if free && meta.is_file() {
+            archive.add_copy(&place, meta.permissions().mode() & 0o111 != 0, &path);
         }
     }
     Ok(())
 }
 
 /// `bin/ip` as `usr/bin/ip`.
-fn merged(path: &str) -> String {
+fn merge_usr(path: &str) -> String {
     let first = path.split('/').next().unwrap_or_default();
     if ["bin", "sbin", "lib", "lib64"].contains(&first) {
         format!("usr/{path}")
@@ -642,57 +585,31 @@ fn absolute_target(link: &Path, target: &Path) -> String {
     for part in base.components().chain(target.components()) {
         match part {
             Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
-            Component::ParentDir => {
-                parts.pop();
-            }
+            Component::ParentDir => drop(parts.pop()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    format!("/{}", merged(&parts.join("/")))
+    format!("/{}", merge_usr(&parts.join("/")))
 }
 
 /// Every program must find its libraries among what is unpacked.
-fn check(root: &Path) -> Result<()> {
-    let loader = loader_of(root)?;
-    let folders = library_folders(root);
-    for folder in ["bin", "sbin", "usr/bin", "usr/sbin"] {
-        let Ok(entries) = fs::read_dir(root.join(folder)) else {
+fn check_programs(root: &Path) -> Result<()> {
+    let loader = Loader::find(root)?;
+    for folder in ["bin", "sbin", "usr/bin", "usr/sbin"].map(|folder| root.join(folder)) {
+        if !folder.exists() {
             continue;
-        };
-        for entry in entries {
-            let path = entry.map_err(Error::io("read", root.join(folder)))?.path();
-            if path
-                .strip_prefix(root)
-                .is_ok_and(|inner| DROPPED.iter().any(|d| inner == Path::new(d)))
-            {
+        }
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let inner = path.strip_prefix(root).unwrap_or(&path);
+            let dropped = DROPPED.iter().any(|d| inner == Path::new(d));
+            if dropped || !fs::symlink_metadata(&path)?.is_file() {
                 continue;
             }
-            let is_file = fs::symlink_metadata(&path).is_ok_and(|m| m.is_file());
-            if !is_file || !is_dynamic(&path)? {
-                continue;
-            }
-            let listing = Command::new(&loader)
-                .args(["--list", "--inhibit-cache", "--library-path"])
-                .arg(&folders)
-                .arg(&path)
-                .stdin(Stdio::null())
-                .output()
-                .map_err(Error::io("start", &loader))?;
-            let text = String::from_utf8_lossy(&listing.stdout);
-            for library in listed_libraries(&text) {
-                if !library.starts_with(root) {
-                    return Err(Error::other(format!(
-                        "`{}' would lack `{}' in a guest: a package is left out that it needs",
-                        path.display(),
-                        library.display()
-                    )));
-                }
-            }
-            if !listing.status.success() || text.contains("not found") {
+            if let Some(lack) = loader.find_lack(&path)? {
                 return Err(Error::other(format!(
-                    "`{}' would not start in a guest: {}{text}",
-                    path.display(),
-                    String::from_utf8_lossy(&listing.stderr)
+                    "`{}' would not start in a guest, a package is left out that it needs: {lack}",
+                    path.display()
                 )));
             }
         }
@@ -700,84 +617,79 @@ fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn library_folders(root: &Path) -> String {
-    [
-        "lib/x86_64-linux-gnu",
-        "usr/lib/x86_64-linux-gnu",
-        "usr/lib",
-        "lib",
-    ]
-    .map(|f| root.join(f).display().to_string())
-    .join(":")
+/// The dynamic loader of an unpacked root. It runs on this machine as well as in a guest.
+struct Loader {
+    root: PathBuf,
+    path: PathBuf,
 }
 
-/// The dynamic loader of an unpacked root.
-fn loader_of(root: &Path) -> Result<PathBuf> {
-    let name = "ld-linux-x86-64.so.2";
-    [
-        "lib/x86_64-linux-gnu",
-        "usr/lib/x86_64-linux-gnu",
-        "lib64",
-        "usr/lib64",
-    ]
-    .into_iter()
-    .map(|folder| root.join(folder).join(name))
-    .find(|path| path.is_file())
-    .ok_or_else(|| Error::other(format!("no {name} in `{}'", root.display())))
-}
-
-/// Follows links inside an unpacked root, where `/` means the root.
-fn resolve(root: &Path, path: &str) -> Result<PathBuf> {
-    let mut at = PathBuf::from(path);
-    for _ in 0..16 {
-        match fs::read_link(root.join(&at)) {
-            Ok(target) if target.is_absolute() => {
-                at = target.strip_prefix("/").unwrap_or(&target).to_path_buf();
-            }
-            Ok(target) => {
-                at = at.parent().unwrap_or(Path::new("")).join(target);
-            }
-            Err(_) => return Ok(root.join(at)),
-        }
+impl Loader {
+    fn find(root: &Path) -> Result<Self> {
+        let name = "ld-linux-x86-64.so.2";
+        let folders = [
+            "lib/x86_64-linux-gnu",
+            "usr/lib/x86_64-linux-gnu",
+            "lib64",
+            "usr/lib64",
+        ];
+        let mut places = folders.iter().map(|folder| root.join(folder).join(name));
+        let path = places.find(|path| path.is_file());
+        Ok(Self {
+            root: root.to_path_buf(),
+            path: path.ok_or_else(|| Error::other(format!("no {name} in `{}'", root.display())))?,
+        })
     }
-    Err(Error::other(format!(
-        "`{path}' is a link that never ends in `{}'",
-        root.display()
-    )))
+
+    /// A call with the root's libraries; a program of the root follows.
+    fn command(&self) -> Command {
+        let folders = [
+            "lib/x86_64-linux-gnu",
+            "usr/lib/x86_64-linux-gnu",
+            "usr/lib",
+            "lib",
+        ];
+        let folders = folders.map(|f| self.root.join(f).display().to_string());
+        let mut command = Command::new(&self.path);
+        command.args(["--inhibit-cache", "--library-path", &folders.join(":")]);
+        command
+    }
+
+    /// The call that lists what a program needs.
+    fn list(&self, program: &Path) -> Command {
+        let mut command = self.command();
+        command.arg("--list").arg(program);
+        command
+    }
+
+    /// What a program would miss in this root; none for one that needs no library.
+    fn find_lack(&self, program: &Path) -> Result<Option<String>> {
+        let kind = process::output(Command::new(&self.path).arg("--verify").arg(program))?;
+        // As ldd does it: a script, or a program that is whole by itself.
+        if kind.status.ends_with(": 1") {
+            return Ok(None);
+        }
+        let listing = process::output(&mut self.list(program))?;
+        let libraries = read_libraries(&listing.stdout);
+        let outside = libraries
+            .iter()
+            .find(|library| !library.starts_with(&self.root));
+        if let Some(outside) = outside {
+            return Ok(Some(format!("{} is of this machine", outside.display())));
+        }
+        let whole = listing.ok && !listing.stdout.contains("not found");
+        Ok((!whole).then(|| listing.all()))
+    }
 }
 
 /// The paths in what a loader's `--list`, or ldd, prints.
-fn listed_libraries(listing: &str) -> Vec<PathBuf> {
-    listing
-        .lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            let path = line.split_once("=> ").map_or(line, |(_, right)| right);
-            let path = path.split(" (").next()?;
-            path.starts_with('/').then(|| PathBuf::from(path))
-        })
-        .collect()
-}
-
-/// Whether a file is an ELF program that asks for a loader (has a PT_INTERP header).
-fn is_dynamic(path: &Path) -> Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)
-        .and_then(|f| f.take(4096).read_to_end(&mut head))
-        .map_err(Error::io("read", path))?;
-    if !head.starts_with(b"\x7fELF\x02\x01") {
-        return Ok(false);
-    }
-    let number = |at: usize, len: usize| {
-        head.get(at..at + len).map_or(0, |bytes| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0usize, |value, byte| (value << 8) | usize::from(*byte))
-        })
-    };
-    let (offset, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    Ok((0..count).any(|n| number(offset + n * size, 4) == 3))
+fn read_libraries(listing: &str) -> Vec<PathBuf> {
+    let paths = listing.lines().filter_map(|line| {
+        let line = line.trim();
+        let path = line.split_once("=> ").map_or(line, |(_, right)| right);
+        let path = path.split(" (").next()?;
+        path.starts_with('/').then(|| PathBuf::from(path))
+    });
+    paths.collect()
 }
 
 /// The name by which modprobe knows a module's file.
@@ -786,22 +698,21 @@ fn module_name(path: &str) -> String {
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
-fn module_files(modules: &Path) -> Result<Vec<String>> {
+/// The paths of the modules under a folder, relative to it.
+fn list_modules(modules: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![modules.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
-            let path = entry.map_err(Error::io("read", &folder))?.path();
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
             if path.is_dir() && !path.is_symlink() {
                 folders.push(path);
             } else if let Ok(inner) = path.strip_prefix(modules) {
-                let inner = inner.to_string_lossy().into_owned();
-                if inner.contains(".ko") {
-                    found.push(inner);
-                }
+                found.push(inner.to_string_lossy().into_owned());
             }
         }
     }
+    found.retain(|path| path.contains(".ko"));
     found.sort();
     Ok(found)
 }
@@ -818,7 +729,7 @@ fn parse_dependencies(text: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The wanted modules and all that they need, directly or not.
-fn closure(
+fn find_closure(
     dependencies: &BTreeMap<String, Vec<String>>,
     wanted: impl Fn(&str) -> bool,
 ) -> BTreeSet<String> {
@@ -845,7 +756,7 @@ mod tests {
              kernel/n/udp_tunnel.ko:\n\
              kernel/x/other.ko:\n",
         );
-        let found = closure(&dependencies, |path| module_name(path) == "wireguard");
+        let found = find_closure(&dependencies, |path| module_name(path) == "wireguard");
         assert_eq!(
             found.into_iter().collect::<Vec<_>>(),
             [
@@ -878,7 +789,7 @@ mod tests {
                        \t/lib64/ld-linux-x86-64.so.2 => /r/lib/ld-linux-x86-64.so.2 (0x7)\n\
                        \tlibx.so => not found\n";
         assert_eq!(
-            listed_libraries(listing),
+            read_libraries(listing),
             [
                 PathBuf::from("/r/lib/libc.so.6"),
                 PathBuf::from("/r/lib/ld-linux-x86-64.so.2")
@@ -887,8 +798,37 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_want_a_loader_are_told_apart() {
-        assert!(is_dynamic(Path::new("/proc/self/exe")).unwrap());
-        assert!(!is_dynamic(&crate::run::scenario::crate_folder().join("Cargo.toml")).unwrap());
+    fn an_archive_has_folders_before_files_and_equal_bytes() {
+        let mut archive = Archive::default();
+        archive.add("sbin", Entry::Link("usr/sbin".into()));
+        archive.add_file("etc/run", true, "#!/bin/true\n");
+        archive.add_file("etc/a", false, "12345");
+        let bytes = archive.to_bytes().unwrap();
+        assert_eq!(bytes, archive.to_bytes().unwrap());
+        let mut reader = cpio::NewcReader::new(&bytes[..]).unwrap();
+        let mut seen = Vec::new();
+        while !reader.entry().is_trailer() {
+            let entry = reader.entry();
+            seen.push((entry.name().to_owned(), entry.mode(), entry.file_size()));
+            reader = cpio::NewcReader::new(reader.finish().unwrap()).unwrap();
+        }
+        let expected = [
+            ("etc", 0o040_755, 0),
+            ("etc/a", 0o100_644, 5),
+            ("etc/run", 0o100_755, 12),
+            ("sbin", 0o120_777, 8),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(name, mode, size)| (name.to_owned(), mode, size))
+        );
+        archive.add_copy("etc/b", false, Path::new("/nonexistent/file"));
+        assert!(
+            archive
+                .to_bytes()
+                .unwrap_err()
+                .to_string()
+                .contains("/nonexistent")
+        );
     }
 }

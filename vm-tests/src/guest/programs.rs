@@ -1,55 +1,109 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Programs that a scenario asks for by `# programs:`, beyond what Debian 12 packages: other
-//! versions of the C tool, and clients of WireGuard in other languages that are built here.
+//! Programs that guests get beyond what Debian 12 packages: the `wg` under test, other versions
+//! of the C tool, and clients of WireGuard in other languages that are built here.
 //!
 //! What cannot be had on this machine is told to the guest, which skips with that reason: only
 //! an absence is such a reason, a mistake of ours is an error.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::run::runner::Tool;
+use fs_err as fs;
+
 use crate::run::scenario::crate_folder;
-use kit::cache::{Cache, Key};
-use kit::debian::{BOOKWORM, Closure, Debian, run};
-use kit::error::{Error, Result};
-use kit::progress::{Event, Progress};
+use kit::cache::{Key, STRIPPED};
+use kit::debian::{BOOKWORM, Closure};
+use kit::process::run;
+use kit::{Cache, Debian, Error, Progress, Result, cargo};
 
 /// Debian 12's Go, as good as any newer one for programs as small as ours.
 const GO_PACKAGES: &[&str] = &["golang-1.19-go", "golang-1.19-src"];
 const GO_ROOT: &str = "usr/lib/go-1.19";
 
-/// A program, or why there is none.
+/// A program put into guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    Program(Tool),
+pub enum Program {
+    /// A program of this machine, with whatever libraries it needs.
+    Local(PathBuf),
+    /// A program of an unpacked root (`usr/bin/wg`), run by that root's own loader.
+    Rooted { root: PathBuf, program: String },
+    /// There is none, and why.
     Lacking(String),
 }
 
+impl Program {
+    /// What it is, by its bytes and not by its place: another machine comes to the same.
+    pub fn hash(&self, cache: &Cache) -> Result<String> {
+        let key = match self {
+            // As the guest gets it: what says where it was built is taken off.
+            Self::Local(program) => Key::new().add_file("file", &strip(program, cache)?)?,
+            // The root is named by the packages in it, its libraries among them.
+            Self::Rooted { root, program } => Key::new()
+                .add(
+                    "root",
+                    root.file_name().unwrap_or_default().as_encoded_bytes(),
+                )
+                .add_file("file", &root.join(program))?,
+            Self::Lacking(why) => Key::new().add("lacking", why),
+        };
+        Ok(key.finish())
+    }
+}
+
+/// The `wg` that guests get: ours; or a program that a person hands over; or `debian:SUITE`, the
+/// C tool of that suite.
+pub fn find_wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Result<Program> {
+    let Some(choice) = choice else {
+        return Ok(Program::Local(cargo::wg(progress)?));
+    };
+    if let Some(suite) = choice.strip_prefix("debian:") {
+        return find_c_tool(suite, cache, progress);
+    }
+    match Path::new(choice).canonicalize() {
+        Ok(path) if path.is_file() => Ok(Program::Local(path)),
+        _ => Err(Error::other(format!(
+            "--wg: no program `{choice}'; give a path, or debian:sid for Debian's C tool"
+        ))),
+    }
+}
+
 /// `wg-SUITE`: Debian's C tool of that suite. `go-NAME`: what is in `guest-programs/NAME`.
-pub fn find(name: &str, cache: &Cache, progress: &Progress) -> Result<Found> {
-    if let Some(suite) = name.strip_prefix("wg-") {
-        return Ok(Found::Program(c_tool(suite, cache, progress)?));
+pub fn find(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
+    match name.split_once('-') {
+        Some(("wg", suite)) => find_c_tool(suite, cache, progress),
+        Some(("go", client)) => build_go(client, cache, progress),
+        _ => Err(Error::other(format!(
+            "`programs: {name}' is none of wg-SUITE, go-NAME"
+        ))),
     }
-    if let Some(client) = name.strip_prefix("go-") {
-        return go_program(client, cache, progress);
-    }
-    Err(Error::other(format!(
-        "`programs: {name}' is none of wg-SUITE, go-NAME"
-    )))
 }
 
 /// The C tool of a suite, with the C library that it was built for, and that one's loader.
-pub fn c_tool(suite: &str, cache: &Cache, progress: &Progress) -> Result<Tool> {
+fn find_c_tool(suite: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     let debian = Debian::new(cache, &[suite], progress)?;
-    Ok(Tool::Rooted {
+    Ok(Program::Rooted {
         root: debian.unpack(&["wireguard-tools", "libc6"], Closure::Named)?,
         program: "usr/bin/wg".into(),
     })
 }
 
+/// A debug build is ten times as large as its code, and every guest would unpack it. Its build id
+/// goes as well: a hash that has the folder it was built in.
+pub fn strip(program: &Path, cache: &Cache) -> Result<PathBuf> {
+    let key = Key::new().add("without", "build-id");
+    let key = key.add_file("program", program)?.finish();
+    cache.file(STRIPPED, &key, |place| {
+        fs::copy(program, place)?;
+        // Without binutils, or for a script, the program is as good as it is.
+        let _ = run(Command::new("strip")
+            .args(["--strip-debug", "--remove-section=.note.gnu.build-id"])
+            .arg(place));
+        Ok(())
+    })
+}
+
 /// Builds a Go program of ours, once for each state of its sources.
-fn go_program(name: &str, cache: &Cache, progress: &Progress) -> Result<Found> {
+fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     let folder = crate_folder().join("guest-programs").join(name);
     let mut key = Key::new().add("program", name);
     for file in ["go.mod", "go.sum", "main.go"] {
@@ -57,20 +111,38 @@ fn go_program(name: &str, cache: &Cache, progress: &Progress) -> Result<Found> {
     }
     let key = format!("{name}-{}", key.finish());
     if let Some(program) = cache.get("go", &key) {
-        return Ok(Found::Program(Tool::Program(program)));
+        return Ok(Program::Local(program));
     }
     let debian = Debian::new(cache, BOOKWORM, progress)?;
     let root = debian.unpack(GO_PACKAGES, Closure::Named)?.join(GO_ROOT);
+    let path = cache.folder("go-path")?;
+    // Folders of its own. Where modules come from is the machine's business (GOPROXY,
+    // GONOSUMDB); what they are is not: go.sum has their hashes.
+    let go = || {
+        let mut command = Command::new(root.join("bin/go"));
+        command
+            .current_dir(&folder)
+            .env("GOROOT", &root)
+            .env("GOPATH", &path)
+            .env("GOCACHE", path.join("build"))
+            .env("GOENV", "off")
+            .env("GOWORK", "off")
+            .env("GOFLAGS", "-modcacherw")
+            // Ours is a static program then, for any C library.
+            .env("CGO_ENABLED", "0")
+            .env("LC_ALL", "C");
+        command
+    };
     progress.step(&format!("modules of {name}"));
     // On its own: a machine without the modules lacks something, a program that does not compile
     // is wrong.
-    let modules = run(go(&root, &folder, cache)?.args(["mod", "download"]));
-    progress.tell(Event::Done);
+    let modules = run(go().args(["mod", "download"]));
+    progress.done();
     match modules {
-        Err(Error::Failed { stderr, .. })
-            if !stderr.contains("go.sum") && !stderr.contains("checksum") =>
+        Err(Error::Failed { output, .. })
+            if !output.contains("go.sum") && !output.contains("checksum") =>
         {
-            return Ok(Found::Lacking(
+            return Ok(Program::Lacking(
                 "the Go modules that it is built of cannot be downloaded here; \
                  a GOPROXY that has them helps"
                     .into(),
@@ -80,32 +152,11 @@ fn go_program(name: &str, cache: &Cache, progress: &Progress) -> Result<Found> {
     }
     let program = cache.file("go", &key, |place| {
         progress.step(&format!("build {name}"));
-        run(go(&root, &folder, cache)?
-            .args(["build", "-mod=readonly", "-trimpath", "-o"])
-            .arg(place)
-            .arg("."))?;
-        progress.tell(Event::Done);
+        let mut build = go();
+        build.args(["build", "-mod=readonly", "-trimpath", "-o"]);
+        run(build.arg(place).arg("."))?;
+        progress.done();
         Ok(())
     })?;
-    Ok(Found::Program(Tool::Program(program)))
-}
-
-/// A go command with folders of its own. Where modules come from is the machine's business
-/// (GOPROXY, GONOSUMDB); what they are is not: go.sum has their hashes.
-fn go(root: &Path, folder: &Path, cache: &Cache) -> Result<Command> {
-    let path: PathBuf = cache.folder("go-path")?;
-    let mut command = Command::new(root.join("bin/go"));
-    command
-        .current_dir(folder)
-        .env("GOROOT", root)
-        .env("GOPATH", &path)
-        .env("GOCACHE", path.join("build"))
-        .env("GOENV", "off")
-        .env("GOWORK", "off")
-        .env("GOFLAGS", "-modcacherw")
-        // Ours is a static program then, for any C library.
-        .env("CGO_ENABLED", "0")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null());
-    Ok(command)
+    Ok(Program::Local(program))
 }

@@ -5,20 +5,23 @@
 
 use serde::Deserialize;
 
-use crate::run::scenario::Wg;
-use kit::error::{Error, Result};
+use crate::kernel::table::{check_names, parse_table};
+use crate::run::scenario::{Wg, find_named};
+use kit::error::Result;
 
 const TABLE: &str = include_str!("../../tools.toml");
 
 /// A line of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
     pub name: String,
     pub title: String,
     /// The suite whose C tool it is; none for the one of this repository.
     pub debian: Option<String>,
     pub can: Wg,
     /// What asks more of a `wg` than this one can.
+    #[serde(default)]
     pub without: Vec<Without>,
 }
 
@@ -31,87 +34,36 @@ pub struct Without {
     pub why: String,
 }
 
-impl Candidate {
+impl Tool {
     /// Why this tool cannot run a scenario on a kernel, if it cannot.
-    pub fn lacks(&self, kernel: &str, scenario: &str) -> Option<&str> {
-        self.without
-            .iter()
-            .find(|w| {
-                w.kernels.iter().any(|k| k == kernel) && w.scenarios.iter().any(|s| s == scenario)
-            })
-            .map(|w| w.why.as_str())
+    pub fn find_lack(&self, kernel: &str, scenario: &str) -> Option<&str> {
+        let has = |names: &[String], name: &str| names.iter().any(|n| n == name);
+        let mut lacks = self.without.iter();
+        let lack = lacks.find(|w| has(&w.kernels, kernel) && has(&w.scenarios, scenario))?;
+        Some(&lack.why)
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    name: String,
-    title: String,
-    debian: Option<String>,
-    can: String,
-    #[serde(default)]
-    without: Vec<Without>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    tool: Vec<Row>,
+    tool: Vec<Tool>,
 }
 
 /// All tools, in the order of tools.toml.
-pub fn all() -> Result<Vec<Candidate>> {
+pub fn read_all() -> Result<Vec<Tool>> {
     read(TABLE)
 }
 
 /// The tool of a name, or an error that lists the names.
-pub fn find(name: &str) -> Result<Candidate> {
-    let tools = all()?;
-    let names: Vec<_> = tools.iter().map(|t| t.name.clone()).collect();
-    tools
-        .into_iter()
-        .find(|t| t.name == name)
-        .ok_or_else(|| Error::other(format!("no tool `{name}'; there are: {}", names.join(", "))))
+pub fn find(name: &str) -> Result<Tool> {
+    find_named("tool", name, read_all()?, |t| &t.name)
 }
 
-fn read(text: &str) -> Result<Vec<Candidate>> {
-    let wrong = |line: usize, text: String| Error::Data {
-        file: "vm-tests/tools.toml".into(),
-        line,
-        text,
-    };
-    let table: Table = toml::from_str(text).map_err(|e| {
-        let line = e
-            .span()
-            .map_or(1, |span| text[..span.start].lines().count().max(1));
-        wrong(line, e.message().to_owned())
-    })?;
-    let mut tools: Vec<Candidate> = Vec::new();
-    for row in table.tool {
-        let can = match row.can.as_str() {
-            "any" => Wg::Any,
-            "bind-dev" => Wg::BindDev,
-            "ours" => Wg::Ours,
-            other => {
-                let text = format!(
-                    "tool `{}': `can = {other}' is none of any, bind-dev, ours",
-                    row.name
-                );
-                return Err(wrong(1, text));
-            }
-        };
-        if tools.iter().any(|t| t.name == row.name) {
-            return Err(wrong(1, format!("tool `{}' is there twice", row.name)));
-        }
-        tools.push(Candidate {
-            name: row.name,
-            title: row.title,
-            debian: row.debian,
-            can,
-            without: row.without,
-        });
-    }
+fn read(text: &str) -> Result<Vec<Tool>> {
+    const FILE: &str = "vm-tests/tools.toml";
+    let tools = parse_table::<Table>(FILE, text)?.tool;
+    check_names(FILE, "tool", tools.iter().map(|t| t.name.as_str()))?;
     Ok(tools)
 }
 
@@ -121,36 +73,42 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        let tools = all().unwrap();
-        let names: Vec<_> = tools.iter().map(|t| t.name.as_str()).collect();
-        assert_eq!(names, ["ours", "c-bookworm", "c-sid"]);
-        for tool in &tools {
+        for tool in read_all().unwrap() {
             assert_eq!(tool.debian.is_none(), tool.can == Wg::Ours, "{}", tool.name);
             // A slip of the pen would leave nothing out, without a word.
             for without in &tool.without {
                 for kernel in &without.kernels {
                     crate::kernel::table::find(kernel).unwrap();
                 }
-                let known = crate::run::scenario::all().unwrap();
                 for name in &without.scenarios {
-                    assert!(known.iter().any(|s| &s.name == name), "{name}");
+                    crate::run::scenario::find(name).unwrap();
                 }
             }
         }
         let old = find("c-bookworm").unwrap();
-        assert!(old.lacks("patched-7.3", "k-netns").is_some());
-        assert_eq!(old.lacks("patched-6.1", "k-netns"), None);
-        assert_eq!(old.lacks("patched-7.3", "smoke"), None);
+        assert!(old.find_lack("patched-7.3", "k-netns").is_some());
+        assert_eq!(old.find_lack("patched-6.1", "k-netns"), None);
+        assert_eq!(old.find_lack("patched-7.3", "smoke"), None);
     }
 
     #[test]
     fn errors_name_the_value() {
         let row = "[[tool]]\nname = 'x'\ntitle = 'y'\ncan = ";
-        let error = read(&format!("{row}'fly'\n")).unwrap_err().to_string();
-        assert!(error.contains("`can = fly'"), "{error}");
-        let error = read(&format!("{row}'any'\n").repeat(2)).unwrap_err();
-        assert!(error.to_string().contains("`x' is there twice"), "{error}");
-        let error = find("wireguard-go").unwrap_err().to_string();
-        assert!(error.contains("c-bookworm"), "{error}");
+        for (text, expected) in [
+            (
+                format!("{row}'fly'\n"),
+                "tools.toml:4: unknown variant `fly`",
+            ),
+            (format!("{row}'any'\n").repeat(2), "`x' is there twice"),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(
+            find("wireguard-go")
+                .unwrap_err()
+                .to_string()
+                .contains("c-bookworm")
+        );
     }
 }

@@ -2,24 +2,21 @@
 //! A whole kernel for guests: small, everything built in, with or without the series.
 //!
 //! The configuration is tinyconfig, what the kernel's own WireGuard selftest asks for, and our
-//! fragments in vm-tests/kconfig: guest.config, and one more for a kernel that is special; what a fragment asks for and does not get is an error. The
-//! vanilla and the patched kernel of one source share a build folder, so that the second one
-//! compiles only what the series touches.
+//! fragments in vm-tests/kconfig: guest.config, and one more for a kernel that is special. What a
+//! fragment asks for and does not get is an error. The vanilla and the patched kernel of one source
+//! share a build folder, so that the second one compiles only what the series touches.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
 use kit::cache::{Key, remove};
-use kit::{Cache, Error, Event, Progress, Result};
+use kit::{Cache, Error, Progress, Result, process, repo};
 
-use super::patched::{self, Only};
 use super::source::Source;
-use crate::kernel::series::Series;
+use crate::kernel::series::{Part, Series};
 use crate::kernel::trees::Tree;
-use kit::process;
-use kit::repo;
 
 /// Changes of this file that change what is built: part of the cache key.
 const RECIPE: &str = "2";
@@ -29,7 +26,7 @@ const SELFTEST: &str = "tools/testing/selftests/wireguard/qemu";
 
 /// A built kernel.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct Image {
     /// bzImage
     pub image: PathBuf,
     /// Debian's version of the source.
@@ -43,7 +40,7 @@ pub fn build(
     config: Option<&str>,
     cache: &Cache,
     progress: &Progress,
-) -> Result<Kernel> {
+) -> Result<Image> {
     let source = Source::find(tree, cache, progress)?;
     let compiler = process::run(Command::new("gcc").arg("--version"))?;
     let fragments = fragments(config)?;
@@ -59,7 +56,7 @@ pub fn build(
         config.map(|c| format!("-{c}")).unwrap_or_default(),
         &base.clone().finish()[..12]
     );
-    let key = patched::add_to_key(base, series).finish();
+    let key = series.map_or(base.clone(), |s| s.add_to_key(base)).finish();
     let kind = match (config, series.is_some()) {
         // There is no other debug kernel than the patched one.
         (Some("debug"), true) => "debug".to_owned(),
@@ -87,12 +84,12 @@ pub fn build(
             ("include/config/kernel.release", "release"),
         ] {
             let from = area.obj().join(from);
-            fs::copy(&from, dir.join(to)).map_err(Error::io("copy", &from))?;
+            fs::copy(&from, dir.join(to))?;
         }
-        progress.tell(Event::Done);
+        progress.done();
         Ok(())
     })?;
-    Ok(Kernel {
+    Ok(Image {
         image: dir.join("bzImage"),
         version: source.version,
     })
@@ -122,7 +119,7 @@ impl Area {
         progress.step("configure the kernel");
         remove(&self.root)?;
         let obj = self.obj();
-        fs::create_dir_all(&obj).map_err(Error::io("create", &obj))?;
+        fs::create_dir_all(&obj)?;
         // Hard links: files that the series changes are replaced, never written into.
         process::run(
             Command::new("cp")
@@ -153,7 +150,7 @@ impl Area {
         )?;
         self.make(&["olddefconfig"], &self.root.join("config.log"))?;
         let config = obj.join(".config");
-        let config = fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+        let config = fs::read_to_string(&config)?;
         let lost = unmet(fragments, &config);
         if !lost.is_empty() {
             return Err(Error::other(format!(
@@ -161,8 +158,8 @@ impl Area {
                 lost.join(", ")
             )));
         }
-        fs::write(&ready, "").map_err(Error::io("write", &ready))?;
-        progress.tell(Event::Done);
+        fs::write(&ready, "")?;
+        progress.done();
         Ok(())
     }
 
@@ -170,18 +167,18 @@ impl Area {
     fn patch(&self, series: Option<&Series>) -> Result<()> {
         let scratch = self.root.join("scratch");
         remove(&scratch)?;
-        fs::create_dir_all(&scratch).map_err(Error::io("create", &scratch))?;
+        fs::create_dir_all(&scratch)?;
         let mut wanted: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
         if let Some(series) = series {
             let touched = series.touched();
             for file in touched.iter().filter(|f| !f.new) {
                 let target = scratch.join(&file.path);
                 let folder = target.parent().expect("a file is in a folder");
-                fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+                fs::create_dir_all(folder)?;
                 let from = self.pristine.join(&file.path);
-                fs::copy(&from, &target).map_err(Error::io("copy", &from))?;
+                fs::copy(&from, &target)?;
             }
-            patched::apply(series, &scratch, Only::All)?;
+            series.apply(&scratch, Part::Whole)?;
             for file in touched {
                 wanted.insert(file.path.clone(), read_if(&scratch.join(&file.path))?);
             }
@@ -196,7 +193,7 @@ impl Area {
         }
         // Both lists before the first change: an interrupted run must not forget a file.
         let names: Vec<_> = wanted.keys().map(String::as_str).collect();
-        fs::write(&list, names.join("\n")).map_err(Error::io("write", &list))?;
+        fs::write(&list, names.join("\n"))?;
         for (path, text) in &wanted {
             let target = self.src().join(path);
             if read_if(&target)? == *text {
@@ -206,11 +203,11 @@ impl Area {
             remove(&target)?;
             if let Some(text) = text {
                 if let Some(folder) = target.parent() {
-                    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+                    fs::create_dir_all(folder)?;
                 }
-                fs::write(&target, text).map_err(Error::io("write", &target))?;
+                fs::write(&target, text)?;
                 if let Ok(mode) = mode {
-                    fs::set_permissions(&target, mode).map_err(Error::io("write", &target))?;
+                    fs::set_permissions(&target, mode)?;
                 }
             }
         }
@@ -246,7 +243,7 @@ fn read_if(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("read", path)(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -264,7 +261,7 @@ fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
         .map(|name| {
             let name = format!("{name}.config");
             let path = repo::kconfig().join(&name);
-            let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            let text = fs::read_to_string(&path)?;
             Ok(Fragment { name, path, text })
         })
         .collect()
@@ -274,10 +271,10 @@ fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
 fn unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
     let mut wanted = BTreeMap::new();
     for line in fragments.iter().flat_map(|f| f.text.lines()) {
-        if let Some((name, value)) = line.split_once('=')
-            && name.starts_with("CONFIG_")
-        {
-            wanted.insert(name, value);
+        if let Some((name, value)) = line.split_once('=') {
+            if name.starts_with("CONFIG_") {
+                wanted.insert(name, value);
+            }
         }
     }
     let have: BTreeMap<_, _> = config

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Turns a tree of trees.toml and its series into something that boots: a module or a kernel.
+//! Turns a line of kernels.toml into something that boots: Debian's image, a module, a kernel.
 //!
 //! Owns sources, builds and their cache keys. Knows nothing of guests and scenarios.
 
 pub mod image;
 pub mod module;
-pub mod patched;
 pub mod series;
 pub mod source;
 pub mod table;
@@ -14,184 +13,216 @@ pub mod trees;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use self::table::{BootableKernel, Kernel, SourceFiles, SourceFolders};
+use fs_err as fs;
+
+use self::series::{Part, Series};
+use self::source::Source;
+use self::table::{Kernel, Package};
+use self::trees::{Tree, Trees};
 use kit::cache::Key;
-use kit::{Cache, Error, Progress, Result};
-
-use self::patched::Only;
-use crate::kernel::series::Series;
-use crate::kernel::trees::Trees;
-use kit::process;
-use kit::repo;
+use kit::debian::Closure;
 use kit::setup::For;
+use kit::{Cache, Debian, Error, Progress, Result, process, repo};
 
-/// Everything that one of vm-tests' kernels needs to boot: fetched, built, or from the cache.
-pub fn bootable(kernel: &Kernel, cache: &Cache, progress: &Progress) -> Result<BootableKernel> {
-    bootable_with(kernel, None, cache, progress)
+/// A kernel with the files that boot it.
+#[derive(Clone, Debug)]
+pub struct BootableKernel {
+    pub kernel: Kernel,
+    /// The bzImage.
+    pub image: PathBuf,
+    /// `lib/modules/RELEASE`; none when everything is compiled in.
+    pub modules: Option<PathBuf>,
+    /// Modules that take the place of the kernel's own: (name, .ko file).
+    pub replaced: Vec<(String, PathBuf)>,
+    /// What a reader of results wants to know: a package's version, how many patches.
+    pub version: String,
+    /// The tree that has its source, for scenarios that ask for files of it.
+    pub tree: Option<Tree>,
+    /// What it is patched with.
+    pub series: Option<Series>,
 }
 
-/// The same with another series than the tree's own: one with a line taken out, to see a
-/// scenario fail.
-pub fn bootable_with(
+impl BootableKernel {
+    /// An image that has everything compiled in.
+    pub fn of_image(kernel: &Kernel, image: &Path, version: &str) -> Result<Self> {
+        Ok(Self {
+            kernel: kernel.clone(),
+            image: fs::canonicalize(image)?,
+            modules: None,
+            replaced: Vec::new(),
+            version: version.to_owned(),
+            tree: None,
+            series: None,
+        })
+    }
+
+    /// `uname -r`, where the modules tell it.
+    pub fn release(&self) -> Option<&str> {
+        self.modules.as_deref()?.file_name()?.to_str()
+    }
+
+    /// A folder with these files of its source as they came, and one with its series in them.
+    pub fn find_source(
+        &self,
+        paths: &[String],
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<(PathBuf, Option<PathBuf>)> {
+        let tree = self.tree.as_ref().ok_or_else(|| {
+            Error::other(format!("no tree has the source of {}", self.kernel.name))
+        })?;
+        let stock = Source::find(tree, cache, progress)?.part(paths)?;
+        let Some(series) = &self.series else {
+            return Ok((stock, None));
+        };
+        let key = Key::new().add("stock", stock.to_string_lossy().as_bytes());
+        let key = series.add_to_key(key).finish();
+        let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+        let dir = cache.dir("patched-source", &key, |dir| {
+            let copy = dir.join("src");
+            process::run(Command::new("cp").arg("-a").arg(&stock).arg(&copy))?;
+            series.apply(&copy, Part::Under(&paths))
+        })?;
+        Ok((stock, Some(dir.join("src"))))
+    }
+}
+
+/// Everything that a kernel needs to boot: fetched, built, or from the cache. A `series` takes the
+/// place of the kernel's own: one with a line taken out, to see a scenario fail.
+pub fn prepare(
     kernel: &Kernel,
     series: Option<Series>,
     cache: &Cache,
     progress: &Progress,
 ) -> Result<BootableKernel> {
-    let series = match series {
-        Some(series) => Some(series),
-        None => named(kernel)?,
+    let (named, tree, patched) = match (&kernel.module, &kernel.build) {
+        (Some(module), _) => (module.series.as_ref(), Some(&module.tree), true),
+        (None, Some(build)) => (build.series.as_ref(), Some(&build.tree), build.patched),
+        (None, None) => (None, None, false),
     };
-    let mut boot = made(kernel, series.clone(), cache, progress)?;
-    boot.kernel.slow *= busy();
-    boot.source = source(kernel, series, cache, progress)?;
+    let series = match (series, tree) {
+        (Some(_), _) if !patched => {
+            return Err(Error::other(format!(
+                "kernel {} takes no series: it is as it came",
+                kernel.name
+            )));
+        }
+        (None, Some(tree)) if patched => Some(match named {
+            Some(folder) => Series::read(&repo::root().join(folder))?,
+            None => Series::of_tree(tree)?,
+        }),
+        (series, _) => series,
+    };
+    let trees = Trees::load()?;
+    let tree = tree.map(|name| trees.find(name)).transpose()?;
+    let mut boot = match (&kernel.package, &kernel.module, &kernel.build, tree) {
+        (Some(package), ..) => {
+            let mut boot = fetch_image(kernel, package, cache, progress)?;
+            // Debian's own image is what some patched one is made from.
+            let modules = table::read_all()?.into_iter().filter_map(|k| k.module);
+            let made_of_it = modules.into_iter().find(|m| m.base == kernel.name);
+            boot.tree = made_of_it
+                .map(|m| trees.find(&m.tree).cloned())
+                .transpose()?;
+            boot
+        }
+        (_, Some(module), _, Some(tree)) => {
+            let base = prepare(&table::find(&module.base)?, None, cache, progress)?;
+            let series = series.as_ref().expect("a module has a series");
+            replace_module(kernel, base, tree, series, cache, progress)?
+        }
+        (_, _, Some(build), Some(tree)) => {
+            let config = build.config.as_deref();
+            let built = image::build(tree, series.as_ref(), config, cache, progress)?;
+            BootableKernel::of_image(kernel, &built.image, &built.version)?
+        }
+        _ => {
+            return Err(Error::other(format!(
+                "kernel {} has no source",
+                kernel.name
+            )));
+        }
+    };
+    boot.tree = boot.tree.or(tree.cloned());
+    boot.series = series;
+    boot.kernel.slow = kernel.slow * measure_load();
     Ok(boot)
 }
 
-/// The series that kernels.toml names for a kernel, instead of its tree's.
-fn named(kernel: &Kernel) -> Result<Option<Series>> {
-    match &kernel.source {
-        table::Source::Module { series, .. } | table::Source::Build { series, .. } => series
-            .as_ref()
-            .map(|folder| Series::read(&repo::root().join(folder)))
-            .transpose(),
-        table::Source::Package { .. } => Ok(None),
+/// Debian's image, downloaded and unpacked unless the cache has it.
+fn fetch_image(
+    kernel: &Kernel,
+    package: &Package,
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<BootableKernel> {
+    let suites: Vec<_> = package.suites.iter().map(String::as_str).collect();
+    let debian = Debian::new(cache, &suites, progress)?;
+    let name = &package.name;
+    let depends = debian.depends(name)?;
+    let image = depends.iter().find(|d| d.starts_with("linux-image-"));
+    let image = image.ok_or_else(|| Error::other(format!("package `{name}' names no image")))?;
+    let version = debian.candidate(image)?;
+    let dir = debian.unpack(&[image], Closure::Named)?;
+    let release = image.trim_start_matches("linux-image-");
+    let file = dir.join("boot").join(format!("vmlinuz-{release}"));
+    let mut boot = BootableKernel::of_image(kernel, &file, &version)?;
+    let folders = ["lib/modules", "usr/lib/modules"].map(|d| dir.join(d).join(release));
+    boot.modules = folders.into_iter().find(|d| d.is_dir());
+    Ok(boot)
+}
+
+/// `kernel` is `base` with its wireguard.ko replaced by one that is built from a tree.
+fn replace_module(
+    kernel: &Kernel,
+    base: BootableKernel,
+    tree: &Tree,
+    series: &Series,
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<BootableKernel> {
+    let module = module::build(tree, series, cache, progress)?;
+    // A module for another kernel would fail to load, in every guest, one by one.
+    if base.release() != Some(&module.release) {
+        return Err(Error::other(format!(
+            "kernel {}: the image is {}, the headers are for {}: the mirror is being updated, try later",
+            kernel.name,
+            base.release().unwrap_or("without modules"),
+            module.release
+        )));
     }
+    Ok(BootableKernel {
+        kernel: kernel.clone(),
+        replaced: vec![("wireguard".into(), fs::canonicalize(module.file)?)],
+        version: format!("{}, {} patches", module.version, series.patches.len()),
+        ..base
+    })
 }
 
 /// How many times slower a guest is because of what else this machine does: limits are there to
 /// end a guest that hangs, not one that waits for its turn.
-fn busy() -> u32 {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+fn measure_load() -> u32 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     // Of the last minute and of the last five: a short lull is no promise.
-    let load = load
-        .split(' ')
-        .take(2)
-        .filter_map(|l| l.parse().ok())
-        .fold(0.0, f64::max);
+    let load = load.split(' ').take(2).filter_map(|l| l.parse().ok());
+    let load: f64 = load.fold(0.0, f64::max);
     ((load / process::jobs() as f64).ceil() as u32).clamp(1, 8)
 }
 
-fn made(
-    kernel: &Kernel,
-    series: Option<Series>,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<BootableKernel> {
-    let unpatched = match &kernel.source {
-        table::Source::Package { .. } => true,
-        table::Source::Module { .. } => false,
-        table::Source::Build { patched, .. } => !patched,
-    };
-    if unpatched && series.is_some() {
-        return Err(Error::other(format!(
-            "kernel {} takes no series: it is as it came",
-            kernel.name
-        )));
-    }
-    let or_own = |tree: &str| series.map_or_else(|| Series::of_tree(tree), Ok);
-    match &kernel.source {
-        table::Source::Package { .. } => BootableKernel::from_package(cache, kernel, progress),
-        table::Source::Module { base, tree, .. } => {
-            let trees = Trees::load()?;
-            let (tree, series) = (trees.find(tree)?, or_own(tree)?);
-            let base = table::find(base)?;
-            let base = BootableKernel::from_package(cache, &base, progress)?;
-            let module = module::build(tree, &series, cache, progress)?;
-            // A module for another kernel would fail to load, in every guest, one by one.
-            if base.release() != Some(&module.release) {
-                return Err(Error::other(format!(
-                    "kernel {}: the image is {}, the headers are for {}: the mirror is being updated, try later",
-                    kernel.name,
-                    base.release().unwrap_or("without modules"),
-                    module.release
-                )));
-            }
-            let mut boot = BootableKernel::with_module(&base, kernel, "wireguard", &module.file)?;
-            boot.version = format!("{}, {} patches", module.version, series.patches.len());
-            Ok(boot)
-        }
-        table::Source::Build {
-            tree,
-            patched,
-            config,
-            ..
-        } => {
-            let trees = Trees::load()?;
-            let series = match patched {
-                true => Some(or_own(tree)?),
-                false => None,
-            };
-            let tree = trees.find(tree)?;
-            let built = image::build(tree, series.as_ref(), config.as_deref(), cache, progress)?;
-            BootableKernel::built(kernel, &built.image, &built.version)
-        }
-    }
-}
-
-/// The source of a kernel, if it is that of one of our trees.
-fn source(
-    kernel: &Kernel,
-    series: Option<Series>,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<Option<SourceFiles>> {
-    let (tree, patched) = match &kernel.source {
-        table::Source::Module { tree, .. } => (tree.clone(), true),
-        table::Source::Build { tree, patched, .. } => (tree.clone(), *patched),
-        // Debian's own image is what some patched one is made from.
-        table::Source::Package { .. } => {
-            let made_of_it = table::all()?.into_iter().find_map(|k| match k.source {
-                table::Source::Module { base, tree, .. } if base == kernel.name => Some(tree),
-                _ => None,
-            });
-            match made_of_it {
-                Some(tree) => (tree, false),
-                None => return Ok(None),
-            }
-        }
-    };
-    let tree = Trees::load()?.find(&tree)?.clone();
-    let (cache, progress) = (cache.clone(), progress.clone());
-    Ok(Some(SourceFiles::new(move |paths| {
-        let stock = source::Source::find(&tree, &cache, &progress)?.part(paths)?;
-        let patched = match (patched, &series) {
-            (false, _) => None,
-            (true, Some(series)) => Some(patched_files(&stock, series, paths, &cache)?),
-            (true, None) => {
-                let series = Series::of_tree(&tree.name)?;
-                Some(patched_files(&stock, &series, paths, &cache)?)
-            }
-        };
-        Ok(SourceFolders { stock, patched })
-    })))
-}
-
-fn patched_files(
-    stock: &Path,
-    series: &Series,
-    paths: &[String],
-    cache: &Cache,
-) -> Result<PathBuf> {
-    let key = Key::new().add("stock", stock.to_string_lossy().as_bytes());
-    let key = patched::add_to_key(key, Some(series)).finish();
-    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
-    let dir = cache.dir("patched-source", &key, |dir| {
-        process::run(Command::new("cp").arg("-a").arg(stock).arg(dir.join("src")))?;
-        patched::apply(series, &dir.join("src"), Only::Under(&paths))
-    })?;
-    Ok(dir.join("src"))
-}
-
 /// The programs that making these kernels needs.
-pub fn needs(kernels: &[Kernel]) -> Vec<For> {
+pub fn find_needs(kernels: &[Kernel]) -> Vec<For> {
     let mut needs = vec![For::Packages];
-    for kernel in kernels {
-        match kernel.source {
-            table::Source::Package { .. } => {}
-            table::Source::Module { .. } => needs.push(For::Module),
-            table::Source::Build { .. } => needs.push(For::Kernel),
-        }
-    }
+    needs.extend(
+        kernels
+            .iter()
+            .filter(|k| k.module.is_some())
+            .map(|_| For::Module),
+    );
+    needs.extend(
+        kernels
+            .iter()
+            .filter(|k| k.build.is_some())
+            .map(|_| For::Kernel),
+    );
     needs
 }

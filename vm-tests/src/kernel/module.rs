@@ -4,19 +4,17 @@
 //! The kernel under it stays exactly Debian's: that is what makes a difference between
 //! `debian-6.1` and `patched-6.1` a difference made by our series.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
 use kit::cache::Key;
 use kit::debian::Closure;
-use kit::{Cache, Error, Event, Progress, Result};
+use kit::{Cache, Error, Progress, Result, process};
 
-use super::patched::{self, Only};
 use super::source::Source;
-use crate::kernel::series::Series;
+use crate::kernel::series::{Part, Series};
 use crate::kernel::trees::Tree;
-use kit::process;
 
 /// Changes of this file that change what is built: part of the cache key.
 const RECIPE: &str = "2";
@@ -40,7 +38,7 @@ pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -
     build_with(tree, series, &[], cache, progress)
 }
 
-/// The same with more arguments for make: `W=1`. `build.log` is kept beside the module.
+/// Takes more arguments for make: `W=1`. `build.log` is kept beside the module.
 pub fn build_with(
     tree: &Tree,
     series: &Series,
@@ -65,7 +63,7 @@ pub fn build_with(
     let key = arguments
         .iter()
         .fold(key, |key, argument| key.add("argument", argument));
-    let key = patched::add_to_key(key, Some(series)).finish();
+    let key = series.add_to_key(key).finish();
     let dir = cache.dir("module", &format!("{}-{key}", headers.release), |dir| {
         // The long download and the short one side by side.
         let (slice, unpacked) = std::thread::scope(|scope| {
@@ -77,16 +75,16 @@ pub fn build_with(
         progress.step(&format!("build wireguard.ko for {}", headers.release));
         let work = dir.join("work");
         process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
-        patched::apply(series, &work, Only::Under(&[DRIVER, HEADER]))?;
+        series.apply(&work, Part::Under(&[DRIVER, HEADER]))?;
         let headers = unpacked.join("usr/src").join(&headers.package);
         make(&work, &headers, arguments, dir)?;
         let built = work.join(DRIVER).join("wireguard.ko");
         let file = dir.join("wireguard.ko");
         // As Debian has its own: what debuggers want is ten times as much.
         process::run(Command::new("strip").arg("--strip-debug").arg(&built))?;
-        fs::rename(&built, &file).map_err(Error::io("take", &built))?;
-        fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
-        progress.tell(Event::Done);
+        fs::rename(&built, &file)?;
+        fs::remove_dir_all(&work)?;
+        progress.done();
         Ok(())
     })?;
     Ok(Module {
@@ -105,7 +103,7 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
         work.join("include").display(),
         work.join(DRIVER).join("Makefile").display()
     );
-    fs::write(&kbuild, text).map_err(Error::io("write", &kbuild))?;
+    fs::write(&kbuild, text)?;
     process::logged(
         // Not niced, unlike a whole kernel: somebody waits for these seconds.
         Command::new("make")
@@ -179,10 +177,10 @@ impl Headers {
             .join(&self.package)
             .join("Makefile");
         let _lock = cache.lock(&format!("headers-{}", self.release))?;
-        let text = fs::read_to_string(&makefile).map_err(Error::io("read", &makefile))?;
+        let text = fs::read_to_string(&makefile)?;
         let moved = relocate(&text);
         if moved != text {
-            fs::write(&makefile, moved).map_err(Error::io("write", &makefile))?;
+            fs::write(&makefile, moved)?;
         }
         Ok(unpacked)
     }

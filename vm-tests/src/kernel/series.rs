@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! One folder of kernel-patches: the `series` file, the patches it names, the cover letter.
-//!
-//! Reads files and nothing else; what is good and bad in them is `patches::check`'s business.
+//! One folder of kernel-patches: the `series` file and the patches it names. What is good and bad
+//! in them is `patches::check`'s business.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{self, Path, PathBuf};
+use std::process::Command;
 
-use kit::{Error, Result};
-
-use kit::repo;
+use fs_err as fs;
+use kit::cache::Key;
+use kit::{Error, Result, process, repo};
 
 /// git format-patch's name for it.
 pub const COVER: &str = "0000-cover-letter.patch";
@@ -25,6 +24,26 @@ pub struct Patch {
     pub name: String,
     pub path: PathBuf,
     pub text: String,
+}
+
+/// What a build wants of a series: hunks in other files are left out. A module needs neither
+/// Documentation nor tools, and their files are not there.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    Whole,
+    Under(&'a [&'a str]),
+}
+
+impl Part<'_> {
+    fn takes(&self, path: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Under(paths) => paths.iter().any(|p| {
+                path.strip_prefix(p)
+                    .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+            }),
+        }
+    }
 }
 
 /// A file that a patch touches.
@@ -45,24 +64,68 @@ impl Series {
         // Patches are handed to programs that run in other folders.
         let dir = &path::absolute(dir).map_err(Error::io("find", dir))?;
         let file = dir.join("series");
-        let list = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+        let list = fs::read_to_string(&file)?;
         let mut patches = Vec::new();
         for name in names(&list) {
             let path = dir.join(name);
-            let text = read_text(&path)?;
             patches.push(Patch {
                 name: name.to_owned(),
+                text: fs::read_to_string(&path)?,
                 path,
-                text,
             });
         }
         if patches.is_empty() {
             return Err(Error::other(format!("`{}' names no patch", file.display())));
         }
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            patches,
-        })
+        let dir = dir.to_path_buf();
+        Ok(Self { dir, patches })
+    }
+
+    /// Applies the patches in order: `git apply`, no fuzz, all or nothing. An error names the
+    /// patch and the hunk.
+    pub fn apply(&self, dir: &Path, part: Part<'_>) -> Result<()> {
+        let mut applied = 0;
+        for patch in &self.patches {
+            let files = touched(&patch.text);
+            let wanted = files.iter().filter(|f| part.takes(&f.path)).count();
+            if wanted == 0 {
+                continue;
+            }
+            applied += wanted;
+            let mut command = Command::new("git");
+            command
+                .args(["apply", "--whitespace=nowarn"])
+                .current_dir(dir)
+                // Inside some other repository git would take paths as relative to its top.
+                .env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap_or(dir));
+            if let Part::Under(paths) = part {
+                for path in paths {
+                    command.args([format!("--include={path}"), format!("--include={path}/*")]);
+                }
+            }
+            let out = process::output(command.arg(&patch.path))?;
+            if !out.ok {
+                return Err(Error::other(format!(
+                    "{}/{} does not apply:\n{}",
+                    self.dir.display(),
+                    patch.name,
+                    out.all().trim_end()
+                )));
+            }
+        }
+        if applied == 0 {
+            let dir = self.dir.display();
+            return Err(Error::other(format!(
+                "no patch of {dir} touches what is built"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Adds what makes a series what it is to a cache key.
+    pub fn add_to_key(&self, key: Key) -> Key {
+        let patches = self.patches.iter();
+        patches.fold(key, |key, patch| key.add("patch", &patch.text))
     }
 
     /// Every file that the series touches.
@@ -80,11 +143,6 @@ impl Series {
         all.sort();
         all
     }
-}
-
-/// A mail may carry bytes of any charset; ours are UTF-8.
-fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(Error::io("read", path))
 }
 
 /// The patches that a `series` file names. Comments are `#`; the cover letter is no patch.
@@ -106,10 +164,10 @@ pub fn touched(patch: &str) -> Vec<Touched> {
                     new: false,
                 });
             }
-        } else if line.starts_with("new file mode ")
-            && let Some(file) = files.last_mut()
-        {
-            file.new = true;
+        } else if line.starts_with("new file mode ") {
+            if let Some(file) = files.last_mut() {
+                file.new = true;
+            }
         }
     }
     files
@@ -123,6 +181,15 @@ mod tests {
     fn a_series_file_has_comments_and_no_cover() {
         let list = "# 6.1\n0000-cover-letter.patch\n\n0001-a.patch # first\n0002-b.patch\n";
         assert_eq!(names(list), ["0001-a.patch", "0002-b.patch"]);
+    }
+
+    #[test]
+    fn folders_are_taken_whole_and_by_name() {
+        let part = Part::Under(&["drivers/net/wireguard", "include/uapi/linux/wireguard.h"]);
+        assert!(part.takes("drivers/net/wireguard/selftest/x.c"));
+        assert!(part.takes("include/uapi/linux/wireguard.h"));
+        assert!(!part.takes("drivers/net/wireguard2/x.c"));
+        assert!(!part.takes("tools/testing/selftests/wireguard/netns.sh"));
     }
 
     #[test]

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The source of a tree: Debian's linux-source package, fetched and unpacked, whole or in part.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
 use kit::cache::Key;
 use kit::debian::Closure;
-use kit::{Cache, Debian, Error, Event, Progress, Result};
+use kit::{Cache, Debian, Error, Progress, Result, process};
 
 use crate::kernel::trees::Tree;
-use kit::process;
 
 /// The source package of a tree, as the mirror has it now.
 pub struct Source<'a> {
@@ -102,7 +101,7 @@ impl<'a> Source<'a> {
                     .map(|path| format!("{}/{}", self.tree.source, path.as_ref())),
             );
         process::run(&mut command)?;
-        self.progress.tell(Event::Done);
+        self.progress.done();
         Ok(())
     }
 }
@@ -122,13 +121,9 @@ fn copy(from: &Path, to: &Path, paths: &[&str]) -> Result<()> {
     for path in paths {
         let target = to.join(path);
         let folder = target.parent().unwrap_or(to);
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        process::run(
-            Command::new("cp")
-                .arg("-a")
-                .arg(from.join(path))
-                .arg(folder),
-        )?;
+        fs::create_dir_all(folder)?;
+        let from = from.join(path);
+        process::run(Command::new("cp").arg("-a").arg(from).arg(folder))?;
     }
     Ok(())
 }

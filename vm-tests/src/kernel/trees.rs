@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! kernel-patches/trees.toml: the kernels that a series is kept for.
 
-use std::fs;
-use std::path::Path;
-
-use kit::{Error, Result};
+use fs_err as fs;
+use kit::{Error, Result, repo};
 use serde::Deserialize;
 
-use kit::repo;
+use crate::kernel::table::parse_table;
+use crate::run::scenario::find_named;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,19 +54,14 @@ pub enum Build {
 
 impl Trees {
     pub fn load() -> Result<Self> {
-        Self::read(&repo::kernel_patches().join("trees.toml"))
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let trees: Self = toml::from_str(&text)
-            .map_err(|error| Error::other(format!("{}: {error}", path.display())))?;
+        const FILE: &str = "kernel-patches/trees.toml";
+        let text = fs::read_to_string(repo::root().join(FILE))?;
+        let trees: Self = parse_table(FILE, &text)?;
         for tree in &trees.trees {
             if (tree.build == Build::Module) != tree.headers.is_some() {
+                let name = &tree.name;
                 return Err(Error::other(format!(
-                    "{}: tree `{}': `headers' goes with build = \"module\" and with nothing else",
-                    path.display(),
-                    tree.name
+                    "{FILE}: tree `{name}': `headers' goes with build = \"module\" and with nothing else"
                 )));
             }
         }
@@ -75,12 +69,7 @@ impl Trees {
     }
 
     pub fn find(&self, name: &str) -> Result<&Tree> {
-        self.trees.iter().find(|t| t.name == name).ok_or_else(|| {
-            Error::other(format!(
-                "no tree `{name}' in kernel-patches/trees.toml, which has {}",
-                self.names().join(", ")
-            ))
-        })
+        find_named("tree", name, self.trees.iter().collect(), |t| &t.name)
     }
 
     pub fn names(&self) -> Vec<&str> {

@@ -1,82 +1,89 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a run of the matrix left behind, as a value and as lines of a text file.
-//!
-//! One record a line, fields between tabs: small enough to be committed, and a change of it can
-//! be read. Owns the format; what pages and reports make of it is theirs.
+//! What a run of the matrix left behind, as values and as a JSON file: one cell a line, so that a
+//! change of it can be read.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
+use fs_err as fs;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::run::runner::Report;
-use crate::run::verdict::Outcome;
+use crate::run::verdict::{Ending, Outcome};
 use kit::{Error, Result};
 
-const HEAD: &str = "wg-vrf results 1";
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Data {
-    /// When, of which commit, on what: `commit`, `finished`, `qemu`.
-    pub run: BTreeMap<String, String>,
-    pub kernels: Vec<Kernel>,
-    pub tools: Vec<Tool>,
-    pub scenarios: Vec<Scenario>,
+    pub run: Run,
+    pub kernels: Vec<Heading>,
+    pub tools: Vec<Heading>,
+    pub scenarios: Vec<Heading>,
     pub cells: Vec<Cell>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kernel {
+/// When, of which commit, on what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Run {
+    pub commit: String,
+    pub finished: Timestamp,
+    pub qemu: String,
+    /// Not the whole matrix.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub part: bool,
+}
+
+/// A kernel, a tool or a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heading {
     pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// A kernel has the attribute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attr: bool,
-    pub version: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tool {
-    pub name: String,
-    pub title: String,
-    pub version: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scenario {
-    pub name: String,
-    pub title: String,
 }
 
 /// One scenario on one kernel with one tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     pub kernel: String,
     pub tool: String,
     pub scenario: String,
-    pub verdict: Verdict,
+    #[serde(flatten)]
+    pub content: Content,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
     Seen(Seen),
     /// Why it is not run.
     NotApplicable(String),
 }
 
 /// What was seen when it was run. Times are in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// As `Outcome::word` has it.
-    pub word: String,
-    pub text: String,
+    pub outcome: Outcome,
     pub took: u64,
     pub cpu: u64,
     /// Until init; 0 if it was not reached.
     pub boot: u64,
-    /// Seconds since 1970.
-    pub when: u64,
+    pub when: Timestamp,
     pub commit: String,
     /// The key of all that it depends on (`crate::run::inputs`); empty if that could not be told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub inputs: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
@@ -90,38 +97,38 @@ pub enum Kind {
 }
 
 impl Seen {
-    pub fn of(report: &Report, when: u64, commit: &str) -> Self {
+    pub fn of_report(report: &Report, commit: &str, inputs: Option<&str>) -> Self {
         let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Self {
-            word: report.outcome.word().to_owned(),
-            text: report.outcome.details().join("\n"),
             took: millis(report.took),
             cpu: millis(report.cpu),
             boot: report.boot.map_or(0, millis),
-            when,
-            commit: commit.to_owned(),
-            inputs: String::new(),
+            inputs: inputs.unwrap_or_default().to_owned(),
             values: report.results.clone(),
             notes: report.notes.clone(),
+            ..Self::of_outcome(report.outcome.clone(), commit)
         }
     }
 
-    /// A cell that could not even be started.
-    pub fn broken(text: &str, when: u64, commit: &str) -> Self {
+    /// Of a cell that could not even be started.
+    pub fn of_outcome(outcome: Outcome, commit: &str) -> Self {
         Self {
-            word: Outcome::HarnessError(String::new()).word().to_owned(),
-            text: text.to_owned(),
-            when,
+            outcome,
+            took: 0,
+            cpu: 0,
+            boot: 0,
+            when: Timestamp::now(),
             commit: commit.to_owned(),
-            ..Self::default()
+            inputs: String::new(),
+            values: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
     pub fn kind(&self) -> Kind {
-        match self.word.as_str() {
-            "passed" => Kind::Passed,
-            "skipped" => Kind::Skipped,
-            // Whatever else it is called.
+        match self.outcome.ending {
+            Ending::Passed => Kind::Passed,
+            Ending::Skipped => Kind::Skipped,
             _ => Kind::Failed,
         }
     }
@@ -129,347 +136,210 @@ impl Seen {
 
 impl Cell {
     pub fn kind(&self) -> Kind {
-        match &self.verdict {
-            Verdict::Seen(seen) => seen.kind(),
-            Verdict::NotApplicable(_) => Kind::NotApplicable,
-        }
+        self.seen().map_or(Kind::NotApplicable, Seen::kind)
     }
 
     pub fn seen(&self) -> Option<&Seen> {
-        match &self.verdict {
-            Verdict::Seen(seen) => Some(seen),
-            Verdict::NotApplicable(_) => None,
+        match &self.content {
+            Content::Seen(seen) => Some(seen),
+            Content::NotApplicable(_) => None,
         }
+    }
+
+    pub fn ids(&self) -> [&str; 3] {
+        [&self.kernel, &self.tool, &self.scenario]
     }
 }
 
 impl Data {
     pub fn find(&self, kernel: &str, tool: &str, scenario: &str) -> Option<&Cell> {
-        self.cells
-            .iter()
-            .find(|c| c.kernel == kernel && c.tool == tool && c.scenario == scenario)
+        let ids = [kernel, tool, scenario];
+        self.cells.iter().find(|c| c.ids() == ids)
     }
 
     /// How many cells nobody knows anything of. A matrix has none.
-    pub fn missing(&self) -> usize {
+    pub fn count_missing(&self) -> usize {
         (self.kernels.len() * self.tools.len() * self.scenarios.len())
             .saturating_sub(self.cells.len())
     }
 
-    pub fn text(&self) -> String {
-        let mut text = format!("{HEAD}\n");
-        let mut line = |fields: &[&str]| push(&mut text, fields);
-        for (key, value) in &self.run {
-            line(&["run", key, value]);
-        }
-        for kernel in &self.kernels {
-            let attr = if kernel.attr { "attr" } else { "no" };
-            line(&["kernel", &kernel.name, attr, &kernel.version]);
-        }
-        for tool in &self.tools {
-            line(&["tool", &tool.name, &tool.version, &tool.title]);
-        }
-        for scenario in &self.scenarios {
-            line(&["scenario", &scenario.name, &scenario.title]);
-        }
-        // One line for all the kernels that a scenario does not apply to for the same reason.
-        let mut none: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
-        for cell in &self.cells {
-            match &cell.verdict {
-                Verdict::NotApplicable(reason) => none
-                    .entry((&cell.tool, &cell.scenario, reason))
-                    .or_default()
-                    .push(&cell.kernel),
-                Verdict::Seen(seen) => {
-                    let id = [&*cell.kernel, &cell.tool, &cell.scenario];
-                    text += &seen_text(id, seen);
-                }
-            }
-        }
-        for ((tool, scenario, reason), kernels) in none {
-            push(
-                &mut text,
-                &["none", tool, scenario, reason, &kernels.join(" ")],
-            );
-        }
-        text
+    /// How many cells of each kind there are, on one kernel with one tool.
+    pub fn count(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
+        let cells = self.cells.iter().filter(|c| c.kind() == kind);
+        cells.filter(|c| wanted(c)).count()
+    }
+
+    pub fn to_json(&self) -> String {
+        let Self {
+            run,
+            kernels,
+            tools,
+            scenarios,
+            cells,
+        } = self;
+        format!(
+            "{{\n\"run\": {},\n\"kernels\": {},\n\"tools\": {},\n\"scenarios\": {},\n\"cells\": {}\n}}\n",
+            to_line(run),
+            to_lines(kernels),
+            to_lines(tools),
+            to_lines(scenarios),
+            to_lines(cells)
+        )
     }
 
     pub fn parse(file: &Path, text: &str) -> Result<Self> {
-        let mut data = Self::default();
-        let mut lines = text.lines().enumerate();
-        let wrong = |number: usize, text: &str| Error::Data {
+        serde_json::from_str(text).map_err(|error| Error::Data {
             file: file.to_path_buf(),
-            line: number + 1,
-            text: text.to_owned(),
-        };
-        if lines.next().is_none_or(|(_, line)| line != HEAD) {
-            return Err(wrong(0, &format!("the first line is not `{HEAD}'")));
-        }
-        for (number, line) in lines {
-            let fields: Vec<_> = line.split('\t').map(unescape).collect();
-            let fields: Vec<_> = fields.iter().map(String::as_str).collect();
-            data.record(&fields)
-                .ok_or_else(|| wrong(number, &format!("not understood: `{line}'")))?;
-        }
-        Ok(data)
+            line: error.line(),
+            text: error.to_string(),
+        })
     }
 
     pub fn read(file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
-        Self::parse(file, &text)
+        Self::parse(file, &fs::read_to_string(file)?)
     }
 
-    fn record(&mut self, fields: &[&str]) -> Option<()> {
-        let own = |text: &str| text.to_owned();
-        match fields {
-            ["run", key, value] => drop(self.run.insert(own(key), own(value))),
-            ["kernel", name, attr, version] => self.kernels.push(Kernel {
-                name: own(name),
-                attr: *attr == "attr",
-                version: own(version),
-            }),
-            ["tool", name, version, title] => self.tools.push(Tool {
-                name: own(name),
-                title: own(title),
-                version: own(version),
-            }),
-            ["scenario", name, title] => self.scenarios.push(Scenario {
-                name: own(name),
-                title: own(title),
-            }),
-            ["none", tool, scenario, reason, kernels] => {
-                for kernel in kernels.split(' ') {
-                    self.cells.push(Cell {
-                        kernel: own(kernel),
-                        tool: own(tool),
-                        scenario: own(scenario),
-                        verdict: Verdict::NotApplicable(own(reason)),
-                    });
+    /// The verdicts as a table for a terminal: the scenarios that were run, by kernel, for each
+    /// tool; `-` is not applicable.
+    pub fn to_table(&self) -> String {
+        let mut text = String::new();
+        for tool in &self.tools {
+            let kernels = self.kernels.iter().map(|k| &k.name);
+            let mut rows: Vec<Vec<String>> = vec![vec![format!("with {}", tool.name)]];
+            rows[0].extend(kernels.clone().cloned());
+            for scenario in &self.scenarios {
+                let cells = kernels
+                    .clone()
+                    .map(|k| self.find(k, &tool.name, &scenario.name));
+                let kinds: Vec<_> = cells.map(|cell| cell.map(Cell::kind)).collect();
+                if kinds.iter().flatten().all(|k| *k == Kind::NotApplicable) {
+                    continue;
                 }
-            }
-            [
-                "cell",
-                kernel,
-                tool,
-                scenario,
-                word,
-                took,
-                cpu,
-                boot,
-                when,
-                commit,
-                text,
-            ] => {
-                self.cells.push(Cell {
-                    kernel: own(kernel),
-                    tool: own(tool),
-                    scenario: own(scenario),
-                    verdict: Verdict::Seen(Seen {
-                        word: Outcome::WORDS.contains(word).then(|| own(word))?,
-                        text: own(text),
-                        took: took.parse().ok()?,
-                        cpu: cpu.parse().ok()?,
-                        boot: boot.parse().ok()?,
-                        when: when.parse().ok()?,
-                        commit: own(commit),
-                        inputs: String::new(),
-                        values: Vec::new(),
-                        notes: Vec::new(),
-                    }),
+                let words = kinds.iter().map(|kind| match kind {
+                    Some(Kind::Passed) => "ok",
+                    Some(Kind::Failed) => "FAILED",
+                    Some(Kind::Skipped) => "skipped",
+                    Some(Kind::NotApplicable) => "-",
+                    None => "?",
                 });
+                let row = std::iter::once(&*scenario.name).chain(words);
+                rows.push(row.map(str::to_owned).collect());
             }
-            ["inputs", key] => self.last()?.inputs = own(key),
-            ["value", key, value] => self.last()?.values.push((own(key), own(value))),
-            ["note", text] => self.last()?.notes.push(own(text)),
-            _ => return None,
+            if rows.len() > 1 {
+                text += &kit::screen::align(&rows);
+                text += "\n";
+            }
         }
-        Some(())
-    }
-
-    /// The cell that a following line belongs to.
-    fn last(&mut self) -> Option<&mut Seen> {
-        match &mut self.cells.last_mut()?.verdict {
-            Verdict::Seen(seen) => Some(seen),
-            Verdict::NotApplicable(_) => None,
-        }
+        text
     }
 }
 
-/// The lines of one cell; `Data::parse` reads them behind a head.
-fn seen_text([kernel, tool, scenario]: [&str; 3], seen: &Seen) -> String {
-    let Seen {
-        word,
-        text,
-        took,
-        cpu,
-        boot,
-        when,
-        commit,
-        inputs,
-        values,
-        notes,
-    } = seen;
-    let [took, cpu, boot, when] = [took, cpu, boot, when].map(u64::to_string);
-    let mut lines = String::new();
-    push(
-        &mut lines,
-        &[
-            "cell", kernel, tool, scenario, word, &took, &cpu, &boot, &when, commit, text,
-        ],
-    );
-    if !inputs.is_empty() {
-        push(&mut lines, &["inputs", inputs]);
-    }
-    for (key, value) in values {
-        push(&mut lines, &["value", key, value]);
-    }
-    for note in notes {
-        push(&mut lines, &["note", note]);
-    }
-    lines
+fn to_line<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own values have JSON")
 }
 
-fn push(text: &mut String, fields: &[&str]) {
-    let fields: Vec<_> = fields.iter().map(|field| escape(field)).collect();
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "{}", fields.join("\t"));
+/// A list with one value a line.
+fn to_lines<T: Serialize>(values: &[T]) -> String {
+    let lines: Vec<_> = values.iter().map(to_line).collect();
+    format!("[\n{}\n]", lines.join(",\n"))
 }
 
-fn escape(field: &str) -> String {
-    let mut text = String::new();
-    for c in field.chars() {
-        match c {
-            '\\' => text += "\\\\",
-            '\t' => text += "\\t",
-            '\n' => text += "\\n",
-            '\r' => text += "\\r",
-            c => text.push(c),
+/// How long cells took in earlier runs: what estimates are made from, and nothing else.
+#[derive(Default)]
+pub struct Times {
+    cells: BTreeMap<[String; 3], f64>,
+    /// Any kernel's.
+    scenarios: BTreeMap<String, f64>,
+}
+
+impl Times {
+    pub fn add(&mut self, data: &Data) {
+        for cell in &data.cells {
+            if let Some(seen) = cell.seen().filter(|s| s.took > 0) {
+                let seconds = seen.took as f64 / 1000.0;
+                self.cells.insert(cell.ids().map(str::to_owned), seconds);
+                self.scenarios.insert(cell.scenario.clone(), seconds);
+            }
         }
     }
-    text
-}
 
-fn unescape(field: &str) -> String {
-    let mut text = String::new();
-    let mut chars = field.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('t') => text.push('\t'),
-                Some('n') => text.push('\n'),
-                Some('r') => text.push('\r'),
-                Some(c) => text.push(c),
-                None => {}
-            },
-            c => text.push(c),
-        }
+    /// A guess where nothing is known: a scenario's limit is several times what it takes.
+    pub fn estimate(&self, ids: [&str; 3], timeout: std::time::Duration) -> f64 {
+        let known = self.cells.get(&ids.map(str::to_owned));
+        let known = known.or_else(|| self.scenarios.get(ids[2])).copied();
+        known.unwrap_or(10.0 + timeout.as_secs_f64() / 4.0)
     }
-    text
-}
-
-/// `2026-11-22 16:24 UTC`.
-pub fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86400, seconds % 86400);
-    // Gregorian years in eras of 400, counted from 1 March 0000, so that a leap day ends a year.
-    let z = days + 719_468;
-    let (era, day) = (z / 146_097, z % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC",
-        rest / 3600,
-        rest / 60 % 60
-    )
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
 
-    /// Two kernels, two tools, two scenarios, one of each verdict.
+    /// Two kernels, two tools, two scenarios, one cell of each kind.
     pub fn sample() -> Data {
-        let cell = |kernel: &str, tool: &str, scenario: &str, verdict| Cell {
-            kernel: kernel.into(),
-            tool: tool.into(),
-            scenario: scenario.into(),
-            verdict,
+        let heading = |name: &str, title: &str, version: &str, attr| Heading {
+            name: name.into(),
+            title: title.into(),
+            version: version.into(),
+            attr,
         };
-        let seen = |word: &str, text: &str| Seen {
-            word: word.into(),
-            text: text.into(),
-            took: 12_345,
-            cpu: 9_870,
-            boot: 4_000,
-            when: 1_795_364_641,
-            commit: "0123456789ab".into(),
-            inputs: "key of all".into(),
-            values: vec![("kernel".into(), "6.1.0".into())],
-            notes: vec!["nobody\twatched".into()],
+        let when: Timestamp = "2026-11-22T16:24:01Z".parse().unwrap();
+        let cell = |ids: [&str; 3], content| {
+            let [kernel, tool, scenario] = ids.map(str::to_owned);
+            Cell {
+                kernel,
+                tool,
+                scenario,
+                content,
+            }
         };
-        let none = |reason: &str| Verdict::NotApplicable(reason.into());
+        let seen = |ids, ending, why: &str| {
+            let seen = Seen {
+                took: 12_345,
+                cpu: 9_870,
+                boot: 4_000,
+                when,
+                inputs: "key of all".into(),
+                values: vec![("kernel".into(), "6.1.0".into())],
+                notes: vec!["nobody\twatched".into()],
+                ..Seen::of_outcome(Outcome::new(ending, why), "0123456789ab")
+            };
+            cell(ids, Content::Seen(seen))
+        };
+        let none = |ids, reason: &str| cell(ids, Content::NotApplicable(reason.into()));
         Data {
-            run: [("commit", "0123456789ab"), ("finished", "1795364700")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into(),
-            kernels: [("debian-6.1", false), ("patched-6.1", true)]
-                .map(|(name, attr)| Kernel {
-                    name: name.into(),
-                    attr,
-                    version: "6.1.170-1".into(),
-                })
-                .into(),
+            run: Run {
+                commit: "0123456789ab".into(),
+                finished: "2026-11-22T16:25:00Z".parse().unwrap(),
+                ..Run::default()
+            },
+            kernels: vec![
+                heading("debian-6.1", "", "6.1.170-1", false),
+                heading("patched-6.1", "", "6.1.170-1", true),
+            ],
             tools: ["ours", "c-sid"]
-                .map(|name| Tool {
-                    name: name.into(),
-                    title: format!("the tool <{name}>"),
-                    version: "1.0".into(),
-                })
+                .map(|n| heading(n, &format!("the tool <{n}>"), "1.0", false))
                 .into(),
             scenarios: ["k-one", "smoke"]
-                .map(|name| Scenario {
-                    name: name.into(),
-                    title: format!("title | of {name}"),
-                })
+                .map(|n| heading(n, &format!("title | of {n}"), "", false))
                 .into(),
             cells: vec![
-                cell(
-                    "debian-6.1",
-                    "ours",
-                    "smoke",
-                    Verdict::Seen(seen("passed", "")),
+                seen(["debian-6.1", "ours", "smoke"], Ending::Passed, ""),
+                seen(
+                    ["debian-6.1", "c-sid", "smoke"],
+                    Ending::Skipped,
+                    "no moon\\n tonight",
                 ),
-                cell(
-                    "debian-6.1",
-                    "c-sid",
-                    "smoke",
-                    Verdict::Seen(seen("skipped", "no moon\\n tonight")),
+                seen(
+                    ["patched-6.1", "ours", "smoke"],
+                    Ending::Splat,
+                    "WARNING: <a> & ]]>\nline 2\u{1b}[0m",
                 ),
-                cell(
-                    "patched-6.1",
-                    "ours",
-                    "smoke",
-                    Verdict::Seen(seen("splat", "WARNING: <a> & ]]>\nline 2\u{1b}[0m")),
-                ),
-                cell(
-                    "patched-6.1",
-                    "ours",
-                    "k-one",
-                    Verdict::Seen(seen("passed", "")),
-                ),
-                cell(
-                    "patched-6.1",
-                    "c-sid",
-                    "smoke",
-                    Verdict::Seen(seen("passed", "")),
-                ),
-                cell("debian-6.1", "c-sid", "k-one", none("no attribute")),
-                cell("patched-6.1", "c-sid", "k-one", none("no bind-dev")),
-                cell("debian-6.1", "ours", "k-one", none("no attribute")),
+                seen(["patched-6.1", "ours", "k-one"], Ending::Passed, ""),
+                seen(["patched-6.1", "c-sid", "smoke"], Ending::Passed, ""),
+                none(["debian-6.1", "c-sid", "k-one"], "no attribute"),
+                none(["patched-6.1", "c-sid", "k-one"], "no bind-dev"),
+                none(["debian-6.1", "ours", "k-one"], "no attribute"),
             ],
         }
     }
@@ -477,35 +347,53 @@ pub mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let data = sample();
-        let read = Data::parse(Path::new("x.tsv"), &data.text()).unwrap();
+        let read = Data::parse(Path::new("x.json"), &data.to_json()).unwrap();
         assert_eq!(read, data);
-        assert_eq!(read.text(), data.text());
-        assert_eq!(data.missing(), 0);
+        assert_eq!(data.count_missing(), 0);
+        assert!(
+            data.to_json()
+                .contains("{\"outcome\":{\"ending\":\"splat\",\"why\":\"WARNING")
+        );
     }
 
     #[test]
     fn a_line_that_is_not_understood_is_named() {
-        for line in [
-            "cell\tk\tours\ts\tperfect\t1\t1\t1\t1\tc\t",
-            "cell\tk\tours\ts\tpassed\tsoon\t1\t1\t1\tc\t",
-            "value\tkey\tof no cell",
-            "what",
-        ] {
-            let text = format!("{HEAD}\nrun\ta\tb\n{line}\n");
-            let error = Data::parse(Path::new("x.tsv"), &text).unwrap_err();
-            assert!(error.to_string().starts_with("x.tsv:3: "), "{error}");
-        }
-        assert!(Data::parse(Path::new("x.tsv"), "").is_err());
+        let text = sample().to_json().replace("\"splat\"", "\"perfect\"");
+        let line = 1 + text.lines().position(|l| l.contains("perfect")).unwrap();
+        let error = Data::parse(Path::new("x.json"), &text)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(&format!("x.json:{line}: unknown variant `perfect`")),
+            "{error}"
+        );
     }
 
-    /// As `date -u -d @SECONDS` says.
     #[test]
-    fn times_are_dates() {
-        assert_eq!(utc(0), "1970-01-01 00:00 UTC");
-        assert_eq!(utc(951_825_599), "2000-02-29 11:59 UTC");
-        assert_eq!(utc(1_795_364_641), "2026-11-22 16:24 UTC");
-        assert_eq!(utc(4_107_542_399), "2100-02-28 23:59 UTC");
-        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00 UTC");
-        assert_eq!(utc(4_102_444_799), "2099-12-31 23:59 UTC");
+    fn the_table_has_a_row_for_each_scenario_that_ran() {
+        let expected = "with ours  debian-6.1  patched-6.1\n\
+                        k-one      -           ok\n\
+                        smoke      ok          FAILED\n\
+                        \n\
+                        with c-sid  debian-6.1  patched-6.1\n\
+                        smoke       skipped     ok\n\
+                        \n";
+        assert_eq!(sample().to_table(), expected);
+    }
+
+    #[test]
+    fn the_cell_then_the_scenario_then_the_limit() {
+        let mut times = Times::default();
+        times.add(&sample());
+        let limit = std::time::Duration::from_secs(80);
+        assert_eq!(
+            times.estimate(["debian-6.1", "ours", "smoke"], limit),
+            12.345
+        );
+        assert_eq!(
+            times.estimate(["vanilla-7.3", "ours", "smoke"], limit),
+            12.345
+        );
+        assert_eq!(times.estimate(["debian-6.1", "ours", "new"], limit), 30.0);
     }
 }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Runs cells in guests: makes kernels and tools, takes what an earlier run saw if that is
-//! wanted, and turns every cell into a verdict.
+//! wanted, and turns every cell into an outcome.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::guest::tools::Candidate;
-use crate::kernel::table::BootableKernel;
-use crate::kernel::table::Kernel;
-use crate::run::runner::{self, Report, RunEvent, Runner, Tool};
-use crate::run::scenario::Cell;
-use crate::run::verdict::Outcome;
-use kit::{Cache, Event, Progress, Result};
+use fs_err as fs;
+use jiff::Timestamp;
 
-use crate::matrix::data::{self, Data, Kind, Seen, Verdict};
-use crate::matrix::plan::{self, Planned};
-use crate::matrix::pool::{self, Need};
-use crate::matrix::store::Store;
-use crate::matrix::{self, prior};
-use crate::{guest, kernel};
-use kit::process;
-use kit::screen::Screen;
+use crate::guest::programs::{self, Program};
+use crate::guest::tools::Tool;
+use crate::kernel::{self, BootableKernel};
+use crate::run::qemu;
+use crate::run::runner::{self, Report, Runner};
+use crate::run::verdict::{Ending, Outcome};
 use kit::setup::{self, For};
+use kit::{Cache, Debian, Progress, Result, process};
+
+use crate::matrix;
+use crate::matrix::data::{Cell, Content, Data, Heading, Kind, Run, Seen};
+use crate::matrix::plan::{OURS, Planned};
+use crate::matrix::pool::{self, Load};
+use crate::matrix::store::Store;
+use kit::screen::Screen;
 
 pub struct Wanted {
     pub jobs: usize,
@@ -35,10 +35,25 @@ pub struct Wanted {
     pub wg: Option<String>,
 }
 
+impl Wanted {
+    /// The `--wg` that chooses a tool.
+    fn find_choice(&self, tool: &Tool) -> Option<String> {
+        let debian = tool.debian.as_ref().map(|suite| format!("debian:{suite}"));
+        self.wg.clone().or(debian)
+    }
+
+    fn repeat_command(&self, planned: &Planned) -> String {
+        let wg = self.find_choice(&planned.tool);
+        let wg = wg.map_or(String::new(), |wg| format!(" --wg {}", process::quote(&wg)));
+        let [kernel, _, scenario] = planned.ids();
+        format!("cargo xtask vm run --kernel {kernel} --scenario {scenario}{wg}")
+    }
+}
+
 /// Beside a guest's own memory, what its QEMU takes (MiB).
 const QEMU: u64 = 150;
 
-struct Made {
+struct MadeTool {
     runner: Runner,
     version: String,
 }
@@ -51,185 +66,186 @@ struct Job<'a> {
     inputs: Option<String>,
 }
 
-impl Job<'_> {
-    fn seen(&self, report: &Report, when: u64, commit: &str) -> Seen {
-        Seen {
-            inputs: self.inputs.clone().unwrap_or_default(),
-            ..Seen::of(report, when, commit)
-        }
-    }
+/// What jobs share.
+struct Session<'a> {
+    wanted: &'a Wanted,
+    store: Store,
+    commit: String,
+    screen: &'a Screen,
+    progress: Progress,
 }
 
-/// Every cell of the plan with its verdict, and what it was run with.
-pub fn run(
+/// Every cell of the plan with its outcome, and the commands that repeat what failed.
+pub fn run_cells(
     cells: &[Planned],
     wanted: &Wanted,
     cache: &Cache,
     screen: &Screen,
-    progress: &Progress,
 ) -> Result<(Data, Vec<String>)> {
-    let runs: Vec<_> = cells.iter().filter(|p| p.cell == Cell::Run).collect();
-    let kernels = distinct(&runs, |p| (&p.kernel.name, &p.kernel));
-    let tools = distinct(&runs, |p| (&p.tool.name, &p.tool));
+    let progress = screen.progress();
+    let runs: Vec<_> = cells.iter().filter(|p| p.is_run()).collect();
+    let kernels = list_distinct(&runs, |p| (&p.kernel.name, &p.kernel));
+    let tools = list_distinct(&runs, |p| (&p.tool.name, &p.tool));
     let mut again = Vec::new();
-    let mut boots = BTreeMap::new();
-    let mut made = BTreeMap::new();
+    let (mut boots, mut made) = (BTreeMap::new(), BTreeMap::new());
     // What is not there has no inputs, and nothing was seen with it.
     let as_it_is = cache.as_it_is();
     let cache = if wanted.only_seen { &as_it_is } else { cache };
     if !runs.is_empty() {
-        let mut needs = kernel::needs(&kernels);
+        let mut needs = kernel::find_needs(&kernels);
         needs.push(For::Vm);
-        setup::ensure(&needs, progress)?;
+        setup::ensure(&needs, &progress)?;
         for tool in &tools {
-            made.insert(tool.name.clone(), make(tool, wanted, cache, progress));
+            made.insert(&*tool.name, make_tool(tool, wanted, cache, &progress));
         }
         for kernel in &kernels {
-            boots.insert(&*kernel.name, kernel::bootable(kernel, cache, progress));
-            progress.tell(Event::Done);
+            boots.insert(
+                &*kernel.name,
+                kernel::prepare(kernel, None, cache, &progress),
+            );
+            progress.done();
         }
     }
-    let store = Store::open(cache, matrix::committed()?)?;
-    let (commit, known) = (matrix::commit(), prior::Times::load());
-    let mut verdicts: BTreeMap<[&str; 3], Seen> = BTreeMap::new();
+    let session = Session {
+        wanted,
+        store: Store::open(cache, matrix::read_committed()?)?,
+        commit: matrix::find_commit(),
+        screen,
+        progress,
+    };
+    let mut found: BTreeMap<[&str; 3], Seen> = BTreeMap::new();
     let mut jobs = Vec::new();
     for planned in &runs {
-        let (boot, tool) = (&boots[&*planned.kernel.name], &made[&planned.tool.name]);
+        let (boot, tool) = (&boots[&*planned.kernel.name], &made[&*planned.tool.name]);
         let (boot, tool) = match (boot, tool) {
             (Ok(boot), Ok(tool)) => (boot, tool),
             _ if wanted.only_seen => continue,
             (Err(error), _) | (_, Err(error)) => {
-                let text = format!("not made: {error}");
-                verdicts.insert(planned.ids(), Seen::broken(&text, matrix::now(), &commit));
+                let outcome = Outcome::new(Ending::HarnessError, format!("not made: {error}"));
+                found.insert(planned.ids(), Seen::of_outcome(outcome, &session.commit));
                 continue;
             }
         };
-        let inputs = tool.runner.inputs(boot, &planned.scenario).ok();
-        if let (true, Some(inputs)) = (wanted.resume || wanted.only_seen, &inputs)
-            && let Some(seen) = store.get(planned.ids(), inputs)
-        {
-            verdicts.insert(planned.ids(), seen);
-            continue;
-        }
-        if wanted.only_seen {
-            continue;
-        }
-        jobs.push(Job {
-            planned,
-            boot,
-            runner: &tool.runner,
-            inputs,
-        });
-    }
-    for kernel in kernels.iter().filter(|_| !wanted.only_seen) {
-        if let Err(error) = &boots[&*kernel.name] {
-            let lost = runs.iter().filter(|p| p.kernel.name == kernel.name).count();
-            println!("FAILED          {}/* ({lost} cells): {error}", kernel.name);
-            again.push(format!("cargo xtask test --kernel {}", kernel.name));
+        let inputs = tool.runner.find_inputs(boot, &planned.scenario).ok();
+        let earlier = match &inputs {
+            Some(inputs) if wanted.resume || wanted.only_seen => {
+                session.store.find(planned.ids(), inputs)
+            }
+            _ => None,
+        };
+        if let Some(seen) = earlier {
+            found.insert(planned.ids(), seen);
+        } else if !wanted.only_seen {
+            jobs.push(Job {
+                planned,
+                boot,
+                runner: &tool.runner,
+                inputs,
+            });
         }
     }
-    for (tool, made) in made.iter().filter(|_| !wanted.only_seen) {
-        if let Err(error) = made {
-            let lost = runs.iter().filter(|p| p.tool.name == *tool).count();
-            println!("FAILED          * with {tool} ({lost} cells): {error}");
+    if !wanted.only_seen {
+        let broken = boots
+            .iter()
+            .filter_map(|(name, boot)| Some((name, boot.as_ref().err()?)));
+        for (name, error) in broken {
+            let lost = runs.iter().filter(|p| p.kernel.name == **name).count();
+            println!("FAILED          {name}/* ({lost} cells): {error}");
+            again.push(format!("cargo xtask test --kernel {name}"));
+        }
+        let broken = made
+            .iter()
+            .filter_map(|(name, tool)| Some((name, tool.as_ref().err()?)));
+        for (name, error) in broken {
+            let lost = runs.iter().filter(|p| p.tool.name == **name).count();
+            println!("FAILED          * with {name} ({lost} cells): {error}");
         }
     }
-    earlier(&verdicts, &runs);
-    let seen = side_by_side(&jobs, wanted, &known, &store, &commit, screen, progress);
+    say_earlier(&found, runs.len());
+    let seen = session.run_side_by_side(&jobs);
     for (job, seen) in jobs.iter().zip(seen) {
         if seen.kind() == Kind::Failed {
-            again.push(repeat(job.planned, wanted));
+            again.push(wanted.repeat_command(job.planned));
         }
-        verdicts.insert(job.planned.ids(), seen);
+        found.insert(job.planned.ids(), seen);
     }
-    let version = |kernel: &Kernel| match boots.get(&*kernel.name) {
-        Some(Ok(boot)) => boot.version.clone(),
-        Some(Err(_)) if wanted.only_seen => "not in the cache".into(),
-        Some(Err(_)) => "could not be made".into(),
+    let version = |known: Option<std::result::Result<&String, ()>>| match known {
+        Some(Ok(version)) => version.clone(),
+        Some(Err(())) if wanted.only_seen => "not in the cache".into(),
+        Some(Err(())) => "could not be made".into(),
         None => "not run".into(),
     };
     let all: Vec<_> = cells.iter().collect();
+    let kernels = list_distinct(&all, |p| (&p.kernel.name, &p.kernel));
+    let kernels = kernels.into_iter().map(|kernel| Heading {
+        version: version(
+            boots
+                .get(&*kernel.name)
+                .map(|b| b.as_ref().map(|b| &b.version).map_err(drop)),
+        ),
+        name: kernel.name,
+        attr: kernel.attr,
+        ..Heading::default()
+    });
+    let tools = list_distinct(&all, |p| (&p.tool.name, &p.tool));
+    let tools = tools.into_iter().map(|tool| Heading {
+        version: version(
+            made.get(&*tool.name)
+                .map(|t| t.as_ref().map(|t| &t.version).map_err(drop)),
+        ),
+        name: tool.name,
+        title: tool.title,
+        ..Heading::default()
+    });
+    let scenarios = list_distinct(&all, |p| (&p.scenario.name, &p.scenario));
+    let scenarios = scenarios.into_iter().map(|scenario| Heading {
+        name: scenario.name,
+        title: scenario.title,
+        ..Heading::default()
+    });
+    let contents = cells.iter().filter_map(|planned| {
+        let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
+        let content = match (&planned.obstacle, found.remove(&planned.ids())) {
+            (Some(reason), _) => Content::NotApplicable(reason.clone()),
+            (None, Some(seen)) => Content::Seen(seen),
+            (None, None) if wanted.only_seen => return None,
+            // A cell that nobody reports on is not a pass.
+            (None, None) => {
+                let outcome = Outcome::new(Ending::HarnessError, "no report of it");
+                Content::Seen(Seen::of_outcome(outcome, ""))
+            }
+        };
+        Some(Cell {
+            kernel,
+            tool,
+            scenario,
+            content,
+        })
+    });
     let data = Data {
-        run: BTreeMap::from([
-            ("commit".to_owned(), commit),
-            ("finished".to_owned(), matrix::now().to_string()),
-            (
-                "qemu".to_owned(),
-                crate::run::qemu::version().unwrap_or_default(),
-            ),
-            ("jobs".to_owned(), wanted.jobs.to_string()),
-            (
-                "resumed".to_owned(),
-                if wanted.resume || wanted.only_seen {
-                    "yes"
-                } else {
-                    "no"
-                }
-                .to_owned(),
-            ),
-        ]),
-        kernels: distinct(&all, |p| (&p.kernel.name, &p.kernel))
-            .iter()
-            .map(|kernel| data::Kernel {
-                name: kernel.name.clone(),
-                attr: kernel.attr,
-                version: version(kernel),
-            })
-            .collect(),
-        tools: distinct(&all, |p| (&p.tool.name, &p.tool))
-            .iter()
-            .map(|tool| data::Tool {
-                name: tool.name.clone(),
-                title: tool.title.clone(),
-                version: match made.get(&tool.name) {
-                    Some(Ok(made)) => made.version.clone(),
-                    Some(Err(_)) => "could not be made".into(),
-                    None => "not run".into(),
-                },
-            })
-            .collect(),
-        scenarios: distinct(&all, |p| (&p.scenario.name, &p.scenario))
-            .iter()
-            .map(|scenario| data::Scenario {
-                name: scenario.name.clone(),
-                title: scenario.title.clone(),
-            })
-            .collect(),
-        cells: cells
-            .iter()
-            .filter_map(|planned| {
-                let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
-                let verdict = match &planned.cell {
-                    Cell::NotApplicable(reason) => Verdict::NotApplicable(reason.clone()),
-                    Cell::Run => Verdict::Seen(match verdicts.remove(&planned.ids()) {
-                        Some(seen) => seen,
-                        None if wanted.only_seen => return None,
-                        // A cell that nobody reports on is not a pass.
-                        None => Seen::broken("no report of it", matrix::now(), ""),
-                    }),
-                };
-                Some(data::Cell {
-                    kernel,
-                    tool,
-                    scenario,
-                    verdict,
-                })
-            })
-            .collect(),
+        kernels: kernels.collect(),
+        tools: tools.collect(),
+        scenarios: scenarios.collect(),
+        cells: contents.collect(),
+        run: Run {
+            commit: session.commit,
+            finished: Timestamp::now(),
+            qemu: qemu::read_version().unwrap_or_default(),
+            part: false,
+        },
     };
     Ok((data, again))
 }
 
 /// Each value once, by name, in the order of the cells.
-fn distinct<'a, T: Clone + 'a>(
+fn list_distinct<'a, T: Clone + 'a>(
     cells: &[&'a Planned],
     of: impl Fn(&'a Planned) -> (&'a String, &'a T),
 ) -> Vec<T> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut values = Vec::new();
+    let (mut names, mut values) = (Vec::new(), Vec::new());
     for planned in cells {
         let (name, value) = of(planned);
-        if !names.contains(&name.as_str()) {
+        if !names.contains(&name) {
             names.push(name);
             values.push(value.clone());
         }
@@ -238,210 +254,149 @@ fn distinct<'a, T: Clone + 'a>(
 }
 
 /// Says what is taken from earlier runs, and how old it is.
-fn earlier(verdicts: &BTreeMap<[&str; 3], Seen>, runs: &[&Planned]) {
-    let times: Vec<_> = verdicts
-        .values()
-        .filter(|seen| seen.kind() != Kind::Failed)
-        .map(|seen| seen.when)
-        .collect();
+fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
+    let seen = found.values().filter(|seen| seen.kind() != Kind::Failed);
+    let times: Vec<_> = seen.map(|seen| seen.when).collect();
     if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
         println!(
-            "earlier         {} of {} cells are as seen before with the same inputs, from {} to {}",
-            times.len(),
-            runs.len(),
-            data::utc(*first),
-            data::utc(*last)
+            "earlier         {} of {runs} cells are as seen before with the same inputs, from {first} to {last}",
+            times.len()
         );
     }
 }
 
 /// Builds or fetches a tool, and the runner that puts it into guests.
-fn make(tool: &Candidate, wanted: &Wanted, cache: &Cache, progress: &Progress) -> Result<Made> {
-    let choice = choice(tool, wanted);
-    let program = guest::wg(choice.as_deref(), cache, progress)?;
+fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache, progress: &Progress) -> Result<MadeTool> {
+    let choice = wanted.find_choice(tool);
+    let program = programs::find_wg(choice.as_deref(), cache, progress)?;
     let version = match (&program, &tool.debian) {
         (_, Some(suite)) => {
-            let debian = kit::Debian::new(cache, &[suite], progress)?;
+            let debian = Debian::new(cache, &[suite], progress)?;
             format!("wireguard-tools {}", debian.candidate("wireguard-tools")?)
         }
-        (Tool::Program(path), None) => {
+        (Program::Local(path), None) => {
             let said = process::output(std::process::Command::new(path).arg("--version"))?;
             said.stdout.lines().next().unwrap_or_default().to_owned()
         }
-        (Tool::Rooted { program, .. }, None) => program.clone(),
+        _ => choice.unwrap_or_default(),
     };
     let folder = match tool.name.as_str() {
-        plan::OURS => guest::results(),
-        other => guest::results().join(format!("with-{other}")),
+        OURS => runner::results_folder(),
+        other => runner::results_folder().join(format!("with-{other}")),
     };
-    Ok(Made {
-        runner: Runner::new(cache, folder, progress).tool("wg", program),
+    Ok(MadeTool {
+        runner: Runner::new(program, cache, folder, progress),
         version,
     })
 }
 
-/// The `--wg` that chooses a tool.
-fn choice(tool: &Candidate, wanted: &Wanted) -> Option<String> {
-    let debian = tool.debian.as_ref().map(|suite| format!("debian:{suite}"));
-    wanted.wg.clone().or(debian)
-}
-
-fn repeat(planned: &Planned, wanted: &Wanted) -> String {
-    let wg = match choice(&planned.tool, wanted) {
-        Some(wg) => format!(" --wg {}", process::quote(&wg)),
-        None => String::new(),
-    };
-    format!(
-        "cargo xtask vm run --kernel {} --scenario {}{wg}",
-        planned.kernel.name, planned.scenario.name
-    )
-}
-
-fn side_by_side(
-    jobs: &[Job<'_>],
-    wanted: &Wanted,
-    known: &prior::Times,
-    store: &Store,
-    commit: &str,
-    screen: &Screen,
-    progress: &Progress,
-) -> Vec<Seen> {
-    let needs: Vec<_> = jobs
-        .iter()
-        .map(|job| Need {
-            memory: QEMU + u64::from(runner::memory(job.boot, &job.planned.scenario)),
-            weight: known.seconds(job.planned.ids(), job.planned.scenario.timeout),
-        })
-        .collect();
-    let limits = pool::Limits {
-        jobs: wanted.jobs,
-        memory: wanted.memory.unwrap_or_else(pool::available),
-    };
-    let bad = std::sync::atomic::AtomicUsize::new(0);
-    screen.head(&format!("0 of {}", jobs.len()));
-    let mut reports = pool::run(
-        &needs,
-        limits,
-        |index| {
-            let job = &jobs[index];
-            progress.step(&job.planned.name());
-            let report = job
-                .runner
-                .run(job.boot, &job.planned.scenario, &|_: RunEvent<'_>| {});
-            progress.drop_step();
-            if report.outcome.is_bad() {
-                bad.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+impl Session<'_> {
+    fn run_side_by_side(&self, jobs: &[Job<'_>]) -> Vec<Seen> {
+        let known = matrix::read_times();
+        let loads = jobs.iter().map(|job| {
+            let scenario = &job.planned.scenario;
+            Load {
+                memory: QEMU + u64::from(runner::find_memory(job.boot, Some(scenario))),
+                weight: known.estimate(job.planned.ids(), scenario.timeout),
             }
-            keep(job, &report, store, commit, screen);
-            show(job.planned, &report, wanted, screen);
-            (report, matrix::now())
-        },
-        |state| {
-            let bad = bad.load(std::sync::atomic::Ordering::Relaxed);
-            let left = match state.remaining() {
-                Some(left) => format!(", about {} min left", left.as_secs().div_ceil(60)),
-                None => String::new(),
-            };
-            screen.head(&format!(
-                "{} of {}, {bad} failed{left}",
-                state.done, state.total
-            ));
-        },
-    );
-    screen.head("");
-    for (job, (report, when)) in jobs.iter().zip(&mut reports) {
-        if out_of_time(&report.outcome) {
-            second_try(job, report, wanted, store, commit, screen, progress);
-            *when = matrix::now();
+        });
+        let loads: Vec<_> = loads.collect();
+        let memory = self
+            .wanted
+            .memory
+            .unwrap_or_else(pool::read_available_memory);
+        let bad = AtomicUsize::new(0);
+        let total = jobs.len();
+        self.screen.head(&format!("0 of {total}"));
+        let reports = pool::run_jobs(
+            &loads,
+            self.wanted.jobs,
+            memory,
+            |index| {
+                let (report, seen) = self.run(&jobs[index]);
+                bad.fetch_add(usize::from(report.outcome.is_bad()), Ordering::Relaxed);
+                (report, seen)
+            },
+            |state| {
+                let (done, bad) = (state.done, bad.load(Ordering::Relaxed));
+                let left = state.remaining.as_secs().div_ceil(60);
+                self.screen.head(&format!(
+                    "{done} of {total}, {bad} failed, about {left} min left"
+                ));
+            },
+        );
+        self.screen.head("");
+        let reports = jobs.iter().zip(reports);
+        let reports = reports.map(
+            |(job, (report, seen))| match is_worth_retry(&report.outcome) {
+                true => self.run_again(job, &report).unwrap_or(seen),
+                false => seen,
+            },
+        );
+        reports.collect()
+    }
+
+    /// Runs one, shows what came of it, and keeps it at once: a run that is ended half way has
+    /// seen what it has seen.
+    fn run(&self, job: &Job<'_>) -> (Report, Seen) {
+        let planned = job.planned;
+        let name = planned.name();
+        self.progress.step(&name);
+        let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
+        self.progress.drop_step();
+        let seen = Seen::of_report(&report, &self.commit, job.inputs.as_deref());
+        if job.inputs.is_some() {
+            if let Err(error) = self.store.keep(planned.ids(), &seen) {
+                self.screen.say(&format!("not kept for --resume: {error}"));
+            }
         }
+        let seconds = report.took.as_secs_f64();
+        self.screen.result(&match report.outcome.ending {
+            Ending::Passed => format!("passed          {name} ({seconds:.1} s)"),
+            Ending::Skipped => format!("skipped         {name}: {}", report.outcome.first_line()),
+            _ => format!(
+                "FAILED          {name} ({seconds:.1} s): {}\n  again: {}\n  logs:  {}",
+                report.outcome,
+                self.wanted.repeat_command(planned),
+                report.folder.display()
+            ),
+        });
+        (report, seen)
     }
-    jobs.iter()
-        .zip(&reports)
-        .map(|(job, (report, when))| job.seen(report, *when, commit))
-        .collect()
-}
 
-/// At once: a run that is ended half way has seen what it has seen.
-fn keep(job: &Job<'_>, report: &Report, store: &Store, commit: &str, screen: &Screen) {
-    let Some(inputs) = &job.inputs else { return };
-    let [kernel, tool, scenario] = job.planned.ids().map(str::to_owned);
-    let cell = data::Cell {
-        kernel,
-        tool,
-        scenario,
-        verdict: Verdict::Seen(job.seen(report, matrix::now(), commit)),
-    };
-    if let Err(error) = store.put(&cell, inputs) {
-        screen.say(&format!("not kept for --resume: {error}"));
+    /// Repeats once, alone. Both results are printed, and the first one's logs are kept.
+    fn run_again(&self, job: &Job<'_>, first: &Report) -> Option<Seen> {
+        let kept = first.folder.with_extension("first-try");
+        // Where they cannot be kept, the first result stands.
+        let _ = fs::remove_dir_all(&kept);
+        fs::rename(&first.folder, &kept).ok()?;
+        let (report, mut seen) = self.run(job);
+        println!(
+            "second try      {}: first {}, then {}; the first one's logs: {}",
+            job.planned.name(),
+            first.outcome,
+            report.outcome,
+            kept.display()
+        );
+        let note = format!("the first try came to: {}", first.outcome);
+        seen.notes.push(note);
+        Some(seen)
     }
 }
 
-fn show(planned: &Planned, report: &Report, wanted: &Wanted, screen: &Screen) {
-    let name = planned.name();
-    let seconds = report.took.as_secs_f64();
-    screen.result(&match &report.outcome {
-        Outcome::Passed => format!("passed          {name} ({seconds:.1} s)"),
-        Outcome::Skipped(reason) => format!("skipped         {name}: {reason}"),
-        bad => format!(
-            "FAILED          {name} ({seconds:.1} s): {bad}\n  again: {}\n  logs:  {}",
-            repeat(planned, wanted),
-            report.folder.display()
-        ),
-    });
-}
-
-/// Repeats once, alone, what ran out of time: a busy host says nothing about the kernel. An
-/// assertion that does not hold, a splat, a leak or a panic is not tried again: a packet that was
-/// seen once was there. Both results are printed, and the first one's logs are kept.
-fn second_try(
-    job: &Job<'_>,
-    report: &mut Report,
-    wanted: &Wanted,
-    store: &Store,
-    commit: &str,
-    screen: &Screen,
-    progress: &Progress,
-) {
-    let kept: PathBuf = report.folder.with_extension("first-try");
-    // Where they cannot be kept, the first result stands.
-    let _ = fs::remove_dir_all(&kept);
-    if fs::rename(&report.folder, &kept).is_err() {
-        return;
-    }
-    let name = job.planned.name();
-    progress.step(&format!("again {name}"));
-    let again = job
-        .runner
-        .run(job.boot, &job.planned.scenario, &|_: RunEvent<'_>| {});
-    progress.drop_step();
-    println!(
-        "second try      {name}: first {}, then {}; the first one's logs: {}",
-        report.outcome,
-        again.outcome,
-        kept.display()
-    );
-    keep(job, &again, store, commit, screen);
-    show(job.planned, &again, wanted, screen);
-    let first = format!("the first try came to: {}", report.outcome);
-    *report = again;
-    report.notes.push(first);
-}
-
-/// Whether the outcome is one of the clock, not of what was tested.
-fn out_of_time(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::BootTimeout(_)
-        | Outcome::Silence(_)
-        | Outcome::ScenarioTimeout(_)
-        | Outcome::ShutdownTimeout(_)
-        | Outcome::HarnessError(_) => true,
+/// Whether the outcome may be one of the clock or of the harness, and not of what was tested: a
+/// busy host says nothing about the kernel. An assertion that does not hold, a splat, a leak or a
+/// panic is not tried again: a packet that was seen once was there.
+fn is_worth_retry(outcome: &Outcome) -> bool {
+    match outcome.ending {
+        Ending::BootTimeout
+        | Ending::Silence
+        | Ending::ScenarioTimeout
+        | Ending::ShutdownTimeout
+        | Ending::HarnessError => true,
         // The words of `wait_for` in the guest's library.
-        Outcome::Failed(reason) => reason.starts_with("waited "),
-        Outcome::Passed
-        | Outcome::Skipped(_)
-        | Outcome::Panic(_)
-        | Outcome::Splat(_)
-        | Outcome::Leak(_) => false,
+        Ending::Failed => outcome.why.starts_with("waited "),
+        Ending::Passed | Ending::Skipped | Ending::Panic | Ending::Splat | Ending::Leak => false,
     }
 }
 
@@ -451,11 +406,18 @@ mod tests {
 
     #[test]
     fn only_what_ran_out_of_time_is_tried_again() {
-        let text = String::from;
-        assert!(out_of_time(&Outcome::Silence(text("no verdict"))));
-        assert!(out_of_time(&Outcome::Failed(text("waited 20 s in vain"))));
-        assert!(!out_of_time(&Outcome::Failed(text("3 packets seen"))));
-        assert!(!out_of_time(&Outcome::Splat(vec![text("WARNING:")])));
-        assert!(!out_of_time(&Outcome::Passed));
+        for (ending, why, expected) in [
+            (Ending::Silence, "no verdict", true),
+            (Ending::Failed, "waited 20 s in vain", true),
+            (Ending::Failed, "3 packets seen", false),
+            (Ending::Splat, "WARNING:", false),
+            (Ending::Passed, "", false),
+        ] {
+            assert_eq!(
+                is_worth_retry(&Outcome::new(ending, why)),
+                expected,
+                "{why}"
+            );
+        }
     }
 }

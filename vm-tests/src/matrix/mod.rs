@@ -1,107 +1,108 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What runs of the matrix left behind: as data, for machines, and `results`, the page of it.
+//! Many runs: which cells (kernel, tool, scenario) there are, what came of them, and `results`,
+//! the page of it.
 
 mod cost;
 pub mod data;
 pub mod guests;
-pub mod junit;
 mod page;
 pub mod plan;
 pub mod pool;
-pub mod prior;
 pub mod store;
-mod svg;
-pub mod table;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use kit::{Error, Result};
+use fs_err as fs;
+use kit::{Result, process, repo};
 
-use self::data::Data;
-use crate::guest;
-use kit::{process, repo};
+use self::data::{Data, Times};
+use crate::run::runner::results_folder;
 
 /// The data of a whole run, and of one that took a part, beside the guests' logs.
-pub const FULL: &str = "full.tsv";
-pub const PART: &str = "part.tsv";
+const FULL: &str = "full.json";
+const PART: &str = "part.json";
 
 #[derive(Args)]
 pub struct Options {
-    /// Data to write the page of [default: the last whole run's, else docs/results.tsv]
+    /// Data to write the page of [default: the last whole run's, else docs/results.json]
     file: Option<PathBuf>,
     /// Write nothing; fail if the page is not what the data says
     #[arg(long)]
     check: bool,
 }
 
-/// Writes docs/results.md, its pictures and its data.
-pub fn run(options: &Options) -> Result<ExitCode> {
-    let docs = repo::root().join("docs");
-    let committed = docs.join("results.tsv");
-    let full = guest::results().join(FULL);
+/// Writes docs/results.md, its picture and its data.
+pub fn write_results(options: &Options) -> Result<ExitCode> {
+    let full = results_folder().join(FULL);
     let file = match &options.file {
         Some(file) => file.clone(),
         None if !options.check && full.exists() => full,
-        None => committed,
+        None => committed_file(),
     };
     let data = Data::read(&file)?;
     let mut differs = false;
-    for (name, text) in page::files(&data) {
-        let place = docs.join(name);
+    for (name, text) in page::write_files(&data) {
+        let place = repo::root().join("docs").join(name);
         let same = fs::read_to_string(&place).is_ok_and(|there| there == text);
         differs |= !same;
         let what = match (same, options.check) {
             (true, _) => "as it was",
             (false, true) => "DIFFERS",
             (false, false) => {
-                fs::write(&place, text).map_err(Error::io("write", &place))?;
+                fs::write(&place, text)?;
                 "written"
             }
         };
         println!("{what:10}docs/{name}");
     }
     if options.check && differs {
-        println!("again:    cargo xtask results {}", short(&file).display());
+        let file = file.strip_prefix(repo::root()).unwrap_or(&file);
+        println!("again:    cargo xtask results {}", file.display());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn short(file: &Path) -> &Path {
-    file.strip_prefix(repo::root()).unwrap_or(file)
+/// Keeps the data of a run beside the guests' logs: a part of the matrix must not take the place
+/// of the whole.
+pub fn save(data: &Data, whole: bool) -> Result<PathBuf> {
+    let file = results_folder().join(if whole { FULL } else { PART });
+    fs::create_dir_all(results_folder())?;
+    let mut data = data.clone();
+    data.run.part = !whole;
+    fs::write(&file, data.to_json())?;
+    Ok(file)
 }
 
-/// Where data may be, the most telling last.
-fn sources() -> [PathBuf; 3] {
-    [
-        repo::root().join("docs/results.tsv"),
-        guest::results().join(FULL),
-        guest::results().join(PART),
-    ]
+fn committed_file() -> PathBuf {
+    repo::root().join("docs/results.json")
 }
 
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
+/// What docs/results.json says; nothing where there is none.
+pub fn read_committed() -> Result<Data> {
+    match committed_file() {
+        file if file.exists() => Data::read(&file),
+        _ => Ok(Data::default()),
+    }
+}
+
+/// How long cells took: as committed, and over that in the last runs here. Without any, everything
+/// is estimated by its limit.
+fn read_times() -> Times {
+    let mut times = Times::default();
+    let folder = results_folder();
+    for file in [committed_file(), folder.join(FULL), folder.join(PART)] {
+        if let Ok(data) = Data::read(Path::new(&file)) {
+            times.add(&data);
+        }
+    }
+    times
 }
 
 /// The commit that is checked out, with `-dirty` when there is more than it.
-/// What docs/results.tsv says; nothing where there is none.
-pub fn committed() -> Result<Data> {
-    let file = repo::root().join("docs/results.tsv");
-    if !file.exists() {
-        return Ok(Data::default());
-    }
-    Data::read(&file)
-}
-
-pub fn commit() -> String {
+pub fn find_commit() -> String {
     let mut command = Command::new("git");
     command.current_dir(repo::root()).args([
         "describe",

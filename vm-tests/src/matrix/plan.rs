@@ -4,11 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::guest::tools::Candidate;
-use crate::kernel::table::Kernel;
-use crate::run::scenario::Cell;
-use crate::run::scenario::Scenario;
-use crate::run::scenario::Wg;
+use crate::guest::tools::{self, Tool};
+use crate::kernel::table::{self, Kernel};
+use crate::run::scenario::{self, Scenario, Wg};
 use kit::Result;
 
 /// The kernels of a plain run: what Debian 12 has, as it is and patched, and with another feature
@@ -26,15 +24,24 @@ pub const OURS: &str = "ours";
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub kernel: Kernel,
-    pub tool: Candidate,
+    pub tool: Tool,
     pub scenario: Scenario,
-    pub cell: Cell,
+    /// Why it is not run, if it is not.
+    pub obstacle: Option<String>,
 }
 
 impl Planned {
     /// `kernel/scenario`, and the tool when it is not ours.
     pub fn name(&self) -> String {
-        name(&self.kernel.name, &self.tool.name, &self.scenario.name)
+        let Self {
+            kernel, scenario, ..
+        } = self;
+        let with = prefix_tool(" with ", &self.tool.name);
+        format!("{}/{}{with}", kernel.name, scenario.name)
+    }
+
+    pub fn is_run(&self) -> bool {
+        self.obstacle.is_none()
     }
 
     /// Whether a plain run takes it: nothing that takes minutes.
@@ -50,99 +57,85 @@ impl Planned {
     }
 }
 
-pub fn name(kernel: &str, tool: &str, scenario: &str) -> String {
+/// Text for another tool than ours.
+fn prefix_tool(text: &str, tool: &str) -> String {
     match tool {
-        OURS => format!("{kernel}/{scenario}"),
-        tool => format!("{kernel}/{scenario} with {tool}"),
+        OURS => String::new(),
+        tool => format!("{text}{tool}"),
     }
 }
 
 /// Every cell of these kernels, tools and scenarios, in this order.
-pub fn cells(kernels: &[Kernel], tools: &[Candidate], scenarios: &[Scenario]) -> Vec<Planned> {
+pub fn list_cells(kernels: &[Kernel], tools: &[Tool], scenarios: &[Scenario]) -> Vec<Planned> {
     let mut cells = Vec::new();
     for tool in tools {
         for kernel in kernels {
-            for scenario in scenarios {
-                cells.push(Planned {
-                    kernel: kernel.clone(),
-                    tool: tool.clone(),
-                    scenario: scenario.clone(),
-                    cell: applies(scenario, kernel, tool),
-                });
-            }
+            cells.extend(scenarios.iter().map(|scenario| Planned {
+                kernel: kernel.clone(),
+                tool: tool.clone(),
+                scenario: scenario.clone(),
+                obstacle: find_obstacle(scenario, kernel, tool),
+            }));
         }
     }
     cells
 }
 
-fn applies(scenario: &Scenario, kernel: &Kernel, tool: &Candidate) -> Cell {
-    let cell = scenario.with(kernel, tool.can);
-    if cell == Cell::Run && scenario.in_suite("selftest") && tool.can != Wg::Ours {
-        return Cell::NotApplicable("it tests the harness, and once is enough".into());
+fn find_obstacle(scenario: &Scenario, kernel: &Kernel, tool: &Tool) -> Option<String> {
+    if let Some(reason) = scenario.find_obstacle_with(kernel, tool.can) {
+        return Some(reason);
     }
-    if cell == Cell::Run
-        && let Some(why) = tool.lacks(&kernel.name, &scenario.name)
-    {
-        return Cell::NotApplicable(why.into());
+    if scenario.in_suite("selftest") && tool.can != Wg::Ours {
+        return Some("it tests the harness, and once is enough".into());
+    }
+    if let Some(why) = tool.find_lack(&kernel.name, &scenario.name) {
+        return Some(why.into());
     }
     // The short ones stay: they show that scenarios do not lean on what is ours.
-    if cell == Cell::Run && scenario.is_long() && tool.can == Wg::Any && !kernel.attr {
-        return Cell::NotApplicable(
-            "a stock kernel with the C tool: nothing of this repository is tested".into(),
-        );
-    }
-    cell
+    let nothing = scenario.is_long() && tool.can == Wg::Any && !kernel.attr;
+    nothing.then(|| "a stock kernel with the C tool: nothing of this repository is tested".into())
 }
 
 /// What a run that does not take everything leaves out: a line for each kernel and tool, with
 /// the number of cells and the command for them.
-pub fn left_out(all: &[Planned], taken: impl Fn(&Planned) -> bool) -> Vec<String> {
-    let mut out: Vec<(&str, &str, usize)> = Vec::new();
-    for planned in all.iter().filter(|p| p.cell == Cell::Run && !taken(p)) {
-        let (kernel, tool) = (&*planned.kernel.name, &*planned.tool.name);
-        match out.iter_mut().find(|(k, t, _)| (*k, *t) == (kernel, tool)) {
-            Some((.., n)) => *n += 1,
-            None => out.push((kernel, tool, 1)),
-        }
+pub fn list_left_out(all: &[Planned], taken: impl Fn(&Planned) -> bool) -> Vec<String> {
+    let mut out: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for planned in all.iter().filter(|p| p.is_run() && !taken(p)) {
+        *out.entry((&planned.kernel.name, &planned.tool.name))
+            .or_default() += 1;
     }
-    out.into_iter()
-        .map(|(kernel, tool, n)| {
-            let with = match tool {
-                OURS => String::new(),
-                tool => format!(" --tool {tool}"),
-            };
-            let cells = if n == 1 { "cell" } else { "cells" };
-            format!("{kernel} with {tool}: {n} {cells}: cargo xtask test --kernel {kernel}{with}")
-        })
-        .collect()
+    let lines = out.into_iter().map(|((kernel, tool), n)| {
+        let cells = if n == 1 { "cell" } else { "cells" };
+        let with = prefix_tool(" --tool ", tool);
+        format!("{kernel} with {tool}: {n} {cells}: cargo xtask test --kernel {kernel}{with}")
+    });
+    lines.collect()
 }
 
-/// The cells that do not apply, gathered by reason: (kernel, tool, reason) and the scenarios.
-pub fn not_applicable(cells: &[Planned]) -> Vec<String> {
+/// The cells that do not apply, gathered by kernel, tool and reason.
+pub fn list_not_applicable(cells: &[Planned]) -> Vec<String> {
     let mut reasons: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for planned in cells {
-        if let Cell::NotApplicable(reason) = &planned.cell {
+        if let Some(reason) = &planned.obstacle {
+            let [kernel, tool, scenario] = planned.ids();
             reasons
-                .entry((&planned.kernel.name, &planned.tool.name, reason))
+                .entry((kernel, tool, reason))
                 .or_default()
-                .push(&planned.scenario.name);
+                .push(scenario);
         }
     }
-    reasons
+    let lines = reasons
         .into_iter()
         .map(|((kernel, tool, reason), scenarios)| {
-            let with = match tool {
-                OURS => String::new(),
-                tool => format!(" with {tool}"),
-            };
+            let with = prefix_tool(" with ", tool);
             format!("{kernel}{with}: {reason}: {}", scenarios.join(" "))
-        })
-        .collect()
+        });
+    lines.collect()
 }
 
 /// What a `wg` that somebody hands over can, by what is in it: the messages of ours name the
 /// variable that only it reads, and a tool without the keyword does not hold the word.
-pub fn abilities(program: &[u8]) -> Wg {
+pub fn find_abilities(program: &[u8]) -> Wg {
     let holds = |word: &str| {
         program
             .windows(word.len())
@@ -158,11 +151,11 @@ pub fn abilities(program: &[u8]) -> Wg {
 }
 
 /// The whole matrix.
-pub fn everything() -> Result<Vec<Planned>> {
-    Ok(cells(
-        &crate::kernel::table::all()?,
-        &crate::guest::tools::all()?,
-        &crate::run::scenario::all()?,
+pub fn list_everything() -> Result<Vec<Planned>> {
+    Ok(list_cells(
+        &table::read_all()?,
+        &tools::read_all()?,
+        &scenario::read_all()?,
     ))
 }
 
@@ -170,45 +163,43 @@ pub fn everything() -> Result<Vec<Planned>> {
 mod tests {
     use super::*;
 
-    fn of<'a>(all: &'a [Planned], kernel: &str, tool: &str, scenario: &str) -> &'a Cell {
-        let found = all.iter().find(|p| p.ids() == [kernel, tool, scenario]);
-        &found.expect("the matrix is whole").cell
-    }
-
     #[test]
     fn every_cell_has_a_verdict_or_a_reason() {
-        let all = everything().unwrap();
-        let (kernels, tools, scenarios) = (
-            crate::kernel::table::all().unwrap().len(),
-            crate::guest::tools::all().unwrap().len(),
-            crate::run::scenario::all().unwrap().len(),
-        );
-        assert_eq!(all.len(), kernels * tools * scenarios);
-        let reason = |kernel, tool, scenario| match of(&all, kernel, tool, scenario) {
-            Cell::NotApplicable(reason) => reason.as_str(),
-            Cell::Run => "",
-        };
-        assert_eq!(reason("patched-6.1", "ours", "smoke"), "");
-        assert_eq!(reason("patched-7.3", "c-sid", "smoke"), "");
-        assert!(reason("debian-6.1", "ours", "k-guard-rules").contains("WGDEVICE_A_BIND_DEV"));
-        assert!(reason("patched-6.1", "c-bookworm", "k-guard-rules").contains("no bind-dev"));
-        assert!(reason("patched-6.1", "ours", "f-closed").contains("no fallback"));
-        assert!(reason("debian-6.12", "ours", "self-fails").contains("only for debian-6.1"));
-        assert!(reason("debian-6.1", "c-sid", "self-fails").contains("harness"));
-        assert!(reason("debug-7.3", "c-bookworm", "k-netns").contains("allowed-ips"));
-        assert!(reason("vanilla-7.3", "c-sid", "k-netns-stock").contains("nothing of this"));
-        assert_eq!(reason("debian-6.1", "c-sid", "smoke"), "");
-        assert_eq!(reason("foreign-6.1", "ours", "f-foreign"), "");
-        for planned in &all {
-            if let Cell::NotApplicable(reason) = &planned.cell {
-                assert!(!reason.is_empty(), "{}", planned.name());
-            }
+        let all = list_everything().unwrap();
+        for (ids, expected) in [
+            (["patched-6.1", "ours", "smoke"], ""),
+            (["patched-7.3", "c-sid", "smoke"], ""),
+            (["debian-6.1", "c-sid", "smoke"], ""),
+            (["foreign-6.1", "ours", "f-foreign"], ""),
+            (
+                ["debian-6.1", "ours", "k-guard-rules"],
+                "WGDEVICE_A_BIND_DEV",
+            ),
+            (
+                ["patched-6.1", "c-bookworm", "k-guard-rules"],
+                "no bind-dev",
+            ),
+            (["patched-6.1", "ours", "f-closed"], "no fallback"),
+            (["debian-6.12", "ours", "self-fails"], "only for debian-6.1"),
+            (["debian-6.1", "c-sid", "self-fails"], "harness"),
+            (["debug-7.3", "c-bookworm", "k-netns"], "allowed-ips"),
+            (["vanilla-7.3", "c-sid", "k-netns-stock"], "nothing of this"),
+        ] {
+            let found = all
+                .iter()
+                .find(|p| p.ids() == ids)
+                .expect("the matrix is whole");
+            let reason = found.obstacle.as_deref().unwrap_or_default();
+            assert!(
+                reason.contains(expected) && reason.is_empty() == expected.is_empty(),
+                "{reason}"
+            );
         }
         // A scenario that never runs tests nothing.
-        for scenario in crate::run::scenario::all().unwrap() {
+        for scenario in scenario::read_all().unwrap() {
+            let mut own = all.iter().filter(|p| p.scenario.name == scenario.name);
             assert!(
-                all.iter()
-                    .any(|p| p.scenario.name == scenario.name && p.cell == Cell::Run),
+                own.any(Planned::is_run),
                 "{} applies nowhere",
                 scenario.name
             );
@@ -217,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_plain_run_takes_the_series_of_each_tree() {
-        let all = everything().unwrap();
+        let all = list_everything().unwrap();
         let usual = |id: [&str; 3]| all.iter().find(|p| p.ids() == id).unwrap().is_usual();
         for kernel in ["patched-6.1", "patched-6.12", "patched-7.3"] {
             assert!(usual([kernel, OURS, "k-rebind-live"]), "{kernel}");
@@ -231,37 +222,33 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_counted() {
-        let all = everything().unwrap();
-        let runs = all.iter().filter(|p| p.cell == Cell::Run);
-        let (taken, others): (Vec<_>, Vec<_>) = runs.partition(|p| p.kernel.name == "debian-6.1");
-        assert!(!taken.is_empty());
-        let lines = left_out(&all, |p| p.kernel.name == "debian-6.1");
+        let all = list_everything().unwrap();
+        let taken = |p: &Planned| p.kernel.name == "debian-6.1";
+        let lines = list_left_out(&all, taken);
         let number = |line: &String| -> usize {
             let (_, rest) = line.split_once(": ").unwrap();
             rest.split(' ').next().unwrap().parse().unwrap()
         };
-        assert_eq!(lines.iter().map(number).sum::<usize>(), others.len());
-        assert!(
-            lines
-                .iter()
-                .any(|l| l.ends_with("cargo xtask test --kernel debian-6.12 --tool c-sid")),
-            "{lines:?}"
-        );
-        assert_eq!(left_out(&all, |_| true), [""; 0]);
+        let others = all.iter().filter(|p| p.is_run() && !taken(p)).count();
+        assert!(others > 0 && lines.iter().map(number).sum::<usize>() == others);
+        let line = "cargo xtask test --kernel debian-6.12 --tool c-sid";
+        assert!(lines.iter().any(|l| l.ends_with(line)), "{lines:?}");
+        assert_eq!(list_left_out(&all, |_| true), [""; 0]);
         // What takes minutes is left out of its kernel's plain run too, and said.
-        let usual = left_out(&all, Planned::is_usual);
-        let left = |kernel| {
-            usual
-                .iter()
-                .any(|l| l.starts_with(&format!("{kernel} with ours: ")))
-        };
-        assert!(left("debian-6.1") && left("patched-7.3") && left("debug-7.3"));
+        let usual = list_left_out(&all, Planned::is_usual);
+        for kernel in ["debian-6.1", "patched-7.3", "debug-7.3"] {
+            let begin = format!("{kernel} with ours: ");
+            assert!(usual.iter().any(|l| l.starts_with(&begin)), "{kernel}");
+        }
     }
 
     #[test]
     fn a_program_tells_what_it_can() {
-        assert_eq!(abilities(b"\x7fELF bind-dev WG_BIND_DEV_MODE"), Wg::Ours);
-        assert_eq!(abilities(b"\x7fELF bind-dev"), Wg::BindDev);
-        assert_eq!(abilities(b"\x7fELF fwmark"), Wg::Any);
+        assert_eq!(
+            find_abilities(b"\x7fELF bind-dev WG_BIND_DEV_MODE"),
+            Wg::Ours
+        );
+        assert_eq!(find_abilities(b"\x7fELF bind-dev"), Wg::BindDev);
+        assert_eq!(find_abilities(b"\x7fELF fwmark"), Wg::Any);
     }
 }

@@ -4,15 +4,15 @@
 //! Everything that is in the guest, how it is started, and the code that judges it. Limits are
 //! not in it: they end what hangs, and what ended by itself would have ended with others too. Nor
 //! is where and when something was built: another machine comes to the same key, so that it can
-//! take what is written in docs/results.tsv.
+//! take what is written in docs/results.json.
 
 use std::path::Path;
 use std::time::Duration;
 
-use crate::guest::programs::{self, Found};
-use crate::kernel::table::BootableKernel;
-use crate::run::qemu::{self, Machine};
-use crate::run::runner::{Runner, Tool, machine};
+use crate::guest::programs;
+use crate::kernel::BootableKernel;
+use crate::run::qemu;
+use crate::run::runner::{Runner, describe_machine};
 use crate::run::scenario::Scenario;
 use kit::cache::Key;
 use kit::error::Result;
@@ -25,71 +25,64 @@ const HARNESS: &[&str] = &[
 ];
 
 impl Runner {
-    /// The key of `scenario` on `kernel` with this runner's tools.
-    pub fn inputs(&self, kernel: &BootableKernel, scenario: &Scenario) -> Result<String> {
-        let parts = self.initramfs()?;
-        let own = self.own(&unhurried(kernel), Some(scenario), "run", Duration::ZERO)?;
-        let accelerator = self.accelerator(kernel)?;
-        let machine: Machine = machine(kernel, scenario, accelerator);
+    /// The key of `scenario` on `kernel` with this runner's programs.
+    pub fn find_inputs(&self, kernel: &BootableKernel, scenario: &Scenario) -> Result<String> {
+        let accelerator = self.find_accelerator(kernel)?;
+        let machine = describe_machine(kernel, Some(scenario), accelerator);
         let mut key = Key::new()
-            .add("own", own.bytes())
+            .add("own", self.hash_own_files(kernel, scenario)?)
             .add("machine", machine.command_line())
-            .add("image", self.hash(&kernel.image)?)
-            .add("qemu", self.once("qemu", qemu::version)?);
-        for archive in parts.archives(kernel, &scenario.packages)? {
-            key = key.add("archive", named(&archive));
+            .add("image", self.hash_file(&kernel.image)?)
+            .add("qemu", self.remember("qemu", qemu::read_version)?)
+            .add("programs", self.hash_programs(kernel)?);
+        let parts = self.get_initramfs()?;
+        for archive in parts.find_archives(kernel, &scenario.packages)? {
+            // Its name says what it was made from; where the cache is does not count.
+            let name = archive.file_name().unwrap_or_default();
+            key = key.add("archive", name.as_encoded_bytes());
         }
-        key = self.files(key, kernel)?;
         for name in &scenario.programs {
-            key = match programs::find(name, &self.cache, &self.progress)? {
-                Found::Program(tool) => self.program(key.add("program", name), &tool)?,
-                Found::Lacking(why) => key.add("lacking", why),
-            };
+            let program = programs::find(name, &self.cache, &self.progress)?;
+            key = key
+                .add("program", name)
+                .add("file", program.hash(&self.cache)?);
         }
-        for file in HARNESS {
-            key = key.add("harness", file);
+        Ok(HARNESS
+            .iter()
+            .fold(key, |key, file| key.add("harness", file))
+            .finish())
+    }
+
+    /// What goes into a guest, apart from what is compiled or needs packages. How slow a kernel is
+    /// says something of the hour, and sets limits only.
+    fn hash_own_files(&self, kernel: &BootableKernel, scenario: &Scenario) -> Result<Vec<u8>> {
+        let mut kernel = kernel.clone();
+        kernel.kernel.slow = 1;
+        let own = self.collect_own_files(&kernel, Some(scenario), "run", Duration::ZERO)?;
+        own.to_bytes()
+    }
+
+    /// What is under test: the module and the programs.
+    fn hash_programs(&self, kernel: &BootableKernel) -> Result<String> {
+        let mut key = Key::new();
+        for (name, file) in &kernel.replaced {
+            key = key.add("module", name).add("file", self.hash_file(file)?);
+        }
+        for (name, program) in &self.programs {
+            let hash = self.remember(&format!("program {name}"), || program.hash(&self.cache))?;
+            key = key.add("tool", name).add("file", hash);
         }
         Ok(key.finish())
     }
 
-    /// What is under test: the module and the tools.
-    fn files(&self, mut key: Key, kernel: &BootableKernel) -> Result<Key> {
-        for (name, file) in &kernel.replaced {
-            key = key.add("module", name).add("file", self.hash(file)?);
-        }
-        for (name, tool) in &self.tools {
-            key = self.program(key.add("tool", name), tool)?;
-        }
-        Ok(key)
-    }
-
-    fn program(&self, key: Key, tool: &Tool) -> Result<Key> {
-        Ok(match tool {
-            // As the guest gets it: what says where it was built is taken off.
-            Tool::Program(program) => {
-                let parts = self.initramfs()?;
-                let hash = self.once(&format!("stripped {}", program.display()), || {
-                    Ok(Key::new()
-                        .add_file("file", &parts.stripped(program)?)?
-                        .finish())
-                })?;
-                key.add("file", hash)
-            }
-            // The root is named by the packages in it, its libraries among them.
-            Tool::Rooted { root, program } => key
-                .add("root", named(root))
-                .add("file", self.hash(&root.join(program))?),
-        })
-    }
-
     /// The hash of a file's contents. Files do not change while a run lasts.
-    fn hash(&self, path: &Path) -> Result<String> {
-        self.once(&path.to_string_lossy(), || {
+    fn hash_file(&self, path: &Path) -> Result<String> {
+        self.remember(&path.to_string_lossy(), || {
             Ok(Key::new().add_file("file", path)?.finish())
         })
     }
 
-    fn once(&self, what: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
+    fn remember(&self, what: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
         let mut known = self.hashes.lock().expect("no holder panics");
         if let Some(value) = known.get(what) {
             return Ok(value.clone());
@@ -100,61 +93,59 @@ impl Runner {
     }
 }
 
-/// An entry of the cache by its name, which says what it was made from; where the cache is does not
-/// count.
-fn named(entry: &Path) -> Vec<u8> {
-    entry
-        .file_name()
-        .unwrap_or_default()
-        .as_encoded_bytes()
-        .to_vec()
-}
-
-/// How slow a kernel is says something of the hour, and sets limits only.
-fn unhurried(kernel: &BootableKernel) -> BootableKernel {
-    let mut kernel = kernel.clone();
-    kernel.kernel.slow = 1;
-    kernel
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::programs::Program;
     use crate::kernel::table;
     use crate::run::qemu::Accelerator;
-    use kit::cache::{Cache, remove};
+    use fs_err as fs;
+    use kit::cache::Cache;
     use kit::progress::Progress;
-    use std::fs;
 
-    /// What goes into a guest, apart from what needs packages, as bytes.
-    fn own(kernel: &str, slow: u32, scenario: &str) -> Vec<u8> {
-        let root = std::env::temp_dir().join(format!(
-            "wg-vrf-inputs-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let cache = Cache::at(&root).unwrap();
-        let file = root.join("x.sh");
-        fs::write(&file, scenario).unwrap();
-        let mut row = table::find(kernel).unwrap();
-        row.slow = slow;
-        let boot = BootableKernel::built(&row, &file, "1").unwrap();
-        let runner = Runner::new(&cache, &root, &Progress::silent());
-        let scenario = Scenario::read(&file).unwrap();
-        let own = runner
-            .own(&unhurried(&boot), Some(&scenario), "run", Duration::ZERO)
-            .unwrap();
-        remove(&root).unwrap();
-        own.bytes()
+    /// A runner in a folder of its own, with a kernel and a scenario whose files hold these texts.
+    fn scene(kernel: &str, [script, module, tool]: [&str; 3]) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let [script, module, tool] =
+            [("x.sh", script), ("m", module), ("t", tool)].map(|(name, text)| {
+                let file = folder.path().join(name);
+                fs::write(&file, text).unwrap();
+                file
+            });
+        let row = table::find(kernel).unwrap();
+        let mut boot = BootableKernel::of_image(&row, &tool, "1").unwrap();
+        boot.replaced.push(("wireguard".into(), module));
+        let cache = Cache::at(folder.path()).unwrap();
+        let (wg, results) = (Program::Local(tool), folder.path().into());
+        Scene {
+            runner: Runner::new(wg, &cache, results, &Progress::silent()),
+            boot,
+            scenario: Scenario::read(&script).unwrap(),
+            _folder: folder,
+        }
     }
+
+    struct Scene {
+        runner: Runner,
+        boot: BootableKernel,
+        scenario: Scenario,
+        _folder: tempfile::TempDir,
+    }
+
+    const SCRIPT: &str = "# title: x\n. /lib/wgvrf/lib.sh\n";
 
     #[test]
     fn the_script_and_the_kernel_count_and_the_hour_does_not() {
-        let script = "# title: x\n. /lib/wgvrf/lib.sh\n";
-        let one = own("debian-6.1", 1, script);
-        assert_eq!(one, own("debian-6.1", 1, script));
-        assert_eq!(one, own("debian-6.1", 8, script), "a busy host");
-        assert_ne!(one, own("patched-6.1", 1, script));
+        let own = |kernel: &str, slow: u32, script: &str| {
+            let mut scene = scene(kernel, [script, "", ""]);
+            scene.boot.kernel.slow = slow;
+            let hash = scene.runner.hash_own_files(&scene.boot, &scene.scenario);
+            hash.unwrap()
+        };
+        let one = own("debian-6.1", 1, SCRIPT);
+        assert_eq!(one, own("debian-6.1", 1, SCRIPT));
+        assert_eq!(one, own("debian-6.1", 8, SCRIPT), "a busy host");
+        assert_ne!(one, own("patched-6.1", 1, SCRIPT));
         assert_ne!(one, own("debian-6.1", 1, "# title: x\ntrue\n"));
         // The library that scenarios source is part of what they are.
         let text = String::from_utf8_lossy(&one);
@@ -164,57 +155,30 @@ mod tests {
         assert!(!text.contains("lib/wgvrf/scenarios/smoke.sh"));
     }
 
-    /// The key of a module and a tool with these contents.
-    fn files(module: &str, tool: &str) -> String {
-        let root = std::env::temp_dir().join(format!(
-            "wg-vrf-files-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let cache = Cache::at(&root).unwrap();
-        let [module, tool] = [("m", module), ("t", tool)].map(|(name, text)| {
-            let file = root.join(name);
-            fs::write(&file, text).unwrap();
-            file
-        });
-        let row = table::find("patched-6.1").unwrap();
-        let base = BootableKernel::built(&row, &tool, "1").unwrap();
-        let boot = BootableKernel::with_module(&base, &row, "wireguard", &module).unwrap();
-        let runner =
-            Runner::new(&cache, &root, &Progress::silent()).tool("wg", Tool::Program(tool));
-        let key = runner.files(Key::new(), &boot).unwrap().finish();
-        remove(&root).unwrap();
-        key
-    }
-
+    /// Needs a cache, and neither packages nor a network.
     #[test]
     fn what_is_under_test_counts_by_its_bytes() {
-        let one = files("b", "c");
-        assert_eq!(one, files("b", "c"));
-        assert_ne!(one, files("x", "c"), "the module");
-        assert_ne!(one, files("b", "x"), "the tool");
+        let hash = |module: &str, tool: &str| {
+            let scene = scene("patched-6.1", [SCRIPT, module, tool]);
+            scene.runner.hash_programs(&scene.boot).unwrap()
+        };
+        let one = hash("b", "c");
+        assert_eq!(one, hash("b", "c"));
+        assert_ne!(one, hash("x", "c"), "the module");
+        assert_ne!(one, hash("b", "x"), "the tool");
     }
 
     #[test]
     fn the_machine_counts() {
-        let row = table::find("debian-6.1").unwrap();
-        let root = std::env::temp_dir().join(format!("wg-vrf-machine-{}", std::process::id()));
-        fs::write(&root, "# title: x\n").unwrap();
-        let boot = BootableKernel::built(&row, &root, "1").unwrap();
-        let scenario = Scenario::read(&root).unwrap();
-        fs::remove_file(&root).unwrap();
-        let line = |boot: &BootableKernel, scenario: &Scenario| {
-            machine(boot, scenario, Accelerator::Tcg).command_line()
+        let line = |change: &dyn Fn(&mut Scene)| {
+            let mut scene = scene("debian-6.1", [SCRIPT, "", ""]);
+            change(&mut scene);
+            let (boot, scenario) = (&scene.boot, Some(&scene.scenario));
+            describe_machine(boot, scenario, Accelerator::Tcg).command_line()
         };
-        let one = line(&boot, &scenario);
-        let mut other = boot.clone();
-        other.kernel.cmdline.push("debug".into());
-        assert_ne!(one, line(&other, &scenario));
-        let mut other = scenario.clone();
-        other.memory = Some(4096);
-        assert_ne!(one, line(&boot, &other));
-        let mut other = scenario.clone();
-        other.smp = 7;
-        assert_ne!(one, line(&boot, &other));
+        let one = line(&|_| {});
+        assert_ne!(one, line(&|s| s.boot.kernel.cmdline.push("debug".into())));
+        assert_ne!(one, line(&|s| s.scenario.memory = Some(4096)));
+        assert_ne!(one, line(&|s| s.scenario.smp = 7));
     }
 }

@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! One QEMU process: its command line, its four serial ports, its end.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use fs_err::{self as fs, File};
 use kit::error::{Error, Result};
-use kit::sys;
+use kit::{process, sys};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
 /// What executes the guest's instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Accelerator {
     Kvm,
     /// QEMU's own translator: slower, works everywhere.
     Tcg,
-}
-
-impl Accelerator {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "kvm" => Some(Self::Kvm),
-            "tcg" => Some(Self::Tcg),
-            _ => None,
-        }
-    }
 }
 
 /// The files of a run that QEMU writes, in its results folder: one for each serial port.
@@ -143,17 +127,14 @@ impl Machine {
 
     /// The command line for a shell.
     pub fn command_line(&self) -> String {
-        self.arguments()
-            .iter()
-            .map(|word| quoted(word))
-            .collect::<Vec<_>>()
-            .join(" ")
+        let words = self.arguments();
+        let words: Vec<_> = words.iter().map(|word| process::quote(word)).collect();
+        words.join(" ")
     }
 
     pub fn start(&self) -> Result<Qemu> {
-        fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
-        let errors = self.folder.join("qemu.log");
-        let log = File::create(&errors).map_err(Error::io("create", &errors))?;
+        fs::create_dir_all(&self.folder)?;
+        let log = File::create(self.folder.join("qemu.log"))?;
         let words = self.arguments();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
@@ -161,26 +142,14 @@ impl Machine {
             command
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(log);
+                .stderr(log.into_file());
         }
         sys::die_with_parent(&mut command);
-        let child = command.spawn().map_err(|source| Error::Start {
-            program: PROGRAM.into(),
-            source,
-        })?;
+        let child = command.spawn().map_err(|e| process::start(&command, e))?;
         Ok(Qemu {
             child,
             folder: self.folder.clone(),
         })
-    }
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -196,27 +165,21 @@ impl Qemu {
     }
 
     /// Whether it has ended; an error when QEMU itself complained.
-    pub fn ended(&mut self) -> Result<bool> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(false),
-            Ok(Some(status)) if status.success() => Ok(true),
-            Ok(Some(status)) => Err(Error::Failed {
+    pub fn has_ended(&mut self) -> Result<bool> {
+        match self.child.try_wait()? {
+            None => Ok(false),
+            Some(status) if status.success() => Ok(true),
+            Some(status) => Err(Error::Failed {
                 command: PROGRAM.into(),
                 status: status.to_string(),
-                stderr: self.read("qemu.log"),
-            }),
-            Err(source) => Err(Error::Start {
-                program: PROGRAM.into(),
-                source,
+                output: self.read("qemu.log"),
             }),
         }
     }
 
     pub fn wait(&mut self) -> Result<()> {
-        self.child.wait().map(drop).map_err(|source| Error::Start {
-            program: PROGRAM.into(),
-            source,
-        })
+        self.child.wait()?;
+        Ok(())
     }
 
     pub fn kill(&mut self) {
@@ -245,8 +208,8 @@ pub fn read_log(path: &Path) -> String {
 }
 
 /// The first line of `qemu-system-x86_64 --version`.
-pub fn version() -> Result<String> {
-    let text = kit::debian::run(Command::new(PROGRAM).arg("--version"))?;
+pub fn read_version() -> Result<String> {
+    let text = process::run(Command::new(PROGRAM).arg("--version"))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

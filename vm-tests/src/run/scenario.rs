@@ -2,29 +2,40 @@
 //! Scenarios: bash scripts of `scenarios/` whose first comment lines tell the runner what they
 //! need. Reads headers and says where a scenario applies; does not run anything.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use fs_err as fs;
+use serde::Deserialize;
+use strum::VariantNames;
+
 use crate::kernel::table::Kernel;
-use crate::run::verdict::Outcome;
+use crate::run::verdict::{Ending, Outcome};
 use kit::error::{Error, Result};
 
 /// What a scenario needs of wireguard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Needs {
     /// A kernel with `WGDEVICE_A_BIND_DEV`.
     Attr,
     /// A kernel without it: the tool has to fall back.
     Fallback,
     /// Any kernel.
+    #[default]
     Any,
 }
 
 /// What a `wg` can, each one more than the one before; and what a scenario needs of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, strum::EnumString, strum::VariantNames,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Wg {
     /// What every `wg` can.
+    #[default]
     Any,
     /// The keyword `bind-dev`, as kernel-patches/wireguard-tools.md has it for the C tool. On a
     /// kernel without the attribute that means the fallback, which only ours has.
@@ -34,7 +45,7 @@ pub enum Wg {
 }
 
 /// The header of a script.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scenario {
     /// The file's name without `.sh`.
     pub name: String,
@@ -68,77 +79,66 @@ pub struct Scenario {
     pub memory: Option<u32>,
     /// Only these kernels; empty means all.
     pub kernels: Vec<String>,
-    /// The harness's own tests: the outcome (its word) that this scenario must come to, and a
-    /// text that must be among its details.
-    pub expect: Option<(String, String)>,
+    /// The harness's own tests: the ending that this scenario must come to, and a text that must
+    /// be among its reasons.
+    pub expect: Option<(Ending, String)>,
     /// Limits of its own for boot and shutdown.
     pub boot: Option<Duration>,
     pub shutdown: Option<Duration>,
 }
 
-/// Whether a scenario is run on a kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell {
-    Run,
-    NotApplicable(String),
-}
+const KEYS: &str = "title, needs, tool, timeout, modules, packages, source, programs, cmdline, \
+                    suite, smp, icount, memory, kernels, expect, boot, shutdown";
 
 impl Scenario {
-    /// Whether and why (not) this scenario is run on `kernel`.
-    pub fn on(&self, kernel: &Kernel) -> Cell {
+    /// Why this scenario is not run on `kernel`; none if it is.
+    pub fn find_obstacle(&self, kernel: &Kernel) -> Option<String> {
         if !self.kernels.is_empty() && !self.kernels.contains(&kernel.name) {
-            return Cell::NotApplicable(format!("only for {}", self.kernels.join(", ")));
+            return Some(format!("only for {}", self.kernels.join(", ")));
         }
-        if let Some(only) = &kernel.only
-            && !only.scenarios.contains(&self.name)
-        {
-            return Cell::NotApplicable(format!(
-                "{}; the kernel runs {} only",
-                only.why,
-                only.scenarios.join(", ")
-            ));
-        }
-        match (self.needs, kernel.attr) {
-            (Needs::Attr, false) => {
-                Cell::NotApplicable("the kernel has no WGDEVICE_A_BIND_DEV".into())
+        match &kernel.only {
+            Some(only) if !only.scenarios.contains(&self.name) => {
+                let names = only.scenarios.join(", ");
+                return Some(format!("{}; the kernel runs {names} only", only.why));
             }
-            (Needs::Fallback, true) => {
-                Cell::NotApplicable("the kernel needs no fallback: it has the attribute".into())
-            }
-            _ => Cell::Run,
+            _ => {}
         }
+        let reason = match (self.needs, kernel.attr) {
+            (Needs::Attr, false) => "the kernel has no WGDEVICE_A_BIND_DEV",
+            (Needs::Fallback, true) => "the kernel needs no fallback: it has the attribute",
+            _ => return None,
+        };
+        Some(reason.into())
     }
 
-    /// Whether and why (not) this scenario is run on `kernel` with this `wg`.
-    pub fn with(&self, kernel: &Kernel, wg: Wg) -> Cell {
-        let cell = self.on(kernel);
-        if cell != Cell::Run {
-            return cell;
+    /// Why this scenario is not run on `kernel` with this `wg`; none if it is.
+    pub fn find_obstacle_with(&self, kernel: &Kernel, wg: Wg) -> Option<String> {
+        if let Some(reason) = self.find_obstacle(kernel) {
+            return Some(reason);
         }
         let reason = match (self.tool, wg) {
-            (Wg::Any, _) | (_, Wg::Ours) => return Cell::Run,
-            (Wg::BindDev, Wg::BindDev) if kernel.attr => return Cell::Run,
+            (Wg::Any, _) | (_, Wg::Ours) => return None,
+            (Wg::BindDev, Wg::BindDev) if kernel.attr => return None,
             (Wg::BindDev, Wg::BindDev) => {
                 "the kernel has no WGDEVICE_A_BIND_DEV, and only our wg falls back"
             }
             (Wg::BindDev, Wg::Any) => "this wg has no bind-dev",
             (Wg::Ours, _) => "it is about what only our wg does and says",
         };
-        Cell::NotApplicable(reason.into())
+        Some(reason.into())
     }
 
     /// What an outcome means for this scenario: where one is expected, coming to it is passing.
-    pub fn expected(&self, outcome: Outcome) -> Outcome {
+    pub fn compare_expected(&self, outcome: Outcome) -> Outcome {
         match &self.expect {
             None => outcome,
-            Some((word, text))
-                if outcome.word() == word && outcome.details().join("\n").contains(text) =>
-            {
-                Outcome::Passed
+            Some((ending, text)) if outcome.ending == *ending && outcome.why.contains(text) => {
+                Outcome::new(Ending::Passed, "")
             }
-            Some((word, text)) => {
-                Outcome::Failed(format!("expected `{word}: {text}', came to `{outcome}'"))
-            }
+            Some((ending, text)) => Outcome::new(
+                Ending::Failed,
+                format!("expected `{ending}: {text}', came to `{outcome}'"),
+            ),
         }
     }
 
@@ -153,8 +153,7 @@ impl Scenario {
 
     /// Reads one script's header.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        Self::parse(path, &text)
+        Self::parse(path, &fs::read_to_string(path)?)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
@@ -163,38 +162,18 @@ impl Scenario {
             line,
             text,
         };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut scenario = Self {
-            name: path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            name: name.into_owned(),
             path: path.to_path_buf(),
-            title: String::new(),
-            needs: Needs::Any,
-            tool: Wg::Any,
             timeout: Duration::from_secs(60),
-            modules: Vec::new(),
-            packages: Vec::new(),
-            source: Vec::new(),
-            programs: Vec::new(),
-            cmdline: Vec::new(),
-            suites: Vec::new(),
             smp: 2,
-            icount: None,
-            memory: None,
-            kernels: Vec::new(),
-            expect: None,
-            boot: None,
-            shutdown: None,
+            ..Self::default()
         };
         let mut seen: Vec<&str> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let number = index + 1;
-            // The header ends where the script begins.
-            let Some(comment) = line.strip_prefix('#') else {
-                break;
-            };
+        // The header ends where the script begins.
+        let comments = text.lines().map_while(|line| line.strip_prefix('#'));
+        for (index, comment) in comments.enumerate() {
             // Only `# word: value` is data; prose may stand between.
             let Some((key, value)) = comment.strip_prefix(' ').and_then(|c| c.split_once(':'))
             else {
@@ -204,95 +183,18 @@ impl Scenario {
                 continue;
             }
             let value = value.trim();
+            let wrong = |text: String| wrong(index + 1, text);
             if value.is_empty() {
-                return Err(wrong(number, format!("`{key}:' without a value")));
+                return Err(wrong(format!("`{key}:' without a value")));
             }
             if seen.contains(&key) {
-                return Err(wrong(number, format!("`{key}:' is there twice")));
+                return Err(wrong(format!("`{key}:' is there twice")));
             }
             seen.push(key);
-            let words = || {
-                value
-                    .split(|c: char| c == ',' || c.is_whitespace())
-                    .filter(|w| !w.is_empty())
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            };
-            let count = |what: &str| {
-                value.parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(|| {
-                    wrong(number, format!("`{key}: {value}' is no number of {what}"))
-                })
-            };
-            match key {
-                "title" => scenario.title = value.to_owned(),
-                "needs" => {
-                    scenario.needs = match value {
-                        "attr" => Needs::Attr,
-                        "fallback" => Needs::Fallback,
-                        "any" => Needs::Any,
-                        _ => {
-                            return Err(wrong(
-                                number,
-                                format!("`needs: {value}' is none of attr, fallback, any"),
-                            ));
-                        }
-                    }
-                }
-                "tool" => {
-                    scenario.tool = match value {
-                        "any" => Wg::Any,
-                        "bind-dev" => Wg::BindDev,
-                        "ours" => Wg::Ours,
-                        _ => {
-                            return Err(wrong(
-                                number,
-                                format!("`tool: {value}' is none of any, bind-dev, ours"),
-                            ));
-                        }
-                    }
-                }
-                "timeout" => scenario.timeout = Duration::from_secs(count("seconds")?.into()),
-                "modules" => scenario.modules = words(),
-                "packages" => scenario.packages = words(),
-                "source" => scenario.source = words(),
-                "programs" => scenario.programs = words(),
-                // A comma is part of a word here: `console=ttyS0,115200`.
-                "cmdline" => {
-                    scenario.cmdline = value.split_whitespace().map(str::to_owned).collect();
-                }
-                "suite" => scenario.suites = words(),
-                "smp" => scenario.smp = count("processors")?,
-                "icount" => {
-                    let shift = value.parse().ok().filter(|n| *n <= 10);
-                    scenario.icount = Some(shift.ok_or_else(|| {
-                        wrong(number, format!("`icount: {value}' is no number up to 10"))
-                    })?);
-                }
-                "memory" => scenario.memory = Some(count("MiB")?),
-                "kernels" => scenario.kernels = words(),
-                "expect" => {
-                    let (word, text) = value.split_once(' ').unwrap_or((value, ""));
-                    if !Outcome::WORDS.contains(&word) {
-                        return Err(wrong(
-                            number,
-                            format!("`expect: {word}' is none of {}", Outcome::WORDS.join(", ")),
-                        ));
-                    }
-                    scenario.expect = Some((word.to_owned(), text.to_owned()));
-                }
-                "boot" => scenario.boot = Some(Duration::from_secs(count("seconds")?.into())),
-                "shutdown" => {
-                    scenario.shutdown = Some(Duration::from_secs(count("seconds")?.into()));
-                }
-                _ => {
-                    return Err(wrong(
-                        number,
-                        format!(
-                            "`{key}:' is none of title, needs, tool, timeout, modules, packages, \
-                             source, programs, cmdline, suite, smp, icount, memory, kernels, expect, boot, shutdown"
-                        ),
-                    ));
-                }
+            match scenario.set(key, value) {
+                Ok(true) => {}
+                Ok(false) => return Err(wrong(format!("`{key}:' is none of {KEYS}"))),
+                Err(what) => return Err(wrong(format!("`{key}: {value}' is {what}"))),
             }
         }
         if scenario.title.is_empty() {
@@ -300,6 +202,53 @@ impl Scenario {
         }
         Ok(scenario)
     }
+
+    /// Takes one line of the header; false if there is no such key. The error is what the value is
+    /// not.
+    fn set(&mut self, key: &str, value: &str) -> std::result::Result<bool, String> {
+        let words = || {
+            let parts = value.split(|c: char| c == ',' || c.is_whitespace());
+            parts.filter(|w| !w.is_empty()).map(str::to_owned).collect()
+        };
+        let count = || match value.parse::<u32>() {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err("no number above 0".to_owned()),
+        };
+        let seconds = || count().map(|n| Duration::from_secs(n.into()));
+        match key {
+            "title" => self.title = value.to_owned(),
+            "needs" => self.needs = parse_word(value)?,
+            "tool" => self.tool = parse_word(value)?,
+            "timeout" => self.timeout = seconds()?,
+            "modules" => self.modules = words(),
+            "packages" => self.packages = words(),
+            "source" => self.source = words(),
+            "programs" => self.programs = words(),
+            // A comma is part of a word here: `console=ttyS0,115200`.
+            "cmdline" => self.cmdline = value.split_whitespace().map(str::to_owned).collect(),
+            "suite" => self.suites = words(),
+            "smp" => self.smp = count()?,
+            "icount" => {
+                let shift = value.parse().ok().filter(|n| *n <= 10);
+                self.icount = Some(shift.ok_or("no number up to 10")?);
+            }
+            "memory" => self.memory = Some(count()?),
+            "kernels" => self.kernels = words(),
+            "expect" => {
+                let (word, text) = value.split_once(' ').unwrap_or((value, ""));
+                self.expect = Some((parse_word(word)?, text.to_owned()));
+            }
+            "boot" => self.boot = Some(seconds()?),
+            "shutdown" => self.shutdown = Some(seconds()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// A word that stands for a value; the error lists the words there are.
+fn parse_word<T: FromStr + VariantNames>(word: &str) -> std::result::Result<T, String> {
+    T::from_str(word).map_err(|_| format!("none of {}", T::VARIANTS.join(", ")))
 }
 
 /// The folder of this crate, where scenarios and guest files are.
@@ -308,15 +257,10 @@ pub fn crate_folder() -> &'static Path {
 }
 
 /// All scenarios, by name. One broken header is an error: a test that is not read is not run.
-pub fn all() -> Result<Vec<Scenario>> {
-    in_folder(&crate_folder().join("scenarios"))
-}
-
-/// The scenarios of a folder, by name.
-pub fn in_folder(folder: &Path) -> Result<Vec<Scenario>> {
+pub fn read_all() -> Result<Vec<Scenario>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
+    for entry in fs::read_dir(crate_folder().join("scenarios"))? {
+        let path = entry?.path();
         if path.extension().is_some_and(|e| e == "sh") {
             found.push(Scenario::read(&path)?);
         }
@@ -325,15 +269,34 @@ pub fn in_folder(folder: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
+/// The scenario of a name, or an error that lists the names.
+pub fn find(name: &str) -> Result<Scenario> {
+    find_named("scenario", name, read_all()?, |s| &s.name)
+}
+
+/// The value of a name, or an error that lists the names.
+pub(crate) fn find_named<T>(
+    what: &str,
+    name: &str,
+    all: Vec<T>,
+    name_of: impl Fn(&T) -> &str,
+) -> Result<T> {
+    let names: Vec<_> = all.iter().map(|v| name_of(v).to_owned()).collect();
+    all.into_iter().find(|v| name_of(v) == name).ok_or_else(|| {
+        let names = names.join(", ");
+        Error::other(format!("no {what} `{name}'; there are: {names}"))
+    })
+}
+
 /// The files of `folder`, guest/, that a guest for `scenario` gets: the libraries that its script
 /// names, those that these name in turn, and what is no library. Without a scenario: all of them.
 ///
 /// What a scenario does not source is not in its guest, so that a change to one tool's library
 /// sends only that tool's scenarios round again.
-pub(crate) fn libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Vec<PathBuf>> {
+pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
         let library = path.extension().is_some_and(|e| e == "sh");
         if path.is_file() && !(library && scenario.is_some()) {
             found.push(path);
@@ -341,8 +304,7 @@ pub(crate) fn libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Ve
     }
     let mut unread: Vec<PathBuf> = scenario.iter().map(|s| s.path.clone()).collect();
     while let Some(script) = unread.pop() {
-        let text = fs::read_to_string(&script).map_err(Error::io("read", &script))?;
-        for name in named_libraries(&text) {
+        for name in named_libraries(&fs::read_to_string(&script)?) {
             let path = folder.join(name);
             if !path.is_file() {
                 return Err(Error::other(format!(
@@ -364,26 +326,9 @@ pub(crate) fn libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Ve
 /// `NAME.sh` of each `/lib/wgvrf/NAME.sh` in a script.
 fn named_libraries(text: &str) -> impl Iterator<Item = &str> {
     text.split("/lib/wgvrf/").skip(1).filter_map(|rest| {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
-            .unwrap_or(rest.len());
-        Some(&rest[..end]).filter(|name| name.ends_with(".sh"))
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
+        Some(&rest[..end.unwrap_or(rest.len())]).filter(|name| name.ends_with(".sh"))
     })
-}
-
-/// The scenario of a name, or an error that lists the names.
-pub fn find(name: &str) -> Result<Scenario> {
-    let scenarios = all()?;
-    let names: Vec<_> = scenarios.iter().map(|s| s.name.clone()).collect();
-    scenarios
-        .into_iter()
-        .find(|s| s.name == name)
-        .ok_or_else(|| {
-            Error::other(format!(
-                "no scenario `{name}'; there are: {}",
-                names.join(", ")
-            ))
-        })
 }
 
 #[cfg(test)]
@@ -401,31 +346,35 @@ mod tests {
             "#!/bin/bash\n# SPDX-License-Identifier: MIT\n# title: a: b\n# needs: attr\n\
              # timeout: 90\n# Prose with a colon: not data.\n# suite: demo, smoke\n\
              # modules: bridge dummy\n# cmdline: ipv6.disable=1 a=b,c\n# smp: 4\nset -e\n# title: late\n",
-        )
-        .unwrap();
-        assert_eq!(scenario.name, "x");
-        assert_eq!(scenario.title, "a: b");
-        assert_eq!(scenario.needs, Needs::Attr);
-        assert_eq!(scenario.timeout, Duration::from_secs(90));
-        assert_eq!(scenario.suites, ["demo", "smoke"]);
-        assert_eq!(scenario.modules, ["bridge", "dummy"]);
-        assert_eq!(scenario.cmdline, ["ipv6.disable=1", "a=b,c"]);
-        assert_eq!(scenario.smp, 4);
+        );
+        let expected = Scenario {
+            name: "x".into(),
+            path: "scenarios/x.sh".into(),
+            title: "a: b".into(),
+            needs: Needs::Attr,
+            timeout: Duration::from_secs(90),
+            suites: vec!["demo".into(), "smoke".into()],
+            modules: vec!["bridge".into(), "dummy".into()],
+            cmdline: vec!["ipv6.disable=1".into(), "a=b,c".into()],
+            smp: 4,
+            ..Scenario::default()
+        };
+        assert_eq!(scenario.unwrap(), expected);
     }
 
     #[test]
     fn errors_name_file_line_and_value() {
         for (text, expected) in [
             ("# titel: x\n", "scenarios/x.sh:1: `titel:' is none of"),
-            ("# title: x\n# needs: root\n", "x.sh:2: `needs: root'"),
+            (
+                "# title: x\n# needs: root\n",
+                "`needs: root' is none of attr",
+            ),
             ("# title: x\n# tool: theirs\n", "x.sh:2: `tool: theirs'"),
             ("# title: x\n# timeout: soon\n", "x.sh:2: `timeout: soon'"),
             ("# title: x\n# icount: 11\n", "x.sh:2: `icount: 11'"),
             ("# title: x\n# smp: 0\n", "x.sh:2: `smp: 0'"),
-            (
-                "# title: x\n# title: y\n",
-                "x.sh:2: `title:' is there twice",
-            ),
+            ("# title: x\n# title: y\n", ":2: `title:' is there twice"),
             ("# title:\n", "x.sh:1: `title:' without a value"),
             ("# title: x\n# expect: joy\n", "x.sh:2: `expect: joy'"),
             ("echo\n", "x.sh:1: no `# title:'"),
@@ -436,68 +385,52 @@ mod tests {
     }
 
     #[test]
-    fn cells_say_why_not() {
-        let attr = parse("# title: x\n# needs: attr\n").unwrap();
-        let fallback = parse("# title: x\n# needs: fallback\n").unwrap();
+    fn a_scenario_says_why_it_is_not_run() {
         let stock = table::find("debian-6.1").unwrap();
         let patched = table::find("patched-6.1").unwrap();
-        assert_eq!(attr.on(&patched), Cell::Run);
-        assert!(matches!(attr.on(&stock), Cell::NotApplicable(_)));
-        assert_eq!(fallback.on(&stock), Cell::Run);
-        assert!(matches!(fallback.on(&patched), Cell::NotApplicable(_)));
-        let one = parse("# title: x\n# kernels: debian-6.1\n").unwrap();
-        assert_eq!(one.on(&stock), Cell::Run);
-        assert!(matches!(one.on(&patched), Cell::NotApplicable(_)));
+        let runs = |header: &str, kernel: &Kernel, wg| {
+            let scenario = parse(&format!("# title: x\n# {header}\n")).unwrap();
+            scenario.find_obstacle_with(kernel, wg).is_none()
+        };
+        for (header, kernel, any, bind_dev, ours) in [
+            ("needs: attr", &stock, false, false, false),
+            ("needs: attr", &patched, true, true, true),
+            ("needs: fallback", &stock, true, true, true),
+            ("needs: fallback", &patched, false, false, false),
+            ("kernels: debian-6.1", &stock, true, true, true),
+            ("kernels: debian-6.1", &patched, false, false, false),
+            ("tool: any", &stock, true, true, true),
+            ("tool: bind-dev", &stock, false, false, true),
+            ("tool: bind-dev", &patched, false, true, true),
+            ("tool: ours", &patched, false, false, true),
+        ] {
+            let all = [Wg::Any, Wg::BindDev, Wg::Ours].map(|wg| runs(header, kernel, wg));
+            assert_eq!(all, [any, bind_dev, ours], "{header} on {}", kernel.name);
+        }
     }
 
     #[test]
     fn a_kernel_that_lacks_something_runs_what_is_made_for_it() {
-        let scenarios = all().unwrap();
-        for kernel in table::all().unwrap() {
+        let scenarios = read_all().unwrap();
+        for kernel in table::read_all().unwrap() {
             let Some(only) = &kernel.only else { continue };
-            let run: Vec<_> = scenarios
+            let run = scenarios
                 .iter()
-                .filter(|s| s.on(&kernel) == Cell::Run)
-                .map(|s| s.name.clone())
-                .collect();
+                .filter(|s| s.find_obstacle(&kernel).is_none());
+            let run: Vec<_> = run.map(|s| s.name.clone()).collect();
             assert_eq!(run, only.scenarios, "{}", kernel.name);
-            let Cell::NotApplicable(reason) = find("smoke").unwrap().on(&kernel) else {
-                panic!("smoke runs on {}", kernel.name);
-            };
+            let reason = find("smoke").unwrap().find_obstacle(&kernel).unwrap();
             assert!(reason.starts_with(&only.why), "{reason}");
         }
     }
 
     #[test]
-    fn cells_say_which_wg_is_too_old() {
-        let stock = table::find("debian-6.1").unwrap();
-        let patched = table::find("patched-6.1").unwrap();
-        let runs = |tool: &str, kernel: &Kernel, wg| {
-            let scenario = parse(&format!("# title: x\n# tool: {tool}\n")).unwrap();
-            scenario.with(kernel, wg) == Cell::Run
-        };
-        for (tool, kernel, any, bind_dev, ours) in [
-            ("any", &stock, true, true, true),
-            ("bind-dev", &stock, false, false, true),
-            ("bind-dev", &patched, false, true, true),
-            ("ours", &patched, false, false, true),
-        ] {
-            assert_eq!(runs(tool, kernel, Wg::Any), any, "{tool}");
-            assert_eq!(runs(tool, kernel, Wg::BindDev), bind_dev, "{tool}");
-            assert_eq!(runs(tool, kernel, Wg::Ours), ours, "{tool}");
-        }
-        // What the kernel rules out stays ruled out, whatever the tool.
-        let attr = parse("# title: x\n# needs: attr\n# tool: any\n").unwrap();
-        assert_eq!(attr.with(&stock, Wg::Ours), attr.on(&stock));
-    }
-
-    #[test]
     fn an_expected_outcome_passes() {
         let scenario = parse("# title: x\n# expect: failed 1 is not 2\n").unwrap();
-        let failed = |text: &str| Outcome::Failed(text.into());
-        assert_eq!(scenario.expected(failed("so 1 is not 2")), Outcome::Passed);
-        assert_eq!(scenario.expected(failed("other")).word(), "failed");
-        assert_eq!(scenario.expected(Outcome::Passed).word(), "failed");
+        let compare = |ending, why: &str| scenario.compare_expected(Outcome::new(ending, why));
+        assert!(compare(Ending::Failed, "so 1 is not 2").is_passed());
+        assert_eq!(compare(Ending::Failed, "other").ending, Ending::Failed);
+        assert_eq!(compare(Ending::Passed, "").ending, Ending::Failed);
     }
 
     #[test]
@@ -510,36 +443,28 @@ mod tests {
         assert_eq!(names, ["lib.sh", "ifupdown-ng.sh"]);
 
         let guest = crate_folder().join("guest");
-        let of = |scenario: Option<&str>| -> Vec<String> {
-            let scenario = scenario.map(|name| find(name).unwrap());
-            libraries(&guest, scenario.as_ref())
-                .unwrap()
-                .iter()
-                .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        let of = |scenario: Option<&Scenario>| -> Vec<String> {
+            let paths = find_libraries(&guest, scenario).unwrap();
+            let names = paths.iter().map(|path| path.file_name().unwrap());
+            names
+                .map(|name| name.to_string_lossy().into_owned())
                 .collect()
         };
-        assert_eq!(of(Some("smoke")), ["init", "lib.sh", "splats"]);
+        let mut smoke = find("smoke").unwrap();
+        assert_eq!(of(Some(&smoke)), ["init", "lib.sh", "splats"]);
         // life.sh itself names has.sh.
-        assert_eq!(
-            of(Some("u-ifupdown2-bind")),
-            [
-                "has.sh",
-                "ifupdown2.sh",
-                "init",
-                "lib.sh",
-                "life.sh",
-                "router.sh",
-                "splats"
-            ]
-        );
+        let deep = of(Some(&find("u-ifupdown2-bind").unwrap()));
+        assert!(deep.contains(&"has.sh".to_owned()) && !deep.contains(&"netns.sh".to_owned()));
         assert!(of(None).contains(&"netns.sh".to_owned()));
 
-        let mut lost = find("smoke").unwrap();
-        lost.path = std::env::temp_dir().join(format!("wg-vrf-lost-{}.sh", std::process::id()));
-        fs::write(&lost.path, ". /lib/wgvrf/lost.sh\n").unwrap();
-        let error = libraries(&guest, Some(&lost)).unwrap_err().to_string();
-        fs::remove_file(&lost.path).unwrap();
-        assert!(error.contains("/lib/wgvrf/lost.sh is not in"), "{error}");
+        smoke.path = std::env::temp_dir().join(format!("wg-vrf-lost-{}.sh", std::process::id()));
+        fs::write(&smoke.path, ". /lib/wgvrf/lost.sh\n").unwrap();
+        let error = find_libraries(&guest, Some(&smoke)).unwrap_err();
+        fs::remove_file(&smoke.path).unwrap();
+        assert!(
+            error.to_string().contains("/lib/wgvrf/lost.sh is not in"),
+            "{error}"
+        );
     }
 
     /// What guests run: path and text.
@@ -600,9 +525,7 @@ mod tests {
 
     #[test]
     fn our_own_are_well_formed() {
-        let scenarios = all().unwrap();
-        assert!(!scenarios.is_empty());
-        for scenario in scenarios {
+        for scenario in read_all().unwrap() {
             // The default would have a wg blamed for what it never claimed to have.
             let text = fs::read_to_string(&scenario.path).unwrap();
             assert!(
