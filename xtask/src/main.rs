@@ -16,7 +16,7 @@ use kit::setup::{self, For};
 use kit::{Cache, Progress, Result};
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
-use vm_tests::kernel::trees::Trees;
+use vm_tests::kernel::trees::{Tree, Trees};
 use vm_tests::kernel::{image, module};
 use vm_tests::matrix;
 
@@ -119,9 +119,9 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
 fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     let trees = Trees::load()?;
     // The series in the folder, else the tree's own.
-    let read_series = |tree: &str, dir: Option<PathBuf>| match dir {
+    let read_series = |tree: &Tree, dir: Option<PathBuf>| match dir {
         Some(dir) => Series::read(&dir),
-        None => Series::of_tree(tree),
+        None => Series::of_tree(&tree.name),
     };
     match command {
         KernelCommand::Fetch { tree } => {
@@ -130,8 +130,9 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
         }
         KernelCommand::Module { tree, series } => {
             setup::ensure(&[For::Packages, For::Module], progress)?;
-            let series = read_series(&tree, series)?;
-            Ok(module::build(trees.find(&tree)?, &series, cache, progress)?.file)
+            let tree = trees.find(&tree)?;
+            let series = read_series(tree, series)?;
+            Ok(module::build(tree, &series, cache, progress)?.file)
         }
         KernelCommand::Build {
             tree,
@@ -140,11 +141,11 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
             series,
         } => {
             setup::ensure(&[For::Packages, For::Kernel], progress)?;
+            let (tree, config) = (trees.find(&tree)?, config.as_deref());
             let series = match vanilla {
                 true => None,
-                false => Some(read_series(&tree, series)?),
+                false => Some(read_series(tree, series)?),
             };
-            let (tree, config) = (trees.find(&tree)?, config.as_deref());
             Ok(image::build(tree, series.as_ref(), config, cache, progress)?.image)
         }
     }

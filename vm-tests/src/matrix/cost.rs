@@ -77,7 +77,10 @@ pub fn write_tables(costs: &[Cost]) -> String {
         let measured = |mode: &usize| cost.rows.iter().any(|(_, values)| values[*mode].is_some());
         let modes: Vec<_> = (0..MODES.len()).filter(measured).collect();
         let head = modes.iter().map(|mode| MODES[*mode].1);
-        let head: Vec<_> = std::iter::once("").chain(head).map(str::to_owned).collect();
+        let head: Vec<_> = std::iter::once("what")
+            .chain(head)
+            .map(str::to_owned)
+            .collect();
         let rows = cost.rows.iter().map(|(what, values)| {
             let cells = modes.iter().map(|mode| match (values[*mode], values[0]) {
                 (None, _) => "–".to_owned(),
@@ -98,7 +101,11 @@ pub fn write_tables(costs: &[Cost]) -> String {
 fn format_percent(value: u64, base: u64) -> String {
     let distance = u128::from(value.abs_diff(base)) * 1000;
     let tenths = (distance + u128::from(base) / 2) / u128::from(base);
-    let sign = if value < base { "−" } else { "+" };
+    let sign = if value < base && tenths > 0 {
+        "−"
+    } else {
+        "+"
+    };
     format!("{sign}{}.{} %", tenths / 10, tenths % 10)
 }
 
@@ -245,7 +252,7 @@ pub mod tests {
         let costs = read_costs(&with_cost());
         let table = write_tables(&costs);
         for line in [
-            "|  | unbound | VRF by fwmark | VRF by bind-dev |",
+            "| what | unbound | VRF by fwmark | VRF by bind-dev |",
             "| IPv4: datagram 32, instructions | 20\u{202f}000 | 10\u{202f}000 (−50.0 %) | 20\u{202f}300 (+1.5 %) |",
             "49\u{202f}261 (−1.5 %)",
         ] {
@@ -268,6 +275,7 @@ pub mod tests {
     #[test]
     fn percents_are_rounded_both_ways_and_digits_grouped() {
         assert_eq!(format_percent(100, 100), "+0.0 %");
+        assert_eq!(format_percent(99_999, 100_000), "+0.0 %");
         assert_eq!(format_percent(10_046, 10_000), "+0.5 %");
         assert_eq!(format_percent(9_954, 10_000), "−0.5 %");
         assert_eq!(format_percent(9_956, 10_000), "−0.4 %");

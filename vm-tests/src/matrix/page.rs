@@ -239,7 +239,8 @@ fn write_versions(data: &Data, text: &mut String) {
 /// What scenarios measured or found with our tool, where it is more than a word.
 fn write_values(data: &Data, text: &mut String) {
     // The kernels on which the same was found go together.
-    let mut rows: BTreeMap<(&str, &str), Vec<(&str, Vec<&str>)>> = BTreeMap::new();
+    type Values<'a> = Vec<(&'a str, Vec<&'a str>)>;
+    let mut rows: BTreeMap<(&str, &str), Values<'_>> = BTreeMap::new();
     for kernel in &data.kernels {
         let here = |c: &&Cell| c.tool == "ours" && c.kernel == kernel.name;
         for cell in data
