@@ -120,7 +120,7 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut dyn Write) -> Resul
     // Ours: for the reference, `version` is no verb.
     if let [verb, option] = args.as_slice() {
         if verb == "version" && option == "--all" {
-            return cmd::version::all(VERSION, out);
+            return cmd::version::print_all(VERSION, out);
         }
     }
     let verb = find_verb(&args[0]);

@@ -165,8 +165,8 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
         let mut nobody = PeerDraft::default();
         let peer = peers.last_mut().unwrap_or(&mut nobody);
         match step {
-            Step::PrivateKey(source) => update.private_key = secret(source)?,
-            Step::ListenPort(text) => update.listen_port = listen_port(&text).map_err(wrap)?,
+            Step::PrivateKey(source) => update.private_key = resolve_secret(source)?,
+            Step::ListenPort(text) => update.listen_port = resolve_port(&text).map_err(wrap)?,
             Step::FwMark(mark) => update.fwmark = mark,
             Step::BindDev(dev) => {
                 update.bind_dev = dev;
@@ -178,7 +178,7 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
             }),
             Step::PublicKey(key) => peer.public_key = Some(key),
             Step::Remove => peer.remove = true,
-            Step::PresharedKey(source) => peer.preshared_key = secret(source)?,
+            Step::PresharedKey(source) => peer.preshared_key = resolve_secret(source)?,
             Step::Endpoint(text) => peer.endpoint = Some(names.address(&text).map_err(wrap)?),
             Step::PersistentKeepalive(interval) => peer.persistent_keepalive = interval,
             Step::AllowedIps(list) => {
@@ -205,7 +205,7 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
     Ok(update)
 }
 
-fn listen_port(text: &str) -> Result<Change<u16>> {
+fn resolve_port(text: &str) -> Result<Change<u16>> {
     if text.is_empty() {
         return Err(Error::Invalid("Unable to parse empty port".to_owned()));
     }
@@ -229,7 +229,7 @@ fn listen_port(text: &str) -> Result<Change<u16>> {
 
 /// The reference takes 65536 for 0 without a word; this tool says so.
 fn check_port(port: &str, whole: &str) -> Result<()> {
-    match value::port(port) {
+    match value::parse_port(port) {
         Port::TooLarge => Err(Error::Invalid(format!(
             "Port is not 0-65535: `{}'",
             shown(whole)
@@ -238,7 +238,7 @@ fn check_port(port: &str, whole: &str) -> Result<()> {
     }
 }
 
-fn secret(source: KeySource) -> Result<Change<Key>> {
+fn resolve_secret(source: KeySource) -> Result<Change<Key>> {
     let key = match source {
         KeySource::Given(key) => Some(key),
         KeySource::File(path) => read_key_file(&path)?,
@@ -276,7 +276,7 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
         )));
     }
     let text = std::str::from_utf8(text.as_slice()).unwrap_or_default();
-    value::secret_key(text).map(Some)
+    value::parse_secret_key(text).map(Some)
 }
 
 fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -345,10 +345,10 @@ impl Names {
             if names.lookups.contains_key(text) {
                 continue;
             }
-            let Ok((host, service)) = value::endpoint(text) else {
+            let Ok((host, service)) = value::split_endpoint(text) else {
                 continue;
             };
-            let lookup = match numeric(text, host, service) {
+            let lookup = match parse_numeric(text, host, service) {
                 Some(addr) => Lookup::Done(addr),
                 None => {
                     texts.push(text.clone());
@@ -374,7 +374,7 @@ impl Names {
             let (texts, next) = (Arc::clone(&texts), Arc::clone(&next));
             let (sender, say) = (sender.clone(), Arc::clone(&say));
             let work = move || {
-                while let Some((number, text)) = take(&texts, &next) {
+                while let Some((number, text)) = take_next(&texts, &next) {
                     let turn = u32::try_from(number.saturating_sub(BURST)).unwrap_or(u32::MAX);
                     thread::sleep((DISTANCE * turn).saturating_sub(start.elapsed()));
                     // Nobody listens any more once an earlier name has failed.
@@ -396,7 +396,7 @@ impl Names {
     /// The address of one endpoint; waits for its lookup.
     fn address(&mut self, text: &str) -> Result<SocketAddr> {
         let retries = self.retries.clone()?;
-        let (_, service) = value::endpoint(text)?;
+        let (_, service) = value::split_endpoint(text)?;
         let found = self
             .find(text, retries)
             .map_err(|error| self.about_vrf(error))?;
@@ -438,7 +438,7 @@ impl Names {
 
 /// The address that needs no name service. What Rust takes for one, the C library takes for the
 /// same, and for more.
-fn numeric(text: &str, host: &str, service: &str) -> Option<SocketAddr> {
+fn parse_numeric(text: &str, host: &str, service: &str) -> Option<SocketAddr> {
     match text.parse() {
         Ok(addr) => Some(addr),
         Err(_) => sys::lookup(Some(host), service, true).ok(),
@@ -446,14 +446,14 @@ fn numeric(text: &str, host: &str, service: &str) -> Option<SocketAddr> {
 }
 
 /// The next text that no thread has taken.
-fn take<'a>(texts: &'a [String], next: &AtomicUsize) -> Option<(usize, &'a str)> {
+fn take_next<'a>(texts: &'a [String], next: &AtomicUsize) -> Option<(usize, &'a str)> {
     let number = next.fetch_add(1, Ordering::Relaxed);
     texts.get(number).map(|text| (number, text.as_str()))
 }
 
 /// One name, tried as often as the reference tries it and with the same words.
 fn look_up(text: &str, retries: Retries, say: &Say) -> Result<SocketAddr> {
-    let (host, service) = value::endpoint(text)?;
+    let (host, service) = value::split_endpoint(text)?;
     let mut left = retries;
     let mut pause = FIRST_PAUSE;
     loop {

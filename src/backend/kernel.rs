@@ -86,7 +86,7 @@ impl Wireguard {
 
     /// The messages for an update, ready for [`Wireguard::send`].
     pub fn encode(&self, update: &Update) -> Vec<Request> {
-        device::set(self.family, update)
+        device::encode_set(self.family, update)
     }
 
     /// Sends one message and waits until it was acted upon.
@@ -102,7 +102,7 @@ fn read(
     after_first: Next,
 ) -> std::result::Result<(Device, Option<String>), Failure> {
     let decoder = socket.dump(
-        &mut device::get(family, interface),
+        &mut device::encode_get(family, interface),
         || Decoder::new(interface),
         |decoder, payload| decoder.add(payload).map(|()| after_first),
     )?;

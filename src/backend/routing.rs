@@ -32,7 +32,7 @@ impl Routing {
     pub fn links(&mut self) -> std::result::Result<Vec<Link>, Failure> {
         self.0
             .dump(&mut route::get_links(), Vec::new, |links, payload| {
-                links.extend(route::link(payload));
+                links.extend(route::decode_link(payload));
                 Ok(Next::More)
             })
     }
@@ -50,7 +50,7 @@ impl Routing {
         let rules = self
             .0
             .dump(&mut route::get_rules(family), Vec::new, |rules, payload| {
-                rules.push(route::rule(payload));
+                rules.push(route::decode_rule(payload));
                 Ok(Next::More)
             });
         match rules {
@@ -85,7 +85,7 @@ impl Routing {
                         added.push((*family, *rule));
                     }
                     let undone = self.remove(&added);
-                    let mut error = about("add", *family, rule, failure);
+                    let mut error = explain_rule("add", *family, rule, failure);
                     if let (Err(stuck), Error::Os { words, .. }) = (undone, &mut error) {
                         *words = Some(format!("and the rules added before it stay: {stuck}"));
                     }
@@ -108,7 +108,9 @@ impl Routing {
                     errno: libc::ENOENT | libc::EAFNOSUPPORT,
                     ..
                 }) => {}
-                Err(failure) => done = done.and(Err(about("remove", *family, rule, failure))),
+                Err(failure) => {
+                    done = done.and(Err(explain_rule("remove", *family, rule, failure)))
+                }
             }
         }
         done
@@ -119,7 +121,7 @@ fn is_off(errno: i32) -> bool {
     matches!(errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
 }
 
-fn about(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
+fn explain_rule(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
     failure.during(Task::Other(format!(
         "Cannot {verb} the {family} rule `{rule}'"
     )))

@@ -40,7 +40,7 @@ const LIMITS: Limits = Limits {
     answer: 512 * 1024 * 1024,
 };
 
-fn path(interface: &str) -> Option<PathBuf> {
+fn socket_path(interface: &str) -> Option<PathBuf> {
     if interface.is_empty() || interface.contains('/') {
         return None;
     }
@@ -48,8 +48,8 @@ fn path(interface: &str) -> Option<PathBuf> {
 }
 
 /// The socket of an interface, where there is one.
-fn socket(interface: &str) -> Option<PathBuf> {
-    path(interface)
+fn find_socket(interface: &str) -> Option<PathBuf> {
+    socket_path(interface)
         .filter(|path| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()))
 }
 
@@ -72,7 +72,7 @@ fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 /// Whether a program serves this interface. Also where it does not let us in: that is then the
 /// error to report, not what the kernel says about the name.
 pub fn serves(interface: &str) -> bool {
-    let Some(path) = socket(interface) else {
+    let Some(path) = find_socket(interface) else {
         return false;
     };
     match connect(&path, LIMITS.connect) {
@@ -112,7 +112,7 @@ pub fn get(interface: &str) -> Result<Device> {
     let task = || Task::access(interface);
     let request = || Zeroizing::new(uapi::GET.to_owned());
     let answer = exchange(task(), interface, request)?;
-    uapi::get(interface, &answer, &look_up).map_err(|why| broken(task(), why))
+    uapi::get(interface, &answer, &look_up).map_err(|why| explain_answer(task(), why))
 }
 
 pub fn set(update: &Update) -> Result<()> {
@@ -122,14 +122,14 @@ pub fn set(update: &Update) -> Result<()> {
     let interface = &update.interface;
     let task = || Task::modify(interface);
     let answer = exchange(task(), interface, || uapi::set(update, &names))?;
-    uapi::verdict(&answer).map_err(|why| broken(task(), why))
+    uapi::verdict(&answer).map_err(|why| explain_answer(task(), why))
 }
 
 fn look_up(host: &str, service: &str) -> Option<SocketAddr> {
     sys::lookup(Some(host), service, false).ok()
 }
 
-fn broken(task: Task, why: Broken) -> Error {
+fn explain_answer(task: Task, why: Broken) -> Error {
     let (errno, words) = match why {
         Broken::Errno(errno) => (errno, "the program that serves it says so"),
         Broken::Protocol => (libc::EPROTO, "the program that serves it is not understood"),
@@ -147,7 +147,7 @@ fn exchange(
     interface: &str,
     request: impl FnOnce() -> Zeroizing<String>,
 ) -> Result<Zeroizing<Vec<u8>>> {
-    let path = socket(interface).ok_or_else(|| Error::os(task.clone(), libc::ENOENT))?;
+    let path = find_socket(interface).ok_or_else(|| Error::os(task.clone(), libc::ENOENT))?;
     let answer = connect(&path, LIMITS.connect).and_then(|stream| talk(stream, request(), LIMITS));
     answer.map_err(|err| {
         let words = match err.raw_os_error() {

@@ -15,7 +15,7 @@ use crate::resolve;
 
 /// The file states the whole configuration: what it does not mention is off.
 pub fn setconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
-    super::apply(read_update(interface, file, whole())?)
+    super::apply(read_update(interface, file, update_of_everything())?)
 }
 
 /// The file changes what it mentions.
@@ -25,7 +25,7 @@ pub fn addconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
 
 /// The file states the whole configuration, and peers that stay keep their sessions.
 pub fn syncconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
-    let wanted = read_update(interface, file, whole())?;
+    let wanted = read_update(interface, file, update_of_everything())?;
     // Without peers in the file all go, and nothing has to be known about them.
     if wanted.peers.is_empty() {
         return super::apply(wanted);
@@ -38,7 +38,7 @@ pub fn syncconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
 }
 
 /// An update that turns off all that is not mentioned after it.
-fn whole() -> Update {
+fn update_of_everything() -> Update {
     Update {
         private_key: Change::Clear,
         listen_port: Change::Clear,
@@ -91,7 +91,11 @@ mod tests {
                 vrf,
             ),
         ] {
-            assert_eq!(update(whole, text).bind_dev, whole_says, "{text}");
+            assert_eq!(
+                update(update_of_everything, text).bind_dev,
+                whole_says,
+                "{text}"
+            );
             assert_eq!(update(Update::default, text).bind_dev, part_says, "{text}");
         }
         for text in [

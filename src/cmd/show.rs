@@ -18,35 +18,39 @@ pub fn show(call: Call, words: &[OsString]) -> Result<()> {
     let words: Vec<_> = words.iter().map(|arg| arg.to_string_lossy()).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
-        [] | ["all"] => all(call, None),
-        ["interfaces"] => interfaces(call),
+        [] | ["all"] => show_all(call, None),
+        ["interfaces"] => show_interfaces(call),
         ["-h" | "--help" | "help"] => {
             super::say(call.usage);
             Ok(())
         }
-        ["json"] if !backend::list()?.iter().any(|name| name == "json") => all(call, Some("json")),
+        ["json"] if !backend::list()?.iter().any(|name| name == "json") => {
+            show_all(call, Some("json"))
+        }
         [interface] => {
             let device = backend::get(interface)?;
-            render::pretty::print(&device, &options(), call.out).map_err(Error::output)
+            render::pretty::print(&device, &read_options(), call.out).map_err(Error::output)
         }
         // The list takes no field.
         ["interfaces", _] | [_, _, _, ..] => Err(Error::Invalid(call.usage.to_owned())),
         ["all", field] => {
             let field = (*field).to_owned();
-            all(call, Some(&field))
+            show_all(call, Some(&field))
         }
         [interface, field] => {
             let device = backend::get(interface)?;
-            let field = known(&call, field)?;
+            let field = find_known_field(&call, field)?;
             if field == Field::Json {
-                return render::json::print(&[device], &options(), call.out).map_err(Error::output);
+                return render::json::print(&[device], &read_options(), call.out)
+                    .map_err(Error::output);
             }
-            render::fields::print(&device, field, None, &names(), call.out).map_err(Error::output)
+            render::fields::print(&device, field, None, &interface_names(), call.out)
+                .map_err(Error::output)
         }
     }
 }
 
-fn interfaces(call: Call) -> Result<()> {
+fn show_interfaces(call: Call) -> Result<()> {
     let names = backend::list()?;
     if names.is_empty() {
         return Ok(());
@@ -55,8 +59,8 @@ fn interfaces(call: Call) -> Result<()> {
 }
 
 /// Every device. One that cannot be read is said and left out; all of them is a failure.
-fn all(call: Call, field: Option<&str>) -> Result<()> {
-    let options = options();
+fn show_all(call: Call, field: Option<&str>) -> Result<()> {
+    let options = read_options();
     let interfaces = backend::list()?;
     let mut devices = Vec::new();
     let mut failed = 0;
@@ -79,7 +83,7 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
                     writeln!(call.out).map_err(Error::output)?;
                 }
             }
-            Some(field) => match known(&call, field)? {
+            Some(field) => match find_known_field(&call, field)? {
                 Field::Json => devices.push(device),
                 field => {
                     render::fields::print(
@@ -104,8 +108,8 @@ fn all(call: Call, field: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn known(call: &Call, field: &str) -> Result<Field> {
-    words::field(field).ok_or_else(|| {
+fn find_known_field(call: &Call, field: &str) -> Result<Field> {
+    words::find_field(field).ok_or_else(|| {
         Error::Invalid(format!(
             "Invalid parameter: `{}'{}\n{}",
             shown(field),
@@ -116,14 +120,14 @@ fn known(call: &Call, field: &str) -> Result<Field> {
 }
 
 /// How numbers become names, for the renderers.
-pub fn names() -> Names {
+pub fn interface_names() -> Names {
     Names {
         interface: sys::interface_name,
     }
 }
 
 /// The environment, the terminal and the clock, for the renderers.
-fn options() -> Options {
+fn read_options() -> Options {
     let colour = match env::var("WG_COLOR_MODE").as_deref() {
         Ok("always") => true,
         Ok("never") => false,
@@ -137,6 +141,6 @@ fn options() -> Options {
         colour,
         hide_keys,
         now,
-        names: names(),
+        names: interface_names(),
     }
 }

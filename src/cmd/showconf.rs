@@ -10,5 +10,5 @@ use crate::render;
 
 pub fn showconf(call: Call, interface: &OsStr) -> Result<()> {
     let device = backend::get(&interface.to_string_lossy())?;
-    render::conf::print(&device, &super::show::names(), call.out).map_err(Error::output)
+    render::conf::print(&device, &super::show::interface_names(), call.out).map_err(Error::output)
 }

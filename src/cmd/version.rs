@@ -10,7 +10,7 @@ use crate::backend;
 use crate::error::{Error, Result};
 
 /// `reference` is the line that `wg --version` prints.
-pub fn all(reference: &str, out: &mut dyn Write) -> Result<()> {
+pub fn print_all(reference: &str, out: &mut dyn Write) -> Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let binding = match backend::binds_by_attribute() {
         Ok(true) => "by the kernel, it has WGDEVICE_A_BIND_DEV".to_owned(),
@@ -22,14 +22,14 @@ pub fn all(reference: &str, out: &mut dyn Write) -> Result<()> {
         env!("CARGO_PKG_VERSION"),
         release.trim_end(),
     );
-    if let Some(line) = wg_quick() {
+    if let Some(line) = find_wg_quick() {
         text += &format!("wg-quick: {line}\n");
     }
     out.write_all(text.as_bytes()).map_err(Error::output)
 }
 
 /// Which wg the wg-quick of PATH runs; `None` where there is no wg-quick.
-fn wg_quick() -> Option<String> {
+fn find_wg_quick() -> Option<String> {
     let path = env::var_os("PATH")?;
     let folders: Vec<PathBuf> = env::split_paths(&path).collect();
     let wg_quick = find_program(&folders, "wg-quick")?;

@@ -15,7 +15,7 @@ pub fn parse(args: &[OsString]) -> Draft {
     let mut rest = args;
     while let [first, after @ ..] = rest {
         let name = first.to_string_lossy();
-        let known = words::argument(&name).filter(|keyword| {
+        let known = words::find_argument(&name).filter(|keyword| {
             let in_place = keyword.word == Word::Peer || keyword.scope == scope;
             let complete = keyword.value.is_empty() || !after.is_empty();
             in_place && complete
@@ -34,7 +34,7 @@ pub fn parse(args: &[OsString]) -> Draft {
         };
         rest = after;
         scope = keyword.scope;
-        if let Err(error) = step(keyword.word, value, &mut draft.steps) {
+        if let Err(error) = parse_step(keyword.word, value, &mut draft.steps) {
             draft.stopped = Some(error);
             break;
         }
@@ -44,7 +44,7 @@ pub fn parse(args: &[OsString]) -> Draft {
 
 /// What is wrong with a word that cannot stand here.
 fn why(name: &str, scope: Scope) -> String {
-    let Some(keyword) = words::argument(name) else {
+    let Some(keyword) = words::find_argument(name) else {
         return words::hint(name, KEYWORDS.iter().map(|keyword| keyword.argument));
     };
     match keyword.scope {
@@ -59,24 +59,24 @@ fn why(name: &str, scope: Scope) -> String {
     }
 }
 
-fn step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> {
+fn parse_step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> {
     let text = value.to_string_lossy();
     let step = match word {
         Word::ListenPort => Step::ListenPort(text.into_owned()),
-        Word::FwMark => Step::FwMark(value::fwmark(&text)?),
+        Word::FwMark => Step::FwMark(value::parse_fwmark(&text)?),
         Word::PrivateKey => Step::PrivateKey(KeySource::File(PathBuf::from(value))),
-        Word::BindDev => Step::BindDev(value::bind_dev(&text)?),
+        Word::BindDev => Step::BindDev(value::parse_bind_dev(&text)?),
         Word::Peer => {
-            let key = value::public_key(&text)?;
+            let key = value::parse_public_key(&text)?;
             steps.push(Step::Peer);
             Step::PublicKey(key)
         }
         Word::Remove => Step::Remove,
         Word::PresharedKey => Step::PresharedKey(KeySource::File(PathBuf::from(value))),
         Word::Endpoint => Step::Endpoint(text.into_owned()),
-        Word::PersistentKeepalive => Step::PersistentKeepalive(value::keepalive(&text)?),
+        Word::PersistentKeepalive => Step::PersistentKeepalive(value::parse_keepalive(&text)?),
         Word::AllowedIps => {
-            let (list, result) = value::allowed_ips(&text);
+            let (list, result) = value::parse_allowed_ips(&text);
             steps.push(Step::AllowedIps(list));
             return result;
         }

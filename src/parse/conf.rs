@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Draft {
     };
     let mut section = None;
     for line in text.split('\n') {
-        let line = clean(line);
+        let line = strip_line(line);
         if line.is_empty() {
             continue;
         }
@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Draft {
             draft.steps.push(Step::Peer);
             continue;
         }
-        if let Err(error) = setting(section, &line, &mut draft.steps) {
+        if let Err(error) = parse_setting(section, &line, &mut draft.steps) {
             draft.stopped = Some(Error::InFile(Box::new(error)));
             break;
         }
@@ -41,7 +41,7 @@ pub fn parse(text: &str) -> Draft {
 }
 
 /// Without comment and blanks; a NUL ends the line, as it ends a C string.
-fn clean(line: &str) -> Zeroizing<String> {
+fn strip_line(line: &str) -> Zeroizing<String> {
     let line = line.split('#').next().unwrap_or_default();
     // Reserved beforehand: growing would leave an unwiped copy behind.
     let mut text = Zeroizing::new(String::with_capacity(line.len()));
@@ -53,7 +53,7 @@ fn clean(line: &str) -> Zeroizing<String> {
 }
 
 /// One `Key=value` line.
-fn setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<()> {
+fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<()> {
     let known = line
         .split_once('=')
         .filter(|(_, value)| !value.is_empty())
@@ -67,22 +67,22 @@ fn setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<
     let Some((word, value)) = known else {
         return Err(Error::Invalid(format!(
             "Line unrecognized: `{}'{}",
-            shown(without_secret(line)),
+            shown(hide_secret(line)),
             why(section, line)
         )));
     };
     let step = match word {
         Word::ListenPort => Step::ListenPort(value.to_owned()),
-        Word::FwMark => Step::FwMark(value::fwmark(value)?),
-        Word::PrivateKey => Step::PrivateKey(KeySource::Given(value::secret_key(value)?)),
-        Word::BindDev => Step::BindDev(value::bind_dev(value)?),
+        Word::FwMark => Step::FwMark(value::parse_fwmark(value)?),
+        Word::PrivateKey => Step::PrivateKey(KeySource::Given(value::parse_secret_key(value)?)),
+        Word::BindDev => Step::BindDev(value::parse_bind_dev(value)?),
         // Only [Peer] opens a peer here; the key of that name is its public key.
-        Word::Peer => Step::PublicKey(value::public_key(value)?),
-        Word::PresharedKey => Step::PresharedKey(KeySource::Given(value::secret_key(value)?)),
+        Word::Peer => Step::PublicKey(value::parse_public_key(value)?),
+        Word::PresharedKey => Step::PresharedKey(KeySource::Given(value::parse_secret_key(value)?)),
         Word::Endpoint => Step::Endpoint(value.to_owned()),
-        Word::PersistentKeepalive => Step::PersistentKeepalive(value::keepalive(value)?),
+        Word::PersistentKeepalive => Step::PersistentKeepalive(value::parse_keepalive(value)?),
         Word::AllowedIps => {
-            let (list, result) = value::allowed_ips(value);
+            let (list, result) = value::parse_allowed_ips(value);
             steps.push(Step::AllowedIps(list));
             return result;
         }
@@ -111,7 +111,7 @@ fn why(section: Option<Scope>, line: &str) -> String {
 }
 
 /// The line as an error may show it: a secret in the wrong section stays one.
-fn without_secret(line: &str) -> String {
+fn hide_secret(line: &str) -> String {
     match line.split_once('=') {
         Some((key, value))
             if !value.is_empty()

@@ -13,12 +13,12 @@ pub fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
-fn invalid<T>(what: &str, value: &str) -> Result<T> {
+fn reject_value<T>(what: &str, value: &str) -> Result<T> {
     Err(Error::Invalid(format!("{what}: `{}'", shown(value))))
 }
 
 /// Digits only, and not more than `max`. Leading zeros do not make it octal.
-fn decimal(text: &str, max: u64) -> Option<u64> {
+fn parse_decimal(text: &str, max: u64) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -26,7 +26,7 @@ fn decimal(text: &str, max: u64) -> Option<u64> {
 }
 
 /// `off`, a decimal number or a hexadecimal one behind `0x`.
-pub fn fwmark(text: &str) -> Result<Change<u32>> {
+pub fn parse_fwmark(text: &str) -> Result<Change<u32>> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(Change::Clear);
     }
@@ -35,24 +35,24 @@ pub fn fwmark(text: &str) -> Result<Change<u32>> {
             u64::from_str_radix(digits, 16).ok()
         }
         Some(_) => None,
-        None => decimal(text, u64::MAX),
+        None => parse_decimal(text, u64::MAX),
     };
     match value.map(u32::try_from) {
         Some(Ok(0)) => Ok(Change::Clear),
         Some(Ok(mark)) => Ok(Change::Set(mark)),
-        _ => invalid("Fwmark is neither 0/off nor 0-0xffffffff", text),
+        _ => reject_value("Fwmark is neither 0/off nor 0-0xffffffff", text),
     }
 }
 
 /// `off` or seconds.
-pub fn keepalive(text: &str) -> Result<Change<u16>> {
+pub fn parse_keepalive(text: &str) -> Result<Change<u16>> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(Change::Clear);
     }
-    match decimal(text, u64::from(u16::MAX)).map(u16::try_from) {
+    match parse_decimal(text, u64::from(u16::MAX)).map(u16::try_from) {
         Some(Ok(0)) => Ok(Change::Clear),
         Some(Ok(seconds)) => Ok(Change::Set(seconds)),
-        _ => invalid(
+        _ => reject_value(
             "Persistent keepalive interval is neither 0/off nor 1-65535",
             text,
         ),
@@ -63,7 +63,7 @@ pub fn keepalive(text: &str) -> Result<Change<u16>> {
 ///
 /// A name may hold bytes that a file cannot: `%23` stands for `#`, as in a URL. No interface can
 /// have a `%` in its name, so nothing is lost. `table:1023` stands for the VRF with that table.
-pub fn bind_dev(text: &str) -> Result<Change<String>> {
+pub fn parse_bind_dev(text: &str) -> Result<Change<String>> {
     if text.is_empty() || text.eq_ignore_ascii_case("off") {
         return Ok(Change::Clear);
     }
@@ -71,24 +71,24 @@ pub fn bind_dev(text: &str) -> Result<Change<String>> {
         return Ok(Change::Set(text.to_owned()));
     }
     let Some(name) = unescape(text) else {
-        return invalid(
+        return reject_value(
             "Bind device has a % without the two digits of a byte behind it",
             text,
         );
     };
     if name.len() > IFNAME_MAX {
-        return invalid(
+        return reject_value(
             &format!("Bind device is longer than {IFNAME_MAX} bytes, which no interface name is"),
             text,
         );
     }
     if !is_interface_name(&name) {
-        return invalid("Bind device is not a name that an interface can have", text);
+        return reject_value("Bind device is not a name that an interface can have", text);
     }
     Ok(Change::Set(name))
 }
 
-/// A device as a file can name it, for [`bind_dev`] to read.
+/// A device as a file can name it, for [`parse_bind_dev`] to read.
 pub fn bind_dev_text(name: &str) -> String {
     let reserved = name.eq_ignore_ascii_case("off");
     let mut text = String::with_capacity(name.len());
@@ -123,30 +123,30 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 /// A key that may be shown when it is wrong.
-pub fn public_key(text: &str) -> Result<Key> {
+pub fn parse_public_key(text: &str) -> Result<Key> {
     match Key::from_base64(text) {
         Some(key) => Ok(key),
-        None => invalid("Key is not the correct length or format", text),
+        None => reject_value("Key is not the correct length or format", text),
     }
 }
 
 /// A key that is not shown, as a wrong one is mostly a right one with a typing error.
-pub fn secret_key(text: &str) -> Result<Key> {
+pub fn parse_secret_key(text: &str) -> Result<Key> {
     match Key::from_base64(text) {
         Some(key) => Ok(key),
-        None => invalid("Key is not the correct length or format", "(hidden)"),
+        None => reject_value("Key is not the correct length or format", "(hidden)"),
     }
 }
 
 /// Host and service of `host:port` or `[host]:port`.
-pub fn endpoint(text: &str) -> Result<(&str, &str)> {
+pub fn split_endpoint(text: &str) -> Result<(&str, &str)> {
     if text.is_empty() {
         return Err(Error::Invalid("Unable to parse empty endpoint".to_owned()));
     }
     let parts = match text.strip_prefix('[') {
         Some(rest) => {
             let Some((host, rest)) = rest.split_once(']') else {
-                return invalid("Unable to find matching brace of endpoint", text);
+                return reject_value("Unable to find matching brace of endpoint", text);
             };
             rest.strip_prefix(':').map(|port| (host, port))
         }
@@ -154,7 +154,7 @@ pub fn endpoint(text: &str) -> Result<(&str, &str)> {
     };
     match parts {
         Some((host, port)) if !port.is_empty() => Ok((host, port)),
-        _ => invalid("Unable to find port of endpoint", text),
+        _ => reject_value("Unable to find port of endpoint", text),
     }
 }
 
@@ -169,7 +169,7 @@ pub enum Port {
 }
 
 /// What `getaddrinfo(3)` takes for a number: blanks and a sign before the digits are fine.
-pub fn port(text: &str) -> Port {
+pub fn parse_port(text: &str) -> Port {
     let number = text.trim_start_matches(is_space);
     let (negative, digits) = match number.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -188,7 +188,7 @@ pub fn port(text: &str) -> Port {
 /// A list of prefixes, each with an optional `+` or `-` before it. Blanks mean nothing.
 ///
 /// A bad prefix ends the list; those before it are still given, for their warnings.
-pub fn allowed_ips(text: &str) -> (AllowedIps, Result<()>) {
+pub fn parse_allowed_ips(text: &str) -> (AllowedIps, Result<()>) {
     let mut list = AllowedIps {
         replace: true,
         ..AllowedIps::default()
@@ -211,7 +211,7 @@ fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
         if sign == 1 {
             list.replace = false;
         }
-        let prefix = prefix(&entry[sign..])?;
+        let prefix = parse_prefix(&entry[sign..])?;
         if has_host_part(prefix) {
             list.warnings.push(format!(
                 "Warning: AllowedIP has nonzero host part: {}",
@@ -224,7 +224,7 @@ fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
 }
 
 /// `address[/bits]`.
-fn prefix(text: &str) -> Result<AllowedIp> {
+fn parse_prefix(text: &str) -> Result<AllowedIp> {
     let (addr, bits) = match text.split_once('/') {
         Some((addr, bits)) => (addr, Some(bits)),
         None => (text, None),
@@ -235,7 +235,7 @@ fn prefix(text: &str) -> Result<AllowedIp> {
         addr.parse::<Ipv4Addr>().map(IpAddr::V4)
     };
     let Ok(ip) = parsed else {
-        return invalid("Unable to parse IP address", addr);
+        return reject_value("Unable to parse IP address", addr);
     };
     let max = match ip {
         IpAddr::V4(_) => 32,
@@ -243,11 +243,11 @@ fn prefix(text: &str) -> Result<AllowedIp> {
     };
     let cidr = match bits {
         None => Some(max),
-        Some(bits) => decimal(bits, max),
+        Some(bits) => parse_decimal(bits, max),
     };
     match cidr.and_then(|cidr| u8::try_from(cidr).ok()) {
         Some(cidr) => Ok(AllowedIp { addr: ip, cidr }),
-        None => invalid("AllowedIP is not in the correct format", text),
+        None => reject_value("AllowedIP is not in the correct format", text),
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn bind_devices() {
         for off in ["", "off", "Off", "OFF"] {
-            assert_eq!(bind_dev(off), Ok(Change::Clear));
+            assert_eq!(parse_bind_dev(off), Ok(Change::Clear));
         }
         for name in [
             "vrf_external",
@@ -276,7 +276,7 @@ mod tests {
             "-",
             "...",
         ] {
-            assert_eq!(bind_dev(name), Ok(Change::Set(name.to_owned())));
+            assert_eq!(parse_bind_dev(name), Ok(Change::Set(name.to_owned())));
         }
         // As the kernel: no slash, colon or blank, not the two names of directories, 15 bytes.
         for name in [
@@ -289,7 +289,7 @@ mod tests {
             "a\n",
             "ééééééééé",
         ] {
-            let error = bind_dev(name).expect_err(name).to_string();
+            let error = parse_bind_dev(name).expect_err(name).to_string();
             assert!(error.contains(&format!("`{}'", shown(name))), "{error}");
         }
     }
@@ -299,7 +299,7 @@ mod tests {
     fn secrets_are_not_shown() {
         let wrong = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9=";
         assert!(
-            !secret_key(wrong)
+            !parse_secret_key(wrong)
                 .expect_err("wrong")
                 .to_string()
                 .contains("AAEC")

@@ -150,12 +150,12 @@ pub const FIELDS: &[(&str, Field)] = &[
 ];
 
 /// The keyword of `wg set` that is spelled like this.
-pub fn argument(text: &str) -> Option<&'static Keyword> {
+pub fn find_argument(text: &str) -> Option<&'static Keyword> {
     KEYWORDS.iter().find(|keyword| keyword.argument == text)
 }
 
 /// The field of `wg show` that is spelled like this.
-pub fn field(text: &str) -> Option<Field> {
+pub fn find_field(text: &str) -> Option<Field> {
     FIELDS
         .iter()
         .find(|(name, _)| *name == text)

@@ -39,27 +39,27 @@ pub fn print(
     } = device;
     let label = label.map_or_else(String::new, |label| format!("{label}\t"));
     match field {
-        Field::PublicKey => write!(out, "{label}").and_then(|()| key_line(out, public_key)),
-        Field::PrivateKey => write!(out, "{label}").and_then(|()| key_line(out, private_key)),
+        Field::PublicKey => write!(out, "{label}").and_then(|()| write_key_line(out, public_key)),
+        Field::PrivateKey => write!(out, "{label}").and_then(|()| write_key_line(out, private_key)),
         Field::ListenPort => writeln!(out, "{label}{listen_port}"),
         Field::FwMark => {
             write!(out, "{label}")?;
-            mark(out, *fwmark)?;
+            write_mark(out, *fwmark)?;
             writeln!(out)
         }
         Field::BindDev => writeln!(out, "{label}{}", bind_word(bind)),
         Field::Dump => {
             write!(out, "{label}")?;
-            key(out, private_key)?;
+            write_key(out, private_key)?;
             write!(out, "\t")?;
-            key(out, public_key)?;
+            write_key(out, public_key)?;
             write!(out, "\t{listen_port}\t")?;
-            mark(out, *fwmark)?;
+            write_mark(out, *fwmark)?;
             // Four columns, five with the label, for ever: parsers count them.
             writeln!(out)?;
             peers
                 .iter()
-                .try_for_each(|peer| dump(peer, &label, names, out))
+                .try_for_each(|peer| write_dump_line(peer, &label, names, out))
         }
         Field::Json => Ok(()),
         Field::Peers => peers
@@ -72,64 +72,69 @@ pub fn print(
         | Field::Transfer
         | Field::PersistentKeepalive => peers.iter().try_for_each(|peer| {
             write!(out, "{label}{}\t", peer.public_key.to_base64().as_str())?;
-            peer_field(peer, field, names, out)?;
+            write_peer_field(peer, field, names, out)?;
             writeln!(out)
         }),
     }
 }
 
-fn peer_field(peer: &Peer, field: Field, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+fn write_peer_field(
+    peer: &Peer,
+    field: Field,
+    names: &Names,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     match field {
-        Field::PresharedKeys => key(out, &peer.preshared_key),
-        Field::Endpoints => endpoint(peer, names, out),
-        Field::AllowedIps => prefixes(peer, " ", out),
-        Field::LatestHandshakes => write!(out, "{}", handshake(peer)),
+        Field::PresharedKeys => write_key(out, &peer.preshared_key),
+        Field::Endpoints => write_endpoint(peer, names, out),
+        Field::AllowedIps => write_prefixes(peer, " ", out),
+        Field::LatestHandshakes => write!(out, "{}", handshake_seconds(peer)),
         Field::Transfer => write!(out, "{}\t{}", peer.rx_bytes, peer.tx_bytes),
-        Field::PersistentKeepalive => keepalive(peer, out),
+        Field::PersistentKeepalive => write_keepalive(peer, out),
         _ => Ok(()),
     }
 }
 
-fn dump(peer: &Peer, label: &str, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+fn write_dump_line(peer: &Peer, label: &str, names: &Names, out: &mut dyn Write) -> io::Result<()> {
     write!(out, "{label}{}\t", peer.public_key.to_base64().as_str())?;
-    key(out, &peer.preshared_key)?;
+    write_key(out, &peer.preshared_key)?;
     write!(out, "\t")?;
-    endpoint(peer, names, out)?;
+    write_endpoint(peer, names, out)?;
     write!(out, "\t")?;
-    prefixes(peer, ",", out)?;
+    write_prefixes(peer, ",", out)?;
     let (rx, tx) = (peer.rx_bytes, peer.tx_bytes);
-    write!(out, "\t{}\t{rx}\t{tx}\t", handshake(peer))?;
-    keepalive(peer, out)?;
+    write!(out, "\t{}\t{rx}\t{tx}\t", handshake_seconds(peer))?;
+    write_keepalive(peer, out)?;
     writeln!(out)
 }
 
-fn key(out: &mut dyn Write, key: &Option<Key>) -> io::Result<()> {
+fn write_key(out: &mut dyn Write, key: &Option<Key>) -> io::Result<()> {
     match key {
         Some(key) => write!(out, "{}", key.to_base64().as_str()),
         None => write!(out, "(none)"),
     }
 }
 
-fn key_line(out: &mut dyn Write, value: &Option<Key>) -> io::Result<()> {
-    key(out, value)?;
+fn write_key_line(out: &mut dyn Write, value: &Option<Key>) -> io::Result<()> {
+    write_key(out, value)?;
     writeln!(out)
 }
 
-fn mark(out: &mut dyn Write, mark: u32) -> io::Result<()> {
+fn write_mark(out: &mut dyn Write, mark: u32) -> io::Result<()> {
     match mark {
         0 => write!(out, "off"),
         mark => write!(out, "{mark:#x}"),
     }
 }
 
-fn endpoint(peer: &Peer, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+fn write_endpoint(peer: &Peer, names: &Names, out: &mut dyn Write) -> io::Result<()> {
     match peer.endpoint {
         Some(addr) => write!(out, "{}", Endpoint(addr, names)),
         None => write!(out, "(none)"),
     }
 }
 
-fn prefixes(peer: &Peer, between: &str, out: &mut dyn Write) -> io::Result<()> {
+fn write_prefixes(peer: &Peer, between: &str, out: &mut dyn Write) -> io::Result<()> {
     if peer.allowed_ips.is_empty() {
         return write!(out, "(none)");
     }
@@ -140,11 +145,11 @@ fn prefixes(peer: &Peer, between: &str, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn handshake(peer: &Peer) -> u64 {
+fn handshake_seconds(peer: &Peer) -> u64 {
     peer.last_handshake.unwrap_or_default().as_secs()
 }
 
-fn keepalive(peer: &Peer, out: &mut dyn Write) -> io::Result<()> {
+fn write_keepalive(peer: &Peer, out: &mut dyn Write) -> io::Result<()> {
     match peer.persistent_keepalive {
         0 => write!(out, "off"),
         seconds => write!(out, "{seconds}"),

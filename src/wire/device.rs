@@ -40,20 +40,20 @@ const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
 /// What fits between the header of WGDEVICE_A_PEERS and the end that 16 bits can name.
 const PEERS_MAX: usize = (u16::MAX as usize - 4) & !3;
 
-fn padded(value: usize) -> usize {
+fn pad_length(value: usize) -> usize {
     4 + value.next_multiple_of(4)
 }
 
 /// Asks for one device.
-pub fn get(family: u16, interface: &str) -> Request {
+pub fn encode_get(family: u16, interface: &str) -> Request {
     let name = WireguardAttribute::IfName(interface.to_owned());
     nlmsg::request(
-        &message(family, WireguardCmd::GetDevice, vec![name]),
+        &new_message(family, WireguardCmd::GetDevice, vec![name]),
         NLM_F_DUMP | nlmsg::ACK,
     )
 }
 
-fn message(
+fn new_message(
     family: u16,
     cmd: WireguardCmd,
     attributes: Vec<WireguardAttribute>,
@@ -64,7 +64,7 @@ fn message(
 }
 
 /// The messages that make `update` happen, to be sent in this order.
-pub fn set(family: u16, update: &Update) -> Vec<Request> {
+pub fn encode_set(family: u16, update: &Update) -> Vec<Request> {
     let mut messages = Vec::new();
     let mut device = device_attributes(update);
     let mut peers = Vec::new();
@@ -77,16 +77,16 @@ pub fn set(family: u16, update: &Update) -> Vec<Request> {
         if !peers.is_empty() {
             attributes.push(WireguardAttribute::Peers(std::mem::take(peers)));
         }
-        let mut message = message(family, WireguardCmd::SetDevice, attributes);
+        let mut message = new_message(family, WireguardCmd::SetDevice, attributes);
         messages.push(nlmsg::request(&message, nlmsg::ACK));
-        wipe(&mut message.payload.attributes);
+        wipe_keys(&mut message.payload.attributes);
     };
 
     for peer in &update.peers {
         let mut left = peer.allowed_ips.as_slice();
         let mut head = true;
         loop {
-            let base = padded(peer_len(peer, head));
+            let base = pad_length(peer_len(peer, head));
             let one = left.first().map_or(0, |ip| 4 + allowed_ip_len(ip));
             // An empty message takes any peer and at least one prefix.
             if base + one > room {
@@ -150,10 +150,10 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         Change::Set(key) => attributes.push(WireguardAttribute::PrivateKey(*key.as_bytes())),
         Change::Clear => attributes.push(WireguardAttribute::PrivateKey([0; KEY_LEN])),
     }
-    if let Some(port) = value(listen_port) {
+    if let Some(port) = number_to_send(listen_port) {
         attributes.push(WireguardAttribute::ListenPort(port));
     }
-    if let Some(mark) = value(fwmark) {
+    if let Some(mark) = number_to_send(fwmark) {
         attributes.push(WireguardAttribute::Fwmark(mark));
     }
     let name = match bind_dev {
@@ -178,7 +178,7 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
 }
 
 /// What is sent for a number: 0 clears it.
-fn value<T: Copy + Default>(change: &Change<T>) -> Option<T> {
+fn number_to_send<T: Copy + Default>(change: &Change<T>) -> Option<T> {
     match change {
         Change::Keep => None,
         Change::Set(value) => Some(*value),
@@ -188,10 +188,10 @@ fn value<T: Copy + Default>(change: &Change<T>) -> Option<T> {
 
 /// Bytes of [`peer_attributes`] without the header of the whole and without allowed-ips.
 fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
-    let key = padded(KEY_LEN);
+    let key = pad_length(KEY_LEN);
     let mut len = key;
-    if !flags(peer, head).is_empty() {
-        len += padded(4);
+    if !peer_flags(peer, head).is_empty() {
+        len += pad_length(4);
     }
     if head {
         if !peer.preshared_key.is_keep() {
@@ -199,11 +199,11 @@ fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
         }
         len += match peer.endpoint {
             None => 0,
-            Some(addr) if addr.is_ipv4() => padded(16),
-            Some(_) => padded(28),
+            Some(addr) if addr.is_ipv4() => pad_length(16),
+            Some(_) => pad_length(28),
         };
         if !peer.persistent_keepalive.is_keep() {
-            len += padded(2);
+            len += pad_length(2);
         }
     }
     len
@@ -212,10 +212,10 @@ fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
 /// Bytes of one prefix, its own header included.
 fn allowed_ip_len(ip: &AllowedIpUpdate) -> usize {
     let addr = if ip.prefix.addr.is_ipv4() { 4 } else { 16 };
-    4 + padded(2) + padded(addr) + padded(1) + if ip.remove { padded(4) } else { 0 }
+    4 + pad_length(2) + pad_length(addr) + pad_length(1) + if ip.remove { pad_length(4) } else { 0 }
 }
 
-fn flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
+fn peer_flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
     let mut flags = WireguardPeerFlags::empty();
     flags.set(WireguardPeerFlags::RemoveMe, head && peer.remove);
     flags.set(
@@ -250,11 +250,11 @@ fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> Wi
         if let Some(endpoint) = endpoint {
             attributes.push(WireguardPeerAttribute::Endpoint(*endpoint));
         }
-        if let Some(seconds) = value(persistent_keepalive) {
+        if let Some(seconds) = number_to_send(persistent_keepalive) {
             attributes.push(WireguardPeerAttribute::PersistentKeepalive(seconds));
         }
     }
-    let flags = flags(peer, head);
+    let flags = peer_flags(peer, head);
     if !flags.is_empty() {
         attributes.push(WireguardPeerAttribute::Flags(flags));
     }
@@ -289,7 +289,7 @@ fn allowed_ip_attributes(ip: &AllowedIpUpdate) -> WireguardAllowedIp {
 }
 
 /// Overwrites the keys in attributes that were sent.
-fn wipe(attributes: &mut [WireguardAttribute]) {
+fn wipe_keys(attributes: &mut [WireguardAttribute]) {
     for attribute in attributes {
         match attribute {
             WireguardAttribute::PrivateKey(key) => key.zeroize(),
@@ -356,9 +356,11 @@ impl Decoder {
         match attribute {
             WireguardAttribute::IfName(name) => self.device.name = name,
             WireguardAttribute::PrivateKey(mut bytes) => {
-                self.device.private_key = key(&mut bytes);
+                self.device.private_key = take_key(&mut bytes);
             }
-            WireguardAttribute::PublicKey(mut bytes) => self.device.public_key = key(&mut bytes),
+            WireguardAttribute::PublicKey(mut bytes) => {
+                self.device.public_key = take_key(&mut bytes)
+            }
             WireguardAttribute::ListenPort(port) => self.device.listen_port = port,
             WireguardAttribute::Fwmark(mark) => self.device.fwmark = mark,
             // The index is the name's; flags are never dumped; the rest is news from a newer
@@ -380,7 +382,7 @@ impl Decoder {
         let mut before = Vec::new();
         for nla in attributes_of(attributes) {
             if nla.kind() == WGPEER_A_ALLOWEDIPS {
-                allowed_ips(
+                decode_allowed_ips(
                     nla.value(),
                     peer.as_mut().map_or(&mut before, |p| &mut p.allowed_ips),
                 )?;
@@ -394,7 +396,7 @@ impl Decoder {
                     peer = Some(new);
                 }
                 (WireguardPeerAttribute::PresharedKey(mut bytes), Some(peer)) => {
-                    peer.preshared_key = key(&mut bytes);
+                    peer.preshared_key = take_key(&mut bytes);
                 }
                 (WireguardPeerAttribute::Endpoint(addr), Some(peer)) => peer.endpoint = Some(addr),
                 (WireguardPeerAttribute::PersistentKeepalive(s), Some(peer)) => {
@@ -427,7 +429,7 @@ impl Decoder {
     }
 }
 
-fn allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), String> {
+fn decode_allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), String> {
     for prefix in attributes_of(prefixes) {
         let (mut addr, mut cidr) = (None, None);
         for nla in attributes_of(prefix.value()) {
@@ -465,7 +467,7 @@ fn empty_peer(public_key: Key) -> Peer {
 }
 
 /// All zero is the kernel's "none". The copy handed in is wiped.
-fn key(bytes: &mut [u8; KEY_LEN]) -> Option<Key> {
+fn take_key(bytes: &mut [u8; KEY_LEN]) -> Option<Key> {
     let key = Key::from_bytes(*bytes);
     bytes.zeroize();
     (!key.is_zero()).then_some(key)
@@ -582,7 +584,7 @@ mod tests {
     }
 
     fn applied(update: &Update) -> (Kernel, Vec<Request>) {
-        let messages = set(FAMILY_ID, update);
+        let messages = encode_set(FAMILY_ID, update);
         let mut kernel = Kernel::default();
         for message in &messages {
             kernel.set(message, &update.interface);
@@ -791,14 +793,18 @@ mod tests {
                 let nest = if ips == 0 { 0 } else { 4 };
                 assert_eq!(
                     peer_attributes(&peer, head, &peer.allowed_ips).buffer_len(),
-                    padded(peer_len(&peer, head)) + nest + prefixes
+                    pad_length(peer_len(&peer, head)) + nest + prefixes
                 );
             }
         }
     }
 
     fn dump(attributes: Vec<WireguardAttribute>) -> Vec<u8> {
-        nlmsg::request(&message(FAMILY_ID, WireguardCmd::GetDevice, attributes), 0)[16..].to_vec()
+        nlmsg::request(
+            &new_message(FAMILY_ID, WireguardCmd::GetDevice, attributes),
+            0,
+        )[16..]
+            .to_vec()
     }
 
     fn dumped_peer(n: u32, ips: std::ops::Range<u32>, first: bool) -> WireguardPeer {

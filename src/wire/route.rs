@@ -64,7 +64,7 @@ pub fn get_links() -> Request {
 }
 
 /// A link out of an answer to [`get_links`].
-pub fn link(payload: &[u8]) -> Option<Link> {
+pub fn decode_link(payload: &[u8]) -> Option<Link> {
     let attributes = payload.get(IFINFOMSG_LEN..)?;
     let mut link = Link {
         index: u32_at(payload, 4),
@@ -101,7 +101,7 @@ pub fn link(payload: &[u8]) -> Option<Link> {
     Some(link)
 }
 
-fn family(family: Family) -> AddressFamily {
+fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
@@ -112,12 +112,12 @@ fn family(family: Family) -> AddressFamily {
 pub fn get_rules(of: Family) -> Request {
     // struct fib_rule_hdr, all zero but the family.
     let mut header = [0; 12];
-    header[0] = u8::from(family(of));
+    header[0] = u8::from(address_family(of));
     nlmsg::request_raw(RTM_GETRULE, NLM_F_DUMP, &header)
 }
 
 /// A rule out of an answer to [`get_rules`].
-pub fn rule(payload: &[u8]) -> Rule {
+pub fn decode_rule(payload: &[u8]) -> Rule {
     let Ok(message) = RuleMessage::parse(payload) else {
         // Something that the codec does not know: never ours, possibly in our way.
         // It is asked at its own place all the same, not before all others.
@@ -184,13 +184,13 @@ pub fn rule(payload: &[u8]) -> Rule {
 }
 
 /// A rule of ours: nothing but a mark or a source port decides, see `plan::rules`.
-fn message(of: Family, rule: &Rule) -> RuleMessage {
+fn new_message(of: Family, rule: &Rule) -> RuleMessage {
     let (action, table) = match rule.action {
         Action::Table(table) => (RuleAction::ToTable, Some(table)),
         _ => (RuleAction::Unreachable, None),
     };
     let mut message = RuleMessage::default();
-    message.header.family = family(of);
+    message.header.family = address_family(of);
     message.header.action = action;
     message.header.table = match table {
         Some(table) => u8::try_from(table).unwrap_or(TABLE_COMPAT),
@@ -225,14 +225,17 @@ fn message(of: Family, rule: &Rule) -> RuleMessage {
 pub fn add_rule(of: Family, rule: &Rule, second: bool) -> Request {
     let exclusive = if second { 0 } else { NLM_F_EXCL };
     nlmsg::request(
-        &RouteNetlinkMessage::NewRule(message(of, rule)),
+        &RouteNetlinkMessage::NewRule(new_message(of, rule)),
         nlmsg::ACK | NLM_F_CREATE | exclusive,
     )
 }
 
 /// Removes a rule of ours and no other: the kernel compares all that is said, the protocol too.
 pub fn delete_rule(of: Family, rule: &Rule) -> Request {
-    nlmsg::request(&RouteNetlinkMessage::DelRule(message(of, rule)), nlmsg::ACK)
+    nlmsg::request(
+        &RouteNetlinkMessage::DelRule(new_message(of, rule)),
+        nlmsg::ACK,
+    )
 }
 
 #[cfg(test)]
@@ -274,7 +277,7 @@ mod tests {
             ],
         );
         assert_eq!(
-            rule(&bytes),
+            decode_rule(&bytes),
             Rule {
                 pref: 999,
                 mark: 0x1023,
@@ -290,20 +293,20 @@ mod tests {
     fn what_is_not_understood_is_never_taken_for_plain() {
         let plain = [2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
         // FRA_DSCP (25), added in 6.13; FRA_SUPPRESS_PREFIXLEN 0, as wg-quick uses it.
-        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (25, &[1])])).narrowed);
-        assert!(rule(&dumped(plain, &[(14, &[0; 4])])).suppress);
-        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (6, &[1])])).narrowed);
-        assert!(rule(&plain[..3]).narrowed);
+        assert!(decode_rule(&dumped(plain, &[NO_SUPPRESS, (25, &[1])])).narrowed);
+        assert!(decode_rule(&dumped(plain, &[(14, &[0; 4])])).suppress);
+        assert!(decode_rule(&dumped(plain, &[NO_SUPPRESS, (6, &[1])])).narrowed);
+        assert!(decode_rule(&plain[..3]).narrowed);
         // A table of two bytes is no table; the rule stays where it is.
         let pref = 40_000u32.to_ne_bytes();
-        let odd = rule(&dumped(plain, &[(6, &pref), (15, &[1, 0])]));
+        let odd = decode_rule(&dumped(plain, &[(6, &pref), (15, &[1, 0])]));
         assert!(odd.narrowed && odd.action == Action::Other, "{odd:?}");
         assert_eq!(odd.pref, 40_000);
         let inverted = dumped([2, 0, 0, 0, 254, 0, 0, 1, 2, 0, 0, 0], &[NO_SUPPRESS]);
-        assert!(rule(&inverted).invert);
-        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (3, b"lo\0")])).local_output);
-        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (3, b"eth0\0")])).forwarded_only);
-        assert!(rule(&dumped(plain, &[NO_SUPPRESS, (17, b"eth0\0")])).narrowed);
+        assert!(decode_rule(&inverted).invert);
+        assert!(decode_rule(&dumped(plain, &[NO_SUPPRESS, (3, b"lo\0")])).local_output);
+        assert!(decode_rule(&dumped(plain, &[NO_SUPPRESS, (3, b"eth0\0")])).forwarded_only);
+        assert!(decode_rule(&dumped(plain, &[NO_SUPPRESS, (17, b"eth0\0")])).narrowed);
     }
 
     #[test]
@@ -321,7 +324,7 @@ mod tests {
         assert_eq!(nlmsg::u16_at(&bytes, 4), 32, "RTM_NEWRULE");
         assert_eq!(nlmsg::u16_at(&bytes, 6), 0x605, "REQUEST|ACK|EXCL|CREATE");
         assert_eq!(&bytes[16..28], [2, 0, 0, 0, 252, 0, 0, 1, 0, 0, 0, 0]);
-        assert_eq!(rule(&bytes[16..]), ours);
+        assert_eq!(decode_rule(&bytes[16..]), ours);
         let closed = Rule {
             action: Action::Unreachable,
             ..ours
@@ -329,7 +332,7 @@ mod tests {
         let bytes = delete_rule(Family::V6, &closed);
         assert_eq!(nlmsg::u16_at(&bytes, 4), 33, "RTM_DELRULE");
         assert_eq!(&bytes[16..28], [10, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0]);
-        assert_eq!(rule(&bytes[16..]), closed);
+        assert_eq!(decode_rule(&bytes[16..]), closed);
     }
 
     /// Why links are decoded here. When this fails, the crate's decoder may do.
@@ -342,7 +345,7 @@ mod tests {
         // IFLA_MTU of 8 bytes.
         bytes.extend(attribute(4, &[0; 8]));
         assert!(LinkMessage::parse(&bytes[..]).is_err());
-        assert_eq!(link(&bytes).expect("a link").name, "eth0");
+        assert_eq!(decode_link(&bytes).expect("a link").name, "eth0");
     }
 
     #[test]
@@ -355,7 +358,7 @@ mod tests {
         let info = [attribute(1, b"vrf\0"), attribute(2 | 0x8000, &data)].concat();
         bytes.extend(attribute(18 | 0x8000, &info));
         assert_eq!(
-            link(&bytes).unwrap(),
+            decode_link(&bytes).unwrap(),
             Link {
                 index: 7,
                 name: "vrf_external".into(),
@@ -365,6 +368,6 @@ mod tests {
                 up: true
             }
         );
-        assert_eq!(link(&bytes[..10]), None);
+        assert_eq!(decode_link(&bytes[..10]), None);
     }
 }

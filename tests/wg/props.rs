@@ -241,9 +241,9 @@ fn parsers_take_anything() -> Result<(), String> {
         conf::parse(&text);
         let args: Vec<_> = text.split(' ').map(std::ffi::OsString::from).collect();
         parse::args::parse(&args);
-        let _ = parse::value::endpoint(&text);
-        let _ = parse::value::port(&text);
-        let _ = parse::value::bind_dev(&text);
+        let _ = parse::value::split_endpoint(&text);
+        let _ = parse::value::parse_port(&text);
+        let _ = parse::value::parse_bind_dev(&text);
     }
     Ok(())
 }
