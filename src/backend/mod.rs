@@ -10,6 +10,8 @@ mod netlink;
 mod routing;
 #[cfg(test)]
 mod scripted;
+#[cfg(test)]
+mod tests;
 mod userspace;
 
 use crate::error::{Error, Result, Task};
@@ -533,7 +535,13 @@ fn other(device: Device) -> Other {
 
 /// The devices in other namespaces, but for those whose sockets are there as well.
 fn read_elsewhere() -> Elsewhere {
+    #[cfg(not(test))]
     let (found, unknown) = routing::in_other_namespaces(devices_from_elsewhere);
+    #[cfg(test)]
+    let (found, unknown) = scripted::elsewhere(devices_from_elsewhere).map_or_else(
+        || routing::in_other_namespaces(devices_from_elsewhere),
+        |found| (found, None),
+    );
     let mut elsewhere = Elsewhere {
         devices: Vec::new(),
         unknown,

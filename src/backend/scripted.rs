@@ -14,11 +14,23 @@ pub type Datagrams = Vec<(u32, Vec<u8>)>;
 type Answer = dyn FnMut(NlFamily, &[u8]) -> Datagrams;
 
 #[derive(Clone)]
-pub struct Kernel(Rc<RefCell<Answer>>);
+pub struct Kernel {
+    answer: Rc<RefCell<Answer>>,
+    /// What other namespaces have.
+    elsewhere: Vec<Kernel>,
+}
 
 impl Kernel {
     pub fn saying(answer: impl FnMut(NlFamily, &[u8]) -> Datagrams + 'static) -> Self {
-        Kernel(Rc::new(RefCell::new(answer)))
+        Kernel {
+            answer: Rc::new(RefCell::new(answer)),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    pub fn beside(mut self, other: Option<Kernel>) -> Self {
+        self.elsewhere.extend(other);
+        self
     }
 }
 
@@ -28,19 +40,25 @@ thread_local! {
 
 /// Runs `test` with this kernel in place of the machine's.
 pub fn with<T>(kernel: Kernel, test: impl FnOnce() -> T) -> T {
-    struct Gone;
-    impl Drop for Gone {
+    struct Back(Option<Kernel>);
+    impl Drop for Back {
         fn drop(&mut self) {
-            KERNEL.with(|place| *place.borrow_mut() = None);
+            KERNEL.set(self.0.take());
         }
     }
-    KERNEL.with(|place| *place.borrow_mut() = Some(kernel));
-    let _gone = Gone;
+    let _back = Back(KERNEL.replace(Some(kernel)));
     test()
 }
 
+/// What `look` sees in each of the other namespaces; `None` on the machine's own kernel.
+pub fn elsewhere<T>(look: impl Fn() -> T) -> Option<Vec<T>> {
+    let kernel = KERNEL.with_borrow(Clone::clone)?;
+    let others = kernel.elsewhere.into_iter();
+    Some(others.map(|other| with(other, &look)).collect())
+}
+
 pub fn connect(family: NlFamily) -> Option<Connection> {
-    let kernel = KERNEL.with(|place| place.borrow().clone())?;
+    let kernel = KERNEL.with_borrow(Clone::clone)?;
     Some(Connection {
         kernel,
         family,
@@ -57,7 +75,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn send(&self, request: &[u8]) -> io::Result<()> {
-        let answer = (self.kernel.0.borrow_mut())(self.family, request);
+        let answer = (self.kernel.answer.borrow_mut())(self.family, request);
         self.waiting.borrow_mut().extend(answer);
         Ok(())
     }

@@ -245,9 +245,8 @@ mod tests {
     use super::*;
 
     const SHORT: Limits = Limits {
-        connect: Duration::from_millis(100),
         talk: Duration::from_millis(150),
-        answer: 1000,
+        ..LIMITS
     };
 
     fn request(length: usize) -> Zeroizing<String> {
@@ -255,10 +254,10 @@ mod tests {
     }
 
     /// What `talk` says to a program; `None` for an answer.
-    fn errno(program: impl FnOnce(UnixStream) + Send + 'static, length: usize) -> Option<i32> {
+    fn errno(program: impl FnOnce(UnixStream) + Send + 'static, limits: Limits) -> Option<i32> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let program = thread::spawn(move || program(theirs));
-        let said = talk(ours, request(length), SHORT);
+        let said = talk(ours, request(10), limits);
         program.join().unwrap();
         said.err().map(|err| err.raw_os_error().unwrap())
     }
@@ -270,24 +269,30 @@ mod tests {
     #[test]
     fn a_program_that_is_silent_is_not_waited_for_for_ever() {
         let start = Instant::now();
-        let silent = |_theirs: UnixStream| thread::sleep(Duration::from_millis(400));
-        assert_eq!(errno(silent, 10), Some(libc::ETIMEDOUT));
-        // Nor one that does not read: the request does not fit into the socket.
-        assert_eq!(errno(silent, 8 << 20), Some(libc::ETIMEDOUT));
+        for length in [10, 8 << 20] {
+            // The longer request does not fit into the socket of one that does not read.
+            let (ours, _silent) = UnixStream::pair().unwrap();
+            let said = talk(ours, request(length), SHORT).unwrap_err();
+            assert_eq!(said.raw_os_error(), Some(libc::ETIMEDOUT), "{length}");
+        }
         // Nor one that always says a little more.
         let slow = |mut theirs: UnixStream| {
             while theirs.write_all(b"x").is_ok() {
                 pause()
             }
         };
-        assert_eq!(errno(slow, 10), Some(libc::ETIMEDOUT));
-        assert!(start.elapsed() < Duration::from_secs(10));
+        assert_eq!(errno(slow, SHORT), Some(libc::ETIMEDOUT));
+        assert!(start.elapsed() < LIMITS.talk);
     }
 
     #[test]
     fn an_answer_without_an_end_is_not_kept() {
         let chatty = |mut theirs: UnixStream| while theirs.write_all(&[b'x'; 100]).is_ok() {};
-        assert_eq!(errno(chatty, 10), Some(libc::EMSGSIZE));
+        let small = Limits {
+            answer: 1000,
+            ..LIMITS
+        };
+        assert_eq!(errno(chatty, small), Some(libc::EMSGSIZE));
     }
 
     #[test]
@@ -300,7 +305,7 @@ mod tests {
             }
             theirs
         });
-        let answer = talk(ours, request(1), SHORT).unwrap();
+        let answer = talk(ours, request(1), LIMITS).unwrap();
         assert_eq!(answer.as_slice(), b"errno=0\n\n");
         drop(program.join().unwrap());
     }
@@ -319,15 +324,15 @@ mod tests {
         let path = folder.join("wg0.sock");
         // Somebody is there, who does not take connections of this kind.
         let other = UnixDatagram::bind(&path).unwrap();
-        let refused = connect(&path, SHORT.connect).unwrap_err();
+        let refused = connect(&path, LIMITS.connect).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPROTOTYPE));
         assert!(path.exists(), "a socket in use stays");
         drop(other);
         fs::remove_file(&path).unwrap();
         let listener = UnixListener::bind(&path).unwrap();
-        connect(&path, SHORT.connect).unwrap();
+        connect(&path, LIMITS.connect).unwrap();
         drop(listener);
-        let stale = connect(&path, SHORT.connect).unwrap_err();
+        let stale = connect(&path, LIMITS.connect).unwrap_err();
         assert_eq!(stale.kind(), io::ErrorKind::ConnectionRefused);
         assert!(!path.exists(), "a stale socket goes");
         fs::remove_dir_all(folder).unwrap();

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What `set` does to a kernel, and what it leaves behind when that kernel refuses.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use neli::consts::socket::NlFamily;
+
+use super::scripted::{DONE, Datagrams, ERROR, Kernel, done, frame, with};
+use super::*;
+use crate::wire::nlmsg::{attributes_of, u16_at, u32_at};
+
+const WIREGUARD: u16 = 0x1c;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_GETRULE: u16 = 34;
+const BUSY: i32 = libc::EBUSY;
+
+/// A stock kernel with wg0 and the VRF `red`, and the errors it gives.
+#[derive(Default)]
+struct State {
+    mark: u32,
+    /// `struct fib_rule_hdr` and attributes.
+    rules: Vec<Vec<u8>>,
+    /// SET_DEVICE takes the mark and then fails, so often.
+    set_fails: u32,
+    /// SET_DEVICE says only this from the second time on.
+    set_back_fails: bool,
+    sets: u32,
+    policy_errno: i32,
+    rules_errno: i32,
+    /// The kernel refuses the n-th new rule.
+    refused_rule: Option<usize>,
+    new_rules: usize,
+    /// No rule can be removed.
+    stuck: bool,
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("short");
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn link(index: i32, name: &str, kind: &str, table: Option<u32>) -> Vec<u8> {
+    let mut bytes = vec![0; 16];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&1u32.to_ne_bytes());
+    bytes.extend(attribute(3, format!("{name}\0").as_bytes()));
+    let mut info = attribute(1, format!("{kind}\0").as_bytes());
+    if let Some(table) = table {
+        info.extend(attribute(2, &attribute(1, &table.to_ne_bytes())));
+    }
+    bytes.extend(attribute(18, &info));
+    bytes
+}
+
+/// The rules of every namespace, with the one that sends bound sockets to their VRF.
+fn rule(family: u8, pref: u32, table: u32, l3mdev: bool) -> Vec<u8> {
+    let mut bytes = vec![family, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    bytes.extend(attribute(6, &pref.to_ne_bytes()));
+    bytes.extend(attribute(15, &table.to_ne_bytes()));
+    bytes.extend(attribute(14, &[0xff; 4]));
+    bytes.extend(attribute(21, &[2]));
+    if l3mdev {
+        bytes.extend(attribute(19, &[1]));
+    }
+    bytes
+}
+
+impl State {
+    fn new() -> Self {
+        let rules = [2u8, 10].into_iter().flat_map(|family| {
+            [
+                rule(family, 0, 255, false),
+                rule(family, 1000, 0, true),
+                rule(family, 32766, 254, false),
+            ]
+        });
+        State {
+            rules: rules.collect(),
+            ..State::default()
+        }
+    }
+
+    fn ours(&self, family: u8) -> usize {
+        self.rules.iter().filter(|rule| rule[0] == family).count() - 3
+    }
+
+    fn answer(&mut self, family: NlFamily, request: &[u8]) -> Datagrams {
+        let kind = u16_at(request, 4);
+        let sequence = u32_at(request, 8);
+        let payload = &request[16..];
+        let said = |kind: u16, payload: &[u8]| frame(kind, 0, sequence, payload);
+        let ack = |errno: i32| said(ERROR, &done(errno));
+        let dump = |messages: Vec<Vec<u8>>, errno: i32| {
+            let mut bytes: Vec<u8> = messages.iter().flat_map(|m| said(0x7f, m)).collect();
+            bytes.extend(said(DONE, &done(errno)));
+            bytes
+        };
+        let generic = family == NlFamily::Generic;
+        let bytes = match (generic, kind, payload[0]) {
+            (true, 0x10, 3) => {
+                let id = attribute(1, &WIREGUARD.to_ne_bytes());
+                let found = said(0x10, &[&[1, 2, 0, 0][..], &id].concat());
+                [found, ack(0)].concat()
+            }
+            (true, 0x10, _) => dump(vec![], self.policy_errno),
+            (true, WIREGUARD, 0) => {
+                let mut device = vec![0, 1, 0, 0];
+                device.extend(attribute(2, b"wg0\0"));
+                device.extend(attribute(7, &self.mark.to_ne_bytes()));
+                dump(vec![device], 0)
+            }
+            (true, WIREGUARD, _) => {
+                self.sets += 1;
+                if self.set_back_fails && self.sets > 1 {
+                    ack(BUSY)
+                } else {
+                    let mark = attributes_of(&payload[4..]).find(|nla| nla.kind() == 7);
+                    if let Some(mark) = mark {
+                        self.mark = u32_at(mark.value(), 0);
+                    }
+                    ack(if self.sets <= self.set_fails { BUSY } else { 0 })
+                }
+            }
+            (false, RTM_GETLINK, _) => dump(
+                vec![
+                    link(7, "wg0", "wireguard", None),
+                    link(8, "red", "vrf", Some(100)),
+                    link(9, "blue", "vrf", Some(200)),
+                ],
+                0,
+            ),
+            (false, RTM_GETRULE, of) => {
+                let rules = self.rules.iter().filter(|rule| rule[0] == of);
+                dump(rules.cloned().collect(), self.rules_errno)
+            }
+            (false, RTM_NEWRULE, _) => {
+                self.new_rules += 1;
+                if self.refused_rule == Some(self.new_rules) {
+                    ack(libc::EPERM)
+                } else {
+                    self.rules.push(payload.to_vec());
+                    ack(0)
+                }
+            }
+            (false, RTM_DELRULE, _) if self.stuck => ack(libc::EPERM),
+            (false, RTM_DELRULE, _) => match self.rules.iter().position(|rule| rule == payload) {
+                Some(at) => {
+                    self.rules.remove(at);
+                    ack(0)
+                }
+                None => ack(libc::ENOENT),
+            },
+            _ => ack(libc::EOPNOTSUPP),
+        };
+        vec![(0, bytes)]
+    }
+}
+
+/// Runs `set` on the kernel; gives its result and the notes.
+fn run(state: &Rc<RefCell<State>>, bind_dev: Change<String>) -> (Result<()>, Vec<String>) {
+    run_beside(state, None, bind_dev)
+}
+
+fn script(state: &Rc<RefCell<State>>) -> Kernel {
+    let state = Rc::clone(state);
+    Kernel::saying(move |family, request| state.borrow_mut().answer(family, request))
+}
+
+/// `run`, with another namespace that has a wg0 of its own.
+fn run_beside(
+    state: &Rc<RefCell<State>>,
+    other: Option<&Rc<RefCell<State>>>,
+    bind_dev: Change<String>,
+) -> (Result<()>, Vec<String>) {
+    let kernel = script(state).beside(other.map(script));
+    let update = Update {
+        interface: "wg0".to_owned(),
+        bind_dev,
+        ..Update::default()
+    };
+    let mut notes = Vec::new();
+    let result = with(kernel, || {
+        set(update, BindMode::Fwmark, &mut |line| {
+            notes.push(line.to_owned())
+        })
+    });
+    (result, notes)
+}
+
+fn kernel(change: impl FnOnce(&mut State)) -> Rc<RefCell<State>> {
+    let mut state = State::new();
+    change(&mut state);
+    Rc::new(RefCell::new(state))
+}
+
+fn red() -> Change<String> {
+    Change::Set("red".to_owned())
+}
+
+#[test]
+fn a_binding_comes_and_goes_in_both_families() {
+    let state = kernel(|_| {});
+    let (result, _) = run(&state, red());
+    result.unwrap();
+    assert_ne!(state.borrow().mark, 0);
+    assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
+    let (result, _) = run(&state, Change::Clear);
+    result.unwrap();
+    assert_eq!((state.borrow().ours(2), state.borrow().ours(10)), (0, 0));
+    assert_eq!(state.borrow().mark, 0);
+}
+
+#[test]
+fn rules_that_a_moved_device_lives_on_stay() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    let mark = state.borrow().mark;
+    let moved = kernel(|state| state.mark = mark);
+    run_beside(&state, Some(&moved), Change::Clear).0.unwrap();
+    assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
+}
+
+#[test]
+fn notes_are_said_though_a_rule_cannot_be_removed() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    state.borrow_mut().stuck = true;
+    // The rules of the old binding stay, the device has the new one.
+    let (result, notes) = run(&state, Change::Set("blue".to_owned()));
+    assert!(result.is_err());
+    let said = notes.iter().any(|note| note.contains("via table 200"));
+    assert!(said, "{notes:?}");
+}
+
+#[test]
+fn a_device_that_refuses_leaves_no_rules_and_its_old_mark() {
+    let state = kernel(|state| {
+        state.mark = 0x33;
+        state.set_fails = 1;
+    });
+    let (result, _) = run(&state, red());
+    assert!(result.is_err());
+    assert_eq!((state.borrow().ours(2), state.borrow().ours(10)), (0, 0));
+    assert_eq!(state.borrow().mark, 0x33, "the mark went back");
+}
+
+#[test]
+fn rules_stay_while_the_new_mark_stays() {
+    let state = kernel(|state| {
+        state.set_fails = 1;
+        state.set_back_fails = true;
+    });
+    let (result, notes) = run(&state, red());
+    assert!(result.is_err());
+    assert_ne!(state.borrow().mark, 0);
+    assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
+    assert!(
+        notes.iter().any(|note| note.contains("rules stay")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn rules_are_added_all_or_none() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    let count = state.borrow().new_rules;
+    for nth in 1..=count {
+        let state = kernel(|state| state.refused_rule = Some(nth));
+        assert!(run(&state, red()).0.is_err(), "rule {nth}");
+        let state = state.borrow();
+        assert_eq!((state.ours(2), state.ours(10)), (0, 0), "rule {nth}");
+        assert_eq!((state.mark, state.sets), (0, 0), "rule {nth}");
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_answer_is_not_guessed() {
+    for break_it in [
+        (|state: &mut State| state.policy_errno = libc::EACCES) as fn(&mut State),
+        |state| state.rules_errno = libc::EACCES,
+    ] {
+        let state = kernel(break_it);
+        let (result, _) = run(&state, red());
+        assert!(result.is_err());
+        let state = state.borrow();
+        assert_eq!((state.new_rules, state.sets, state.mark), (0, 0, 0));
+    }
+}
