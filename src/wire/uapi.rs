@@ -445,6 +445,7 @@ mod tests {
             "",
             "\n",
             "errno=0\n",
+            "errno=0\nlisten_port=1\n",
             "errno=0\r\n\r\n",
             "listen_port=1\n\n",
             "listen_port=65536\nerrno=0\n\n",
