@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, Task, shown};
+use crate::ifname;
 use crate::parse::value::is_space;
 use crate::sys;
 
@@ -120,21 +121,13 @@ fn keep_words(part: &[u8], ended: &mut bool, text: &mut Vec<u8>) {
     }
 }
 
-/// Bytes that are not UTF-8 are in lines that are wrong anyway.
+/// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.
 fn into_text(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<String> {
     let bytes = match String::from_utf8(std::mem::take(&mut *bytes)) {
         Ok(text) => return Zeroizing::new(text),
         Err(err) => Zeroizing::new(err.into_bytes()),
     };
-    // Reserved beforehand: growing would leave an unwiped copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 3));
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        if !chunk.invalid().is_empty() {
-            text.push('\u{fffd}');
-        }
-    }
-    text
+    Zeroizing::new(ifname::from_bytes(&bytes))
 }
 
 /// The first byte behind a key that is neither a blank nor, where those count as nothing, a NUL.

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod cli;
 pub mod cmd;
 pub mod error;
+pub mod ifname;
 pub(crate) mod input;
 pub mod key;
 pub mod model;

@@ -254,7 +254,7 @@ pub fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
 
 /// The index of an interface.
 pub fn if_index(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
+    let name = CString::new(crate::ifname::to_bytes(name)?).ok()?;
     // SAFETY: the pointer is to a NUL-terminated string that outlives the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
         0 => None,

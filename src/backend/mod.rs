@@ -94,6 +94,7 @@ fn bind(device: &Device, bind_dev: Option<String>) -> Bind {
     let flow = Flow {
         by: binding.by,
         mark: device.fwmark,
+        port: device.listen_port,
     };
     let link = find_link(&links, &device.name);
     Bind::Rules {

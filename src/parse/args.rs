@@ -2,9 +2,11 @@
 //! The arguments of `wg set`, after the interface.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result, shown};
+use crate::ifname;
 use crate::parse::words::{self, KEYWORDS, Scope, Word};
 use crate::parse::{Draft, KeySource, Step, value};
 
@@ -65,7 +67,9 @@ fn parse_step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> 
         Word::ListenPort => Step::ListenPort(text.into_owned()),
         Word::FwMark => Step::FwMark(value::parse_fwmark(&text)?),
         Word::PrivateKey => Step::PrivateKey(KeySource::File(PathBuf::from(value))),
-        Word::BindDev => Step::BindDev(value::parse_bind_dev(&text)?),
+        Word::BindDev => Step::BindDev(value::parse_bind_dev(&ifname::from_bytes(
+            value.as_bytes(),
+        ))?),
         Word::Peer => {
             let key = value::parse_public_key(&text)?;
             steps.push(Step::Peer);

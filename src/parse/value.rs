@@ -4,8 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result, shown};
+use crate::ifname;
 use crate::key::Key;
-use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, bind_table, is_interface_name};
+use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, bind_table};
 use crate::parse::AllowedIps;
 
 /// `isspace(3)` in the C locale.
@@ -70,7 +71,7 @@ pub fn parse_bind_dev(text: &str) -> Result<Change<String>> {
     if bind_table(text).is_some() {
         return Ok(Change::Set(text.to_owned()));
     }
-    let Some(name) = unescape(text) else {
+    let Some(name) = ifname::to_bytes(text) else {
         return reject_value(
             "Bind device has a % without the two digits of a byte behind it",
             text,
@@ -82,44 +83,23 @@ pub fn parse_bind_dev(text: &str) -> Result<Change<String>> {
             text,
         );
     }
-    if !is_interface_name(&name) {
+    // The kernel's own rule for names (dev_valid_name).
+    let forbidden = |byte: &u8| b"/: \t\n\x0b\x0c\r\0".contains(byte);
+    if name == b"." || name == b".." || name.iter().any(forbidden) {
         return reject_value("Bind device is not a name that an interface can have", text);
     }
-    Ok(Change::Set(name))
+    Ok(Change::Set(ifname::from_bytes(&name)))
 }
 
 /// A device as a file can name it, for [`parse_bind_dev`] to read.
 pub fn bind_dev_text(name: &str) -> String {
-    let reserved = name.eq_ignore_ascii_case("off");
-    let mut text = String::with_capacity(name.len());
-    for (at, c) in name.chars().enumerate() {
-        if c == '#' || c == '%' || (reserved && at == 0) {
-            text.push_str(&format!("%{:02x}", u32::from(c)));
-        } else {
-            text.push(c);
+    // A file has comments, and a word that unbinds.
+    match name.split_at_checked(1) {
+        Some((first, rest)) if name.eq_ignore_ascii_case("off") => {
+            format!("%{:02x}{rest}", first.as_bytes()[0])
         }
+        _ => name.replace('#', "%23"),
     }
-    text
-}
-
-/// `None` where what follows a `%` is not a byte, or where the bytes are no text.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            let digits = std::str::from_utf8(&digits).ok()?;
-            bytes.push(
-                u8::from_str_radix(digits, 16)
-                    .ok()
-                    .filter(|byte| *byte != 0)?,
-            );
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A key that may be shown when it is wrong.

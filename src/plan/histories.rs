@@ -16,6 +16,9 @@ const MAIN: u32 = 254;
 /// A table of somebody else's, with a default route.
 const FOREIGN: u32 = 900;
 const VRFS: [&str; 2] = ["vrf_a", "vrf_b"];
+/// The ports that the devices have at first.
+const PORTS: [u16; 3] = [51001, 51002, 51003];
+const FREE_PORT: u16 = 40000;
 const TABLES: [u32; 4] = [1023, 7, 2000, 1279];
 
 /// How many histories, and how many events each has.
@@ -65,14 +68,22 @@ struct Command {
 
 #[derive(Clone, Debug)]
 enum What {
-    Bind { vrf: usize, fwmark: Change<u32> },
-    Unbind { fwmark: Change<u32> },
+    Bind {
+        vrf: usize,
+        fwmark: Change<u32>,
+        mode: BindMode,
+    },
+    Port(Change<u16>),
+    Unbind {
+        fwmark: Change<u32>,
+    },
     Mark(Change<u32>),
 }
 
 #[derive(Clone, Debug)]
 struct Dev {
     mark: u32,
+    port: u16,
     here: bool,
     /// The table that it is bound to since a command that ended well.
     bound: Option<u32>,
@@ -121,11 +132,15 @@ enum Fate {
     Nowhere,
 }
 
-/// Where a packet with this mark ends. `routed` says which tables have a route to its
+/// Where a packet of this device ends. `routed` says which tables have a route to its
 /// destination, `narrow` whether selectors that are not modelled match.
-fn walk(rules: &[Rule], mark: u32, routed: impl Fn(u32) -> bool, narrow: bool) -> Fate {
+fn walk(rules: &[Rule], dev: &Dev, routed: impl Fn(u32) -> bool, narrow: bool) -> Fate {
     for rule in rules {
-        let hit = (rule.mask == 0 || (rule.mark ^ mark) & rule.mask == 0)
+        let hit = (rule.mask == 0 || (rule.mark ^ dev.mark) & rule.mask == 0)
+            && rule
+                .source_ports
+                .is_none_or(|(first, last)| first <= dev.port && dev.port <= last)
+            && (rule.ip_proto == 0 || rule.ip_proto == 17)
             && !rule.forwarded_only
             && !rule.l3mdev
             && (!rule.narrowed || narrow);
@@ -149,40 +164,63 @@ fn walk(rules: &[Rule], mark: u32, routed: impl Fn(u32) -> bool, narrow: bool) -
     Fate::Nowhere
 }
 
+impl Dev {
+    fn new(port: u16) -> Dev {
+        Dev {
+            mark: 0,
+            port,
+            here: true,
+            bound: None,
+        }
+    }
+}
+
 impl World {
     fn new(random: &mut Random) -> World {
         let off = random.below(8);
         World {
             rules: [(off != 0).then(stock), (off != 1).then(stock)],
             vrfs: [Some(1023), Some(7)],
-            devices: vec![
-                Dev {
-                    mark: 0,
-                    here: true,
-                    bound: None
-                };
-                3
-            ],
+            devices: PORTS.map(Dev::new).to_vec(),
         }
     }
 
-    /// Whether packets with this mark reach the table and nothing else, in each family.
-    fn is_tight(&self, mark: u32, table: u32) -> Outcome {
+    /// Whether packets of this device reach the table and nothing else, in each family.
+    fn is_tight(&self, dev: &Dev, table: u32) -> Outcome {
         for rules in self.rules.iter().flatten() {
             for narrow in [false, true] {
                 for vrf_routed in [false, true] {
-                    let routed = |t: u32| t == MAIN || t == FOREIGN || (t == table && vrf_routed);
+                    let routed = |t: u32| t != table || vrf_routed;
                     let expected = match vrf_routed {
                         true => Fate::Reaches(table),
                         false => Fate::Nowhere,
                     };
-                    let fate = walk(rules, mark, routed, narrow);
+                    let fate = walk(rules, dev, routed, narrow);
                     if fate != expected {
                         return Err(format!(
-                            "mark {mark:#x}: {fate:?} instead of {expected:?}, narrow {narrow}\n{}",
+                            "{dev:?}: {fate:?} instead of {expected:?}, narrow {narrow}\n{}",
                             self.shown()
                         ));
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether packets of this device reach one of the tables or nothing.
+    fn leads_only_to(&self, dev: &Dev, tables: &[Option<u32>]) -> Outcome {
+        for rules in self.rules.iter().flatten() {
+            for (narrow, routed) in [(false, false), (false, true), (true, false), (true, true)] {
+                let routes = |t: u32| routed || !tables.contains(&Some(t));
+                match walk(rules, dev, routes, narrow) {
+                    Fate::Reaches(table) if !tables.contains(&Some(table)) => {
+                        return Err(format!(
+                            "{dev:?}: reaches {table} between two steps\n{}",
+                            self.shown()
+                        ));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -214,6 +252,8 @@ impl World {
         let vrfs = VRFS.iter().zip(self.vrfs);
         Facts {
             mark: self.devices[device].mark,
+            port: self.devices[device].port,
+            free_port: FREE_PORT,
             target: match vrf.map(|vrf| self.vrfs[vrf]) {
                 None => Target::None,
                 Some(None) => Target::Missing,
@@ -244,23 +284,32 @@ impl World {
     }
 
     fn plan(&self, device: usize, what: &What) -> Result<Plan> {
-        let (bind_dev, fwmark, vrf) = match what {
-            What::Bind { vrf, fwmark } => (
-                Change::Set(VRFS[*vrf].to_owned()),
-                fwmark.clone(),
-                Some(*vrf),
-            ),
-            What::Unbind { fwmark } => (Change::Clear, fwmark.clone(), None),
-            What::Mark(fwmark) => (Change::Keep, fwmark.clone(), None),
-        };
-        let update = Update {
+        let mut update = Update {
             interface: format!("wg{device}"),
-            bind_dev,
-            fwmark,
             ..Update::default()
         };
-        let facts = self.facts(device, vrf);
-        let strategy = Strategy::choose(facts.support, &update, BindMode::Auto)?;
+        let mut mode = BindMode::Auto;
+        let mut target = None;
+        match what {
+            What::Bind {
+                vrf,
+                fwmark,
+                mode: forced,
+            } => {
+                update.bind_dev = Change::Set(VRFS[*vrf].to_owned());
+                update.fwmark = fwmark.clone();
+                mode = *forced;
+                target = Some(*vrf);
+            }
+            What::Unbind { fwmark } => {
+                update.bind_dev = Change::Clear;
+                update.fwmark = fwmark.clone();
+            }
+            What::Mark(fwmark) => update.fwmark = fwmark.clone(),
+            What::Port(port) => update.listen_port = port.clone(),
+        }
+        let facts = self.facts(device, target);
+        let strategy = Strategy::choose(facts.support, &update, mode)?;
         plan(&facts, update, &strategy)
     }
 
@@ -268,7 +317,7 @@ impl World {
         Other {
             name: format!("wg{device}"),
             mark: self.devices[device].mark,
-            port: 0,
+            port: self.devices[device].port,
         }
     }
 
@@ -302,13 +351,17 @@ impl World {
             return Ok(());
         };
         let foreign = self.foreign();
+        let before = self.devices[*device].clone();
+        let held = before
+            .bound
+            .filter(|table| self.is_tight(&before, *table).is_ok());
         let tight: Vec<(usize, u32)> = self
             .devices
             .iter()
             .enumerate()
             .filter_map(|(at, dev)| {
                 let table = dev.bound.filter(|_| at != *device)?;
-                self.is_tight(dev.mark, table).ok()?;
+                self.is_tight(dev, table).ok()?;
                 Some((at, table))
             })
             .collect();
@@ -322,10 +375,17 @@ impl World {
             self.change(*family, rule, true);
         }
         if step() {
+            let dev = &mut self.devices[*device];
             match plan.update.fwmark {
                 Change::Keep => {}
-                Change::Set(mark) => self.devices[*device].mark = mark,
-                Change::Clear => self.devices[*device].mark = 0,
+                Change::Set(mark) => dev.mark = mark,
+                Change::Clear => dev.mark = 0,
+            }
+            match plan.update.listen_port {
+                Change::Keep => {}
+                Change::Set(port) => dev.port = port,
+                // The kernel chooses one.
+                Change::Clear => dev.port = FREE_PORT + 1 + *device as u16,
             }
         }
         for (family, rule) in plan.remove.iter().filter(|_| step()) {
@@ -337,12 +397,17 @@ impl World {
             return Err(format!("a foreign rule was touched\n{}", self.shown()));
         }
         for (other, table) in tight {
-            self.is_tight(self.devices[other].mark, table)
+            self.is_tight(&self.devices[other], table)
                 .map_err(|why| format!("wg{other} was bound, and is not any more: {why}"))?;
         }
         if !whole {
             counts.crashed += 1;
             self.devices[*device].bound = None;
+            if let (Some(old), What::Bind { vrf, .. }) = (held, what) {
+                // Between the one binding and the other nothing else is reached.
+                let tables = [Some(old), self.vrfs[*vrf]];
+                self.leads_only_to(&self.devices[*device], &tables)?;
+            }
             return Ok(());
         }
         counts.done += 1;
@@ -355,21 +420,17 @@ impl World {
             What::Unbind { .. } => self.devices[*device].bound = None,
             // Says nothing about the mark, so nothing is looked at.
             What::Mark(Change::Keep) => return Ok(()),
-            What::Mark(_) => {}
+            // Of a device that is bound by its mark, neither does a port.
+            What::Port(_) if before.bound.is_some() && held.is_none() => return Ok(()),
+            What::Mark(_) | What::Port(_) => {}
         }
         let dev = &self.devices[*device];
         if let Some(table) = dev.bound {
-            self.is_tight(dev.mark, table)?;
-            let again = match what {
-                What::Bind { vrf, fwmark } => self.plan(
-                    *device,
-                    &What::Bind {
-                        vrf: *vrf,
-                        fwmark: fwmark.clone(),
-                    },
-                ),
-                _ => return Ok(()),
-            };
+            self.is_tight(dev, table)?;
+            if !matches!(what, What::Bind { .. }) {
+                return Ok(());
+            }
+            let again = self.plan(*device, what);
             let again = again.map_err(|error| format!("the second time: {error}"))?;
             if (again.add.len(), again.remove.len()) != (0, 0) {
                 return Err(format!(
@@ -414,11 +475,7 @@ impl World {
             Event::Move(device) => self.devices[*device].here = false,
             Event::MoveBack(device) => self.devices[*device].here = true,
             Event::DeleteAndMake(device) => {
-                self.devices[*device] = Dev {
-                    mark: 0,
-                    here: true,
-                    bound: None,
-                };
+                self.devices[*device] = Dev::new(PORTS[*device]);
             }
         }
         Ok(())
@@ -489,7 +546,8 @@ fn random_rule(random: &mut Random) -> Rule {
         forwarded_only: random.once_in(8),
         suppress: random.once_in(6),
         narrowed: random.once_in(3),
-        ..Rule::default()
+        ip_proto: random.pick(&[0, 0, 0, 17, 6]),
+        source_ports: random.pick(&[None, None, None, Some((51001, 51001)), Some((1, 51002))]),
     }
 }
 
@@ -512,9 +570,18 @@ fn random_event(random: &mut Random) -> Event {
                     fwmark: random_fwmark(random),
                 },
                 1 => What::Mark(random_fwmark(random)),
+                2 => What::Port(match random.below(4) {
+                    0 => Change::Clear,
+                    _ => Change::Set(random.pick(&[51001, 51002, 51009])),
+                }),
                 _ => What::Bind {
                     vrf,
                     fwmark: random_fwmark(random),
+                    mode: match random.below(6) {
+                        0 => BindMode::Fwmark,
+                        1 | 2 => BindMode::Port,
+                        _ => BindMode::Auto,
+                    },
                 },
             },
             crash: random.once_in(5).then(|| random.below(9) as usize),
@@ -619,6 +686,7 @@ fn bind_first(world: &mut World, counts: &mut Counts) {
         what: What::Bind {
             vrf: 0,
             fwmark: Change::Keep,
+            mode: BindMode::Auto,
         },
         crash: None,
     };
@@ -703,6 +771,7 @@ fn the_closing_rule_never_comes_first() {
                 what: What::Bind {
                     vrf,
                     fwmark: Change::Set(0x77),
+                    mode: BindMode::Auto,
                 },
                 crash: None,
             };

@@ -340,8 +340,7 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
         return Ok(Plan::send(update));
     };
     let kind = present_kind(present);
-    let speaks = !update.fwmark.is_keep() || (kind == Kind::Port && !update.listen_port.is_keep());
-    if !speaks {
+    if update.fwmark.is_keep() && update.listen_port.is_keep() {
         return Ok(Plan::send(update));
     }
     let interface = update.interface.clone();
@@ -370,7 +369,12 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
         kind,
         why: &format!("bound to {name}"),
     };
+    let plain = update.clone();
     let mut plan = bind_by_rules(facts, update, &goal, present)?;
+    if kind == Kind::Mark && plain.fwmark.is_keep() && plan.add.is_empty() {
+        // Another port only, and the rules hold.
+        return Ok(Plan::send(plain));
+    }
     // The attribute was not asked for, and is none of this update's business.
     plan.update.bind_dev = Change::Keep;
     if wants_none {
@@ -451,6 +455,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
         let flow = Flow {
             by: *by,
             mark: facts.mark,
+            port: facts.port,
         };
         let theirs = facts
             .rules
@@ -528,6 +533,7 @@ fn bind_by_rules(
     let flow = Flow {
         by,
         mark: facts.mark_after(&update.fwmark),
+        port: facts.port_after(&update.listen_port),
     };
     if let Some(conflict) = find_conflict(facts, flow, table) {
         return Err(conflict.into_error(&interface, by));
@@ -561,8 +567,8 @@ fn bind_by_rules(
             plan.remove_rules(facts, old);
         }
     }
-    let used = [by, Selector::Mark(flow.mark)];
-    plan.remove_leftovers(facts, &used);
+    // Rules for a mark that this device is given beside its port would take its packets, too.
+    plan.remove_leftovers(facts, &[by]);
     plan.notes.insert(
         0,
         format!(
@@ -667,7 +673,11 @@ fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Bindi
     if wanted.is_keep() && !ours && facts.mark != 0 {
         return facts.mark;
     }
-    let fits = |mark: u32| find_conflict(facts, Flow::marked(mark), table).is_none();
+    let flow = |mark: u32| Flow {
+        port: facts.port,
+        ..Flow::marked(mark)
+    };
+    let fits = |mark: u32| find_conflict(facts, flow(mark), table).is_none();
     let theirs = facts.rules.all().map(|(_, rule)| rule).find(|rule| {
         !rule.is_ours()
             && rule.mark != 0
@@ -766,6 +776,18 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
             let name = "a device in another network namespace".to_owned();
             return Some(Conflict::Device { name, rule });
         }
+        // What this device has already is taken for its own.
+        let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
+        if unknown && facts.mark != flow.mark {
+            let name = "a device that could not be asked, perhaps,".to_owned();
+            return Some(Conflict::Device { name, rule });
+        }
+    }
+    // So do those for the port of another device, that this one has as well.
+    let by_port = Selector::Port(flow.port);
+    if let (Some(name), Some(rule)) = (facts.sharing(by_port).first(), to_another(by_port)) {
+        let name = (*name).to_owned();
+        return Some(Conflict::Device { name, rule });
     }
     // And a mark that another device has, which is bound by its port to another VRF.
     let by_port = facts

@@ -99,6 +99,8 @@ pub struct Flow {
     pub by: Selector,
     /// What rules of others see in any case.
     pub mark: u32,
+    /// 0 where nobody asks.
+    pub port: u16,
 }
 
 impl Flow {
@@ -106,6 +108,7 @@ impl Flow {
         Flow {
             by: Selector::Mark(mark),
             mark,
+            port: 0,
         }
     }
 }
@@ -342,7 +345,7 @@ impl Rules {
             if self.ours_for(by).is_empty() {
                 continue;
             }
-            let flow = Flow { by, mark };
+            let flow = Flow { by, mark, port };
             let to_table = |rule: &Rule| match rule.action {
                 Action::Table(table) if rule.steers(flow, table) => Some(table),
                 _ => None,

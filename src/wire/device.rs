@@ -22,6 +22,7 @@ use netlink_packet_wireguard::{
 use zeroize::Zeroize;
 
 use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of};
+use crate::ifname;
 use crate::key::{KEY_LEN, Key};
 use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
 
@@ -162,7 +163,7 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         Change::Clear => Some(""),
     };
     if let Some(name) = name {
-        let mut bytes = name.as_bytes().to_vec();
+        let mut bytes = ifname::to_bytes(name).unwrap_or_else(|| name.as_bytes().to_vec());
         bytes.push(0);
         attributes.push(WireguardAttribute::Other(DefaultNla::new(
             WGDEVICE_A_BIND_DEV,
@@ -340,7 +341,7 @@ impl Decoder {
         for nla in attributes_of(body) {
             match nla.kind() {
                 WGDEVICE_A_PEERS => self.peers(nla.value())?,
-                WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::text(nla.value())),
+                WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::name(nla.value())),
                 _ => self.attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?),
             }
         }

@@ -170,6 +170,12 @@ pub fn attributes_of(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(bytes).map_while(Result::ok)
 }
 
+/// The name of an interface, without its NUL.
+pub fn name(value: &[u8]) -> String {
+    let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
+    crate::ifname::from_bytes(&value[..end])
+}
+
 /// A string attribute, without its NUL.
 pub fn text(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());

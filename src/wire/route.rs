@@ -76,12 +76,12 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
     };
     for nla in attributes_of(attributes) {
         match nla.kind() {
-            IFLA_IFNAME => link.name = nlmsg::text(nla.value()),
+            IFLA_IFNAME => link.name = nlmsg::name(nla.value()),
             // Nested, with or without the flag that says so.
             IFLA_PROP_LIST => link.altnames.extend(
                 attributes_of(nla.value())
                     .filter(|nla| nla.kind() == IFLA_ALT_IFNAME)
-                    .map(|nla| nlmsg::text(nla.value())),
+                    .map(|nla| nlmsg::name(nla.value())),
             ),
             IFLA_LINKINFO => {
                 let info = nla.value();

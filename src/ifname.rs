@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The names of interfaces as text. The kernel allows nearly any byte in them.
+//!
+//! A byte that is not UTF-8 becomes `%` and two digits, as in a URL. The kernel allows no `%` in
+//! a name (it stands for a number there), so no two names become one.
+
+/// A name, or text with names in it, as text.
+pub fn from_bytes(name: &[u8]) -> String {
+    // Reserved beforehand: of a whole file, growing would leave a copy behind that is not wiped.
+    let invalid: usize = name.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    let mut text = String::with_capacity(name.len() + 2 * invalid);
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02x}")));
+    }
+    text
+}
+
+/// The bytes of a name. `None` where what follows a `%` is not a byte.
+pub fn to_bytes(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next()?, rest.next()?];
+        let digits = std::str::from_utf8(&digits).ok()?;
+        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_comes_back() {
+        for name in [
+            &b"vrf_external"[..],
+            b"red#1",
+            b"gr\xfcn",
+            b"\xff\xfe",
+            "grün".as_bytes(),
+        ] {
+            assert_eq!(to_bytes(&from_bytes(name)).unwrap(), name);
+        }
+        assert_eq!(from_bytes(b"gr\xfcn"), "gr%fcn");
+        assert_eq!(to_bytes("red%231").unwrap(), b"red#1");
+        for broken in ["%", "%2", "%g0", "%+1", "a%"] {
+            assert_eq!(to_bytes(broken), None, "{broken}");
+        }
+    }
+}
