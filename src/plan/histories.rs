@@ -208,6 +208,41 @@ impl World {
         Ok(())
     }
 
+    /// Whether the rules of a device stand where they would stand if nothing had happened before:
+    /// where they are depends on the rules of others alone.
+    fn stands_as_in_a_fresh_world(&self, device: usize, what: &What) -> Outcome {
+        let mut fresh = self.clone();
+        for rules in fresh.rules.iter_mut().flatten() {
+            rules.retain(|rule| !rule.is_ours());
+        }
+        let facts = self.facts(device, None);
+        let (mark, port) = (facts.mark, facts.port);
+        let Some(by) = facts.rules.find_binding(mark, port).map(|b| b.by) else {
+            return Ok(());
+        };
+        let What::Bind { vrf, .. } = what else {
+            return Ok(());
+        };
+        let (mode, fwmark) = match by {
+            Selector::Mark(mark) => (BindMode::Fwmark, Change::Set(mark)),
+            Selector::Port(_) => (BindMode::Port, Change::Keep),
+        };
+        let same = What::Bind {
+            vrf: *vrf,
+            fwmark,
+            mode,
+        };
+        // At priority 0 only what stands there already is in time.
+        let Ok(plan) = fresh.plan(device, &same) else {
+            return Ok(());
+        };
+        if plan.add == facts.rules.ours_for(by) {
+            Ok(())
+        } else {
+            Err(format!("wandered, not {:?}\n{}", plan.add, self.shown()))
+        }
+    }
+
     /// Whether packets of this device reach one of the tables or nothing.
     fn leads_only_to(&self, dev: &Dev, tables: &[Option<u32>]) -> Outcome {
         for rules in self.rules.iter().flatten() {
@@ -430,6 +465,7 @@ impl World {
             if !matches!(what, What::Bind { .. }) {
                 return Ok(());
             }
+            self.stands_as_in_a_fresh_world(*device, what)?;
             let again = self.plan(*device, what);
             let again = again.map_err(|error| format!("the second time: {error}"))?;
             if (again.add.len(), again.remove.len()) != (0, 0) {
@@ -554,13 +590,14 @@ fn random_rule(random: &mut Random) -> Rule {
 fn random_fwmark(random: &mut Random) -> Change<u32> {
     match random.below(6) {
         0 => Change::Set(random_mark(random)),
-        1 => Change::Clear,
+        1 | 2 => Change::Set(0x77),
+        3 => Change::Clear,
         _ => Change::Keep,
     }
 }
 
 fn random_event(random: &mut Random) -> Event {
-    let device = random.below(3) as usize;
+    let device = random.pick(&[0, 0, 0, 1, 1, 2]);
     let vrf = random.below(2) as usize;
     match random.below(16) {
         0..=7 => Event::Command(Command {
@@ -589,7 +626,8 @@ fn random_event(random: &mut Random) -> Event {
         8 | 9 => {
             let families = random.pick(&[&[0, 1][..], &[0], &[1]]).to_vec();
             let pref = match random.below(8) {
-                0 => Some(random.below(4) as u32),
+                0 => Some(random.below(20) as u32),
+                7 => Some(1),
                 1 => Some(90 + random.below(12) as u32),
                 2 => Some(998 + random.below(4) as u32),
                 3 => Some(u32::MAX - random.below(2) as u32),
