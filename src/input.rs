@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text() {
         let text = |bytes: &[u8]| into_text(Zeroizing::new(bytes.to_vec())).to_string();
-        assert_eq!(text(b"a\xffb\xc3"), "a\u{fffd}b\u{fffd}");
+        assert_eq!(text(b"a\xffb\xc3"), "a%ffb%c3");
         assert_eq!(text("caf\u{e9}".as_bytes()), "caf\u{e9}");
     }
 

@@ -785,14 +785,17 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
     }
     // So do those for the port of another device, that this one has as well.
     let by_port = Selector::Port(flow.port);
-    if let (Some(name), Some(rule)) = (facts.sharing(by_port).first(), to_another(by_port)) {
-        let name = (*name).to_owned();
+    let mut all = facts.others.iter().chain(&facts.elsewhere.devices);
+    let sharing = all.find(|other| other.carries(by_port));
+    if let (Some(other), Some(rule)) = (sharing, to_another(by_port)) {
+        let name = other.name.clone();
         return Some(Conflict::Device { name, rule });
     }
     // And a mark that another device has, which is bound by its port to another VRF.
     let by_port = facts
         .others
         .iter()
+        .chain(&facts.elsewhere.devices)
         .filter(|other| flow.mark != 0 && other.mark == flow.mark);
     by_port
         .filter(|_| matches!(flow.by, Selector::Mark(_)))

@@ -30,9 +30,12 @@ assert_none leak "ciphertext in the default VRF"
 result missing closed
 
 say "on a host that starts: the file comes before the VRF"
+ip -n r link set wg0 down
 r_wg set wg0 bind-dev off
 r_wg setconf wg0 /tmp/conf
 ! ip -n r route get $PEER4 mark $MARK || die "open"
+ip -n r link set wg0 up
+poke
 ip -n r link add vrf_external type vrf table 1023
 ip -n r link set vrf_external up
 ip -n r link set wan0 master vrf_external
