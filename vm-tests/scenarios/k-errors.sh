@@ -16,9 +16,10 @@ works p
 ip -n r link add wg1 type wireguard
 r "$WG" set wg1 listen-port "$RPORT" bind-dev blue
 ip -n r link set wg1 up
+# Not the identity of the sockets: to unbind them, they are closed, and opened as they were if that fails.
 state() {
 	r "$WG" showconf wg0
-	r ss -lunHe
+	r ss -lunH | sort
 }
 state >/tmp/before
 flow_start
