@@ -37,6 +37,8 @@ pub struct Device {
     /// Mark on outgoing encrypted packets; 0 is off.
     pub fwmark: u32,
     pub bind: Bind,
+    /// `None` where it is not bound by rules, or cannot be told.
+    pub receives: Option<Receives>,
     /// In the order the backend reported them.
     pub peers: Vec<Peer>,
 }
@@ -149,6 +151,17 @@ pub enum Presence {
     Missing,
     /// It is one of another namespace.
     Unknown,
+}
+
+/// What the sockets of a device that policy rules bind receive: the rules steer what it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receives {
+    /// What arrives in the VRF, and nothing else.
+    Bound,
+    /// What arrives anywhere, or anywhere but in a VRF (`net.ipv4.udp_l3mdev_accept`).
+    Any,
+    /// They are bound to a device that is not there.
+    Nothing,
 }
 
 impl Bind {

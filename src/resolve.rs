@@ -22,6 +22,7 @@ use crate::model::{Change, PeerUpdate, Update};
 use crate::parse::value::{self, Port};
 use crate::parse::{AllowedIps, Draft, KeySource, Step};
 use crate::plan::BindMode;
+use crate::plan::receive::ReceiveMode;
 use crate::sys::{self, LookupError};
 
 /// Lookups at the same time. A thousand names in one file are many; more wait their turn.
@@ -97,6 +98,23 @@ pub fn bind_mode() -> Result<BindMode> {
         _ => Err(Error::Invalid(format!(
             "{name} is neither auto, kernel, fwmark nor port: `{}'",
             shown(text.to_string_lossy())
+        ))),
+    }
+}
+
+/// `WG_BIND_DEV_RECEIVE`
+pub fn receive_mode() -> Result<ReceiveMode> {
+    let name = "WG_BIND_DEV_RECEIVE";
+    let Some(text) = env::var_os(name) else {
+        return Ok(ReceiveMode::Auto);
+    };
+    match text.to_str() {
+        Some("" | "auto") => Ok(ReceiveMode::Auto),
+        Some("any") => Ok(ReceiveMode::Any),
+        Some("bound") => Ok(ReceiveMode::Bound),
+        _ => Err(Error::Invalid(format!(
+            "{name} is neither auto, any nor bound: `{}'",
+            text.to_string_lossy()
         ))),
     }
 }

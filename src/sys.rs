@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -268,4 +268,451 @@ fn check(done: libc::c_int) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A number that tells this thread's network namespace from every other since boot.
+pub fn netns_cookie() -> io::Result<u64> {
+    /// asm-generic/socket.h; since 5.14.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the pointers are to `cookie` and to its length, which outlive the call; the kernel
+    // writes at most `length` bytes.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &mut length,
+        )
+    })?;
+    Ok(cookie)
+}
+
+// bpf(2): the commands of linux/bpf.h that the bind hooks take.
+
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_DETACH: libc::c_int = 9;
+const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_MAP_GET_FD_BY_ID: libc::c_int = 14;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
+
+const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_F_NO_PREALLOC: u32 = 1;
+const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+/// Others may attach as well; each program is asked.
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// Bytes of an object's name (`BPF_OBJ_NAME_LEN`).
+const NAME_LEN: usize = 16;
+
+/// Calls bpf(2).
+///
+/// # Safety
+/// `A` is the kernel's `union bpf_attr` for this command, from its start: plain data without
+/// padding, whose pointers are null or to memory that the command may read or write, in the
+/// lengths that `A` and the objects behind its descriptors state, until the call returns.
+unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_int> {
+    // SAFETY: the pointer and the size describe `attributes`; the caller promises the rest.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<A>(),
+        )
+    };
+    match libc::c_int::try_from(done) {
+        Ok(done) if done >= 0 => Ok(done),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// # Safety
+/// `command` returns a new descriptor; otherwise as for [`bpf`].
+unsafe fn bpf_object<A>(command: libc::c_int, attributes: &mut A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller promises what `bpf` asks for, and that the descriptor is nobody's yet.
+    unsafe { bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// An address as the kernel takes it in `union bpf_attr`.
+fn address<T>(pointer: *const T) -> u64 {
+    pointer as usize as u64
+}
+
+fn object_name(name: &str) -> [u8; NAME_LEN] {
+    let mut bytes = [0; NAME_LEN];
+    let length = name.len().min(NAME_LEN - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
+}
+
+fn read_object_name(bytes: &[u8; NAME_LEN]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(NAME_LEN);
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// A descriptor as `union bpf_attr` has it.
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd() as u32
+}
+
+/// A hash map with keys of `K` and values of `V` bytes.
+///
+/// The kernel reads and writes as many bytes as the map's own sizes say, whatever was passed: so
+/// the descriptor is private, and each way to make one has compared the sizes.
+#[derive(Debug)]
+pub struct BpfMap<const K: usize, const V: usize>(OwnedFd);
+
+#[repr(C)]
+struct MapElement {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl<const K: usize, const V: usize> BpfMap<K, V> {
+    /// An empty map that takes memory for what is in it only.
+    pub fn create(name: &str, entries: u32) -> io::Result<Self> {
+        #[repr(C)]
+        struct Create {
+            kind: u32,
+            key_size: u32,
+            value_size: u32,
+            max_entries: u32,
+            flags: u32,
+            inner_map: u32,
+            numa_node: u32,
+            name: [u8; NAME_LEN],
+        }
+        let mut create = Create {
+            kind: BPF_MAP_TYPE_HASH,
+            key_size: K as u32,
+            value_size: V as u32,
+            max_entries: entries,
+            flags: BPF_F_NO_PREALLOC,
+            inner_map: 0,
+            numa_node: 0,
+            name: object_name(name),
+        };
+        // SAFETY: no pointers; returns a new descriptor. The map has the sizes of `Self`.
+        unsafe { bpf_object(BPF_MAP_CREATE, &mut create).map(BpfMap) }
+    }
+
+    /// The map with this id, if it has this name and these sizes.
+    pub fn open(id: u32, name: &str) -> io::Result<Option<Self>> {
+        /// The start of `struct bpf_map_info`.
+        #[repr(C)]
+        #[derive(Default)]
+        struct MapInfo {
+            kind: u32,
+            id: u32,
+            key_size: u32,
+            value_size: u32,
+            max_entries: u32,
+            flags: u32,
+            name: [u8; NAME_LEN],
+        }
+        let fd = object_by_id(BPF_MAP_GET_FD_BY_ID, id)?;
+        let mut found = MapInfo::default();
+        // SAFETY: MapInfo is the start of what the kernel writes for a map: plain data.
+        unsafe { object_info(fd.as_fd(), &mut found) }?;
+        let same = found.kind == BPF_MAP_TYPE_HASH
+            && found.key_size == K as u32
+            && found.value_size == V as u32
+            && read_object_name(&found.name) == name;
+        Ok(same.then_some(BpfMap(fd)))
+    }
+
+    /// For the program that looks into it.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Adds or replaces.
+    pub fn insert(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
+        let mut element = MapElement {
+            map: number(self.0.as_fd()),
+            padding: 0,
+            key: address(key),
+            value: address(value),
+            flags: 0,
+        };
+        // SAFETY: the kernel reads K and V bytes, the lengths of the arrays that outlive the call.
+        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut element) }.map(drop)
+    }
+
+    /// Whether there was one.
+    pub fn remove(&self, key: &[u8; K]) -> io::Result<bool> {
+        let mut element = MapElement {
+            map: number(self.0.as_fd()),
+            padding: 0,
+            key: address(key),
+            value: 0,
+            flags: 0,
+        };
+        // SAFETY: the kernel reads K bytes, the length of the array that outlives the call.
+        found(unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut element) })
+    }
+
+    pub fn get(&self, key: &[u8; K]) -> io::Result<Option<[u8; V]>> {
+        let mut value = [0; V];
+        let mut element = MapElement {
+            map: number(self.0.as_fd()),
+            padding: 0,
+            key: address(key),
+            value: address(&raw mut value),
+            flags: 0,
+        };
+        // SAFETY: the kernel reads K bytes and writes V, the lengths of the arrays that outlive
+        // the call.
+        let there = found(unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) })?;
+        Ok(there.then_some(value))
+    }
+
+    /// The key after this one, or the first; in no order.
+    pub fn next_key(&self, after: Option<&[u8; K]>) -> io::Result<Option<[u8; K]>> {
+        let mut next = [0; K];
+        let mut element = MapElement {
+            map: number(self.0.as_fd()),
+            padding: 0,
+            key: after.map_or(0, |key| address(key)),
+            value: address(&raw mut next),
+            flags: 0,
+        };
+        // SAFETY: the kernel reads K bytes or, with a null pointer, none, and writes K to `next`,
+        // which outlives the call.
+        let there = found(unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut element) })?;
+        Ok(there.then_some(next))
+    }
+}
+
+/// Turns "no such entry" into an answer.
+fn found(done: io::Result<libc::c_int>) -> io::Result<bool> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(err) if err.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+fn object_by_id(command: libc::c_int, id: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct ById {
+        id: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut by_id = ById {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    // SAFETY: no pointers; both callers' commands return a new descriptor.
+    unsafe { bpf_object(command, &mut by_id) }
+}
+
+/// Fills `info` with as much as fits of what the kernel says about an object.
+///
+/// # Safety
+/// `I` is the start of the kernel's structure for the kind of object that `fd` is, for which any
+/// bytes are a value; its pointers obey [`bpf`].
+unsafe fn object_info<I>(fd: BorrowedFd<'_>, info: &mut I) -> io::Result<()> {
+    #[repr(C)]
+    struct Get {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut get = Get {
+        fd: number(fd),
+        length: size_of::<I>() as u32,
+        info: address(std::ptr::from_mut(info)),
+    };
+    // SAFETY: the kernel reads and writes at most `length` bytes of `info`; the caller promises
+    // that they may be any.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get) }.map(drop)
+}
+
+/// A program for the bind hooks.
+#[derive(Debug)]
+pub struct BpfProgram(OwnedFd);
+
+impl BpfProgram {
+    /// Has the kernel check and take a program for the hook `attach`; `log` gets the checker's
+    /// words when it is not empty.
+    pub fn load(
+        name: &str,
+        attach: u32,
+        instructions: &[u8],
+        license: &CStr,
+        log: &mut [u8],
+    ) -> io::Result<Self> {
+        #[repr(C)]
+        struct Load {
+            kind: u32,
+            count: u32,
+            instructions: u64,
+            license: u64,
+            log_level: u32,
+            log_size: u32,
+            log: u64,
+            kernel_version: u32,
+            flags: u32,
+            name: [u8; NAME_LEN],
+            ifindex: u32,
+            attach: u32,
+        }
+        let mut load = Load {
+            kind: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+            count: (instructions.len() / crate::wire::bpf::INSTRUCTION_LEN) as u32,
+            instructions: address(instructions.as_ptr()),
+            license: address(license.as_ptr()),
+            log_level: u32::from(!log.is_empty()),
+            log_size: log.len() as u32,
+            log: if log.is_empty() {
+                0
+            } else {
+                address(log.as_mut_ptr())
+            },
+            kernel_version: 0,
+            flags: 0,
+            name: object_name(name),
+            ifindex: 0,
+            attach,
+        };
+        // SAFETY: the kernel reads `count` whole instructions and a NUL-terminated string, and
+        // writes at most `log_size` bytes of `log`; all outlive the call. Returns a new descriptor.
+        unsafe { bpf_object(BPF_PROG_LOAD, &mut load).map(BpfProgram) }
+    }
+
+    pub fn open(id: u32) -> io::Result<Self> {
+        object_by_id(BPF_PROG_GET_FD_BY_ID, id).map(BpfProgram)
+    }
+
+    /// Its name, and the ids of the first maps that it looks into.
+    pub fn info(&self) -> io::Result<(String, Vec<u32>)> {
+        /// The start of `struct bpf_prog_info`.
+        #[repr(C)]
+        #[derive(Default)]
+        struct ProgramInfo {
+            kind: u32,
+            id: u32,
+            tag: [u8; 8],
+            jited_len: u32,
+            xlated_len: u32,
+            jited: u64,
+            xlated: u64,
+            load_time: u64,
+            created_by: u32,
+            maps_len: u32,
+            maps: u64,
+            name: [u8; NAME_LEN],
+        }
+        let mut maps = [0u32; 4];
+        let mut found = ProgramInfo {
+            maps_len: maps.len() as u32,
+            maps: address(&raw mut maps),
+            ..ProgramInfo::default()
+        };
+        // SAFETY: ProgramInfo is the start of what the kernel writes for a program: plain data.
+        // It writes at most `maps_len` ids to `maps`, and nothing to what has the length 0.
+        unsafe { object_info(self.0.as_fd(), &mut found) }?;
+        let used = (found.maps_len as usize).min(maps.len());
+        Ok((read_object_name(&found.name), maps[..used].to_vec()))
+    }
+
+    /// Has the kernel ask this program, besides others', at a hook of a cgroup.
+    pub fn attach(&self, cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<()> {
+        self.attach_or_detach(BPF_PROG_ATTACH, cgroup, attach, BPF_F_ALLOW_MULTI)
+    }
+
+    /// The opposite of [`BpfProgram::attach`].
+    pub fn detach(&self, cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<()> {
+        self.attach_or_detach(BPF_PROG_DETACH, cgroup, attach, 0)
+    }
+
+    fn attach_or_detach(
+        &self,
+        command: libc::c_int,
+        cgroup: BorrowedFd<'_>,
+        attach: u32,
+        flags: u32,
+    ) -> io::Result<()> {
+        #[repr(C)]
+        struct Attach {
+            cgroup: u32,
+            program: u32,
+            attach: u32,
+            flags: u32,
+        }
+        let mut one = Attach {
+            cgroup: number(cgroup),
+            program: number(self.0.as_fd()),
+            attach,
+            flags,
+        };
+        // SAFETY: no pointers.
+        unsafe { bpf(command, &mut one) }.map(drop)
+    }
+}
+
+/// The programs at a hook of a cgroup, by id, and the flags that they were attached with.
+pub fn bpf_attached(cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<(Vec<u32>, u32)> {
+    #[repr(C)]
+    struct Query {
+        cgroup: u32,
+        attach: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        ids: u64,
+        count: u32,
+        padding: u32,
+        /// New kernels write here, whatever size they were told.
+        rest: [u64; 4],
+    }
+    // As many as the kernel takes (BPF_CGROUP_MAX_PROGS).
+    let mut ids = [0u32; 64];
+    let mut query = Query {
+        cgroup: number(cgroup),
+        attach,
+        query_flags: 0,
+        attach_flags: 0,
+        ids: address(&raw mut ids),
+        count: ids.len() as u32,
+        padding: 0,
+        rest: [0; 4],
+    };
+    // SAFETY: the kernel writes at most `count` ids to `ids`, which outlives the call, and to
+    // `query`, which has all members of the command, those of 7.3 included.
+    unsafe { bpf(BPF_PROG_QUERY, &mut query) }?;
+    let count = (query.count as usize).min(ids.len());
+    Ok((ids[..count].to_vec(), query.attach_flags))
+}
+
+/// Whether the caller may turn ids into descriptors, which takes `CAP_SYS_ADMIN`.
+pub fn bpf_may_look() -> io::Result<()> {
+    #[repr(C)]
+    struct NextId {
+        start: u32,
+        next: u32,
+    }
+    let mut last = NextId {
+        start: i32::MAX as u32 - 1,
+        next: 0,
+    };
+    // SAFETY: no pointers.
+    found(unsafe { bpf(BPF_PROG_GET_NEXT_ID, &mut last) }).map(drop)
 }

@@ -5,8 +5,11 @@
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
 
+mod bpf;
+mod diag;
 mod kernel;
 mod netlink;
+mod receive;
 mod routing;
 #[cfg(test)]
 mod scripted;
@@ -15,13 +18,15 @@ mod tests;
 mod userspace;
 
 use crate::error::{Error, Result, Task};
-use crate::model::{Bind, Change, Device, IFNAME_MAX, Presence, Update, bind_table};
+use crate::model::{Bind, Change, Device, IFNAME_MAX, Presence, Receives, Update, bind_table};
+use crate::plan::receive::ReceiveMode;
 use crate::plan::rules::Flow;
 use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
 };
 use kernel::Wireguard;
 use netlink::Failure;
+use receive::{Goal, Now, Receiving};
 use routing::{Lock, Routing};
 
 use crate::wire::route::Link;
@@ -68,6 +73,9 @@ pub fn get(interface: &str) -> Result<Device> {
         Wireguard::open(Task::access(interface))?.get(interface)?
     };
     device.bind = bind(&device, bind_dev);
+    if matches!(device.bind, Bind::Rules { .. }) {
+        device.receives = receive::look(&device, device.bind.dev());
+    }
     Ok(device)
 }
 
@@ -244,7 +252,12 @@ fn refused(update: &Update, failure: Failure) -> Error {
 }
 
 /// Applies `update`. Each line that the user should read goes through `note`, without a newline.
-pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
+pub fn set(
+    update: Update,
+    mode: BindMode,
+    receive: ReceiveMode,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
     let port = match (&update.listen_port, &update.bind_dev) {
         // A device that is bound shares its port with sockets that are bound to others.
         (_, Change::Set(_)) => None,
@@ -252,7 +265,7 @@ pub fn set(update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result
         _ => None,
     };
     let interface = update.interface.clone();
-    change(update, mode, note)?;
+    change(update, mode, receive, note)?;
     if let Some(port) = port {
         note_taken_port(&interface, port, note);
     }
@@ -272,7 +285,9 @@ fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
     if !down || !routing::is_port_taken(port) {
         return;
     }
-    let unbound = |device: Device| !matches!(device.bind, Bind::Kernel { .. });
+    let unbound = |device: Device| {
+        !matches!(device.bind, Bind::Kernel { .. }) && device.receives != Some(Receives::Bound)
+    };
     if get(interface).is_ok_and(unbound) {
         note(&format!(
             "Warning: another socket has UDP port {port}: `ip link set {interface} up' will fail \
@@ -282,10 +297,16 @@ fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
 }
 
 /// Changes the device, and the rules with it.
-fn change(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Result<()> {
+fn change(
+    mut update: Update,
+    mode: BindMode,
+    receive: ReceiveMode,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
     let mut backend = Backend::open(&update.interface)?;
     // Those who change neither binding, mark nor port do not pay for any.
     if update.bind_dev.is_keep() && update.fwmark.is_keep() && update.listen_port.is_keep() {
+        receive::sweep();
         return backend.send(&update);
     }
     // From here to the end nobody else changes rules or marks.
@@ -304,6 +325,7 @@ fn change(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Res
     };
     if !ours && !matches!(strategy, Strategy::Fallback { .. }) {
         // No rule is there and none will be: nothing else has to be known.
+        receive::sweep();
         let facts = Facts {
             support,
             kernel_binding: omitted_binding(&mut backend, &update, support),
@@ -319,18 +341,66 @@ fn change(mut update: Update, mode: BindMode, note: &mut dyn FnMut(&str)) -> Res
     let _lock = lock.or_refuse()?;
     let mut routing =
         Routing::open().map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
-    let mut facts = read_facts(&mut backend, &mut routing, &update, support)?;
+    let links = routing
+        .links()
+        .map_err(|failure| failure.during(Task::modify(&update.interface)))?;
+    let mut receiving = Receiving::start(&update.interface, receive, &links);
+    let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
+    let interrupted = receiving.interrupted(facts.mark);
+    if let Some((port, mark)) = interrupted {
+        (facts.port, facts.mark) = (port, mark);
+    }
     let mut plan = plan::plan(&facts, update.clone(), &strategy)?;
     if !plan.remove.is_empty() {
         // A device that was made here and then moved may live on them.
         facts.elsewhere = read_elsewhere();
         plan = plan::plan(&facts, update, &strategy)?;
     }
-    carry_out(&mut backend, &mut routing, &facts, &plan, note)?;
+    if let Some((port, mark)) = interrupted {
+        plan.restore(port, mark);
+    }
+    let goal = find_goal(&facts, &plan, &strategy, &receiving);
+    if let Some(goal) = &goal {
+        receiving.prepare(goal, &mut plan.update, &facts);
+    }
+    if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, note) {
+        receiving.roll_back();
+        return Err(error);
+    }
     let removed = routing.remove(&plan.remove);
     // The device has changed by now, whatever became of the rules.
     plan.notes.iter().for_each(|line| note(line));
-    removed
+    let now = Now {
+        up: facts.up,
+        attribute: matches!(strategy, Strategy::Attribute { .. }),
+    };
+    let received = receiving.finish(goal.as_ref(), &mut backend, &mut routing, &now, note);
+    removed.and(received)
+}
+
+/// Where the device is to receive from; `None` where no rules bind it.
+fn find_goal(
+    facts: &Facts,
+    plan: &Plan,
+    strategy: &Strategy,
+    receiving: &Receiving,
+) -> Option<Goal> {
+    let vrf = match strategy {
+        Strategy::Fallback { name, .. } => name.clone(),
+        Strategy::Keep => {
+            let table = facts.rules.find_binding(facts.mark, facts.port)?.table;
+            let named = facts.vrfs.iter().find(|(_, t)| Some(*t) == table);
+            named
+                .map(|(name, _)| name.as_str())
+                .or_else(|| receiving.known_vrf())?
+                .to_owned()
+        }
+        Strategy::Unbind | Strategy::Attribute { .. } => return None,
+    };
+    Some(Goal {
+        vrf,
+        mark: facts.mark_after(&plan.update.fwmark),
+    })
 }
 
 /// What the kernel's attribute says, where a file takes the binding away by leaving it out.
@@ -416,22 +486,22 @@ fn set_mark_back(backend: &mut Backend, interface: &str, mark: u32) -> bool {
 fn read_facts(
     backend: &mut Backend,
     routing: &mut Routing,
+    links: &[Link],
     update: &Update,
     support: Support,
 ) -> Result<Facts> {
     let interface = update.interface.as_str();
     let unreadable = |failure: Failure| failure.during(Task::modify(interface));
     let (mark, port) = backend.mark_and_port(interface)?;
-    let links = routing.links().map_err(unreadable)?;
     let rules = routing.rules().map_err(unreadable)?;
     let target = match &update.bind_dev {
-        Change::Set(name) => target(&links, name),
+        Change::Set(name) => target(links, name),
         Change::Keep | Change::Clear => Target::None,
     };
     // An altname is as good, but the others are found by their own.
-    let link = find_link(&links, interface);
+    let link = find_link(links, interface);
     let own_name = link.map_or(interface, |link| link.name.as_str());
-    let (others, unknown) = read_others(backend, &links, own_name)?;
+    let (others, unknown) = read_others(backend, links, own_name)?;
     Ok(Facts {
         support,
         mark,
@@ -449,7 +519,7 @@ fn read_facts(
         alone: !routing::has_other_namespaces(),
         kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
-        l3mdev_accept: routing::l3mdev_accept(),
+        up: link.is_some_and(|link| link.up),
         rules,
     })
 }

@@ -186,7 +186,7 @@ fn run_beside(
     };
     let mut notes = Vec::new();
     let result = with(kernel, || {
-        set(update, BindMode::Fwmark, &mut |line| {
+        set(update, BindMode::Fwmark, ReceiveMode::Any, &mut |line| {
             notes.push(line.to_owned())
         })
     });

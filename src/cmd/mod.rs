@@ -37,5 +37,10 @@ fn say_from_threads() -> Say {
 
 /// Sends `update` to its device and tells the user what that took.
 fn apply(update: Update) -> Result<()> {
-    backend::set(update, resolve::bind_mode()?, &mut say)
+    backend::set(
+        update,
+        resolve::bind_mode()?,
+        resolve::receive_mode()?,
+        &mut say,
+    )
 }

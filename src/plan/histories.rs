@@ -313,7 +313,6 @@ impl World {
                 unknown: None,
             },
             sockets: Sockets::Here,
-            l3mdev_accept: Some(true),
             ..Facts::default()
         }
     }

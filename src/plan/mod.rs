@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod histories;
+pub mod receive;
 pub mod rules;
 pub mod sync;
 #[cfg(test)]
@@ -197,8 +198,8 @@ pub struct Facts {
     pub kernel_binding: Option<String>,
     /// wg-quick asks, and will add rules for a default route of its own.
     pub wg_quick: bool,
-    /// `net.ipv4.udp_l3mdev_accept`; `None` when it cannot be read.
-    pub l3mdev_accept: Option<bool>,
+    /// The link is up.
+    pub up: bool,
 }
 
 impl Facts {
@@ -223,7 +224,7 @@ impl Facts {
     }
 
     /// The device's mark after a change.
-    fn mark_after(&self, fwmark: &Change<u32>) -> u32 {
+    pub fn mark_after(&self, fwmark: &Change<u32>) -> u32 {
         match fwmark {
             Change::Keep => self.mark,
             Change::Set(mark) => *mark,
@@ -266,6 +267,16 @@ impl Plan {
         Plan {
             update,
             ..Plan::default()
+        }
+    }
+
+    /// Gives the device the port and the mark back that it had before a command ended half way.
+    pub fn restore(&mut self, port: u16, mark: u32) {
+        if self.update.listen_port.is_keep() {
+            self.update.listen_port = Change::Set(port);
+        }
+        if self.update.fwmark.is_keep() {
+            self.update.fwmark = Change::Set(mark);
         }
     }
 
@@ -617,18 +628,6 @@ fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &Goal, flow: Flow) {
             flow.by,
             sharing.join(", ")
         ));
-    }
-    match facts.l3mdev_accept {
-        Some(true) => {}
-        Some(false) => notes.push(format!(
-            "{interface}: packets that arrive in {name} will not reach it while \
-             net.ipv4.udp_l3mdev_accept is 0; `sysctl -w net.ipv4.udp_l3mdev_accept=1' lets them \
-             in, and opens every other unbound UDP socket to the VRFs as well"
-        )),
-        None => notes.push(format!(
-            "{interface}: net.ipv4.udp_l3mdev_accept cannot be read; unless it is 1, packets \
-             that arrive in {name} will not reach it"
-        )),
     }
     plan.notes.extend(notes);
 }

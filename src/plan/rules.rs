@@ -413,6 +413,12 @@ pub(super) struct Place {
     pub adopted: bool,
 }
 
+/// Finds the place for a rule that stops a mark which has no pair; `None` when there is none.
+pub fn find_closing_place(rules: &[Rule], mark: u32) -> Option<Rule> {
+    let place = find_place(rules, Flow::marked(mark), 0).ok()?;
+    place.rules.first().copied()
+}
+
 /// Finds the place for the pair.
 ///
 /// # Errors

@@ -64,6 +64,7 @@ mod tests {
             listen_port: 0,
             fwmark: 0,
             bind: Bind::Off,
+            receives: None,
             peers: peers
                 .iter()
                 .map(|(byte, psk, persistent_keepalive)| Peer {

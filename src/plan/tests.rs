@@ -67,7 +67,6 @@ fn facts(rules: Vec<Rule>) -> Facts {
             v6: Some(rules),
         },
         sockets: Sockets::Here,
-        l3mdev_accept: Some(true),
         ..Facts::default()
     }
 }
@@ -540,9 +539,6 @@ fn a_family_that_is_off_is_skipped() {
 #[test]
 fn what_the_fallback_cannot_do_is_said() {
     let mut facts = facts(stock());
-    facts.l3mdev_accept = Some(false);
-    let notes = auto(&facts, &bind()).notes.join("\n");
-    assert!(notes.contains("net.ipv4.udp_l3mdev_accept=1"), "{notes}");
     let stated = Update {
         fwmark: Change::Set(TABLE),
         ..bind()

@@ -16,6 +16,7 @@ pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<
         listen_port,
         fwmark,
         bind,
+        receives: _,
         peers,
     } = device;
     writeln!(out, "[Interface]")?;

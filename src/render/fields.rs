@@ -35,6 +35,7 @@ pub fn print(
         listen_port,
         fwmark,
         bind,
+        receives: _,
         peers,
     } = device;
     let label = label.map_or_else(String::new, |label| format!("{label}\t"));

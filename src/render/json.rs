@@ -13,7 +13,7 @@ use serde_json::ser::PrettyFormatter;
 use super::{Options, masked};
 use crate::address::{Endpoint, Prefix};
 use crate::key::Key;
-use crate::model::{Bind, Device, Peer, Presence, Selector};
+use crate::model::{Bind, Device, Peer, Presence, Receives, Selector};
 
 /// The version of the shape.
 pub const SCHEMA: u32 = 1;
@@ -55,6 +55,7 @@ impl<'a> DeviceJson<'a> {
             listen_port,
             fwmark,
             bind,
+            receives,
             peers,
         } = device;
         DeviceJson {
@@ -63,7 +64,7 @@ impl<'a> DeviceJson<'a> {
             public_key: public_key.as_ref().map(PublicKey),
             listen_port: u64::from(*listen_port),
             fwmark: u64::from(*fwmark),
-            bind_dev: BindJson::new(bind),
+            bind_dev: BindJson::new(bind, *receives),
             peers: PeersJson(peers, options),
         }
     }
@@ -74,6 +75,9 @@ impl<'a> DeviceJson<'a> {
 struct BindJson<'a> {
     device: Option<&'a str>,
     method: &'static str,
+    /// What its sockets receive, where it can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receives: Option<&'static str>,
     state: &'static str,
     /// What keeps the binding from holding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -81,12 +85,17 @@ struct BindJson<'a> {
 }
 
 impl<'a> BindJson<'a> {
-    fn new(bind: &'a Bind) -> Option<Self> {
+    fn new(bind: &'a Bind, receives: Option<Receives>) -> Option<Self> {
         match bind {
             Bind::Off => None,
             Bind::Kernel { dev, presence } => Some(BindJson {
                 device: Some(dev),
                 method: "kernel",
+                receives: match presence {
+                    Presence::Present => Some("bound"),
+                    Presence::Missing => Some("nothing"),
+                    Presence::Unknown => None,
+                },
                 state: match presence {
                     Presence::Present => "bound",
                     Presence::Missing => "missing",
@@ -114,6 +123,11 @@ impl<'a> BindJson<'a> {
                         Selector::Mark(_) => "fwmark",
                         Selector::Port(_) => "port",
                     },
+                    receives: receives.map(|receives| match receives {
+                        Receives::Bound => "bound",
+                        Receives::Any => "any",
+                        Receives::Nothing => "nothing",
+                    }),
                     state: match dev {
                         _ if !problems.is_empty() => "faulty",
                         Some(_) => "bound",

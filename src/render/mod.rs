@@ -50,6 +50,7 @@ mod tests {
             listen_port: 51001,
             fwmark,
             bind,
+            receives: None,
             peers: Vec::new(),
         }
     }
@@ -92,14 +93,14 @@ mod tests {
                     dev: vrf(),
                     presence: Presence::Present,
                 },
-                r#""device":"vrf_external","method":"kernel","state":"bound""#,
+                r#""device":"vrf_external","method":"kernel","receives":"bound","state":"bound""#,
             ),
             (
                 Bind::Kernel {
                     dev: vrf(),
                     presence: Presence::Missing,
                 },
-                r#""device":"vrf_external","method":"kernel","state":"missing""#,
+                r#""device":"vrf_external","method":"kernel","receives":"nothing","state":"missing""#,
             ),
             (
                 rules(Some(vrf()), Selector::Mark(7)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Options, masked};
 use crate::address::{Endpoint, Ip};
-use crate::model::{AllowedIp, Bind, Device, Peer, Presence};
+use crate::model::{AllowedIp, Bind, Device, Peer, Presence, Receives};
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -41,6 +41,7 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
         listen_port,
         fwmark,
         bind,
+        receives,
         peers,
     } = device;
     let on = options.colour;
@@ -72,6 +73,14 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
     }
     if let Some(text) = bind_text(bind) {
         line(out, on, "bind device", text)?;
+    }
+    if let Some(receives) = receives {
+        let text = match receives {
+            Receives::Bound => "from the bind device only",
+            Receives::Any => "from everywhere (its sockets are not bound)",
+            Receives::Nothing => "nothing (its sockets are bound to a device that is not there)",
+        };
+        line(out, on, "receives", text)?;
     }
     let mut peers: Vec<&Peer> = peers.iter().collect();
     peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake.unwrap_or_default()));

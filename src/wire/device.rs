@@ -324,6 +324,7 @@ impl Decoder {
                 listen_port: 0,
                 fwmark: 0,
                 bind: Bind::Off,
+                receives: None,
                 peers: Vec::new(),
             },
             bind_dev: None,

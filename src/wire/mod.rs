@@ -4,8 +4,10 @@
 //! No sockets here. Encoding yields a list of messages that each fit; decoding merges what the
 //! kernel spread over several and says when a dump was torn.
 
+pub mod bpf;
 pub mod ctrl;
 pub mod device;
+pub mod diag;
 pub mod nlmsg;
 pub mod route;
 pub mod uapi;

@@ -200,6 +200,7 @@ pub fn get(
         listen_port: 0,
         fwmark: 0,
         bind: Bind::Off,
+        receives: None,
         peers: Vec::new(),
     };
     let (mut seconds, mut nanos) = (0u64, 0u64);

@@ -92,6 +92,7 @@ fn device(random: &mut Random) -> Device {
                 presence: Presence::Missing,
             },
         },
+        receives: None,
         peers,
     }
 }

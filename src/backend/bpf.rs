@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The bind hooks of a stock kernel: what makes WireGuard's sockets receive from a VRF only.
+//!
+//! One program per address family is attached to the root of the cgroup v2 tree, which every
+//! process is in. Nothing remembers them but the kernel: they are found again by their names, and
+//! the last entry of their map takes them with it. `wire::bpf` has the program.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::model::Family;
+use crate::sys::{self, BpfMap, BpfProgram};
+use crate::wire::bpf::{self, Binding, Features, KEY_LEN, Offsets, VALUE_LEN};
+
+type Map = BpfMap<KEY_LEN, VALUE_LEN>;
+
+/// The names by which the objects are found again.
+const MAP_NAME: &str = "wg_bind_dev";
+fn program_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "wg_bind_dev4",
+        Family::V6 => "wg_bind_dev6",
+    }
+}
+
+/// `BPF_CGROUP_INET4_BIND` and `BPF_CGROUP_INET6_BIND` (linux/bpf.h)
+fn hook(family: Family) -> u32 {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 9,
+    }
+}
+
+/// How many ports of all namespaces there is room for.
+const ENTRIES: u32 = 4096;
+
+/// Helper functions that read the kernel's memory are for programs under the GPL.
+const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+
+/// Where the cgroup v2 tree may be. `ip netns exec` hides /sys, but not from process 1. It is
+/// never mounted here: that would change its options for the whole host.
+const ROOTS: [&str; 4] = [
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+    "/proc/1/root/sys/fs/cgroup",
+    "/proc/1/root/sys/fs/cgroup/unified",
+];
+
+/// How the kernel describes its structures.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// A file that is the same one in every namespace of the network and that only root can open:
+/// nobody else can hold its lock.
+const LOCK: &str = "/proc/vmallocinfo";
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Room for the words of the kernel's checker.
+const LOG_LEN: usize = 256 * 1024;
+/// How many of its last lines tell why.
+const LOG_LINES: usize = 12;
+
+/// Why sockets cannot be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Switched off by the user.
+    Off,
+    /// CONFIG_BPF_SYSCALL
+    NoBpf,
+    NoCgroup2,
+    /// The root of the tree is not in sight.
+    Container,
+    /// `CAP_SYS_ADMIN`, in the first user namespace.
+    NotPermitted,
+    /// Sockets of processes could not be told from the kernel's own.
+    NoBtf,
+    Lockdown,
+    /// Somebody's program that allows no other beside it.
+    InTheWay(Family),
+    /// The hook or the map has no room.
+    Full,
+    /// Another process holds the lock.
+    Busy,
+    /// The kernel did not take the program; with its checker's last words.
+    Refused {
+        errno: i32,
+        log: Vec<String>,
+    },
+    Failed {
+        what: &'static str,
+        errno: i32,
+    },
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unavailable::Off => f.write_str("WG_BIND_DEV_RECEIVE is any"),
+            Unavailable::NoBpf => f.write_str("this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)"),
+            Unavailable::NoCgroup2 => f.write_str(
+                "there is no cgroup v2 tree with bind hooks (CONFIG_CGROUP_BPF, and cgroup2 \
+                 mounted on /sys/fs/cgroup)",
+            ),
+            Unavailable::Container => {
+                f.write_str("the root of the cgroup tree is not in sight from this container")
+            }
+            Unavailable::NotPermitted => f.write_str(
+                "the bind hooks take CAP_SYS_ADMIN of the host, and no security module against it",
+            ),
+            Unavailable::NoBtf => f.write_str(
+                "this kernel does not describe its structures (CONFIG_DEBUG_INFO_BTF), so other \
+                 programs' sockets on the port would be bound as well; \
+                 WG_BIND_DEV_RECEIVE=bound accepts that",
+            ),
+            Unavailable::Lockdown => f.write_str(
+                "the kernel is locked down (confidentiality), so other programs' sockets on the \
+                 port would be bound as well; WG_BIND_DEV_RECEIVE=bound accepts that",
+            ),
+            Unavailable::InTheWay(family) => {
+                write!(
+                    f,
+                    "another program at the cgroup root allows none beside it at the {family} bind hook"
+                )
+            }
+            Unavailable::Full => f.write_str("the bind hook or its map is full"),
+            Unavailable::Busy => f.write_str("another process is changing the bind hooks"),
+            Unavailable::Refused { errno, log } => {
+                write!(
+                    f,
+                    "the kernel does not take the program for its bind hooks: {}",
+                    crate::error::strerror(*errno)
+                )?;
+                log.iter().try_for_each(|line| write!(f, "\n    {line}"))
+            }
+            Unavailable::Failed { what, errno } => {
+                write!(f, "{what}: {}", crate::error::strerror(*errno))
+            }
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Unavailable>;
+
+/// What an error of bpf(2) means, where it means nothing particular to the call.
+fn failed(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
+    move |err| match err.raw_os_error() {
+        Some(libc::ENOSYS) => Unavailable::NoBpf,
+        Some(libc::EPERM | libc::EACCES) => Unavailable::NotPermitted,
+        Some(libc::E2BIG | libc::ENOSPC) => Unavailable::Full,
+        errno => Unavailable::Failed {
+            what,
+            errno: errno.unwrap_or(libc::EIO),
+        },
+    }
+}
+
+/// One program of ours at its hook, with the map that it looks into.
+struct Attached {
+    family: Family,
+    program: BpfProgram,
+    /// The map's id.
+    map: u32,
+}
+
+/// Our programs as they are attached now, with the entries of one network namespace.
+pub struct Hooks {
+    root: File,
+    namespace: u64,
+    attached: Vec<Attached>,
+    /// All maps of ours, by id. There is one, unless two commands without a lock made two.
+    maps: Vec<(u32, Map)>,
+}
+
+impl Hooks {
+    /// Looks for our programs; that there are none is fine.
+    pub fn find() -> Result<Hooks> {
+        sys::bpf_may_look().map_err(failed("Cannot look for BPF programs"))?;
+        let root = root()?;
+        let namespace = sys::netns_cookie().map_err(|err| Unavailable::Failed {
+            what: "Cannot tell this network namespace from others",
+            errno: err.raw_os_error().unwrap_or(libc::EIO),
+        })?;
+        let mut hooks = Hooks {
+            root,
+            namespace,
+            attached: Vec::new(),
+            maps: Vec::new(),
+        };
+        for family in Family::ALL {
+            hooks.find_family(family)?;
+        }
+        Ok(hooks)
+    }
+
+    fn find_family(&mut self, family: Family) -> Result<()> {
+        const WHAT: &str = "Cannot look at the bind hooks";
+        for id in self.ids(family)?.0 {
+            let program = match BpfProgram::open(id) {
+                Ok(program) => program,
+                // Detached since.
+                Err(err) if err.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(err) => return Err(failed(WHAT)(err)),
+            };
+            let (name, maps) = program.info().map_err(failed(WHAT))?;
+            let [map] = maps.as_slice() else {
+                continue;
+            };
+            if name != program_name(family) {
+                continue;
+            }
+            if !self.maps.iter().any(|(id, _)| id == map) {
+                match Map::open(*map, MAP_NAME).map_err(failed(WHAT))? {
+                    Some(found) => self.maps.push((*map, found)),
+                    // Of another version, or of somebody who likes the name.
+                    None => continue,
+                }
+            }
+            self.attached.push(Attached {
+                family,
+                program,
+                map: *map,
+            });
+        }
+        Ok(())
+    }
+
+    /// The programs at a family's hook, whoever attached them.
+    fn ids(&self, family: Family) -> Result<(Vec<u32>, u32)> {
+        sys::bpf_attached(self.root.as_fd(), hook(family)).map_err(|err| match err.raw_os_error() {
+            // The command, or the hook, is not there.
+            Some(libc::EINVAL | libc::EBADF) => Unavailable::NoCgroup2,
+            _ => failed("Cannot look at the bind hooks")(err),
+        })
+    }
+
+    /// The entry for a port of this namespace.
+    pub fn get(&self, port: u16) -> Result<Option<Binding>> {
+        let key = bpf::key(self.namespace, port);
+        for (_, map) in &self.maps {
+            let value = map.get(&key).map_err(failed("Cannot read the bind map"))?;
+            if let Some(value) = value {
+                return Ok(Some(bpf::read_value(&value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All entries of this namespace.
+    pub fn entries(&self) -> Result<Vec<(u16, Binding)>> {
+        let mut ports: Vec<u16> = Vec::new();
+        for (_, map) in &self.maps {
+            let keys = keys(map)?;
+            let here = keys.iter().map(bpf::read_key);
+            ports.extend(
+                here.filter(|(ns, _)| *ns == self.namespace)
+                    .map(|(_, port)| port),
+            );
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let mut entries = Vec::new();
+        for port in ports {
+            entries.extend(self.get(port)?.map(|binding| (port, binding)));
+        }
+        Ok(entries)
+    }
+}
+
+/// The keys of a map, of all namespaces.
+fn keys(map: &Map) -> Result<Vec<[u8; KEY_LEN]>> {
+    let mut keys: Vec<[u8; KEY_LEN]> = Vec::new();
+    // A key that is removed meanwhile starts the walk anew.
+    for _ in 0..2 * ENTRIES {
+        let next = map
+            .next_key(keys.last())
+            .map_err(failed("Cannot read the bind map"))?;
+        let Some(next) = next else {
+            break;
+        };
+        keys.push(next);
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// The hooks with the host's lock on changing them.
+pub struct Changing {
+    hooks: Hooks,
+    _lock: File,
+}
+
+impl Changing {
+    pub fn start() -> Result<Changing> {
+        let lock = lock()?;
+        Ok(Changing {
+            hooks: Hooks::find()?,
+            _lock: lock,
+        })
+    }
+
+    /// Sees to it that sockets made on a port of this namespace from now on are bound. With
+    /// `all_sockets`, also where other programs' sockets cannot be told from the kernel's.
+    pub fn insert(&mut self, port: u16, binding: &Binding, all_sockets: bool) -> Result<()> {
+        let key = bpf::key(self.hooks.namespace, port);
+        let value = bpf::value(binding);
+        for (_, map) in &self.hooks.maps {
+            map.insert(&key, &value)
+                .map_err(failed("Cannot write the bind map"))?;
+        }
+        let whole = |hooks: &Hooks| {
+            hooks.maps.iter().any(|(map, _)| {
+                let mut families = Family::ALL.iter();
+                families.all(|f| {
+                    hooks
+                        .attached
+                        .iter()
+                        .any(|a| a.family == *f && a.map == *map)
+                })
+            })
+        };
+        if !whole(&self.hooks) {
+            let done = self.attach(&key, &value, all_sockets);
+            // Also what a part of the pair was attached by: it must not outlive the failure.
+            self.hooks = Hooks::find()?;
+            if let Err(error) = done {
+                self.remove(&[port])?;
+                return Err(error);
+            }
+        }
+        if !whole(&self.hooks) {
+            return Err(Unavailable::Failed {
+                what: "The bind hooks do not stay attached",
+                errno: libc::EAGAIN,
+            });
+        }
+        Ok(())
+    }
+
+    /// Attaches what is missing of a pair of programs.
+    fn attach(
+        &self,
+        key: &[u8; KEY_LEN],
+        value: &[u8; VALUE_LEN],
+        all_sockets: bool,
+    ) -> Result<()> {
+        let made;
+        let (id, map) = match self.hooks.maps.first() {
+            // Left by somebody who did not get to the second family.
+            Some((id, map)) => (Some(*id), map),
+            None => {
+                made =
+                    Map::create(MAP_NAME, ENTRIES).map_err(failed("Cannot make the bind map"))?;
+                made.insert(key, value)
+                    .map_err(failed("Cannot write the bind map"))?;
+                (None, &made)
+            }
+        };
+        let missing: Vec<Family> = Family::ALL
+            .into_iter()
+            .filter(|family| {
+                let mut attached = self.hooks.attached.iter();
+                !attached.any(|a| a.family == *family && Some(a.map) == id)
+            })
+            .collect();
+        // Both are checked before one is attached.
+        let mut programs = Vec::new();
+        for family in &missing {
+            programs.push((*family, load(*family, map, all_sockets)?));
+        }
+        for (at, (family, program)) in programs.iter().enumerate() {
+            let attached = program.attach(self.hooks.root.as_fd(), hook(*family));
+            if let Err(err) = attached {
+                for (family, program) in &programs[..at] {
+                    // What stays is found and removed by whoever looks next.
+                    let _ = program.detach(self.hooks.root.as_fd(), hook(*family));
+                }
+                return Err(self.why_not_attached(*family, err));
+            }
+        }
+        Ok(())
+    }
+
+    fn why_not_attached(&self, family: Family, err: io::Error) -> Unavailable {
+        /// `BPF_F_ALLOW_MULTI`
+        const ALLOW_MULTI: u32 = 2;
+        match (err.raw_os_error(), self.hooks.ids(family)) {
+            (Some(libc::EPERM), Ok((ids, flags)))
+                if !ids.is_empty() && flags & ALLOW_MULTI == 0 =>
+            {
+                Unavailable::InTheWay(family)
+            }
+            (Some(libc::EINVAL), _) => Unavailable::NoCgroup2,
+            _ => failed("Cannot attach to the bind hooks")(err),
+        }
+    }
+
+    /// Removes entries of this namespace, and the programs with the last entry of the host.
+    pub fn remove(&mut self, ports: &[u16]) -> Result<()> {
+        for (_, map) in &self.hooks.maps {
+            for port in ports {
+                let key = bpf::key(self.hooks.namespace, *port);
+                map.remove(&key)
+                    .map_err(failed("Cannot write the bind map"))?;
+            }
+        }
+        let mut empty = Vec::new();
+        for (id, map) in &self.hooks.maps {
+            if map
+                .next_key(None)
+                .map_err(failed("Cannot read the bind map"))?
+                .is_none()
+            {
+                empty.push(*id);
+            }
+        }
+        for Attached {
+            family,
+            program,
+            map,
+        } in &self.hooks.attached
+        {
+            if !empty.contains(map) {
+                continue;
+            }
+            match program.detach(self.hooks.root.as_fd(), hook(*family)) {
+                Ok(()) => {}
+                Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(err) => return Err(failed("Cannot detach from the bind hooks")(err)),
+            }
+        }
+        self.hooks.attached.retain(|one| !empty.contains(&one.map));
+        self.hooks.maps.retain(|(id, _)| !empty.contains(id));
+        Ok(())
+    }
+}
+
+/// Waits for the lock, but not for ever.
+fn lock() -> Result<File> {
+    let file = File::open(LOCK).map_err(failed("Cannot lock the bind hooks"))?;
+    let start = Instant::now();
+    loop {
+        match sys::try_lock(file.as_fd()) {
+            Ok(()) => return Ok(file),
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                if start.elapsed() >= LOCK_PATIENCE {
+                    return Err(Unavailable::Busy);
+                }
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            Err(err) => return Err(failed("Cannot lock the bind hooks")(err)),
+        }
+    }
+}
+
+/// The root of the cgroup v2 tree, which only the host has.
+fn root() -> Result<File> {
+    let found = ROOTS
+        .into_iter()
+        .map(Path::new)
+        .find(|path| path.join("cgroup.controllers").exists())
+        .ok_or(Unavailable::NoCgroup2)?;
+    let what = failed("Cannot open the cgroup root");
+    let inode = fs::metadata(found).map_err(&what)?.ino();
+    // Every other cgroup has such a file, also one that a container takes for the root.
+    if inode != 1 || found.join("cgroup.events").exists() {
+        return Err(Unavailable::Container);
+    }
+    File::open(found).map_err(what)
+}
+
+/// Loads the program of a family, the way this kernel takes it.
+fn load(family: Family, map: &Map, all_sockets: bool) -> Result<BpfProgram> {
+    let offsets = offsets();
+    if offsets.is_none() && !all_sockets {
+        return Err(Unavailable::NoBtf);
+    }
+    // Kernels before 5.18 have no bpf_set_retval; a locked down one has no bpf_probe_read_kernel.
+    let mut ways = vec![(offsets, true), (offsets, false)];
+    if all_sockets && offsets.is_some() {
+        ways.extend([(None, true), (None, false)]);
+    }
+    let mut refused = None;
+    for (offsets, set_retval) in ways {
+        let features = Features {
+            offsets,
+            set_retval,
+        };
+        match load_as(family, map, &features, &mut []) {
+            Ok(program) => return Ok(program),
+            Err(err)
+                if matches!(
+                    err.raw_os_error(),
+                    Some(libc::EINVAL | libc::EACCES | libc::E2BIG)
+                ) =>
+            {
+                refused = Some((features, err));
+            }
+            Err(err) => return Err(failed("Cannot load the program for the bind hooks")(err)),
+        }
+    }
+    let locked = fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|modes| modes.contains("[confidentiality]"));
+    if locked && !all_sockets {
+        return Err(Unavailable::Lockdown);
+    }
+    let mut log = vec![0; LOG_LEN];
+    let Some((features, err)) = refused else {
+        return Err(Unavailable::NoBpf);
+    };
+    match load_as(family, map, &features, &mut log) {
+        Ok(program) => Ok(program),
+        Err(_) => Err(Unavailable::Refused {
+            errno: err.raw_os_error().unwrap_or(libc::EIO),
+            log: last_lines(&log),
+        }),
+    }
+}
+
+fn load_as(
+    family: Family,
+    map: &Map,
+    features: &Features,
+    log: &mut [u8],
+) -> io::Result<BpfProgram> {
+    use std::os::fd::AsRawFd as _;
+    let code = bpf::encode(&bpf::program(family, features), map.fd().as_raw_fd())
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    BpfProgram::load(program_name(family), hook(family), &code, LICENSE, log)
+}
+
+/// The offsets that tell a process's socket from the kernel's own.
+fn offsets() -> Option<Offsets> {
+    // The program reads pointers of eight bytes.
+    if cfg!(not(target_pointer_width = "64")) {
+        return None;
+    }
+    bpf::offsets(&fs::read(BTF).ok()?)
+}
+
+fn last_lines(log: &[u8]) -> Vec<String> {
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..]
+        .iter()
+        .map(crate::error::shown)
+        .collect()
+}

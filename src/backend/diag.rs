@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Which device the UDP sockets on a port are bound to, as socket diagnosis tells it.
+
+use neli::consts::socket::NlFamily;
+
+use super::netlink::{Failure, Next, Socket};
+use crate::model::Family;
+use crate::wire::diag::{self, UdpSocket};
+
+/// The UDP sockets on a port of this thread's namespace, of both families.
+///
+/// # Errors
+/// The kernel cannot tell, for one without the udp_diag module.
+pub fn udp_sockets(port: u16) -> Result<Vec<UdpSocket>, Failure> {
+    let mut socket = Socket::open(NlFamily::SockOrInetDiag)?;
+    let mut found = Vec::new();
+    for family in Family::ALL {
+        found.extend(socket.dump(
+            &mut diag::get_udp(family, port),
+            Vec::new,
+            |sockets, payload| {
+                sockets.extend(diag::udp(payload).filter(|one| one.port == port));
+                Ok(Next::More)
+            },
+        )?);
+    }
+    Ok(found)
+}

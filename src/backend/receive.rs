@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Keeps the sockets of a device that policy rules bind on its VRF.
+//!
+//! Before the device is changed, the bind hooks are told which VRF belongs to its port; after it,
+//! sockets that exist already are made again. What is said about them is looked up afterwards.
+
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use super::bpf::{Changing, Hooks, Unavailable};
+use super::routing::{self, Routing};
+use super::{Backend, KIND, Wireguard, diag};
+use crate::error::{Error, Result, Task};
+use crate::model::{Change, Device, Family, Receives, Update};
+use crate::plan::Facts;
+use crate::plan::receive::{self, CLOSED_MARK, ReceiveMode};
+use crate::plan::rules::{Rule, Rules, find_closing_place};
+use crate::sys;
+use crate::wire::bpf::Binding;
+use crate::wire::route::Link;
+
+/// How often a port is tried that was free a moment ago.
+const PORT_ATTEMPTS: u32 = 20;
+const PORT_PAUSE: Duration = Duration::from_millis(5);
+
+/// How many free ports are tried until one is free in both families.
+const FREE_ATTEMPTS: u32 = 16;
+
+/// What a device receives, as far as it can be seen. `vrf` is the name of its VRF.
+pub fn look(device: &Device, vrf: Option<&str>) -> Option<Receives> {
+    if device.listen_port == 0 {
+        return None;
+    }
+    let links = Routing::open().ok()?.links().ok()?;
+    // A device that is down has no sockets; another one's may be on the port.
+    let sockets = if links
+        .iter()
+        .any(|link| link.up && link.is_called(&device.name))
+    {
+        diag::udp_sockets(device.listen_port).ok()?
+    } else {
+        Vec::new()
+    };
+    let has_entry = match Hooks::find().and_then(|hooks| hooks.get(device.listen_port)) {
+        Ok(entry) => entry.is_some(),
+        // Sockets that are there show what they are bound to, whoever asks.
+        Err(_) if sockets.is_empty() => return None,
+        Err(_) => false,
+    };
+    Some(receive::judge_sockets(
+        &sockets,
+        vrf.and_then(sys::if_index),
+        has_entry,
+    ))
+}
+
+/// Removes entries of devices that are gone. That the hooks cannot be seen is nobody's business
+/// who does not bind.
+pub fn sweep() {
+    let Ok(entries) = Hooks::find().and_then(|hooks| hooks.entries()) else {
+        return;
+    };
+    if entries.is_empty() {
+        return;
+    }
+    let links = Routing::open()
+        .ok()
+        .and_then(|mut routing| routing.links().ok());
+    if let Some(links) = links {
+        let _ = remove_unused(&entries, &links);
+    }
+}
+
+fn remove_unused(
+    entries: &[(u16, Binding)],
+    links: &[Link],
+) -> std::result::Result<(), Unavailable> {
+    let mut elsewhere = None;
+    let unused = receive::unused_ports(entries, |port, binding| {
+        let here = links.iter().any(|link| link.index == binding.owner);
+        // A device that was made here and moved has its sockets here still. What cannot be
+        // looked at counts as such.
+        here || {
+            let (ports, unknown) = elsewhere.get_or_insert_with(ports_elsewhere);
+            *unknown || ports.contains(&port)
+        }
+    });
+    if unused.is_empty() {
+        return Ok(());
+    }
+    Changing::start()?.remove(&unused)
+}
+
+/// The ports of devices in other namespaces, and whether some could not be asked.
+fn ports_elsewhere() -> (Vec<u16>, bool) {
+    let (found, unknown) = routing::in_other_namespaces(ports_here);
+    let unknown = unknown.is_some() || found.iter().any(Option::is_none);
+    (found.into_iter().flatten().flatten().collect(), unknown)
+}
+
+/// The ports of this thread's namespace; `None` where a device could not be asked.
+fn ports_here() -> Option<Vec<u16>> {
+    let links = Routing::open().ok()?.links().ok()?;
+    let links: Vec<&Link> = links.iter().filter(|link| link.kind == KIND).collect();
+    if links.is_empty() {
+        return Some(Vec::new());
+    }
+    let wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
+    links
+        .iter()
+        .map(|link| Some(wireguard.get_head(&link.name).ok()?.0.listen_port))
+        .collect()
+}
+
+/// Where a device is to receive from after a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goal {
+    pub vrf: String,
+    /// The device's mark after the change.
+    pub mark: u32,
+}
+
+/// One change of a device, as far as its sockets are concerned.
+pub struct Receiving {
+    mode: ReceiveMode,
+    interface: String,
+    /// The device's index.
+    index: u32,
+    entries: std::result::Result<Vec<(u16, Binding)>, Unavailable>,
+    /// The entry that this change made or replaced, and what was there before.
+    inserted: Option<(u16, Option<Binding>)>,
+    /// Why there is none.
+    reason: Option<Unavailable>,
+}
+
+impl Receiving {
+    /// Reads what the hooks know of this namespace, and clears away what nobody needs.
+    pub fn start(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
+        let read = || Hooks::find().and_then(|hooks| hooks.entries());
+        let entries = read().and_then(|entries| {
+            if entries.is_empty() {
+                return Ok(entries);
+            }
+            remove_unused(&entries, links)?;
+            read()
+        });
+        Receiving {
+            mode,
+            interface: interface.to_owned(),
+            index: sys::if_index(interface).unwrap_or(0),
+            entries,
+            inserted: None,
+            reason: None,
+        }
+    }
+
+    fn known(&self) -> &[(u16, Binding)] {
+        self.entries.as_ref().map_or(&[], Vec::as_slice)
+    }
+
+    /// The entries of this device.
+    fn own(&self) -> impl Iterator<Item = &(u16, Binding)> {
+        self.known()
+            .iter()
+            .filter(|(_, binding)| binding.owner == self.index)
+    }
+
+    /// Port and mark of a device whose sockets were being made again when that was interrupted.
+    pub fn interrupted(&self, mark: u32) -> Option<(u16, u32)> {
+        let (port, binding) = self.own().next()?;
+        (mark == CLOSED_MARK).then_some((*port, binding.mark))
+    }
+
+    /// The name of the VRF that the device is known to be bound to.
+    pub fn known_vrf(&self) -> Option<&str> {
+        let (_, binding) = self.own().find(|(_, binding)| !binding.vrf.is_empty())?;
+        Some(&binding.vrf)
+    }
+
+    /// Tells the hooks where the device's sockets belong, before it is changed. A device that is
+    /// to have any port gets one that is known.
+    pub fn prepare(&mut self, goal: &Goal, update: &mut Update, facts: &Facts) {
+        let port = facts.port;
+        if self.mode == ReceiveMode::Any {
+            self.reason = Some(Unavailable::Off);
+            return;
+        }
+        if let Err(reason) = &self.entries {
+            self.reason = Some(reason.clone());
+            return;
+        }
+        let wanted = receive::port_after(port, &update.listen_port);
+        let kept = || self.own().map(|(own, _)| *own).find(|own| *own == port);
+        let Some(chosen) = wanted.or_else(kept).or_else(free_port) else {
+            self.reason = Some(Unavailable::Failed {
+                what: "Cannot find a free port",
+                errno: libc::EADDRINUSE,
+            });
+            return;
+        };
+        let before = self
+            .known()
+            .iter()
+            .find(|(known, _)| *known == chosen)
+            .map(|(_, binding)| binding.clone());
+        let binding = Binding {
+            vrf: goal.vrf.clone(),
+            process: facts.support.userspace,
+            owner: self.index,
+            mark: goal.mark,
+        };
+        let all_sockets = self.mode == ReceiveMode::Bound;
+        let done = Changing::start()
+            .and_then(|mut changing| changing.insert(chosen, &binding, all_sockets));
+        match done {
+            Ok(()) => {
+                self.inserted = Some((chosen, before));
+                if wanted.is_none() {
+                    update.listen_port = Change::Set(chosen);
+                }
+            }
+            Err(reason) => self.reason = Some(reason),
+        }
+    }
+
+    /// Undoes [`Receiving::prepare`]: the device was not changed.
+    pub fn roll_back(&mut self) {
+        let Some((port, before)) = self.inserted.take() else {
+            return;
+        };
+        // What cannot be undone is an entry that binds this device's sockets to a VRF too many.
+        let _ = Changing::start().and_then(|mut changing| match before {
+            Some(binding) => changing.insert(port, &binding, true),
+            None => changing.remove(&[port]),
+        });
+    }
+
+    /// After the change: sees to it that the sockets are where they belong, and says where.
+    pub fn finish(
+        self,
+        goal: Option<&Goal>,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        now: &Now,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        match goal {
+            Some(goal) => self.bind(goal, backend, routing, now, note),
+            None => self.unbind(backend, routing, now),
+        }
+    }
+
+    fn bind(
+        self,
+        goal: &Goal,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        now: &Now,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let interface = &self.interface;
+        let Some((port, before)) = &self.inserted else {
+            if let Some(reason) = &self.reason {
+                say_why_not(interface, goal, reason, note);
+            }
+            return Ok(());
+        };
+        let vrf = sys::if_index(&goal.vrf);
+        let look = || {
+            // A device that is down has no sockets; another one's may be on the port.
+            if !now.up {
+                return Ok(Receives::Bound);
+            }
+            diag::udp_sockets(*port).map(|s| receive::judge_sockets(&s, vrf, true))
+        };
+        if !matches!(look(), Ok(Receives::Bound)) {
+            make_again(interface, backend, routing, *port, goal.mark)?;
+        }
+        let old: Vec<u16> = self.own().map(|(p, _)| *p).filter(|p| p != port).collect();
+        let mut done = Ok(());
+        if !old.is_empty() {
+            done = Changing::start().and_then(|mut changing| changing.remove(&old));
+        }
+        let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
+            && self.shares_port(*port, routing);
+        if done.is_ok() && shared {
+            // The hooks see a port, not a device: whoever is next must ask which VRF is meant.
+            let nobody = Binding {
+                owner: self.index,
+                mark: goal.mark,
+                ..Binding::default()
+            };
+            done = Changing::start().and_then(|mut c| c.insert(*port, &nobody, true));
+            note(&format!(
+                "{interface}: another device has port {port} too, in another VRF: whichever of \
+                 them is set down and up receives nothing until it is bound again"
+            ));
+        }
+        if let Err(error) = done {
+            note(&format!("{interface}: {error}"));
+        }
+        note(&match look() {
+            Ok(Receives::Bound) => format!(
+                "{interface}: receives from {} only, by a BPF program at the cgroup root",
+                goal.vrf
+            ),
+            Ok(Receives::Any) => format!(
+                "{interface}: receives from everywhere: the BPF program at the cgroup root has \
+                 not bound its sockets"
+            ),
+            Ok(Receives::Nothing) => format!(
+                "{interface}: receives nothing until {} is there and it is bound again",
+                goal.vrf
+            ),
+            Err(failure) => format!(
+                "{interface}: a BPF program at the cgroup root binds its sockets to {}; whether \
+                 they are cannot be seen ({}; udp_diag tells)",
+                goal.vrf,
+                crate::error::strerror(failure.errno)
+            ),
+        });
+        Ok(())
+    }
+
+    /// Whether another device here has this port.
+    fn shares_port(&self, port: u16, routing: &mut Routing) -> bool {
+        let links = routing.links().unwrap_or_default();
+        let Ok(wireguard) = Wireguard::open(Task::ListInterfaces) else {
+            return false;
+        };
+        links
+            .iter()
+            .filter(|link| link.kind == KIND && link.index != self.index)
+            .filter_map(|link| wireguard.get_head(&link.name).ok())
+            .any(|(device, _)| device.listen_port == port)
+    }
+
+    /// The device is not bound by rules any more: nothing of it stays at the hooks.
+    fn unbind(self, backend: &mut Backend, routing: &mut Routing, now: &Now) -> Result<()> {
+        let own: Vec<u16> = self.own().map(|(port, _)| *port).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let unable = |reason: Unavailable| {
+            Error::Unsupported(format!(
+                "Cannot unbind the sockets of {}: {reason}",
+                self.interface
+            ))
+        };
+        Changing::start()
+            .and_then(|mut changing| changing.remove(&own))
+            .map_err(unable)?;
+        let (mark, port) = backend.mark_and_port(&self.interface)?;
+        if !now.up || now.attribute || port == 0 {
+            return Ok(());
+        }
+        let sockets = diag::udp_sockets(port).unwrap_or_default();
+        if sockets.iter().all(|one| !one.wildcard || one.device == 0) {
+            return Ok(());
+        }
+        make_again(&self.interface, backend, routing, port, mark)
+    }
+}
+
+/// The device as it was before the change.
+pub struct Now {
+    /// Only then it has sockets.
+    pub up: bool,
+    /// The kernel binds it, and does so without our help.
+    pub attribute: bool,
+}
+
+/// Names the reason, and what can be done.
+fn say_why_not(interface: &str, goal: &Goal, reason: &Unavailable, note: &mut dyn FnMut(&str)) {
+    let vrf = &goal.vrf;
+    match routing::l3mdev_accept() {
+        Some(false) => note(&format!(
+            "{interface}: packets that arrive in {vrf} will not reach it while \
+             net.ipv4.udp_l3mdev_accept is 0 and its sockets cannot be bound: {reason}. \
+             `sysctl -w net.ipv4.udp_l3mdev_accept=1' lets them in, and opens every other unbound \
+             UDP socket to the VRFs as well; a patched wireguard module needs neither"
+        )),
+        // Wanted so, and it works.
+        _ if *reason == Unavailable::Off => {}
+        _ => note(&format!(
+            "{interface}: receives from everywhere, not from {vrf} only: {reason}; a patched \
+             wireguard module binds its sockets"
+        )),
+    }
+}
+
+/// Makes the sockets of a device that is up anew, so that the hooks see them: the port goes and
+/// comes back. Meanwhile the device has a mark by which it sends nothing: a packet from another
+/// port would make its peers answer there.
+fn make_again(
+    interface: &str,
+    backend: &mut Backend,
+    routing: &mut Routing,
+    port: u16,
+    mark: u32,
+) -> Result<()> {
+    let rules = routing
+        .rules()
+        .map_err(|failure| failure.during(Task::modify(interface)))?;
+    let closing = routing.add(&closing_rules(&rules), &rules)?;
+    let done = move_port(interface, backend, port, mark);
+    if !matches!(&done, Err(left) if left.closed) {
+        routing.remove(&closing)?;
+    }
+    done.map_err(|left| left.error)
+}
+
+/// Rules that keep [`CLOSED_MARK`] from going anywhere, before whatever would take it.
+fn closing_rules(rules: &Rules) -> Vec<(Family, Rule)> {
+    Family::ALL
+        .into_iter()
+        .filter_map(|family| {
+            let rule = find_closing_place(rules.in_family(family)?, CLOSED_MARK)?;
+            Some((family, rule))
+        })
+        .collect()
+}
+
+/// A step that failed.
+struct Left {
+    error: Error,
+    /// The device has the closed mark still.
+    closed: bool,
+}
+
+fn move_port(
+    interface: &str,
+    backend: &mut Backend,
+    port: u16,
+    mark: u32,
+) -> std::result::Result<(), Left> {
+    let base = || Update {
+        interface: interface.to_owned(),
+        ..Update::default()
+    };
+    let away = Update {
+        fwmark: Change::Set(CLOSED_MARK),
+        listen_port: Change::Set(0),
+        ..base()
+    };
+    let back = Update {
+        listen_port: Change::Set(port),
+        ..base()
+    };
+    let open = Update {
+        fwmark: Change::Set(mark),
+        ..base()
+    };
+    if let Err(error) = backend.send(&away) {
+        let closed = backend.send(&open).is_err();
+        return Err(Left { error, closed });
+    }
+    let mut attempt = 0;
+    loop {
+        match backend.send(&back) {
+            Ok(()) => break,
+            Err(Error::Os {
+                errno: libc::EADDRINUSE,
+                ..
+            }) if attempt < PORT_ATTEMPTS => {
+                attempt += 1;
+                std::thread::sleep(PORT_PAUSE);
+            }
+            Err(error) => {
+                return Err(Left {
+                    error: error.with_task(Task::Other(format!(
+                        "{interface} is closed and sends nothing until it is bound again: its \
+                         port {port} was taken while its sockets were made anew"
+                    ))),
+                    closed: true,
+                });
+            }
+        }
+    }
+    backend.send(&open).map_err(|error| Left {
+        error,
+        closed: true,
+    })
+}
+
+/// A UDP port that no socket of this namespace has in either family.
+fn free_port() -> Option<u16> {
+    for _ in 0..FREE_ATTEMPTS {
+        let v4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        let port = v4.local_addr().ok()?.port();
+        match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
+            // Rust's IPv6 sockets take IPv4 as well, which the first one has.
+            Ok(_) => return Some(port),
+            Err(err) if err.raw_os_error() == Some(libc::EADDRINUSE) => {
+                drop(v4);
+                if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+                    return Some(port);
+                }
+            }
+            // No IPv6 here.
+            Err(_) => return Some(port),
+        }
+    }
+    None
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What a device bound by policy rules receives, and by which port its sockets are found.
+//!
+//! Rules steer what is sent. What is received depends on the device that the sockets are bound
+//! to: a program at the kernel's bind hooks binds them to the VRF where it can (`wire::bpf`).
+
+use crate::model::{Change, Receives};
+use crate::wire::bpf::Binding;
+use crate::wire::diag::UdpSocket;
+
+/// What is done about receiving (`WG_BIND_DEV_RECEIVE`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReceiveMode {
+    /// Bind the sockets where the kernel's own can be told from others.
+    #[default]
+    Auto,
+    /// Do not bind them.
+    Any,
+    /// Bind them, and other programs' sockets on the port with them where they cannot be told
+    /// apart.
+    Bound,
+}
+
+/// A mark whose only rule is `unreachable`: a device that has it sends nothing.
+pub const CLOSED_MARK: u32 = 0x7800_0000;
+
+/// What the sockets on a device's port receive. `vrf` is the index of the VRF where it exists.
+/// Without sockets, the entry for the port tells what they will be bound to.
+pub fn judge_sockets(sockets: &[UdpSocket], vrf: Option<u32>, has_entry: bool) -> Receives {
+    // WireGuard's own take packets to every address; so does whatever could be mistaken for one.
+    let devices = || {
+        sockets
+            .iter()
+            .filter(|one| one.wildcard)
+            .map(|one| one.device)
+    };
+    if devices().next().is_none() {
+        return if has_entry {
+            Receives::Bound
+        } else {
+            Receives::Any
+        };
+    }
+    if devices().any(|device| device == 0) {
+        return Receives::Any;
+    }
+    if devices().any(|device| Some(device) == vrf) {
+        Receives::Bound
+    } else {
+        Receives::Nothing
+    }
+}
+
+/// The port after a change; `None`: any will do.
+pub fn port_after(now: u16, wanted: &Change<u16>) -> Option<u16> {
+    let port = match wanted {
+        Change::Keep => now,
+        Change::Set(port) => *port,
+        Change::Clear => 0,
+    };
+    (port != 0).then_some(port)
+}
+
+/// The ports of entries that no device needs: its owner is not `alive` any more.
+pub fn unused_ports(
+    entries: &[(u16, Binding)],
+    mut alive: impl FnMut(u16, &Binding) -> bool,
+) -> Vec<u16> {
+    entries
+        .iter()
+        .filter(|(port, binding)| !alive(*port, binding))
+        .map(|(port, _)| *port)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(device: u32) -> UdpSocket {
+        UdpSocket {
+            port: 51001,
+            wildcard: true,
+            device,
+        }
+    }
+
+    #[test]
+    fn one_unbound_socket_means_everywhere() {
+        let own_address = UdpSocket {
+            wildcard: false,
+            ..socket(0)
+        };
+        for (sockets, vrf, entry, receives) in [
+            (vec![], Some(7), true, Receives::Bound),
+            (vec![], Some(7), false, Receives::Any),
+            (vec![socket(7), socket(7)], Some(7), true, Receives::Bound),
+            (vec![socket(7), socket(0)], Some(7), true, Receives::Any),
+            (vec![socket(0)], Some(7), true, Receives::Any),
+            // Another VRF's WireGuard has the port as well.
+            (vec![socket(7), socket(9)], Some(7), true, Receives::Bound),
+            (vec![socket(9)], Some(7), true, Receives::Nothing),
+            // The VRF was made again, with another index, or is gone.
+            (vec![socket(6), socket(6)], Some(7), true, Receives::Nothing),
+            (vec![socket(6)], None, true, Receives::Nothing),
+            (vec![socket(7), own_address], Some(7), true, Receives::Bound),
+        ] {
+            assert_eq!(
+                judge_sockets(&sockets, vrf, entry),
+                receives,
+                "{sockets:?} {vrf:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_that_nobody_states_is_open() {
+        assert_eq!(port_after(5, &Change::Keep), Some(5));
+        assert_eq!(port_after(0, &Change::Keep), None);
+        assert_eq!(port_after(5, &Change::Set(6)), Some(6));
+        assert_eq!(port_after(5, &Change::Set(0)), None);
+        assert_eq!(port_after(5, &Change::Clear), None);
+    }
+
+    #[test]
+    fn entries_of_devices_that_are_gone_are_found() {
+        let of = |owner| Binding {
+            owner,
+            ..Binding::default()
+        };
+        let entries = [(1, of(10)), (2, of(11)), (3, of(12))];
+        assert_eq!(
+            unused_ports(&entries, |port, binding| binding.owner == 11 || port == 3),
+            [1]
+        );
+    }
+}
