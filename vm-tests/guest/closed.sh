@@ -75,6 +75,7 @@ fb_closed() {
 	ip -n r link set wan0 master vrf_external
 	route del "$PEER/$LEN" || true
 	back_up
+	bind_again
 	recovers "a VRF with the same table was made"
 	expect_bind vrf_external
 	capture_stop all

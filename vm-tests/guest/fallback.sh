@@ -51,9 +51,16 @@ fb_topology() {
 	wait_for "the underlay" ip netns exec r ping -n -c1 -W1 -I vrf_external $PEER4
 }
 
-# accept: what the administrator has to do for the fallback to hear anything.
+# accept: what the administrator has to do for the fallback to hear anything, where its sockets
+# cannot be bound.
 accept() {
 	ip netns exec r sysctl -qw net.ipv4.udp_l3mdev_accept="${1:-1}"
+}
+
+# bind_again: the VRF was made again. Sockets that wg bound to the old one stay there, and closed,
+# until wg is asked again.
+bind_again() {
+	! binds_sockets || r_wg set wg0 bind-dev vrf_external
 }
 
 # r_wg WORDS...: the tool under test on the router. Its stderr goes to /tmp/err and is shown.
@@ -134,13 +141,17 @@ routed() {
 	grep -q "table $table" /tmp/route || die "IPv6 with fwmark $1 does not use table $table"
 }
 
-# expect_socket [PORT]: wireguard's UDP sockets, one a family, and on no device.
+# expect_socket [PORT]: wireguard's UDP sockets, one a family, on the VRF where wg binds them.
 expect_socket() {
 	local n=2
 	has_ipv6 || n=1
 	ip netns exec r ss -lunH "sport = :${1:-$PORT}" | tee /tmp/sockets
 	[ "$(wc -l </tmp/sockets)" = $n ] || die "$(wc -l </tmp/sockets) sockets, expected $n"
-	! grep -q '%' /tmp/sockets || die "a socket is on a device: the fallback cannot do that"
+	if binds_sockets; then
+		[ "$(grep -c '%vrf_external' /tmp/sockets)" = $n ] || die "a socket is not on the VRF"
+	else
+		! grep -q '%' /tmp/sockets || die "a socket is on a device: nobody can have done that"
+	fi
 }
 
 # all_rules: every policy rule of the router.

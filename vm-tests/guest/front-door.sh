@@ -165,6 +165,12 @@ front_door() {
 			[ "$n" = 0 ] || die "$site: the kernel binds, yet there are $n fwmark rules"
 		done
 		result without-sysctl works
+	elif binds_sockets; then
+		for site in $SITES; do
+			grep -q 'receives from vrf_external only' "/tmp/$site.setconf.err" ||
+				die "$site: not said that its sockets are bound: $(cat "/tmp/$site.setconf.err")"
+		done
+		result without-sysctl works
 	else
 		# What the administrator sees before the sysctl: packets arrive, nobody listens.
 		grep -q 'net.ipv4.udp_l3mdev_accept=1' /tmp/site1.setconf.err ||

@@ -66,6 +66,12 @@ has_attr() {
 	[ "${WGVRF_KERNEL_HAS_ATTR:-0}" = 1 ]
 }
 
+# binds_sockets: whether our wg binds the sockets of this kernel's wireguard by itself: by the
+# attribute, or by a program at the bind hooks, which wants to tell sockets apart.
+binds_sockets() {
+	has_attr || { [ -e /sys/fs/cgroup/cgroup.controllers ] && [ -e /sys/kernel/btf/vmlinux ]; }
+}
+
 # wait_for WHAT COMMAND...: until the command succeeds, for at most WAIT_FOR_SECONDS (20), times
 # what a slow kernel needs. With a single argument, the command is its own description. If time runs
 # out, the last lines that the command printed are part of the message.

@@ -58,7 +58,7 @@ whole_life() {
 	expect_binding "$kind"
 	tunnel_lost "without a WAN"
 	wan_comes
-	if [ "$kind" != mark ] && has_attr; then
+	if [ "$kind" != mark ] && binds_sockets; then
 		tunnel_works "without any sysctl"
 	else
 		tunnel_lost "while udp_l3mdev_accept is 0"
@@ -101,6 +101,7 @@ whole_life() {
 	tunnel_lost "without its VRF"
 	vrf_comes
 	wan_comes
+	[ "$kind" = mark ] || bind_again
 	tunnel_works "after the VRF was made again"
 	expect_binding "$kind"
 	result "$kind-recreate" works

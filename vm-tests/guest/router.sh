@@ -133,6 +133,12 @@ our_rules() {
 	} | grep -c 'proto 119' || true
 }
 
+# bind_again: the VRF was made again. Without the attribute, sockets that wg bound to the old one
+# stay there, and closed, until wg is asked again.
+bind_again() {
+	has_attr || ! binds_sockets || run "$WG" set wg-cr02 bind-dev vrf_external
+}
+
 # policy: every rule, for comparison.
 policy() {
 	ip rule show

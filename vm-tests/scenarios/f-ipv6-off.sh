@@ -15,7 +15,8 @@ accept
 fb_tunnel 4
 ip -n r rule show >/tmp/before
 r_wg set wg0 bind-dev vrf_external
-[ "$(wc -l </tmp/err)" = 1 ] || die "complained: $(cat /tmp/err)"
+grep -q '^wg0: receives from' /tmp/err || die "what is received is not said: $(cat /tmp/err)"
+[ "$(wc -l </tmp/err)" = 2 ] || die "complained: $(cat /tmp/err)"
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 expect_bind vrf_external
 watch

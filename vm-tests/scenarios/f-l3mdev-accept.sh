@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: fallback: udp_l3mdev_accept is warned of and never written; rp_filter strict and loose
+# title: fallback, sockets not bound: udp_l3mdev_accept is warned of and never written; rp_filter strict and loose
 # needs: fallback
 # tool: ours
 # timeout: 150
@@ -8,6 +8,7 @@
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh
+export WG_BIND_DEV_RECEIVE=any
 fb_topology
 for family in 4 6; do
 	[ $family = 4 ] || has_ipv6 || continue

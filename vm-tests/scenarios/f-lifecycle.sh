@@ -21,7 +21,8 @@ say "bind"
 r_wg set wg0 bind-dev vrf_external
 grep -qx 'wg0: kernel lacks WGDEVICE_A_BIND_DEV, using fwmark 0x770000ff via table 1023' /tmp/err ||
 	die "what was done is not on stderr"
-[ "$(wc -l </tmp/err)" = 1 ] || die "more than one line on stderr"
+grep -q '^wg0: receives from' /tmp/err || die "what is received is not on stderr"
+[ "$(wc -l </tmp/err)" = 2 ] || die "more than two lines on stderr"
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 [ "$(mark_of wg0)" = $MARK ] || die "the mark is $(mark_of wg0)"
 routed $MARK

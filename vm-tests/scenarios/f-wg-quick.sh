@@ -119,6 +119,7 @@ ip -n r link add vrf_external type vrf table 1023
 ip -n r link set vrf_external up
 ip -n r link set wan0 master vrf_external
 ip -n r route replace default via 198.51.100.1 dev wan0 table 1023
+bind_again
 wait_for "the tunnel" ping_tunnel
 quick down
 fb_wg0 wg2 51003

@@ -17,7 +17,7 @@ router_world
 tool_binds || skip "this wg has no bind-dev"
 ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 wan_up
 config /etc/wireguard/wg-cr02.conf "BindDev = vrf_external"
 ip link add wg-cr02 type wireguard
@@ -100,6 +100,7 @@ sleep 3
 ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
 wan_up
+bind_again
 tunnel_works "after the VRF was made again"
 full ospf4 || die "the OSPFv2 adjacency is gone: $(birdc -s /run/site1.ctl show ospf neighbors)"
 full ospf6 || die "the OSPFv3 adjacency is gone: $(birdc -s /run/site1.ctl show ospf neighbors)"

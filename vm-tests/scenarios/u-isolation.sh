@@ -17,7 +17,7 @@ ip netns exec site2 sysctl -qw net.ipv4.conf.all.promote_secondaries=1
 tool_binds || skip "this wg has no bind-dev"
 ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 wan_up
 config /etc/wireguard/wg-cr02.conf "BindDev = vrf_external"
 ip link add wg-cr02 type wireguard
@@ -175,6 +175,7 @@ while [ $SECONDS -lt $end ] || [ $step -lt 15 ]; do
 			ip link add vrf_external type vrf table 1023
 			ip link set vrf_external up
 			wan_up
+			bind_again
 			;;
 		esac
 		;;
@@ -210,7 +211,7 @@ done
 flooded=$("$WG" show wg-cr02 latest-handshakes | awk -v key="$("$WG" pubkey </tmp/flood.key)" '$1 == key { print $2 }')
 answered=$(ip netns exec decoy "$WG" show wg-flood latest-handshakes | cut -f2)
 [ "$answered" = 0 ] || die "the flood from the default VRF was answered"
-if has_attr; then
+if binds_sockets; then
 	# Bound sockets do not even hear it.
 	[ "$flooded" = 0 ] || die "the flood was taken for a handshake"
 	[ "$("$WG" show wg-cr02 endpoints | grep -c 100.64.1.1 || true)" = 0 ] || die "roamed into the default VRF"

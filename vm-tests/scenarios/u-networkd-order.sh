@@ -16,7 +16,7 @@ set -euo pipefail
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 networkd_config
 mkdir /tmp/later
 mv $ETC/*vrf_external* $ETC/*wan0* /tmp/later/

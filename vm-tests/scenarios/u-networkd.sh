@@ -15,7 +15,7 @@ set -euo pipefail
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 networkd_config
 networkd
 wait_for "networkd to make the tunnel" made
@@ -39,6 +39,7 @@ ip link del wan0
 networkd
 wait_for "networkd to make the VRF again" vrf_is_there
 wan_comes
+bind_again
 tunnel_works "after the VRF was made again"
 [ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
 result recreate works

@@ -23,7 +23,7 @@ ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
 wan_up
 udp_l3mdev_accept 0
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 
 quick() {
 	run wg-quick "$@" >/tmp/quick.log 2>&1 || {

@@ -14,7 +14,7 @@ set -euo pipefail
 has_program go-wgctrl-client
 router_world
 tool_binds || skip "this wg has no bind-dev"
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
 wan_up
