@@ -15,7 +15,7 @@ use fs_err as fs;
 
 use crate::cache::{ANSWERS, Cache, Key, remove};
 use crate::error::{Error, Result};
-use crate::process::{run, run_watched};
+use crate::process::run;
 use crate::progress::Progress;
 
 /// The suites a guest's userland and the 6.1 kernel come from.
@@ -23,6 +23,9 @@ pub const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
 
 /// Lists older than this are refreshed before they are believed.
 const STALE: Duration = Duration::from_secs(6 * 3600);
+
+/// Debian's own keys; the ending differs by release.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring";
 
 /// What a machine without a Debian mirror in its apt configuration can set.
 const MIRROR_VARIABLE: &str = "WGVRF_DEBIAN_MIRROR";
@@ -47,7 +50,6 @@ pub struct Package {
     pub arch: String,
     /// The file's name in an archive (`%3a` for the epoch's colon).
     file: String,
-    size: u64,
 }
 
 /// A private apt root for a list of suites.
@@ -62,29 +64,23 @@ impl Debian {
     /// Prepares (does not download) the root for `suites`, e.g. [`BOOKWORM`] or
     /// `&["bookworm", "bookworm-backports"]`.
     pub fn new(cache: &Cache, suites: &[&str], progress: &Progress) -> Result<Self> {
-        let sources = sources(suites, &Mirrors::of_this_machine()?)?;
-        let machine = machine_settings()?;
+        let sources = write_sources(suites, &Mirrors::of_this_machine()?)?;
+        // How this machine's apt reaches a mirror: proxies, retries, a clock not to be trusted.
+        let machine = run(Command::new("apt-config").env("LC_ALL", "C").arg("dump"))?;
         let key = Key::new()
             .add("sources", &sources)
-            .add("settings", settings(&machine, Path::new("")))
+            .add("settings", write_settings(&machine, Path::new("")))
             .finish();
         let name = suites.join("+");
         let entry = format!("{name}-{}", &key[..12]);
-        let settings = settings(&machine, &cache.path("apt", &entry));
+        let settings = write_settings(&machine, &cache.path("apt", &entry));
         let root = cache.dir("apt", &entry, |dir| {
             for folder in ["etc", "state/lists/partial", "cache/archives/partial"] {
-                let folder = dir.join(folder);
-                fs::create_dir_all(&folder)?;
+                fs::create_dir_all(dir.join(folder))?;
             }
-            for (file, text) in [
-                ("etc/sources.list", sources.as_str()),
-                ("etc/apt.conf", settings.as_str()),
-                ("state/status", ""),
-            ] {
-                let file = dir.join(file);
-                fs::write(&file, text)?;
-            }
-            Ok(())
+            fs::write(dir.join("etc/sources.list"), &sources)?;
+            fs::write(dir.join("etc/apt.conf"), &settings)?;
+            Ok(fs::write(dir.join("state/status"), "")?)
         })?;
         Ok(Self {
             cache: cache.clone(),
@@ -136,17 +132,14 @@ impl Debian {
         let plan = self.plan(packages, closure)?;
         let key = plan
             .iter()
-            .fold(Key::new(), |key, package| key.add("deb", &package.file))
-            .finish();
+            .fold(Key::new(), |key, p| key.add("deb", &p.file));
+        let key = key.finish();
         if let Some(dir) = self.cache.get("unpacked", &key) {
             return Ok(dir);
         }
         let files = self.download(&plan)?;
         self.cache.dir("unpacked", &key, |dir| {
-            self.progress.step(&match plan.as_slice() {
-                [one] => format!("unpack {} {}", one.name, one.version),
-                more => format!("unpack {} packages of {}", more.len(), self.name),
-            });
+            self.step("unpack", &plan.iter().collect::<Vec<_>>());
             for file in &files {
                 run(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
             }
@@ -155,54 +148,43 @@ impl Debian {
         })
     }
 
+    fn step(&self, doing: &str, packages: &[&Package]) {
+        self.progress.step(&match packages {
+            [one] => format!("{doing} {} {}", one.name, one.version),
+            more => format!("{doing} {} packages of {}", more.len(), self.name),
+        });
+    }
+
     fn download(&self, plan: &[Package]) -> Result<Vec<PathBuf>> {
         let debs = self.cache.folder("debs")?;
-        let places: Vec<_> = plan.iter().map(|p| debs.join(&p.file)).collect();
-        let missing = || -> Vec<&Package> {
-            plan.iter()
-                .zip(&places)
-                .filter(|(_, place)| !place.exists())
-                .map(|(package, _)| package)
-                .collect()
+        let find_missing = || {
+            let missing = plan.iter().filter(|p| !debs.join(&p.file).exists());
+            missing.collect::<Vec<_>>()
         };
-        if missing().is_empty() {
+        let places = plan.iter().map(|p| debs.join(&p.file)).collect();
+        if find_missing().is_empty() {
             return Ok(places);
         }
         let _lock = self.cache.lock("debs")?;
-        let wanted = missing();
+        // Another process may have fetched them meanwhile.
+        let wanted = find_missing();
         if wanted.is_empty() {
             return Ok(places);
         }
-        let total: u64 = wanted.iter().map(|p| p.size).sum();
-        self.progress.step(&match wanted.as_slice() {
-            [one] => format!("download {} {}", one.name, one.version),
-            more => format!("download {} packages of {}", more.len(), self.name),
-        });
+        self.step("download", &wanted);
         // Apt writes a file under its final name while it still grows: into a draft folder.
         let draft = debs.join(".draft");
         remove(&draft)?;
         fs::create_dir(&draft)?;
         let mut command = self.apt("apt-get");
         command.args(["-qq", "download"]).current_dir(&draft);
+        command.args(wanted.iter().map(|p| {
+            let arch = p.arch.replace("all", "amd64");
+            format!("{}:{arch}={}", p.name, p.version)
+        }));
+        run(&mut command)?;
         for package in &wanted {
-            command.arg(format!(
-                "{}:{}={}",
-                package.name,
-                if package.arch == "all" {
-                    "amd64"
-                } else {
-                    &package.arch
-                },
-                package.version
-            ));
-        }
-        run_watched(&mut command, || {
-            let done = size_of_files(&draft).min(total);
-            self.progress.set_bytes(done, total);
-        })?;
-        for package in &wanted {
-            let from = draft.join(&package.file);
-            fs::rename(&from, debs.join(&package.file))?;
+            fs::rename(draft.join(&package.file), debs.join(&package.file))?;
         }
         remove(&draft)?;
         self.progress.done();
@@ -221,24 +203,20 @@ impl Debian {
             return Ok(false);
         }
         let _lock = self.cache.lock(&format!("apt-{}", self.name))?;
-        if !force && !wanted() {
+        if !wanted() {
             return Ok(true);
         }
         self.progress
             .step(&format!("package lists of {}", self.name));
-        match run(self
-            .apt("apt-get")
-            .args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]))
-        {
-            Ok(_) => {}
+        let arguments = ["-qq", "-o", "APT::Update::Error-Mode=any", "update"];
+        match run(self.apt("apt-get").args(arguments)) {
             // Without a network, what was fetched before is good enough.
-            Err(_) if !force && stamp.exists() => {
-                self.progress.done();
-                return Ok(true);
+            Err(_) if !force && stamp.exists() => {}
+            result => {
+                result?;
+                fs::write(&stamp, "")?;
             }
-            Err(error) => return Err(error),
         }
-        fs::write(&stamp, "")?;
         self.progress.done();
         Ok(true)
     }
@@ -255,27 +233,20 @@ impl Debian {
         let output = self.ask("apt-get", &arguments)?;
         let mut found = Vec::new();
         for line in output.lines().filter(|line| line.starts_with('\'')) {
-            let package = parse_uri(line).ok_or_else(|| {
+            found.push(parse_uri(line).ok_or_else(|| {
                 Error::other(format!("apt-get printed a line not understood: `{line}'"))
-            })?;
-            let left_out = match closure {
-                Closure::Named => false,
-                Closure::Dependencies { without } => {
-                    !packages.contains(&package.name.as_str())
-                        && without.iter().any(|w| package.name.starts_with(w))
-                }
-            };
-            if !left_out {
-                found.push(package);
-            }
+            })?);
+        }
+        if let Closure::Dependencies { without } = closure {
+            found.retain(|p: &Package| {
+                packages.contains(&&*p.name) || !without.iter().any(|w| p.name.starts_with(w))
+            });
         }
         found.sort();
         if found.is_empty() {
-            return Err(Error::other(format!(
-                "no package `{}' in {}",
-                packages.join(" "),
-                self.name
-            )));
+            let packages = packages.join(" ");
+            let text = format!("no package `{packages}' in {}", self.name);
+            return Err(Error::other(text));
         }
         Ok(found)
     }
@@ -338,24 +309,20 @@ impl Mirrors {
 
     /// From lines such as `'http://mirror/debian/dists/bookworm/InRelease' name 0`.
     fn from_uris(uris: &str) -> Option<Self> {
-        let mut main = None;
-        let mut security = None;
+        const RELEASES: &str = "oldstable stable testing unstable \
+                                bullseye bookworm trixie forky duke sid";
+        let (mut main, mut security) = (None, None);
         for line in uris.lines() {
-            let uri = line.split_whitespace().next().unwrap_or_default();
-            let uri = uri.trim_matches('\'');
-            let Some((site, release)) = uri
-                .strip_suffix("/InRelease")
-                .and_then(|uri| uri.split_once("/dists/"))
-            else {
+            let uri = line.split(['\'', ' ']).nth(1).unwrap_or_default();
+            let release = uri.strip_suffix("/InRelease");
+            let Some((site, release)) = release.and_then(|uri| uri.split_once("/dists/")) else {
                 continue;
             };
+            let (site, base) = (site.trim_end_matches('/'), release.split(['-', '/']).next());
             // Other vendors call their suites `bookworm` too; only Debian ends in /debian.
-            let site = site.trim_end_matches('/');
-            let base = release.split(['-', '/']).next().unwrap_or_default();
-            if !is_debian_release(base) {
+            if !RELEASES.split(' ').any(|name| Some(name) == base) {
                 continue;
-            }
-            if release.ends_with("-security") && site.ends_with("security") {
+            } else if release.ends_with("-security") && site.ends_with("security") {
                 security.get_or_insert_with(|| site.to_owned());
             } else if site.ends_with("/debian") {
                 main.get_or_insert_with(|| site.to_owned());
@@ -365,31 +332,11 @@ impl Mirrors {
     }
 }
 
-fn is_debian_release(name: &str) -> bool {
-    matches!(
-        name,
-        "bullseye"
-            | "bookworm"
-            | "trixie"
-            | "forky"
-            | "duke"
-            | "sid"
-            | "oldstable"
-            | "stable"
-            | "testing"
-            | "unstable"
-    )
-}
-
 /// The sources.list of a private root.
-fn sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
-    let keyring = [
-        "/usr/share/keyrings/debian-archive-keyring.gpg",
-        "/usr/share/keyrings/debian-archive-keyring.pgp",
-    ]
-    .into_iter()
-    .find(|path| Path::new(path).exists())
-    .ok_or_else(|| {
+fn write_sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
+    let keyring = ["gpg", "pgp"].map(|end| format!("{KEYRING}.{end}"));
+    let keyring = keyring.iter().find(|path| Path::new(path).exists());
+    let keyring = keyring.ok_or_else(|| {
         Error::other(
             "no keyring of Debian's archive; install Debian's package `debian-archive-keyring'",
         )
@@ -407,47 +354,34 @@ fn sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
     Ok(text)
 }
 
-/// How this machine's apt reaches a mirror: proxies, retries, a clock that is not to be trusted.
-fn machine_settings() -> Result<String> {
-    run(Command::new("apt-config").env("LC_ALL", "C").arg("dump"))
-}
+/// What a private root reads of its own folder and of the machine: keys of mirrors, no hooks.
+const SETTINGS: &str = r#"
+Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::Etc::netrc "/etc/apt/auth.conf";
+Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
+APT::Architecture "amd64";
+APT::Install-Recommends "false";
+// The user _apt cannot reach a cache in somebody's home.
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Dir::State "ROOT/state";
+Dir::State::status "ROOT/state/status";
+Dir::Cache "ROOT/cache";
+Dir::Etc::SourceList "ROOT/etc/sources.list";
+"#;
 
 /// The configuration of a private root: ours, and the machine's way to its mirror.
-fn settings(machine: &str, root: &Path) -> String {
-    let root = root.display();
-    let mut text = String::from(concat!(
-        "Dir::Etc::main \"/dev/null\";\n",
-        "Dir::Etc::parts \"/dev/null\";\n",
-        "Dir::Etc::SourceParts \"/dev/null\";\n",
-        "Dir::Etc::Preferences \"/dev/null\";\n",
-        "Dir::Etc::PreferencesParts \"/dev/null\";\n",
-        "Dir::Etc::netrc \"/etc/apt/auth.conf\";\n",
-        "Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n",
-        "APT::Architecture \"amd64\";\n",
-        "APT::Install-Recommends \"false\";\n",
-        // The user _apt cannot reach a cache in somebody's home.
-        "APT::Sandbox::User \"root\";\n",
-        "Acquire::Languages \"none\";\n",
-    ));
-    for (option, path) in [
-        ("Dir::State", "state"),
-        ("Dir::State::status", "state/status"),
-        ("Dir::Cache", "cache"),
-        ("Dir::Etc::SourceList", "etc/sources.list"),
-    ] {
-        text += &format!("{option} \"{root}/{path}\";\n");
-    }
+fn write_settings(machine: &str, root: &Path) -> String {
+    let mut text = SETTINGS.replace("ROOT", &root.to_string_lossy());
     for line in machine.lines() {
-        let wanted = [
-            "Acquire::http",
-            "Acquire::https",
-            "Acquire::Retries",
-            "Acquire::ForceIPv",
-            "Acquire::Check-",
-        ];
-        if wanted.iter().any(|w| line.starts_with(w)) {
-            text += line;
-            text += "\n";
+        let wanted = ["http", "https", "Retries", "ForceIPv", "Check-"];
+        let option = line.strip_prefix("Acquire::").unwrap_or_default();
+        if wanted.iter().any(|w| option.starts_with(w)) {
+            text += &format!("{line}\n");
         }
     }
     text
@@ -456,17 +390,13 @@ fn settings(machine: &str, root: &Path) -> String {
 /// `'URI' bash_5.2.15-2%2bb13_amd64.deb 1490652 MD5Sum:…`
 fn parse_uri(line: &str) -> Option<Package> {
     let (_, rest) = line.strip_prefix('\'')?.split_once("' ")?;
-    let mut fields = rest.split_whitespace();
-    let file = fields.next()?;
-    let size = fields.next()?.parse().ok()?;
-    let mut parts = file.strip_suffix(".deb")?.split('_');
-    let (name, version, arch) = (parts.next()?, parts.next()?, parts.next()?);
+    let file = rest.split_whitespace().next()?;
+    let mut parts = file.strip_suffix(".deb")?.split('_').map(str::to_owned);
     Some(Package {
-        name: name.to_owned(),
-        version: version.replace("%3a", ":"),
-        arch: arch.to_owned(),
+        name: parts.next()?,
+        version: parts.next()?.replace("%3a", ":"),
+        arch: parts.next()?,
         file: file.to_owned(),
-        size,
     })
 }
 
@@ -477,15 +407,6 @@ fn first_alternatives(depends: &str) -> Vec<String> {
         .filter_map(|item| item.split('|').next()?.split_whitespace().next())
         .map(|name| name.split(':').next().unwrap_or(name).to_owned())
         .collect()
-}
-
-fn size_of_files(dir: &Path) -> u64 {
-    fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .map(|meta| meta.len())
-        .sum()
 }
 
 #[cfg(test)]
@@ -521,7 +442,6 @@ mod tests {
         assert_eq!(package.name, "iputils-ping");
         assert_eq!(package.version, "3:20221126-1+deb12u1");
         assert_eq!(package.arch, "amd64");
-        assert_eq!(package.size, 47172);
         assert_eq!(parse_uri("'broken"), None);
     }
 
@@ -530,10 +450,10 @@ mod tests {
         let machine = "APT::Update::Post-Invoke:: \"rm -f x\";\n\
                        Acquire::http::Proxy \"http://proxy.example:3128\";\n\
                        Acquire::IndexTargets::deb \"\";\n";
-        let text = settings(machine, Path::new("/cache"));
+        let text = write_settings(machine, Path::new("/cache"));
         assert!(text.contains("Acquire::http::Proxy \"http://proxy.example:3128\";"));
         assert!(!text.contains("Post-Invoke"));
-        assert!(!text.contains("IndexTargets"));
+        assert!(!text.contains("IndexTargets") && !text.contains("ROOT"));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use crate::{Error, Result, sys};
 
@@ -62,18 +61,6 @@ pub fn run(command: &mut Command) -> Result<String> {
         return Ok(out.stdout);
     }
     Err(failed(command, out.status.clone(), &out.all()))
-}
-
-/// Like [`run`], calling `watch` a few times a second.
-pub fn run_watched(command: &mut Command, watch: impl Fn()) -> Result<String> {
-    thread::scope(|scope| {
-        let work = scope.spawn(|| run(command));
-        while !work.is_finished() {
-            watch();
-            thread::sleep(Duration::from_millis(20));
-        }
-        work.join().expect("running a program does not panic")
-    })
 }
 
 /// Runs with both streams going to `log`.
@@ -144,7 +131,7 @@ mod tests {
     fn a_failure_keeps_the_end_of_the_output() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo why >&2; exit 3"]);
-        let error = run_watched(&mut command, || {}).unwrap_err().to_string();
+        let error = run(&mut command).unwrap_err().to_string();
         assert!(error.contains("exit status: 3"), "{error}");
         assert!(error.ends_with("why"), "{error}");
     }

@@ -35,7 +35,6 @@ struct Shown {
 struct Step {
     text: String,
     since: Instant,
-    bytes: u64,
     line: ProgressBar,
 }
 
@@ -55,22 +54,9 @@ impl Progress {
         let step = Step {
             text: text.to_owned(),
             since: Instant::now(),
-            bytes: 0,
             line,
         };
         shown.steps().insert(thread::current().id(), step);
-    }
-
-    /// How far this thread's step is, in bytes.
-    pub fn set_bytes(&self, done: u64, total: u64) {
-        let Some(shown) = &self.0 else { return };
-        if let Some(step) = shown.steps().get_mut(&thread::current().id()) {
-            step.bytes = total;
-            let style = ProgressStyle::with_template("{spinner} {msg} {bytes} of {total_bytes}");
-            step.line.set_style(style.expect("the template is sound"));
-            step.line.set_length(total);
-            step.line.set_position(done);
-        }
     }
 
     /// The present step is over: a line says how long it took.
@@ -78,12 +64,8 @@ impl Progress {
         let Some((shown, step)) = self.take_step() else {
             return;
         };
-        let size = match step.bytes {
-            0 => String::new(),
-            bytes => format!(" ({:.1} MB)", bytes as f64 / 1e6),
-        };
         let seconds = step.since.elapsed().as_secs_f64();
-        shown.say(&format!("{seconds:>6.1} s  {}{size}", step.text));
+        shown.say(&format!("{seconds:>6.1} s  {}", step.text));
     }
 
     pub fn tell(&self, event: Event) {
@@ -116,17 +98,13 @@ impl Shown {
 
     /// Says what has run for a while, where no line is redrawn.
     fn say_alive(&self) {
-        let mut texts: Vec<_> = (self.steps().values())
-            .filter(|step| step.since.elapsed() >= ALIVE)
-            .map(|step| format!("{:>6} s  … {}", step.since.elapsed().as_secs(), step.text))
-            .collect();
-        let head = self.head.lock().expect("no holder panics");
-        texts.extend(
-            head.iter()
-                .map(|head| format!("          {}", head.message())),
-        );
-        drop(head);
-        texts.iter().for_each(|text| self.say(text));
+        for step in self.steps().values().filter(|s| s.since.elapsed() >= ALIVE) {
+            let seconds = step.since.elapsed().as_secs();
+            self.say(&format!("{seconds:>6} s  … {}", step.text));
+        }
+        if let Some(head) = &*self.head.lock().expect("no holder panics") {
+            self.say(&format!("          {}", head.message()));
+        }
     }
 }
 
@@ -145,10 +123,8 @@ impl Default for Screen {
             thread::spawn(move || {
                 loop {
                     thread::sleep(ALIVE);
-                    match weak.upgrade() {
-                        Some(shown) => shown.say_alive(),
-                        None => return,
-                    }
+                    let Some(shown) = weak.upgrade() else { return };
+                    shown.say_alive();
                 }
             });
         }
@@ -209,6 +185,7 @@ impl Drop for Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_thread_has_one_step_at_a_time() {
@@ -218,14 +195,13 @@ mod tests {
         progress.step("two");
         let other = progress.clone();
         thread::spawn(move || other.step("beside")).join().unwrap();
-        let texts = || -> Vec<String> {
+        let texts = || {
             let steps = screen.shown.steps();
-            let mut texts: Vec<_> = steps.values().map(|s| s.text.clone()).collect();
-            texts.sort();
-            texts
+            let texts = steps.values().map(|s| s.text.clone());
+            texts.collect::<BTreeSet<_>>()
         };
-        assert_eq!(texts(), ["beside", "two"]);
+        assert_eq!(texts(), ["beside", "two"].map(str::to_owned).into());
         progress.done();
-        assert_eq!(texts(), ["beside"]);
+        assert_eq!(texts(), ["beside".to_owned()].into());
     }
 }

@@ -12,7 +12,7 @@ use kit::{Cache, Result};
 use vm_tests::guest::initramfs::Initramfs;
 use vm_tests::guest::programs;
 use vm_tests::kernel::{self, table};
-use vm_tests::matrix::pool::{self, Load};
+use vm_tests::matrix::pool;
 use vm_tests::run::runner::{Report, RunEvent, Runner, results_folder};
 use vm_tests::run::scenario;
 
@@ -68,11 +68,6 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
             pairs.push((kernel, scenario::find(name)?));
         }
     }
-    let loads = pairs.iter().map(|_| Load {
-        memory: 0,
-        weight: 1.0,
-    });
-    let loads: Vec<_> = loads.collect();
     let work = |index: usize| {
         let (kernel, scenario) = &pairs[index];
         let (name, kernel_name) = (&scenario.name, &kernel.kernel.name);
@@ -84,7 +79,7 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
         progress.done();
         report
     };
-    let reports = pool::run_jobs(&loads, 2, 0, work, |_| {});
+    let reports = pool::run_jobs(&vec![0; pairs.len()], 2, 0, work);
     print!("\n{}", format_table(&reports));
     if let Some(line) = reports.iter().find_map(explain_sysctl) {
         println!("\n{line}");

@@ -140,8 +140,10 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     if options.seen {
         println!("missing         {missing} cells");
     }
-    for text in plan::list_not_applicable(&cells) {
-        println!("not applicable  {text}");
+    for o in &data.not_applicable {
+        let with = plan::prefix_tool(" with ", &o.tool);
+        let (kernel, reason, scenarios) = (&o.kernel, &o.reason, o.scenarios.join(" "));
+        println!("not applicable  {kernel}{with}: {reason}: {scenarios}");
     }
     if data.kernels.len() > 1 && runs > 1 {
         print!("\n{}", data.to_table());

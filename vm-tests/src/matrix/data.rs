@@ -2,7 +2,6 @@
 //! What a run of the matrix left behind, as values and as a JSON file: one cell a line, so that a
 //! change of it can be read.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use fs_err as fs;
@@ -20,7 +19,9 @@ pub struct Data {
     pub kernels: Vec<Heading>,
     pub tools: Vec<Heading>,
     pub scenarios: Vec<Heading>,
+    /// What was run.
     pub cells: Vec<Cell>,
+    pub not_applicable: Vec<Obstacle>,
 }
 
 /// When, of which commit, on what.
@@ -51,20 +52,29 @@ pub struct Heading {
 
 /// One scenario on one kernel with one tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cell {
     pub kernel: String,
     pub tool: String,
     pub scenario: String,
-    #[serde(flatten)]
-    pub content: Content,
+    pub seen: Seen,
 }
 
+/// Why scenarios are not run on one kernel with one tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Content {
-    Seen(Seen),
-    /// Why it is not run.
-    NotApplicable(String),
+#[serde(deny_unknown_fields)]
+pub struct Obstacle {
+    pub kernel: String,
+    pub tool: String,
+    pub reason: String,
+    pub scenarios: Vec<String>,
+}
+
+/// What is known of a kernel, a tool and a scenario.
+#[derive(Clone, Copy)]
+pub enum Known<'a> {
+    Seen(&'a Seen),
+    NotApplicable(&'a str),
 }
 
 /// What was seen when it was run. Times are in milliseconds.
@@ -88,12 +98,11 @@ pub struct Seen {
 }
 
 /// What a reader has to be told about a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Passed,
     Failed,
     Skipped,
-    NotApplicable,
 }
 
 impl Seen {
@@ -135,56 +144,54 @@ impl Seen {
 }
 
 impl Cell {
-    pub fn kind(&self) -> Kind {
-        self.seen().map_or(Kind::NotApplicable, Seen::kind)
-    }
-
-    pub fn seen(&self) -> Option<&Seen> {
-        match &self.content {
-            Content::Seen(seen) => Some(seen),
-            Content::NotApplicable(_) => None,
-        }
-    }
-
     pub fn ids(&self) -> [&str; 3] {
         [&self.kernel, &self.tool, &self.scenario]
     }
 }
 
+impl Obstacle {
+    pub fn is_of(&self, kernel: &str, tool: &str) -> bool {
+        self.kernel == kernel && self.tool == tool
+    }
+}
+
 impl Data {
-    pub fn find(&self, kernel: &str, tool: &str, scenario: &str) -> Option<&Cell> {
+    pub fn find(&self, kernel: &str, tool: &str, scenario: &str) -> Option<Known<'_>> {
         let ids = [kernel, tool, scenario];
-        self.cells.iter().find(|c| c.ids() == ids)
+        if let Some(cell) = self.cells.iter().find(|c| c.ids() == ids) {
+            return Some(Known::Seen(&cell.seen));
+        }
+        let here = |o: &&Obstacle| {
+            o.is_of(kernel, tool) && o.scenarios.iter().any(|name| name == scenario)
+        };
+        let obstacle = self.not_applicable.iter().find(here)?;
+        Some(Known::NotApplicable(&obstacle.reason))
     }
 
     /// How many cells nobody knows anything of. A matrix has none.
     pub fn count_missing(&self) -> usize {
+        let none = self.not_applicable.iter().map(|o| o.scenarios.len());
         (self.kernels.len() * self.tools.len() * self.scenarios.len())
-            .saturating_sub(self.cells.len())
+            .saturating_sub(self.cells.len() + none.sum::<usize>())
     }
 
-    /// How many cells of each kind there are, on one kernel with one tool.
+    /// How many of the cells that were run are of this kind.
     pub fn count(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
-        let cells = self.cells.iter().filter(|c| c.kind() == kind);
+        let cells = self.cells.iter().filter(|c| c.seen.kind() == kind);
         cells.filter(|c| wanted(c)).count()
     }
 
     pub fn to_json(&self) -> String {
-        let Self {
-            run,
-            kernels,
-            tools,
-            scenarios,
-            cells,
-        } = self;
-        format!(
-            "{{\n\"run\": {},\n\"kernels\": {},\n\"tools\": {},\n\"scenarios\": {},\n\"cells\": {}\n}}\n",
-            to_line(run),
-            to_lines(kernels),
-            to_lines(tools),
-            to_lines(scenarios),
-            to_lines(cells)
-        )
+        let parts = [
+            ("run", to_line(&self.run)),
+            ("kernels", to_lines(&self.kernels)),
+            ("tools", to_lines(&self.tools)),
+            ("scenarios", to_lines(&self.scenarios)),
+            ("cells", to_lines(&self.cells)),
+            ("not_applicable", to_lines(&self.not_applicable)),
+        ];
+        let parts = parts.map(|(name, text)| format!("\"{name}\": {text}"));
+        format!("{{\n{}\n}}\n", parts.join(",\n"))
     }
 
     pub fn parse(file: &Path, text: &str) -> Result<Self> {
@@ -204,23 +211,23 @@ impl Data {
     pub fn to_table(&self) -> String {
         let mut text = String::new();
         for tool in &self.tools {
-            let kernels = self.kernels.iter().map(|k| &k.name);
-            let mut rows: Vec<Vec<String>> = vec![vec![format!("with {}", tool.name)]];
-            rows[0].extend(kernels.clone().cloned());
-            for scenario in &self.scenarios {
-                let cells = kernels
-                    .clone()
-                    .map(|k| self.find(k, &tool.name, &scenario.name));
-                let kinds: Vec<_> = cells.map(|cell| cell.map(Cell::kind)).collect();
-                if kinds.iter().flatten().all(|k| *k == Kind::NotApplicable) {
-                    continue;
-                }
-                let words = kinds.iter().map(|kind| match kind {
-                    Some(Kind::Passed) => "ok",
-                    Some(Kind::Failed) => "FAILED",
-                    Some(Kind::Skipped) => "skipped",
-                    Some(Kind::NotApplicable) => "-",
-                    None => "?",
+            let mut rows = vec![vec![format!("with {}", tool.name)]];
+            rows[0].extend(self.kernels.iter().map(|k| k.name.clone()));
+            let ran = |s: &&Heading| {
+                let here = |c: &Cell| c.tool == tool.name && c.scenario == s.name;
+                self.cells.iter().any(here)
+            };
+            for scenario in self.scenarios.iter().filter(ran) {
+                let words = self.kernels.iter().map(|kernel| {
+                    match self.find(&kernel.name, &tool.name, &scenario.name) {
+                        Some(Known::Seen(seen)) => match seen.kind() {
+                            Kind::Passed => "ok",
+                            Kind::Failed => "FAILED",
+                            Kind::Skipped => "skipped",
+                        },
+                        Some(Known::NotApplicable(_)) => "-",
+                        None => "?",
+                    }
                 });
                 let row = std::iter::once(&*scenario.name).chain(words);
                 rows.push(row.map(str::to_owned).collect());
@@ -244,33 +251,6 @@ fn to_lines<T: Serialize>(values: &[T]) -> String {
     format!("[\n{}\n]", lines.join(",\n"))
 }
 
-/// How long cells took in earlier runs: what estimates are made from, and nothing else.
-#[derive(Default)]
-pub struct Times {
-    cells: BTreeMap<[String; 3], f64>,
-    /// Any kernel's.
-    scenarios: BTreeMap<String, f64>,
-}
-
-impl Times {
-    pub fn add(&mut self, data: &Data) {
-        for cell in &data.cells {
-            if let Some(seen) = cell.seen().filter(|s| s.took > 0) {
-                let seconds = seen.took as f64 / 1000.0;
-                self.cells.insert(cell.ids().map(str::to_owned), seconds);
-                self.scenarios.insert(cell.scenario.clone(), seconds);
-            }
-        }
-    }
-
-    /// A guess where nothing is known: a scenario's limit is several times what it takes.
-    pub fn estimate(&self, ids: [&str; 3], timeout: std::time::Duration) -> f64 {
-        let known = self.cells.get(&ids.map(str::to_owned));
-        let known = known.or_else(|| self.scenarios.get(ids[2])).copied();
-        known.unwrap_or(10.0 + timeout.as_secs_f64() / 4.0)
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -283,30 +263,33 @@ pub mod tests {
             version: version.into(),
             attr,
         };
-        let when: Timestamp = "2026-11-22T16:24:01Z".parse().unwrap();
-        let cell = |ids: [&str; 3], content| {
+        let cell = |ids: [&str; 3], ending, why: &str| {
             let [kernel, tool, scenario] = ids.map(str::to_owned);
-            Cell {
-                kernel,
-                tool,
-                scenario,
-                content,
-            }
-        };
-        let seen = |ids, ending, why: &str| {
             let seen = Seen {
                 took: 12_345,
                 cpu: 9_870,
                 boot: 4_000,
-                when,
+                when: "2026-11-22T16:24:01Z".parse().unwrap(),
                 inputs: "key of all".into(),
                 values: vec![("kernel".into(), "6.1.0".into())],
                 notes: vec!["nobody\twatched".into()],
                 ..Seen::of_outcome(Outcome::new(ending, why), "0123456789ab")
             };
-            cell(ids, Content::Seen(seen))
+            Cell {
+                kernel,
+                tool,
+                scenario,
+                seen,
+            }
         };
-        let none = |ids, reason: &str| cell(ids, Content::NotApplicable(reason.into()));
+        let none = |kernel: &str, tool: &str, reason: &str| Obstacle {
+            kernel: kernel.into(),
+            tool: tool.into(),
+            reason: reason.into(),
+            scenarios: vec!["k-one".into()],
+        };
+        let splat = "WARNING: <a> & ]]>\nline 2\u{1b}[0m";
+        let no_moon = "no moon\\n tonight";
         Data {
             run: Run {
                 commit: "0123456789ab".into(),
@@ -324,49 +307,32 @@ pub mod tests {
                 .map(|n| heading(n, &format!("title | of {n}"), "", false))
                 .into(),
             cells: vec![
-                seen(["debian-6.1", "ours", "smoke"], Ending::Passed, ""),
-                seen(
-                    ["debian-6.1", "c-sid", "smoke"],
-                    Ending::Skipped,
-                    "no moon\\n tonight",
-                ),
-                seen(
-                    ["patched-6.1", "ours", "smoke"],
-                    Ending::Splat,
-                    "WARNING: <a> & ]]>\nline 2\u{1b}[0m",
-                ),
-                seen(["patched-6.1", "ours", "k-one"], Ending::Passed, ""),
-                seen(["patched-6.1", "c-sid", "smoke"], Ending::Passed, ""),
-                none(["debian-6.1", "c-sid", "k-one"], "no attribute"),
-                none(["patched-6.1", "c-sid", "k-one"], "no bind-dev"),
-                none(["debian-6.1", "ours", "k-one"], "no attribute"),
+                cell(["debian-6.1", "ours", "smoke"], Ending::Passed, ""),
+                cell(["debian-6.1", "c-sid", "smoke"], Ending::Skipped, no_moon),
+                cell(["patched-6.1", "ours", "smoke"], Ending::Splat, splat),
+                cell(["patched-6.1", "ours", "k-one"], Ending::Passed, ""),
+                cell(["patched-6.1", "c-sid", "smoke"], Ending::Passed, ""),
+            ],
+            not_applicable: vec![
+                none("debian-6.1", "c-sid", "no attribute"),
+                none("patched-6.1", "c-sid", "no bind-dev"),
+                none("debian-6.1", "ours", "no attribute"),
             ],
         }
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn what_is_written_is_read_again_or_its_line_named() {
         let data = sample();
-        let read = Data::parse(Path::new("x.json"), &data.to_json()).unwrap();
-        assert_eq!(read, data);
+        let text = data.to_json();
+        assert_eq!(Data::parse(Path::new("x.json"), &text).unwrap(), data);
         assert_eq!(data.count_missing(), 0);
-        assert!(
-            data.to_json()
-                .contains("{\"outcome\":{\"ending\":\"splat\",\"why\":\"WARNING")
-        );
-    }
-
-    #[test]
-    fn a_line_that_is_not_understood_is_named() {
-        let text = sample().to_json().replace("\"splat\"", "\"perfect\"");
+        assert!(text.contains("{\"outcome\":{\"ending\":\"splat\",\"why\":\"WARNING"));
+        let text = text.replace("\"splat\"", "\"perfect\"");
         let line = 1 + text.lines().position(|l| l.contains("perfect")).unwrap();
-        let error = Data::parse(Path::new("x.json"), &text)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with(&format!("x.json:{line}: unknown variant `perfect`")),
-            "{error}"
-        );
+        let error = Data::parse(Path::new("x.json"), &text).unwrap_err();
+        let expected = format!("x.json:{line}: unknown variant `perfect`");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 
     #[test]
@@ -379,21 +345,5 @@ pub mod tests {
                         smoke       skipped     ok\n\
                         \n";
         assert_eq!(sample().to_table(), expected);
-    }
-
-    #[test]
-    fn the_cell_then_the_scenario_then_the_limit() {
-        let mut times = Times::default();
-        times.add(&sample());
-        let limit = std::time::Duration::from_secs(80);
-        assert_eq!(
-            times.estimate(["debian-6.1", "ours", "smoke"], limit),
-            12.345
-        );
-        assert_eq!(
-            times.estimate(["vanilla-7.3", "ours", "smoke"], limit),
-            12.345
-        );
-        assert_eq!(times.estimate(["debian-6.1", "ours", "new"], limit), 30.0);
     }
 }

@@ -2,7 +2,8 @@
 //! Runs cells in guests: makes kernels and tools, takes what an earlier run saw if that is
 //! wanted, and turns every cell into an outcome.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_err as fs;
@@ -18,9 +19,9 @@ use kit::setup::{self, For};
 use kit::{Cache, Debian, Progress, Result, process};
 
 use crate::matrix;
-use crate::matrix::data::{Cell, Content, Data, Heading, Kind, Run, Seen};
-use crate::matrix::plan::{OURS, Planned};
-use crate::matrix::pool::{self, Load};
+use crate::matrix::data::{Cell, Data, Heading, Kind, Run, Seen};
+use crate::matrix::plan::{self, OURS, Planned};
+use crate::matrix::pool;
 use crate::matrix::store::Store;
 use kit::screen::Screen;
 
@@ -85,7 +86,6 @@ pub fn run_cells(
     let progress = screen.progress();
     let runs: Vec<_> = cells.iter().filter(|p| p.is_run()).collect();
     let kernels = list_distinct(&runs, |p| (&p.kernel.name, &p.kernel));
-    let tools = list_distinct(&runs, |p| (&p.tool.name, &p.tool));
     let mut again = Vec::new();
     let (mut boots, mut made) = (BTreeMap::new(), BTreeMap::new());
     // What is not there has no inputs, and nothing was seen with it.
@@ -95,16 +95,22 @@ pub fn run_cells(
         let mut needs = kernel::find_needs(&kernels);
         needs.push(For::Vm);
         setup::ensure(&needs, &progress)?;
-        for tool in &tools {
-            made.insert(&*tool.name, make_tool(tool, wanted, cache, &progress));
+    }
+    for tool in list_distinct(&runs, |p| (&p.tool.name, &p.tool)) {
+        let result = make_tool(&tool, wanted, cache, &progress);
+        if let (Err(error), false) = (&result, wanted.only_seen) {
+            println!("FAILED          all with {}: {error}", tool.name);
         }
-        for kernel in &kernels {
-            boots.insert(
-                &*kernel.name,
-                kernel::prepare(kernel, None, cache, &progress),
-            );
-            progress.done();
+        made.insert(tool.name, result);
+    }
+    for kernel in kernels {
+        let result = kernel::prepare(&kernel, None, cache, &progress);
+        progress.done();
+        if let (Err(error), false) = (&result, wanted.only_seen) {
+            println!("FAILED          {}/*: {error}", kernel.name);
+            again.push(format!("cargo xtask test --kernel {}", kernel.name));
         }
+        boots.insert(kernel.name, result);
     }
     let session = Session {
         wanted,
@@ -115,9 +121,8 @@ pub fn run_cells(
     };
     let mut found: BTreeMap<[&str; 3], Seen> = BTreeMap::new();
     let mut jobs = Vec::new();
-    for planned in &runs {
-        let (boot, tool) = (&boots[&*planned.kernel.name], &made[&*planned.tool.name]);
-        let (boot, tool) = match (boot, tool) {
+    for &planned in &runs {
+        let (boot, tool) = match (&boots[&planned.kernel.name], &made[&planned.tool.name]) {
             (Ok(boot), Ok(tool)) => (boot, tool),
             _ if wanted.only_seen => continue,
             (Err(error), _) | (_, Err(error)) => {
@@ -144,55 +149,42 @@ pub fn run_cells(
             });
         }
     }
-    if !wanted.only_seen {
-        let broken = boots
-            .iter()
-            .filter_map(|(name, boot)| Some((name, boot.as_ref().err()?)));
-        for (name, error) in broken {
-            let lost = runs.iter().filter(|p| p.kernel.name == **name).count();
-            println!("FAILED          {name}/* ({lost} cells): {error}");
-            again.push(format!("cargo xtask test --kernel {name}"));
-        }
-        let broken = made
-            .iter()
-            .filter_map(|(name, tool)| Some((name, tool.as_ref().err()?)));
-        for (name, error) in broken {
-            let lost = runs.iter().filter(|p| p.tool.name == **name).count();
-            println!("FAILED          * with {name} ({lost} cells): {error}");
-        }
-    }
     say_earlier(&found, runs.len());
-    let seen = session.run_side_by_side(&jobs);
-    for (job, seen) in jobs.iter().zip(seen) {
+    // Long ones first, so that the last one does not run alone for long: those with a high limit.
+    jobs.sort_by_key(|job| Reverse(job.planned.scenario.timeout));
+    for (job, seen) in jobs.iter().zip(session.run_side_by_side(&jobs)) {
         if seen.kind() == Kind::Failed {
             again.push(wanted.repeat_command(job.planned));
         }
         found.insert(job.planned.ids(), seen);
     }
-    let version = |known: Option<std::result::Result<&String, ()>>| match known {
-        Some(Ok(version)) => version.clone(),
-        Some(Err(())) if wanted.only_seen => "not in the cache".into(),
-        Some(Err(())) => "could not be made".into(),
-        None => "not run".into(),
-    };
+    let seen = runs.iter().filter_map(|planned| {
+        let seen = match found.remove(&planned.ids()) {
+            None if wanted.only_seen => return None,
+            // A cell that nobody reports on is not a pass.
+            None => Seen::of_outcome(Outcome::new(Ending::HarnessError, "no report of it"), ""),
+            Some(seen) => seen,
+        };
+        let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
+        Some(Cell {
+            kernel,
+            tool,
+            scenario,
+            seen,
+        })
+    });
+    let seen = seen.collect();
     let all: Vec<_> = cells.iter().collect();
     let kernels = list_distinct(&all, |p| (&p.kernel.name, &p.kernel));
     let kernels = kernels.into_iter().map(|kernel| Heading {
-        version: version(
-            boots
-                .get(&*kernel.name)
-                .map(|b| b.as_ref().map(|b| &b.version).map_err(drop)),
-        ),
+        version: describe_version(boots.get(&kernel.name), |boot| &boot.version),
         name: kernel.name,
         attr: kernel.attr,
         ..Heading::default()
     });
     let tools = list_distinct(&all, |p| (&p.tool.name, &p.tool));
     let tools = tools.into_iter().map(|tool| Heading {
-        version: version(
-            made.get(&*tool.name)
-                .map(|t| t.as_ref().map(|t| &t.version).map_err(drop)),
-        ),
+        version: describe_version(made.get(&tool.name), |tool| &tool.version),
         name: tool.name,
         title: tool.title,
         ..Heading::default()
@@ -203,32 +195,14 @@ pub fn run_cells(
         title: scenario.title,
         ..Heading::default()
     });
-    let contents = cells.iter().filter_map(|planned| {
-        let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
-        let content = match (&planned.obstacle, found.remove(&planned.ids())) {
-            (Some(reason), _) => Content::NotApplicable(reason.clone()),
-            (None, Some(seen)) => Content::Seen(seen),
-            (None, None) if wanted.only_seen => return None,
-            // A cell that nobody reports on is not a pass.
-            (None, None) => {
-                let outcome = Outcome::new(Ending::HarnessError, "no report of it");
-                Content::Seen(Seen::of_outcome(outcome, ""))
-            }
-        };
-        Some(Cell {
-            kernel,
-            tool,
-            scenario,
-            content,
-        })
-    });
     let data = Data {
         kernels: kernels.collect(),
         tools: tools.collect(),
         scenarios: scenarios.collect(),
-        cells: contents.collect(),
+        cells: seen,
+        not_applicable: plan::list_obstacles(cells),
         run: Run {
-            commit: session.commit,
+            commit: session.commit.clone(),
             finished: Timestamp::now(),
             qemu: qemu::read_version().unwrap_or_default(),
             part: false,
@@ -237,20 +211,23 @@ pub fn run_cells(
     Ok((data, again))
 }
 
+fn describe_version<T>(made: Option<&Result<T>>, read: impl Fn(&T) -> &String) -> String {
+    match made {
+        Some(Ok(made)) => read(made).clone(),
+        Some(Err(_)) => "not made".into(),
+        None => "not run".into(),
+    }
+}
+
 /// Each value once, by name, in the order of the cells.
 fn list_distinct<'a, T: Clone + 'a>(
     cells: &[&'a Planned],
     of: impl Fn(&'a Planned) -> (&'a String, &'a T),
 ) -> Vec<T> {
-    let (mut names, mut values) = (Vec::new(), Vec::new());
-    for planned in cells {
-        let (name, value) = of(planned);
-        if !names.contains(&name) {
-            names.push(name);
-            values.push(value.clone());
-        }
-    }
-    values
+    let mut names = BTreeSet::new();
+    let values = cells.iter().map(|planned| of(planned));
+    let values = values.filter(|(name, _)| names.insert(*name));
+    values.map(|(_, value)| value.clone()).collect()
 }
 
 /// Says what is taken from earlier runs, and how old it is.
@@ -292,47 +269,31 @@ fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache, progress: &Progress) -
 
 impl Session<'_> {
     fn run_side_by_side(&self, jobs: &[Job<'_>]) -> Vec<Seen> {
-        let known = matrix::read_times();
-        let loads = jobs.iter().map(|job| {
-            let scenario = &job.planned.scenario;
-            Load {
-                memory: QEMU + u64::from(runner::find_memory(job.boot, Some(scenario))),
-                weight: known.estimate(job.planned.ids(), scenario.timeout),
-            }
+        let sizes = jobs.iter().map(|job| {
+            QEMU + u64::from(runner::find_memory(job.boot, Some(&job.planned.scenario)))
         });
-        let loads: Vec<_> = loads.collect();
-        let memory = self
-            .wanted
-            .memory
-            .unwrap_or_else(pool::read_available_memory);
-        let bad = AtomicUsize::new(0);
+        let sizes: Vec<_> = sizes.collect();
+        let memory = self.wanted.memory;
+        let memory = memory.unwrap_or_else(pool::read_available_memory);
+        let (done, bad) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let total = jobs.len();
         self.screen.head(&format!("0 of {total}"));
-        let reports = pool::run_jobs(
-            &loads,
-            self.wanted.jobs,
-            memory,
-            |index| {
-                let (report, seen) = self.run(&jobs[index]);
-                bad.fetch_add(usize::from(report.outcome.is_bad()), Ordering::Relaxed);
-                (report, seen)
-            },
-            |state| {
-                let (done, bad) = (state.done, bad.load(Ordering::Relaxed));
-                let left = state.remaining.as_secs().div_ceil(60);
-                self.screen.head(&format!(
-                    "{done} of {total}, {bad} failed, about {left} min left"
-                ));
-            },
-        );
+        let reports = pool::run_jobs(&sizes, self.wanted.jobs, memory, |index| {
+            let (report, seen) = self.run(&jobs[index]);
+            let one = usize::from(report.outcome.is_bad());
+            let bad = bad.fetch_add(one, Ordering::Relaxed) + one;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            self.screen
+                .head(&format!("{done} of {total}, {bad} failed"));
+            (report, seen)
+        });
         self.screen.head("");
-        let reports = jobs.iter().zip(reports);
-        let reports = reports.map(
-            |(job, (report, seen))| match is_worth_retry(&report.outcome) {
+        let reports = jobs.iter().zip(reports).map(|(job, (report, seen))| {
+            match is_worth_retry(&report.outcome) {
                 true => self.run_again(job, &report).unwrap_or(seen),
                 false => seen,
-            },
-        );
+            }
+        });
         reports.collect()
     }
 

@@ -10,14 +10,14 @@ pub mod plan;
 pub mod pool;
 pub mod store;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
 use fs_err as fs;
 use kit::{Result, process, repo};
 
-use self::data::{Data, Times};
+use self::data::Data;
 use crate::run::runner::results_folder;
 
 /// The data of a whole run, and of one that took a part, beside the guests' logs.
@@ -33,7 +33,7 @@ pub struct Options {
     check: bool,
 }
 
-/// Writes docs/results.md, its picture and its data.
+/// Writes docs/results.md and its data.
 pub fn write_results(options: &Options) -> Result<ExitCode> {
     let full = results_folder().join(FULL);
     let file = match &options.file {
@@ -86,19 +86,6 @@ pub fn read_committed() -> Result<Data> {
         file if file.exists() => Data::read(&file),
         _ => Ok(Data::default()),
     }
-}
-
-/// How long cells took: as committed, and over that in the last runs here. Without any, everything
-/// is estimated by its limit.
-fn read_times() -> Times {
-    let mut times = Times::default();
-    let folder = results_folder();
-    for file in [committed_file(), folder.join(FULL), folder.join(PART)] {
-        if let Ok(data) = Data::read(Path::new(&file)) {
-            times.add(&data);
-        }
-    }
-    times
 }
 
 /// The commit that is checked out, with `-dirty` when there is more than it.

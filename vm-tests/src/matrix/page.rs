@@ -4,12 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::matrix::cost;
-use crate::matrix::data::{Cell, Content, Data, Heading, Kind, Seen};
+use crate::matrix::data::{Cell, Data, Heading, Kind, Known};
 
 /// The files of the page, by their names in docs/.
-pub fn write_files(data: &Data) -> BTreeMap<&'static str, String> {
-    let costs = cost::read_costs(data);
-    let picture = cost::draw(&costs);
+pub fn write_files(data: &Data) -> [(&'static str, String); 2] {
     let mut text = String::from("# Results of the matrix\n\n");
     write_introduction(data, &mut text);
     write_summary(data, &mut text);
@@ -24,24 +22,21 @@ pub fn write_files(data: &Data) -> BTreeMap<&'static str, String> {
         }
     }
     text += "\n## What a packet costs\n\n";
-    if picture.is_some() {
-        text += "![Throughput and latency of unbound, fwmark and bind-dev](results-cost.svg)\n\n\
-                 The scenario k-cost counts instructions (QEMU's `-icount`): one takes one virtual\n\
-                 nanosecond, on one processor that does all the work of both ends, so that the numbers\n\
-                 repeat and say nothing of the machine they were measured on. In brackets: against\n\
-                 unbound.\n";
-        text += &cost::write_tables(&costs);
-    } else {
-        text += "Not measured in this run: the scenario k-cost did not pass on any kernel.\n";
-    }
+    text += &match cost::write_tables(data) {
+        none if none.is_empty() => {
+            "Not measured in this run: the scenario k-cost did not pass on any kernel.\n".into()
+        }
+        tables => format!(
+            "The scenario k-cost counts instructions (QEMU's `-icount`): one takes one virtual\n\
+             nanosecond, on one processor that does all the work of both ends, so that the numbers\n\
+             repeat and say nothing of the machine they were measured on. In brackets: against\n\
+             unbound.\n{tables}"
+        ),
+    };
     text += "\n## The network that packets were looked for in\n\n\
              ![Two sites, each with its external VRF, the Internet, and decoys](results-topology.svg)\n";
-    write_times(data, &mut text);
     write_versions(data, &mut text);
-    write_values(data, &mut text);
-    let mut files = BTreeMap::from([("results.json", data.to_json()), ("results.md", text)]);
-    files.extend(picture.map(|svg| ("results-cost.svg", svg)));
-    files
+    [("results.json", data.to_json()), ("results.md", text)]
 }
 
 /// A table whose first column is text; `align` is the rule of the others.
@@ -65,15 +60,15 @@ fn write_introduction(data: &Data, text: &mut String) {
          `wg` of vm-tests/tools.toml. Run at commit {}, finished {}.\n\n",
         run.commit, run.finished
     );
-    let seen: Vec<_> = data.cells.iter().filter_map(Cell::seen).collect();
-    let earlier = seen.iter().filter(|seen| seen.commit != run.commit);
+    let seen = data.cells.iter().map(|cell| &cell.seen);
+    let earlier = seen.filter(|seen| seen.commit != run.commit);
     let earlier: Vec<_> = earlier.map(|seen| seen.when).collect();
     if let (Some(first), Some(last)) = (earlier.iter().min(), earlier.iter().max()) {
         *text += &format!(
             "{} of {} cells were seen at an earlier commit, from {first} to {last}, with the same\n\
              kernel, tool, scenario and guest.\n\n",
             earlier.len(),
-            seen.len()
+            data.cells.len()
         );
     }
     let missing = data.count_missing();
@@ -84,20 +79,19 @@ fn write_introduction(data: &Data, text: &mut String) {
         *text += "**This was a part of the matrix.**\n\n";
     }
     *text += "    cargo xtask test --full --resume    # run it; goes on where an earlier run ended\n    \
-              cargo xtask results                 # write this page, its picture and results.json\n\n";
+              cargo xtask results                 # write this page and results.json\n\n\
+              results.json also has how long each cell took, and the `result` lines of the scenarios.\n\n";
 }
 
 fn write_summary(data: &Data, text: &mut String) {
     let rows = data.kernels.iter().map(|kernel| {
         let cells = data.tools.iter().map(|tool| {
             let here = |c: &Cell| c.kernel == kernel.name && c.tool == tool.name;
-            let [passed, failed, skipped, none] = [
-                Kind::Passed,
-                Kind::Failed,
-                Kind::Skipped,
-                Kind::NotApplicable,
-            ]
-            .map(|kind| data.count(kind, here));
+            let [passed, failed, skipped] =
+                [Kind::Passed, Kind::Failed, Kind::Skipped].map(|kind| data.count(kind, here));
+            let none = data.not_applicable.iter();
+            let none = none.filter(|o| o.is_of(&kernel.name, &tool.name));
+            let none: usize = none.map(|o| o.scenarios.len()).sum();
             let failed = match failed {
                 0 => "0".to_owned(),
                 n => format!("**{n} failed**"),
@@ -129,18 +123,18 @@ fn write_matrix(data: &Data, tool: &Heading, notes: &mut Notes, text: &mut Strin
     *text += &format!("\n## With {}: {}\n\n", tool.name, escape(&tool.title));
     let (mut rows, mut nowhere) = (Vec::new(), 0);
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for scenario in &data.scenarios {
-        let find = |k: &Heading| data.find(&k.name, &tool.name, &scenario.name);
+    for Heading { name, .. } in &data.scenarios {
+        let find = |k: &Heading| data.find(&k.name, &tool.name, name);
         let cells: Vec<_> = data.kernels.iter().map(find).collect();
-        if cells.iter().flatten().any(|c| c.seen().is_some()) {
-            let mut row = vec![scenario.name.clone()];
-            row.extend(cells.into_iter().map(|cell| write_cell(cell, notes)));
+        if cells.iter().any(|c| matches!(c, Some(Known::Seen(_)))) {
+            let mut row = vec![name.clone()];
+            row.extend(cells.into_iter().map(|cell| write_cell(name, cell, notes)));
             rows.push(row);
             continue;
         }
         nowhere += 1;
-        for cell in cells.into_iter().flatten() {
-            if let Content::NotApplicable(reason) = &cell.content {
+        for cell in cells {
+            if let Some(Known::NotApplicable(reason)) = cell {
                 *reasons.entry(reason).or_default() += 1;
             }
         }
@@ -158,63 +152,21 @@ fn write_matrix(data: &Data, tool: &Heading, notes: &mut Notes, text: &mut Strin
     }
 }
 
-fn write_cell(cell: Option<&Cell>, notes: &mut Notes) -> String {
-    let Some(cell) = cell else {
-        return "?".into();
-    };
-    let seen = match &cell.content {
-        Content::NotApplicable(reason) => return format!("–{}", notes.mark(reason)),
-        Content::Seen(seen) => seen,
+fn write_cell(scenario: &str, cell: Option<Known<'_>>, notes: &mut Notes) -> String {
+    let seen = match cell {
+        None => return "?".into(),
+        Some(Known::NotApplicable(reason)) => return format!("–{}", notes.mark(reason)),
+        Some(Known::Seen(seen)) => seen,
     };
     let why = seen.outcome.first_line();
     match seen.kind() {
         Kind::Passed => "ok".into(),
         Kind::Skipped => format!("skipped{}", notes.mark(why)),
-        _ => {
-            let note = notes.mark(&format!("{}: {why}", cell.scenario));
+        Kind::Failed => {
+            let note = notes.mark(&format!("{scenario}: {why}"));
             format!("**{}**{note}", seen.outcome.ending)
         }
     }
-}
-
-fn write_times(data: &Data, text: &mut String) {
-    *text += "\n## Times\n\n\
-              Seconds of the clock say something of the machine, too; seconds of processor time less.\n\n";
-    let head = [
-        "kernel",
-        "cells run",
-        "until init (median)",
-        "a cell (median)",
-        "a cell, processor (median)",
-        "all, processor",
-    ];
-    let mut rows = Vec::new();
-    for kernel in &data.kernels {
-        let cells = data.cells.iter().filter(|c| c.kernel == kernel.name);
-        let seen: Vec<_> = cells.filter_map(Cell::seen).collect();
-        let median = |of: fn(&Seen) -> u64| {
-            let mut all: Vec<_> = seen.iter().map(|s| of(s)).filter(|n| *n > 0).collect();
-            all.sort_unstable();
-            all.get(all.len() / 2)
-                .map_or("–".into(), |n| format_seconds(*n))
-        };
-        if !seen.is_empty() {
-            rows.push(vec![
-                kernel.name.clone(),
-                seen.len().to_string(),
-                median(|s| s.boot),
-                median(|s| s.took),
-                median(|s| s.cpu),
-                format_seconds(seen.iter().map(|s| s.cpu).sum()),
-            ]);
-        }
-    }
-    *text += &write_table(&head.map(str::to_owned), "---:", rows);
-}
-
-/// Milliseconds as seconds, without a float.
-fn format_seconds(millis: u64) -> String {
-    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
 fn write_versions(data: &Data, text: &mut String) {
@@ -234,47 +186,6 @@ fn write_versions(data: &Data, text: &mut String) {
     let head = ["tool", "version"].map(str::to_owned);
     *text += &format!("\n{}", write_table(&head, "---", rows.collect()));
     *text += &format!("\nGuests ran in {}.\n", escape(&data.run.qemu));
-}
-
-/// What scenarios measured or found with our tool, where it is more than a word.
-fn write_values(data: &Data, text: &mut String) {
-    // The kernels on which the same was found go together.
-    type Values<'a> = Vec<(&'a str, Vec<&'a str>)>;
-    let mut rows: BTreeMap<(&str, &str), Values<'_>> = BTreeMap::new();
-    for kernel in &data.kernels {
-        let here = |c: &&Cell| c.tool == "ours" && c.kernel == kernel.name;
-        for cell in data
-            .cells
-            .iter()
-            .filter(here)
-            .filter(|c| c.scenario != cost::SCENARIO)
-        {
-            for (key, value) in cell.seen().map_or(&[][..], |s| &s.values) {
-                let found = rows.entry((&cell.scenario, key)).or_default();
-                match found.iter_mut().find(|(v, _)| v == value) {
-                    Some((_, kernels)) => kernels.push(&kernel.name),
-                    None => found.push((value, vec![&kernel.name])),
-                }
-            }
-        }
-    }
-    if rows.is_empty() {
-        return;
-    }
-    let rows = rows.into_iter().map(|((scenario, key), found)| {
-        let found = found.iter().map(|(value, kernels)| {
-            let kernels = kernels.join(", ");
-            format!("{} ({kernels})", escape(value))
-        });
-        let found = found.collect::<Vec<_>>().join("; ");
-        vec![scenario.to_owned(), escape(key), found]
-    });
-    let head = ["scenario", "what", "found"].map(str::to_owned);
-    *text += &format!(
-        "\n## What scenarios found\n\n<details><summary>The `result` lines, with our tool</summary>\n\n\
-         {}\n</details>\n",
-        write_table(&head, "---", rows.collect())
-    );
 }
 
 /// Text that is no markup, and stays in its cell of a table.
@@ -298,19 +209,10 @@ mod tests {
     use super::*;
     use crate::matrix::cost::tests::with_cost;
     use crate::matrix::data::tests::sample;
-    use std::path::Path;
-
-    #[test]
-    fn the_same_data_gives_the_same_bytes() {
-        let data = with_cost();
-        let read = Data::parse(Path::new("x"), &data.to_json()).unwrap();
-        assert_eq!(write_files(&data), write_files(&read));
-        assert_eq!(write_files(&data).len(), 3);
-    }
 
     #[test]
     fn every_cell_is_on_the_page() {
-        let page = &write_files(&sample())["results.md"];
+        let [_, (_, page)] = write_files(&sample());
         for line in [
             "| patched-6.1 | 1 / **1 failed** / 0 / 0 | 1 / 0 / 0 / 1 |",
             "| debian-6.1 | 1 / 0 / 0 / 1 | 0 / 0 / 1 / 1 |",
@@ -327,17 +229,17 @@ mod tests {
             assert!(page.contains(line), "`{line}' is not in\n{page}");
         }
         assert!(!page.contains('\u{1b}') && !page.contains("a part of"));
+        let [_, (_, page)] = write_files(&with_cost());
+        assert!(!page.contains("Not measured") && page.contains("20\u{202f}300 (+1.5 %)"));
     }
 
     #[test]
     fn a_part_says_that_it_is_one() {
         let mut data = sample();
-        data.cells.pop();
-        let page = &write_files(&data)["results.md"];
-        assert!(
-            page.contains("matrix; 1 of its cells are missing"),
-            "{page}"
-        );
+        data.not_applicable.pop();
+        let [_, (_, page)] = write_files(&data);
+        let line = "matrix; 1 of its cells are missing";
+        assert!(page.contains(line), "{page}");
         assert!(page.contains("| k-one | ? | ok |"), "{page}");
     }
 

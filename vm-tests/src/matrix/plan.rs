@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::guest::tools::{self, Tool};
 use crate::kernel::table::{self, Kernel};
+use crate::matrix::data::Obstacle;
 use crate::run::scenario::{self, Scenario, Wg};
 use kit::Result;
 
@@ -33,11 +34,8 @@ pub struct Planned {
 impl Planned {
     /// `kernel/scenario`, and the tool when it is not ours.
     pub fn name(&self) -> String {
-        let Self {
-            kernel, scenario, ..
-        } = self;
-        let with = prefix_tool(" with ", &self.tool.name);
-        format!("{}/{}{with}", kernel.name, scenario.name)
+        let [kernel, tool, scenario] = self.ids();
+        format!("{kernel}/{scenario}{}", prefix_tool(" with ", tool))
     }
 
     pub fn is_run(&self) -> bool {
@@ -58,7 +56,7 @@ impl Planned {
 }
 
 /// Text for another tool than ours.
-fn prefix_tool(text: &str, tool: &str) -> String {
+pub fn prefix_tool(text: &str, tool: &str) -> String {
     match tool {
         OURS => String::new(),
         tool => format!("{text}{tool}"),
@@ -113,24 +111,25 @@ pub fn list_left_out(all: &[Planned], taken: impl Fn(&Planned) -> bool) -> Vec<S
 }
 
 /// The cells that do not apply, gathered by kernel, tool and reason.
-pub fn list_not_applicable(cells: &[Planned]) -> Vec<String> {
-    let mut reasons: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+pub fn list_obstacles(cells: &[Planned]) -> Vec<Obstacle> {
+    let mut found: Vec<Obstacle> = Vec::new();
     for planned in cells {
-        if let Some(reason) = &planned.obstacle {
-            let [kernel, tool, scenario] = planned.ids();
-            reasons
-                .entry((kernel, tool, reason))
-                .or_default()
-                .push(scenario);
+        let Some(reason) = &planned.obstacle else {
+            continue;
+        };
+        let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
+        let known = |o: &&mut Obstacle| o.is_of(&kernel, &tool) && o.reason == *reason;
+        match found.iter_mut().find(known) {
+            Some(obstacle) => obstacle.scenarios.push(scenario),
+            None => found.push(Obstacle {
+                reason: reason.clone(),
+                scenarios: vec![scenario],
+                kernel,
+                tool,
+            }),
         }
     }
-    let lines = reasons
-        .into_iter()
-        .map(|((kernel, tool, reason), scenarios)| {
-            let with = prefix_tool(" with ", tool);
-            format!("{kernel}{with}: {reason}: {}", scenarios.join(" "))
-        });
-    lines.collect()
+    found
 }
 
 /// What a `wg` that somebody hands over can, by what is in it: the messages of ours name the

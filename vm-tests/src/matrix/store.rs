@@ -11,7 +11,7 @@ use fs_err as fs;
 use kit::cache::Key;
 use kit::{Cache, Result};
 
-use crate::matrix::data::{Data, Kind, Seen};
+use crate::matrix::data::{Data, Kind, Known, Seen};
 
 pub struct Store {
     folder: PathBuf,
@@ -29,26 +29,24 @@ impl Store {
 
     /// What was seen of a cell with these inputs, here or else elsewhere.
     pub fn find(&self, ids: [&str; 3], inputs: &str) -> Option<Seen> {
+        let [kernel, tool, scenario] = ids;
         let seen: Seen = match fs::read_to_string(self.place(ids, inputs)) {
             // Half a file is none: it is run again.
             Ok(text) => serde_json::from_str(&text).ok()?,
-            Err(_) => {
-                let [kernel, tool, scenario] = ids;
-                let seen = self.committed.find(kernel, tool, scenario)?.seen()?;
-                (seen.inputs == inputs).then(|| seen.clone())?
-            }
+            Err(_) => match self.committed.find(kernel, tool, scenario)? {
+                Known::Seen(seen) if seen.inputs == inputs => seen.clone(),
+                _ => return None,
+            },
         };
-        matches!(seen.kind(), Kind::Passed | Kind::Skipped).then_some(seen)
+        (seen.kind() != Kind::Failed).then_some(seen)
     }
 
     /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail now.
     pub fn keep(&self, ids: [&str; 3], seen: &Seen) -> Result<()> {
         let place = self.place(ids, &seen.inputs);
         let draft = place.with_extension(format!("draft-{}", std::process::id()));
-        fs::write(
-            &draft,
-            serde_json::to_string(seen).expect("our own values have JSON"),
-        )?;
+        let text = serde_json::to_string(seen).expect("our own values have JSON");
+        fs::write(&draft, text)?;
         Ok(fs::rename(&draft, &place)?)
     }
 
@@ -74,33 +72,27 @@ mod tests {
     #[test]
     fn only_the_same_inputs_and_only_what_passed() {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder, Data::default());
         let data = sample();
-        let seen = data.cells.iter().filter_map(|c| Some((c.ids(), c.seen()?)));
-        for (ids, seen) in seen {
-            store.keep(ids, seen).unwrap();
-            let wanted = (seen.outcome.ending != Ending::Splat).then(|| seen.clone());
-            assert_eq!(store.find(ids, "key of all"), wanted, "{ids:?}");
-            assert_eq!(store.find(ids, "another key"), None);
+        // As another machine saw it, and as it is kept here.
+        let (committed, kept) = (open(&folder, data.clone()), open(&folder, Data::default()));
+        for store in [&committed, &kept] {
+            for cell in &data.cells {
+                let (ids, seen) = (cell.ids(), &cell.seen);
+                let wanted = (seen.outcome.ending != Ending::Splat).then(|| seen.clone());
+                assert_eq!(store.find(ids, "key of all"), wanted, "{ids:?}");
+                assert_eq!(store.find(ids, "another key"), None);
+                // It has no key where nobody could tell one.
+                assert_eq!(store.find(ids, ""), None);
+            }
+            // Kept after the first round, for the second.
+            for cell in &data.cells {
+                kept.keep(cell.ids(), &cell.seen).unwrap();
+            }
         }
-    }
-
-    #[test]
-    fn what_another_machine_saw_counts_until_it_fails_here() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder, sample());
-        let smoke = ["debian-6.1", "ours", "smoke"];
-        let mut seen = store.find(smoke, "key of all").unwrap();
-        assert_eq!(store.find(smoke, "another key"), None);
-        // It has no key where nobody could tell one.
-        assert_eq!(store.find(smoke, ""), None);
-        // Failed there: run again.
-        assert_eq!(
-            store.find(["patched-6.1", "ours", "smoke"], "key of all"),
-            None
-        );
+        let smoke = &data.cells[0];
+        let mut seen = smoke.seen.clone();
         seen.outcome.ending = Ending::Panic;
-        store.keep(smoke, &seen).unwrap();
-        assert_eq!(store.find(smoke, "key of all"), None);
+        kept.keep(smoke.ids(), &seen).unwrap();
+        assert_eq!(committed.find(smoke.ids(), "key of all"), None);
     }
 }
