@@ -69,10 +69,8 @@ impl Cache {
 
     /// Holds the lock of `name` until the returned value is dropped.
     pub fn lock(&self, name: &str) -> Result<Lock> {
-        let path = self
-            .folder("locks")?
-            .join(format!("{}.lock", name.replace('/', "_")));
-        let file = File::create(&path)?;
+        let name = format!("{}.lock", name.replace('/', "_"));
+        let file = File::create(self.folder("locks")?.join(name))?;
         sys::lock(file.file())?;
         Ok(Lock { _file: file })
     }
@@ -95,7 +93,7 @@ impl Cache {
         key: &str,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        self.entry(kind, key, |path| {
+        self.file(kind, key, |path| {
             fs::create_dir(path)?;
             make(path)
         })
@@ -103,15 +101,6 @@ impl Cache {
 
     /// An entry that is a file. `make` writes the file at the path it is given.
     pub fn file(
-        &self,
-        kind: &str,
-        key: &str,
-        make: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<PathBuf> {
-        self.entry(kind, key, make)
-    }
-
-    fn entry(
         &self,
         kind: &str,
         key: &str,

@@ -17,13 +17,9 @@ pub fn command() -> Command {
     command.current_dir(repo::root());
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let ours = [
-            "CARGO_PKG_",
-            "CARGO_MANIFEST_",
-            "CARGO_CRATE_",
-            "CARGO_BIN_",
-        ];
-        if ours.iter().any(|prefix| text.starts_with(prefix)) {
+        let ours = ["PKG_", "MANIFEST_", "CRATE_", "BIN_"];
+        let rest = text.strip_prefix("CARGO_").unwrap_or_default();
+        if ours.iter().any(|prefix| rest.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }
@@ -33,31 +29,24 @@ pub fn command() -> Command {
 /// Builds our `wg` and says where it is.
 pub fn wg(progress: &Progress) -> Result<PathBuf> {
     progress.step("build wg");
-    let out = process::output(command().args([
-        "build",
-        "--quiet",
-        "--package=wg-vrf",
-        "--bin=wg",
-        "--message-format=json-render-diagnostics",
-    ]))?;
+    let what = "--package wg-vrf --bin wg";
+    let build = format!("build --quiet {what} --message-format json-render-diagnostics");
+    let out = process::output(command().args(build.split(' ')))?;
     if !out.ok {
         return Err(Error::Failed {
-            command: "cargo build --package wg-vrf --bin wg".into(),
+            command: format!("cargo build {what}"),
             status: out.status,
             output: out.stderr,
         });
     }
     progress.done();
-    out.stdout
-        .lines()
-        .rev()
-        .find_map(executable)
-        .map(PathBuf::from)
-        .ok_or_else(|| Error::other("cargo built no `wg'"))
+    let program = out.stdout.lines().rev().find_map(find_executable);
+    let program = program.ok_or_else(|| Error::other("cargo built no `wg'"))?;
+    Ok(PathBuf::from(program))
 }
 
 /// The path in one of cargo's messages about a finished program.
-fn executable(message: &str) -> Option<&str> {
+fn find_executable(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("\"executable\":\"")?;
     rest.split('"').next()
 }
@@ -70,7 +59,7 @@ mod tests {
     fn the_program_is_found_in_cargos_messages() {
         let message =
             r#"{"reason":"compiler-artifact","executable":"/x/target/debug/wg","fresh":true}"#;
-        assert_eq!(executable(message), Some("/x/target/debug/wg"));
-        assert_eq!(executable(r#"{"executable":null}"#), None);
+        assert_eq!(find_executable(message), Some("/x/target/debug/wg"));
+        assert_eq!(find_executable(r#"{"executable":null}"#), None);
     }
 }

@@ -136,10 +136,6 @@ impl Default for Screen {
 }
 
 impl Screen {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     pub fn progress(&self) -> Progress {
         Progress(Some(Arc::clone(&self.shown)))
     }
@@ -147,17 +143,15 @@ impl Screen {
     /// How far the whole is, above the steps. Empty ends it.
     pub fn head(&self, text: &str) {
         let mut head = self.shown.head.lock().expect("no holder panics");
-        if text.is_empty() {
-            if let Some(line) = head.take() {
-                line.finish_and_clear();
-            }
-            return;
-        }
         let line = head.get_or_insert_with(|| {
             let line = self.shown.lines.insert(0, ProgressBar::new_spinner());
             line.with_style(ProgressStyle::with_template("{msg}").expect("the template is sound"))
         });
         line.set_message(text.to_owned());
+        if text.is_empty() {
+            line.finish_and_clear();
+            *head = None;
+        }
     }
 
     /// A line that stays, above the live ones.
@@ -189,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_thread_has_one_step_at_a_time() {
-        let screen = Screen::new();
+        let screen = Screen::default();
         let progress = screen.progress();
         progress.step("one");
         progress.step("two");

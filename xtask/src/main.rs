@@ -82,7 +82,7 @@ enum KernelCommand {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let screen = Screen::new();
+    let screen = Screen::default();
     match run(args.command, &screen) {
         Ok(code) => code,
         Err(error) => {

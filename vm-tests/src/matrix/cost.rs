@@ -105,8 +105,7 @@ pub mod tests {
             name: SCENARIO.into(),
             ..Heading::default()
         });
-        let one = |c: &&_| crate::matrix::data::Cell::ids(c) == ["patched-6.1", "ours", "k-one"];
-        let mut cell = data.cells.iter().find(one).unwrap().clone();
+        let mut cell = data.cells[3].clone();
         cell.scenario = SCENARIO.into();
         cell.seen.values = [
             ("unbound-v4-datagram-32-instructions", "20000"),

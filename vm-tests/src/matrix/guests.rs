@@ -279,7 +279,7 @@ impl Session<'_> {
         let total = jobs.len();
         self.screen.head(&format!("0 of {total}"));
         let reports = pool::run_jobs(&sizes, self.wanted.jobs, memory, |index| {
-            let (report, seen) = self.run(&jobs[index]);
+            let (report, seen) = self.run(&jobs[index], None);
             let one = usize::from(report.outcome.is_bad());
             let bad = bad.fetch_add(one, Ordering::Relaxed) + one;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -299,13 +299,14 @@ impl Session<'_> {
 
     /// Runs one, shows what came of it, and keeps it at once: a run that is ended half way has
     /// seen what it has seen.
-    fn run(&self, job: &Job<'_>) -> (Report, Seen) {
+    fn run(&self, job: &Job<'_>, note: Option<String>) -> (Report, Seen) {
         let planned = job.planned;
         let name = planned.name();
         self.progress.step(&name);
         let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
         self.progress.drop_step();
-        let seen = Seen::of_report(&report, &self.commit, job.inputs.as_deref());
+        let mut seen = Seen::of_report(&report, &self.commit, job.inputs.as_deref());
+        seen.notes.extend(note);
         if job.inputs.is_some() {
             if let Err(error) = self.store.keep(planned.ids(), &seen) {
                 self.screen.say(&format!("not kept for --resume: {error}"));
@@ -331,7 +332,8 @@ impl Session<'_> {
         // Where they cannot be kept, the first result stands.
         let _ = fs::remove_dir_all(&kept);
         fs::rename(&first.folder, &kept).ok()?;
-        let (report, mut seen) = self.run(job);
+        let note = format!("the first try came to: {}", first.outcome);
+        let (report, seen) = self.run(job, Some(note));
         println!(
             "second try      {}: first {}, then {}; the first one's logs: {}",
             job.planned.name(),
@@ -339,8 +341,6 @@ impl Session<'_> {
             report.outcome,
             kept.display()
         );
-        let note = format!("the first try came to: {}", first.outcome);
-        seen.notes.push(note);
         Some(seen)
     }
 }
@@ -374,11 +374,8 @@ mod tests {
             (Ending::Splat, "WARNING:", false),
             (Ending::Passed, "", false),
         ] {
-            assert_eq!(
-                is_worth_retry(&Outcome::new(ending, why)),
-                expected,
-                "{why}"
-            );
+            let outcome = Outcome::new(ending, why);
+            assert_eq!(is_worth_retry(&outcome), expected, "{why}");
         }
     }
 }

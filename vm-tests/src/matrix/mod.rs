@@ -91,13 +91,8 @@ pub fn read_committed() -> Result<Data> {
 /// The commit that is checked out, with `-dirty` when there is more than it.
 pub fn find_commit() -> String {
     let mut command = Command::new("git");
-    command.current_dir(repo::root()).args([
-        "describe",
-        "--always",
-        "--exclude=*",
-        "--abbrev=12",
-        "--dirty",
-    ]);
+    let arguments = "describe --always --exclude=* --abbrev=12 --dirty";
+    command.current_dir(repo::root()).args(arguments.split(' '));
     // From an archive without its history there is none to name.
     process::run(&mut command).map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
 }

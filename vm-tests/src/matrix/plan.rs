@@ -112,33 +112,32 @@ pub fn list_left_out(all: &[Planned], taken: impl Fn(&Planned) -> bool) -> Vec<S
 
 /// The cells that do not apply, gathered by kernel, tool and reason.
 pub fn list_obstacles(cells: &[Planned]) -> Vec<Obstacle> {
-    let mut found: Vec<Obstacle> = Vec::new();
+    let mut found: BTreeMap<[&str; 3], Vec<String>> = BTreeMap::new();
     for planned in cells {
-        let Some(reason) = &planned.obstacle else {
-            continue;
-        };
-        let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
-        let known = |o: &&mut Obstacle| o.is_of(&kernel, &tool) && o.reason == *reason;
-        match found.iter_mut().find(known) {
-            Some(obstacle) => obstacle.scenarios.push(scenario),
-            None => found.push(Obstacle {
-                reason: reason.clone(),
-                scenarios: vec![scenario],
-                kernel,
-                tool,
-            }),
+        if let Some(reason) = &planned.obstacle {
+            let [kernel, tool, scenario] = planned.ids();
+            let same = found.entry([kernel, tool, reason]).or_default();
+            same.push(scenario.to_owned());
         }
     }
-    found
+    let found = found.into_iter().map(|(names, scenarios)| {
+        let [kernel, tool, reason] = names.map(str::to_owned);
+        Obstacle {
+            kernel,
+            tool,
+            reason,
+            scenarios,
+        }
+    });
+    found.collect()
 }
 
 /// What a `wg` that somebody hands over can, by what is in it: the messages of ours name the
 /// variable that only it reads, and a tool without the keyword does not hold the word.
 pub fn find_abilities(program: &[u8]) -> Wg {
     let holds = |word: &str| {
-        program
-            .windows(word.len())
-            .any(|bytes| bytes == word.as_bytes())
+        let mut places = program.windows(word.len());
+        places.any(|bytes| bytes == word.as_bytes())
     };
     if holds("WG_BIND_DEV_MODE") {
         Wg::Ours
@@ -151,16 +150,18 @@ pub fn find_abilities(program: &[u8]) -> Wg {
 
 /// The whole matrix.
 pub fn list_everything() -> Result<Vec<Planned>> {
-    Ok(list_cells(
-        &table::read_all()?,
-        &tools::read_all()?,
-        &scenario::read_all()?,
-    ))
+    let (kernels, tools) = (table::read_all()?, tools::read_all()?);
+    Ok(list_cells(&kernels, &tools, &scenario::read_all()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn find<'a>(all: &'a [Planned], ids: [&str; 3]) -> &'a Planned {
+        let mut all = all.iter();
+        all.find(|p| p.ids() == ids).expect("the matrix is whole")
+    }
 
     #[test]
     fn every_cell_has_a_verdict_or_a_reason() {
@@ -170,45 +171,29 @@ mod tests {
             (["patched-7.3", "c-sid", "smoke"], ""),
             (["debian-6.1", "c-sid", "smoke"], ""),
             (["foreign-6.1", "ours", "f-foreign"], ""),
-            (
-                ["debian-6.1", "ours", "k-guard-rules"],
-                "WGDEVICE_A_BIND_DEV",
-            ),
-            (
-                ["patched-6.1", "c-bookworm", "k-guard-rules"],
-                "no bind-dev",
-            ),
+            (["debian-6.1", "ours", "k-eperm"], "WGDEVICE_A_BIND_DEV"),
+            (["patched-6.1", "c-bookworm", "k-eperm"], "no bind-dev"),
             (["patched-6.1", "ours", "f-closed"], "no fallback"),
             (["debian-6.12", "ours", "self-fails"], "only for debian-6.1"),
             (["debian-6.1", "c-sid", "self-fails"], "harness"),
             (["debug-7.3", "c-bookworm", "k-netns"], "allowed-ips"),
             (["vanilla-7.3", "c-sid", "k-netns-stock"], "nothing of this"),
         ] {
-            let found = all
-                .iter()
-                .find(|p| p.ids() == ids)
-                .expect("the matrix is whole");
-            let reason = found.obstacle.as_deref().unwrap_or_default();
-            assert!(
-                reason.contains(expected) && reason.is_empty() == expected.is_empty(),
-                "{reason}"
-            );
+            let reason = find(&all, ids).obstacle.as_deref().unwrap_or_default();
+            let same = reason.contains(expected) && reason.is_empty() == expected.is_empty();
+            assert!(same, "{ids:?}: {reason}");
         }
         // A scenario that never runs tests nothing.
-        for scenario in scenario::read_all().unwrap() {
-            let mut own = all.iter().filter(|p| p.scenario.name == scenario.name);
-            assert!(
-                own.any(Planned::is_run),
-                "{} applies nowhere",
-                scenario.name
-            );
+        for Scenario { name, .. } in scenario::read_all().unwrap() {
+            let mut own = all.iter().filter(|p| p.scenario.name == name);
+            assert!(own.any(Planned::is_run), "{name} applies nowhere");
         }
     }
 
     #[test]
     fn a_plain_run_takes_the_series_of_each_tree() {
         let all = list_everything().unwrap();
-        let usual = |id: [&str; 3]| all.iter().find(|p| p.ids() == id).unwrap().is_usual();
+        let usual = |id: [&str; 3]| find(&all, id).is_usual();
         for kernel in ["patched-6.1", "patched-6.12", "patched-7.3"] {
             assert!(usual([kernel, OURS, "k-rebind-live"]), "{kernel}");
             assert!(usual([kernel, OURS, "front-door-v6"]), "{kernel}");
@@ -243,10 +228,8 @@ mod tests {
 
     #[test]
     fn a_program_tells_what_it_can() {
-        assert_eq!(
-            find_abilities(b"\x7fELF bind-dev WG_BIND_DEV_MODE"),
-            Wg::Ours
-        );
+        let ours = b"\x7fELF bind-dev WG_BIND_DEV_MODE";
+        assert_eq!(find_abilities(ours), Wg::Ours);
         assert_eq!(find_abilities(b"\x7fELF bind-dev"), Wg::BindDev);
         assert_eq!(find_abilities(b"\x7fELF fwmark"), Wg::Any);
     }

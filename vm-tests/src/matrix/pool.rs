@@ -2,6 +2,7 @@
 //! Runs jobs side by side within limits of number and memory. No crate that we found bounds the sum
 //! of what its jobs hold. Knows nothing of guests.
 
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
@@ -38,25 +39,22 @@ pub fn run_jobs<T: Send>(
         }
         None
     };
+    let results = Mutex::new(BTreeMap::new());
     let worker = || {
-        let jobs = std::iter::from_fn(next).map(|index| {
+        while let Some(index) = next() {
             let result = work(index);
+            results.lock().expect(SOUND).insert(index, result);
             queue.lock().expect(SOUND).free += find_size(index);
             ended.notify_all();
-            (index, result)
-        });
-        jobs.collect::<Vec<_>>()
+        }
     };
-    let mut results: Vec<_> = thread::scope(|scope| {
-        let workers = 0..jobs.clamp(1, sizes.len().max(1));
-        let workers: Vec<_> = workers.map(|_| scope.spawn(worker)).collect();
-        let all = workers
-            .into_iter()
-            .map(|w| w.join().expect("no job panics"));
-        all.flatten().collect()
+    thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, sizes.len().max(1)) {
+            scope.spawn(worker);
+        }
     });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+    let results = results.into_inner().expect(SOUND);
+    results.into_values().collect()
 }
 
 /// MiB that guests may use here: what the kernel says is available, and 512 left for the rest.
