@@ -21,11 +21,11 @@ pub fn run_jobs<T: Send>(
     const SOUND: &str = "no holder panics";
     let queue = Mutex::new(Queue {
         waiting: (0..sizes.len()).collect(),
-        free: memory,
+        free: memory.max(1),
     });
     let ended = Condvar::new();
     // One alone has to run, however large.
-    let find_size = |index: usize| sizes[index].min(memory);
+    let find_size = |index: usize| sizes[index].min(memory.max(1));
     let next = || {
         let mut queue = queue.lock().expect(SOUND);
         while !queue.waiting.is_empty() {
@@ -95,9 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn they_begin_in_their_order() {
+    fn they_begin_in_their_order_and_without_memory_alone() {
         let order = Mutex::new(Vec::new());
-        run_jobs(&[1; 5], 1, 9, |index| order.lock().unwrap().push(index));
+        run_jobs(&[7; 5], 3, 0, |index| {
+            thread::sleep(Duration::from_millis(10 - 2 * index as u64));
+            order.lock().unwrap().push(index);
+        });
         assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4]);
     }
 }

@@ -52,9 +52,8 @@ impl Store {
 
     /// The names go in as well: two cells with equal inputs are still two cells.
     fn place(&self, ids: [&str; 3], inputs: &str) -> PathBuf {
-        let key = ids
-            .iter()
-            .fold(Key::new(), |key, name| key.add("name", name));
+        let named = |key: Key, name: &&str| key.add("name", name);
+        let key = ids.iter().fold(Key::new(), named);
         self.folder.join(key.add("seen", inputs).finish())
     }
 }
