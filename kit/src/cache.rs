@@ -56,10 +56,6 @@ impl Cache {
         }
     }
 
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// A folder of the cache that callers manage themselves, under their own lock.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
@@ -68,11 +64,11 @@ impl Cache {
     }
 
     /// Holds the lock of `name` until the returned value is dropped.
-    pub fn lock(&self, name: &str) -> Result<Lock> {
+    pub fn lock(&self, name: &str) -> Result<File> {
         let name = format!("{}.lock", name.replace('/', "_"));
         let file = File::create(self.folder("locks")?.join(name))?;
         sys::lock(file.file())?;
-        Ok(Lock { _file: file })
+        Ok(file)
     }
 
     /// The path of an entry if it is there.
@@ -132,11 +128,6 @@ impl Cache {
     }
 }
 
-/// See [`Cache::lock`].
-pub struct Lock {
-    _file: File,
-}
-
 /// Removes a file or a folder that may not be there.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
@@ -170,20 +161,15 @@ impl Key {
 
     /// Adds the contents of a file.
     pub fn add_file(self, name: &str, path: &Path) -> Result<Self> {
-        Ok(self.add(name, hash_file(path)?))
+        let mut hash = Sha256::new();
+        io::copy(&mut File::open(path)?, &mut hash)?;
+        Ok(self.add(name, hex(&hash.finalize())))
     }
 
     /// 32 hexadecimal digits: 128 bits are enough against chance.
     pub fn finish(self) -> String {
         hex(&self.0.finalize()[..16])
     }
-}
-
-/// The SHA-256 of a file's contents, in hexadecimal.
-pub fn hash_file(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hex(&hash.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -205,7 +191,7 @@ mod tests {
             Err(Error::other("no"))
         };
         cache.dir("kind", "key", half).unwrap_err();
-        assert_eq!(fs::read_dir(cache.root().join("kind")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path().join("kind")).unwrap().count(), 0);
         let made = AtomicUsize::new(0);
         let make = |dir: &Path| {
             made.fetch_add(1, Ordering::SeqCst);

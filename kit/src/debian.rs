@@ -101,11 +101,8 @@ impl Debian {
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         self.candidate(package)?;
         let output = self.ask("apt-cache", &["--no-all-versions", "show", package])?;
-        Ok(output
-            .lines()
-            .find_map(|line| line.strip_prefix("Depends: "))
-            .map(first_alternatives)
-            .unwrap_or_default())
+        let depends = output.lines().find_map(|l| l.strip_prefix("Depends: "));
+        Ok(depends.map(first_alternatives).unwrap_or_default())
     }
 
     /// What would be fetched for `packages`, sorted by name. Refreshes the lists when they are
@@ -354,7 +351,8 @@ fn write_sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
     Ok(text)
 }
 
-/// What a private root reads of its own folder and of the machine: keys of mirrors, no hooks.
+/// The settings of a private root, whose folder is ROOT. Passwords for mirrors are those of the
+/// machine; its hooks do not run.
 const SETTINGS: &str = r#"
 Dir::Etc::main "/dev/null";
 Dir::Etc::parts "/dev/null";

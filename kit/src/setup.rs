@@ -103,7 +103,7 @@ pub fn offer(uses: &[For], progress: &Progress) {
     }
 }
 
-pub fn has(program: &str) -> bool {
+fn has(program: &str) -> bool {
     process::which(program).is_some()
 }
 
