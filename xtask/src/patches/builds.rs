@@ -5,22 +5,25 @@
 //! Debian's headers; a whole tree is configured in several ways, by `build-driver.sh`. Verdicts
 //! are cached by what was compiled, so that a reworded message costs nothing.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use fs_err as fs;
 use kit::cache::{Key, remove};
 use kit::{Error, Event, Result, process};
+use regex_lite::Regex;
+use serde::Deserialize;
 use vm_tests::kernel::module;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Build;
 
 use super::finding::{Finding, doc};
-use super::folder::{Set, read_file, write_file};
+use super::folder::{Set, write_file};
 use super::{Context, git};
 
 const SCRIPT: &str = include_str!("build-driver.sh");
+const CONFIGS: &str = include_str!("builds.toml");
 /// What of a series is compiled.
 const COMPILED: &[&str] = &["drivers/net/wireguard", "include"];
 
@@ -33,35 +36,22 @@ pub enum Which {
     All,
 }
 
-/// What allnoconfig lacks; the options of a configuration come after it and override it.
-const COMMON: &str = "64BIT=y SMP=y MODULES=y MULTIUSER=y NET=y INET=y IPV6=y IP_ADVANCED_ROUTER=y \
-    IP_MULTIPLE_TABLES=y IPV6_MULTIPLE_TABLES=y NETDEVICES=y NET_CORE=y NET_L3_MASTER_DEV=y \
-    NET_VRF=y WIREGUARD=y WIREGUARD_DEBUG=y";
+#[derive(Deserialize)]
+struct Configs {
+    common: String,
+    config: Vec<Config>,
+}
 
-/// Name, arguments of make, options. `Which::Some` takes the first three.
-const CONFIGS: &[(&str, &str, &str)] = &[
-    ("default", "ARCH=x86_64 C=1", ""),
-    ("ipv6-n", "ARCH=x86_64", "IPV6=n IPV6_MULTIPLE_TABLES=n"),
-    ("l3mdev-n", "ARCH=x86_64", "NET_L3_MASTER_DEV=n NET_VRF=n"),
-    ("modules", "ARCH=x86_64", "NET_VRF=m WIREGUARD=m"),
-    ("vrf-n", "ARCH=x86_64", "NET_VRF=n WIREGUARD_DEBUG=n"),
-    ("up", "ARCH=x86_64", "SMP=n"),
-    (
-        "lockdep",
-        "ARCH=x86_64 C=1",
-        "DEBUG_KERNEL=y PROVE_LOCKING=y DEBUG_ATOMIC_SLEEP=y",
-    ),
-    ("clang", "ARCH=x86_64 CC=clang-19", ""),
-    ("32-bit", "ARCH=i386 C=1", "64BIT=n"),
-    // For sparse's and the compiler's view of byte orders.
-    (
-        "big-endian",
-        "ARCH=s390 C=1 CROSS_COMPILE=s390x-linux-gnu-",
-        "",
-    ),
-    // A warning is compared with those before, so it must not be an error.
-    ("allmodconfig", "ARCH=x86_64 C=1", "WERROR=n"),
-];
+/// See builds.toml.
+#[derive(Deserialize)]
+struct Config {
+    name: String,
+    #[serde(default)]
+    some: bool,
+    make: String,
+    #[serde(default)]
+    options: String,
+}
 
 /// Findings, and how many builds there were.
 type Built = (Vec<Finding>, usize);
@@ -81,12 +71,7 @@ pub fn check_tree(set: &Set, repo: &Path, which: Which, context: &Context) -> Re
 }
 
 /// After each patch against the headers of Debian's own kernel.
-fn check_modules(
-    set: &Set,
-    Context {
-        cache, progress, ..
-    }: &Context,
-) -> Result<Built> {
+fn check_modules(set: &Set, context: &Context) -> Result<Built> {
     let (mut findings, mut count) = (Vec::new(), 0);
     let mut series = Series::read(&set.dir)?;
     let patches = std::mem::take(&mut series.patches);
@@ -95,6 +80,7 @@ fn check_modules(
         if !COMPILED.iter().any(|path| mail.touches(path)) {
             continue;
         }
+        let (cache, progress) = (&context.cache, &context.progress);
         let made = module::build_with(&set.tree, &series, &["W=1", "C=1"], cache, progress);
         let found = match made {
             Ok(module) => read_warnings(&read_log(&module.file.with_file_name("build.log"))?),
@@ -108,9 +94,8 @@ fn check_modules(
 }
 
 fn describe(set: &Set, file: &str, config: &str, what: &str) -> Finding {
-    Finding::new(set.path(file), format!("{config}: {what}"))
-        .by("builds", doc::NETDEV)
-        .repair(set.reword())
+    let finding = Finding::new(set.path(file), format!("{config}: {what}"));
+    finding.by("builds", doc::NETDEV).repair(set.reword())
 }
 
 /// A source that is configured and built in many ways.
@@ -141,16 +126,13 @@ pub fn check_configs(
     let name = format!("matrix-{}-{}", place.name, &base[..12]);
     let _lock = context.cache.lock(&name)?;
     let area = context.cache.folder("build")?.join(name);
-    let (mut findings, mut count) = (Vec::new(), 0);
-    let quick = if which == Which::All {
-        CONFIGS.len()
-    } else {
-        3
-    };
-    for config in &CONFIGS[..quick] {
-        let build = |commit: &str| build(&area, config, commit, place, context);
+    let (mut findings, mut count) = (Vec::from_iter(check_sparse(set, place)?), 0);
+    let Configs { common, config } = toml::from_str(CONFIGS).expect("builds.toml is a constant");
+    let wanted = config.iter().filter(|c| c.some || which == Which::All);
+    for (at, config) in wanted.enumerate() {
+        let build = |commit: &str| build(&area, (config, &common), commit, place, context);
         // CI builds each patch in the first configuration, and the whole series in the others.
-        let last = which == Which::Some && config.0 != CONFIGS[0].0;
+        let last = which == Which::Some && at > 0;
         let mut verdicts = Vec::new();
         for (file, commit) in &states[if last { states.len() - 1 } else { 0 }..] {
             count += 1;
@@ -159,11 +141,13 @@ pub fn check_configs(
         if verdicts.iter().any(|(_, v)| *v != Ok(Vec::new())) {
             // Something is said: was it said before the series, too?
             count += 1;
-            let before = build(git::BASE)?.map_err(|first| {
-                Error::other(format!("{}: the source as it is: {first}", config.0))
-            })?;
+            let name = &config.name;
+            let before = match build(git::BASE)? {
+                Ok(before) => before,
+                Err(first) => bail!("{name}: the source as it is: {first}"),
+            };
             let new = find_new(before, verdicts);
-            findings.extend(new.iter().map(|(f, what)| describe(set, f, config.0, what)));
+            findings.extend(new.iter().map(|(f, what)| describe(set, f, name, what)));
         }
     }
     Ok((findings, count))
@@ -183,37 +167,57 @@ fn find_new(mut known: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str
     found
 }
 
-/// The first line of what the compiler of a configuration says about itself. Without a compiler
-/// nothing is built, which is not the same as passed.
-fn ask_compiler(arguments: &str) -> Result<String> {
-    let mut words = arguments.split_whitespace();
-    let compiler = words.find_map(|word| match word.split_once('=')? {
-        ("CC", name) => Some(name.to_owned()),
-        ("CROSS_COMPILE", prefix) => Some(format!("{prefix}gcc")),
-        _ => None,
-    });
-    let compiler = compiler.unwrap_or_else(|| "gcc".to_owned());
-    process::run(Command::new(compiler).arg("--version"))
+/// What a program says about itself. Without a compiler nothing is built, which is not the same
+/// as passed.
+fn ask_version(program: &str) -> Result<String> {
+    process::run(Command::new(program).arg("--version"))
+}
+
+/// make goes on without a sparse that its source takes for too old, so that is said here.
+fn check_sparse(set: &Set, place: &Place<'_>) -> Result<Option<Finding>> {
+    let script = "scripts/checker-valid.sh";
+    let source = place.pristine.unwrap_or(place.repo);
+    let mut valid = Command::new("sh");
+    valid.arg(source.join(script)).arg("sparse");
+    if process::run(&mut valid)?.trim() == "1" {
+        return Ok(None);
+    }
+    let version = ask_version("sparse")?;
+    let what = format!(
+        "skipped: sparse: {script} refuses version {}",
+        version.trim()
+    );
+    let mut finding = Finding::new(&set.tree.name, what).by("builds", doc::CHECKLIST);
+    finding.note = true;
+    Ok(Some(finding.repair("install a newer sparse")))
 }
 
 /// Builds one state, or finds what an earlier build of it said.
 fn build(
     area: &Path,
-    (name, arguments, options): &(&str, &str, &str),
+    (config, common): (&Config, &str),
     commit: &str,
     place: &Place<'_>,
     context: &Context,
 ) -> Result<Verdict> {
-    let (base, common) = match *name {
+    let Config { name, make, .. } = config;
+    let (base, common) = match name.as_str() {
         "allmodconfig" => ("allmodconfig", ""),
-        _ => ("allnoconfig", COMMON),
+        _ => ("allnoconfig", common),
     };
-    let options = format!("{common} {options}");
+    let options = format!("{common} {}", config.options);
+    let compiler = Regex::new(r"\bCC=(\S+)|\bCROSS_COMPILE=(\S+)").expect("a constant");
+    let compiler = match compiler.captures(make) {
+        Some(word) if word.get(1).is_some() => word[1].to_owned(),
+        Some(word) => format!("{}gcc", &word[2]),
+        None => "gcc".to_owned(),
+    };
     let mut key = Key::new()
         .add("recipe", SCRIPT)
         .add("source", place.name)
-        .add("config", format!("{name} {arguments} {options}"))
-        .add("compiler", ask_compiler(arguments)?);
+        .add("config", format!("{name} {make} {options}"))
+        .add("compiler", ask_version(&compiler)?)
+        .add("sparse", ask_version("sparse")?);
     for path in COMPILED {
         let tree = format!("{commit}:{path}");
         key = key.add(path, git::run(place.repo, &["rev-parse", &tree])?);
@@ -224,7 +228,7 @@ fn build(
         script.args(["-c", SCRIPT, "build-driver.sh"]);
         script.arg(area).arg(place.repo);
         script.args([commit, name, base, &options]);
-        process::logged(script.args(arguments.split(' ')), &log)
+        process::logged(script.args(make.split(' ')), &log)
     };
     let key = format!("{name}-{}", key.finish());
     let kept = context.cache.file("patch-build", &key, |path| {
@@ -240,7 +244,10 @@ fn build(
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
     match kept {
-        Ok(path) => Ok(Ok(read_file(&path)?.lines().map(str::to_owned).collect())),
+        Ok(path) => Ok(Ok(fs::read_to_string(path)?
+            .lines()
+            .map(str::to_owned)
+            .collect())),
         // Not kept: it may have been the machine.
         Err(Error::Failed { .. }) => Ok(Err(find_error(&read_log(&log)?))),
         Err(error) => Err(error),
@@ -248,9 +255,9 @@ fn build(
 }
 
 fn prepare_source(area: &Path, pristine: Option<&Path>) -> Result<()> {
-    let src: PathBuf = area.join("src");
+    let src = area.join("src");
     remove(area)?;
-    fs::create_dir_all(area).map_err(Error::io("create", area))?;
+    fs::create_dir_all(area)?;
     match pristine {
         // Hard links: what git brings replaces a file, and is never written into one.
         Some(from) => process::run(Command::new("cp").arg("-al").args([from, &src]))?,
@@ -260,36 +267,31 @@ fn prepare_source(area: &Path, pristine: Option<&Path>) -> Result<()> {
 }
 
 fn read_log(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
-/// The compiler's and sparse's warnings about the driver and its header, without line numbers.
+/// What the compiler and sparse say about the driver and its header, without line numbers:
+/// `drivers/net/wireguard/socket.c: warning: x`.
 fn read_warnings(log: &str) -> Vec<String> {
-    let warns = |l: &&str| l.contains(": warning:") || l.contains(": error:");
-    let lines = log
-        .lines()
-        .filter(warns)
-        .filter(|l| l.contains("wireguard"));
-    let mut found: Vec<String> = lines.map(strip_place).collect();
+    let file = r"(drivers/net/wireguard/[^:]*|include/uapi/[^:]*wireguard[^:]*)";
+    let pattern = format!(r"(?m){file}:[0-9:]* ((?:warning|error): .*)$");
+    let line = Regex::new(&pattern).expect("a constant");
+    let lines = line.captures_iter(log).map(|c| c.extract());
+    let mut found: Vec<_> = lines
+        .map(|(_, [file, text])| format!("{file}: {text}"))
+        .collect();
     found.dedup();
     found
 }
 
-/// `…/drivers/net/wireguard/socket.c:61:7: warning: x` → `drivers/net/wireguard/socket.c: warning: x`
-fn strip_place(line: &str) -> String {
-    let places = ["drivers/net/wireguard", "include/uapi"];
-    let start = places.iter().filter_map(|place| line.find(place)).min();
-    let line = &line[start.unwrap_or(0)..];
-    let (place, text) = line.split_once(": ").unwrap_or((line, ""));
-    let file = place.split(':').next().unwrap_or(place);
-    format!("{file}: {text}")
-}
-
+/// Why a build failed.
 fn find_error(log: &str) -> String {
     let words = ["error:", "Error ", "*** ", "fatal:"];
     let mut lines = log.lines().filter(|l| words.iter().any(|w| l.contains(w)));
-    let first = lines.next().map(strip_place);
+    let ours = read_warnings(log)
+        .into_iter()
+        .find(|l| l.contains(": error: "));
+    let first = ours.or_else(|| lines.next().map(str::to_owned));
     first.unwrap_or_else(|| "make failed without a word".to_owned())
 }
 
@@ -299,13 +301,9 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_not_new() {
-        let lines = |all: &[&str]| Ok(all.iter().map(|l| (*l).to_owned()).collect());
-        let broken = ("4", Err("broken".to_owned()));
-        let verdicts = vec![
-            ("2", lines(&["old", "pot"])),
-            ("3", lines(&["pot"])),
-            broken,
-        ];
+        let lines = |text: &str| Ok(text.split(' ').map(str::to_owned).collect());
+        let broken = Err("broken".to_owned());
+        let verdicts = vec![("2", lines("old pot")), ("3", lines("pot")), ("4", broken)];
         let found = find_new(vec!["old".to_owned()], verdicts);
         assert_eq!(found, [("2", "pot".to_owned()), ("4", "broken".to_owned())]);
     }

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::process::Command;
 
+use fs_err as fs;
 use kit::cache::remove;
-use kit::{Error, Event, Result, process};
+use kit::{Event, Result, process};
 use vm_tests::kernel::trees::Tree;
 
 use super::builds::{self, Which};
 use super::finding::{Finding, doc};
-use super::folder::{self, CoverLetter, Set, read_file};
+use super::folder::{self, CoverLetter, Set};
 use super::git::{self, Refused};
 use super::{Context, refresh, rules, scratch, tools};
 
@@ -26,15 +27,12 @@ pub fn check_text(set: &Set) -> Result<Vec<Finding>> {
 
 /// checkpatch.pl does not read a cover letter.
 fn check_cover(file: &str, cover: &CoverLetter) -> Vec<Finding> {
-    let long = cover
-        .body
-        .lines()
-        .filter(|l| l.chars().count() > 75 && !l.contains("https://"));
-    long.map(|line| {
-        Finding::new(file, format!("longer than 75 characters: `{line}'"))
-            .by("cover-letter", doc::SUBMITTING)
-    })
-    .collect()
+    let is_long = |l: &&str| l.chars().count() > 75 && !l.contains("https://");
+    let find = |line: &str| {
+        let finding = Finding::new(file, format!("longer than 75 characters: `{line}'"));
+        finding.by("cover-letter", doc::SUBMITTING)
+    };
+    cover.body.lines().filter(is_long).map(find).collect()
 }
 
 /// All of it; findings, and what the series was checked against.
@@ -53,15 +51,9 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     }
     let root = scratch::find_tools(context)?;
     for mail in &set.mails {
-        let (path, name) = (set.dir.join(&mail.file), set.path(&mail.file));
+        let (path, name, repair) = (set.dir.join(&mail.file), set.path(&mail.file), set.reword());
         let ignore = tools::UNSIGNED;
-        found.extend(tools::run_checkpatch(
-            &root,
-            &path,
-            &name,
-            ignore,
-            &set.reword(),
-        )?);
+        found.extend(tools::run_checkpatch(&root, &path, &name, ignore, &repair)?);
     }
     let people = tools::list_maintainers(&root, &set.paths())?;
     found.extend(tools::check_people(&people, name));
@@ -80,36 +72,29 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
         found.extend(check_generated(set, &repo, context)?);
     }
     // What is left out is said, never taken for a pass.
-    let builds = match which {
-        Which::None => "builds skipped".to_owned(),
-        _ if !refused.is_empty() => "builds skipped".to_owned(),
-        _ => {
-            let (warnings, count) = builds::check_tree(set, &repo, which, context)?;
-            found.extend(warnings);
-            format!("{count} builds")
-        }
-    };
-    Ok((found, format!("{builds}, against {source}")))
+    if which == Which::None || !refused.is_empty() {
+        return Ok((found, format!("builds skipped, against {source}")));
+    }
+    let (warnings, count) = builds::check_tree(set, &repo, which, context)?;
+    found.extend(warnings);
+    Ok((found, format!("{count} builds, against {source}")))
 }
 
 /// The folder is what `refresh --write` makes of it: names, numbers, tags, encoding, white space.
 fn check_refresh(set: &Set, repo: &Path) -> Result<Vec<Finding>> {
     let fresh = repo.with_extension("written");
-    folder::write_series(&fresh, repo, "HEAD")?;
+    folder::write_series(&fresh, repo)?;
     let mut diff = Command::new("diff");
-    diff.args(["-r", "-U0", "-x", "base"])
-        .args([&set.dir, &fresh]);
-    let diff = process::output(&mut diff)?.all();
+    diff.args(["-r", "-U0", "-x", "base"]);
+    let diff = process::output(diff.args([&set.dir, &fresh]))?.all();
     remove(&fresh)?;
-    let name = &set.tree.name;
-    let said = diff
-        .lines()
-        .filter(|l| !l.starts_with("diff ") && !l.starts_with("@@"));
-    let finding = |line: &str| {
-        let finding = Finding::new(name, format!("`refresh --write' changes: {line}"));
-        finding.by("refresh", doc::OURS).repair(set.refresh())
+    let is_change = |l: &&str| !l.starts_with("diff ") && !l.starts_with("@@");
+    let find = |line: &str| {
+        let what = format!("`refresh --write' changes: {line}");
+        let finding = Finding::new(&set.tree.name, what).by("refresh", doc::OURS);
+        finding.repair(set.refresh())
     };
-    Ok(said.take(9).map(finding).collect())
+    Ok(diff.lines().filter(is_change).take(9).map(find).collect())
 }
 
 /// Generated code is what its specification generates, after each patch that may change it.
@@ -129,17 +114,9 @@ fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Find
     Ok(found)
 }
 
-/// What a series came to on somebody's source.
-#[derive(Debug)]
-pub struct Fit {
-    pub tree: String,
-    /// The version of the source: `6.18`.
-    pub version: String,
-    pub refused: Vec<Refused>,
-}
-
-/// Finds the series with the fewest patches to mend on a source; the nearest of equal ones.
-pub fn find_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<Fit> {
+/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones, and
+/// says what has to be mended; whether that is nothing.
+pub fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<bool> {
     let version = read_version(source)?;
     let _lock = context.cache.lock("patches-source")?;
     let mut fits = Vec::new();
@@ -147,34 +124,35 @@ pub fn find_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<Fi
         let set = Set::of_tree(tree, &context.trees)?;
         let repo = scratch::find_folder(context, "source", &tree.name)?;
         scratch::make_from(&repo, &set, source, &version)?;
-        fits.push(Fit {
-            tree: tree.name.clone(),
-            version: version.clone(),
-            refused: git::apply_each(&repo, &set.paths())?,
-        });
+        fits.push((git::apply_each(&repo, &set.paths())?, &tree.name));
         remove(&repo)?;
     }
-    let distance = |fit: &Fit| refresh::measure_distance(&fit.tree, &version);
-    let best = fits
-        .into_iter()
-        .min_by_key(|fit| (fit.refused.len(), distance(fit)));
-    best.ok_or_else(|| Error::other("kernel-patches/trees.toml has no tree"))
+    let measure = |name: &str| refresh::measure_distance(name, &version);
+    fits.sort_by_key(|(refused, name)| (refused.len(), measure(name)));
+    let Some((refused, name)) = fits.first() else {
+        bail!("kernel-patches/trees.toml has no tree");
+    };
+    let place = source.display();
+    let place = format!("{place}: Linux {version}: kernel-patches/{name}");
+    match refused.len() {
+        0 => println!("{place} applies without fuzz"),
+        n => println!("{place} is nearest; {n} patches need work:"),
+    }
+    refused.iter().for_each(|patch| println!("  {patch}"));
+    Ok(refused.is_empty())
 }
 
 /// `VERSION` and `PATCHLEVEL` of a kernel's Makefile.
 fn read_version(source: &Path) -> Result<String> {
     let file = source.join("Makefile");
-    let text = read_file(&file)?;
-    let value = |name: &str| {
-        text.lines()
-            .find_map(|l| l.strip_prefix(name)?.strip_prefix(" = "))
-    };
-    match (value("VERSION"), value("PATCHLEVEL")) {
+    let text = fs::read_to_string(&file)?;
+    let find = |name: &str| text.lines().find_map(|l| l.strip_prefix(name));
+    match (find("VERSION = "), find("PATCHLEVEL = ")) {
         (Some(major), Some(minor)) => Ok(format!("{major}.{minor}")),
-        _ => Err(Error::other(format!(
+        _ => bail!(
             "{}: no VERSION and PATCHLEVEL; --source wants a kernel's source",
             file.display()
-        ))),
+        ),
     }
 }
 
@@ -183,15 +161,15 @@ mod tests {
     use super::*;
     use vm_tests::kernel::trees::Trees;
 
+    use crate::patches::finding::join;
     use crate::patches::folder::write_file;
-    use crate::patches::git::tests::Temp;
-    use crate::patches::refresh::tests::make_series;
+    use crate::patches::refresh::tests::{COUNT, make_series};
 
     /// What is left to git: each fixture differs from what `git format-patch` writes.
     #[test]
     fn what_refresh_would_change_is_found() {
-        let temp = Temp::new("refresh-check");
-        let (repo, dir) = make_series(&temp);
+        let temp = tempfile::tempdir().unwrap();
+        let (repo, dir) = make_series(temp.path(), &COUNT);
         let trees = Trees {
             recipients: Vec::new(),
             trees: Vec::new(),
@@ -201,16 +179,11 @@ mod tests {
             let set = Set::read(&dir, &tree, &trees).unwrap();
             git::run(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
             assert_eq!(git::apply_each(&repo, &set.paths()).unwrap(), []);
-            let found = check_refresh(&set, &repo).unwrap();
-            found
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n")
+            join(&check_refresh(&set, &repo).unwrap())
         };
         assert_eq!(check(), "");
         let first = dir.join("0001-wireguard-socket-count-a.patch");
-        let good = read_file(&first).unwrap();
+        let good = fs::read_to_string(&first).unwrap();
         for (from, to) in [
             // Numbers and tags, of one mail and of the series.
             ("1/3]", "2/3]"),
@@ -232,8 +205,8 @@ mod tests {
         // Not in `series`, and in another order.
         write_file(&dir.join("0004-other.patch"), &good).unwrap();
         assert!(check().contains("9.9: 0004-other.patch"));
-        std::fs::remove_file(dir.join("0004-other.patch")).unwrap();
-        let series = read_file(&dir.join("series")).unwrap();
+        fs::remove_file(dir.join("0004-other.patch")).unwrap();
+        let series = fs::read_to_string(dir.join("series")).unwrap();
         let mut names: Vec<_> = series.lines().collect();
         names.swap(0, 2);
         write_file(&dir.join("series"), &names.join("\n")).unwrap();
@@ -249,14 +222,11 @@ mod tests {
 
     #[test]
     fn a_source_says_its_version() {
-        let temp = Temp::new("version");
-        write_file(
-            &temp.0.join("Makefile"),
-            "# x\nVERSION = 6\nPATCHLEVEL = 18\n",
-        )
-        .unwrap();
-        assert_eq!(read_version(&temp.0).unwrap(), "6.18");
-        write_file(&temp.0.join("Makefile"), "all:\n").unwrap();
-        assert!(read_version(&temp.0).is_err());
+        let temp = tempfile::tempdir().unwrap();
+        let write = |text| write_file(&temp.path().join("Makefile"), text).unwrap();
+        write("# x\nVERSION = 6\nPATCHLEVEL = 18\n");
+        assert_eq!(read_version(temp.path()).unwrap(), "6.18");
+        write("all:\n");
+        assert!(read_version(temp.path()).is_err());
     }
 }

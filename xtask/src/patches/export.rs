@@ -5,11 +5,12 @@
 //! of it that shares its objects. `post` sends the mails.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use kit::cache::remove;
 use kit::{Error, Event, Result, process};
+use regex_lite::Regex;
 use serde::Deserialize;
 use vm_tests::kernel::trees::Trees;
 
@@ -98,10 +99,8 @@ impl Export {
 /// The name and address that sign off: those that git uses in the person's clone.
 pub fn find_sender(onto: &Path) -> Result<String> {
     if !process::output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
-        return Err(Error::other(format!(
-            "`{}' is no git repository; --onto wants a clone of net-next or wireguard-linux",
-            onto.display()
-        )));
+        let onto = onto.display();
+        bail!("`{onto}' is no git repository; --onto wants a clone of net-next or wireguard-linux");
     }
     // An unset value is exit status 1 and no text.
     let ask = |key: &str| process::output(git::plain(onto).args(["config", "--get", key]));
@@ -118,27 +117,19 @@ pub fn find_sender(onto: &Path) -> Result<String> {
 
 /// A known identity, or why it is none.
 fn check_identity(name: &str, email: &str) -> std::result::Result<String, String> {
-    let nobodys = "example.org example.com example.net localhost invalid";
-    if name.is_empty() {
-        return Err("git has no user.name".to_owned());
-    }
-    if email.is_empty() {
-        return Err("git has no user.email".to_owned());
-    }
-    let (user, host) = email.split_once('@').unwrap_or((email, ""));
-    let mut nobodys = nobodys.split(' ');
-    if user.starts_with("noreply")
-        || user == "root"
-        || !host.contains('.')
-        || host.starts_with("users.noreply.")
-        || nobodys.any(|n| host == n || host.ends_with(&format!(".{n}")))
-    {
-        return Err(format!("`{email}' is nobody's address"));
-    }
-    if name == "root" || name.contains(['<', '>']) {
-        return Err(format!("`{name}' is nobody's name"));
-    }
-    Ok(format!("{name} <{email}>"))
+    let host = r"@([^.]*$|users\.noreply\.|(.*\.)?(example\.(org|com|net)|localhost|invalid)$)";
+    let nobody = Regex::new(&format!("^(noreply|root@|[^@]*$)|{host}")).expect("a constant");
+    Err(if name.is_empty() {
+        "git has no user.name".to_owned()
+    } else if email.is_empty() {
+        "git has no user.email".to_owned()
+    } else if nobody.is_match(email) {
+        format!("`{email}' is nobody's address")
+    } else if name == "root" || name.contains(['<', '>']) {
+        format!("`{name}' is nobody's name")
+    } else {
+        return Ok(format!("{name} <{email}>"));
+    })
 }
 
 /// Makes the mails of a part of `set`.
@@ -162,10 +153,11 @@ pub fn export(
     let chosen = set.take(part);
     let count = chosen.mails.len();
     if count == 0 {
-        let (dir, part) = (set.dir.display(), request.part);
-        return Err(Error::other(format!(
-            "{dir} has no patch for --part {part:?}"
-        )));
+        bail!(
+            "{} has no patch for --part {:?}",
+            set.dir.display(),
+            request.part
+        );
     }
     let repo = context.cache.folder("patches")?.join("export");
     let _lock = context.cache.lock("patches-export")?;
@@ -199,7 +191,7 @@ pub fn export(
     let everybody: Vec<_> = export.to.iter().chain(&export.cc).cloned().collect();
     findings.extend(tools::check_people(&everybody, "export"));
     findings.extend(check_public(onto, &base)?);
-    findings.extend(status.check_pause(&status::ask_date()?));
+    findings.extend(status.check_pause(status::read_date()));
     progress.tell(Event::Done);
     if request.builds != Which::None {
         findings.extend(tools::regenerate(&export.repo, "export", progress)?);
@@ -222,10 +214,9 @@ pub fn export(
 fn make_clone(onto: &Path, repo: &Path, base: &str, set: &Set) -> Result<()> {
     remove(repo)?;
     let folder = repo.parent().unwrap_or(repo);
-    let onto = fs::canonicalize(onto).map_err(Error::io("resolve", onto))?;
-    let (from, to) = (onto.to_string_lossy(), repo.to_string_lossy());
-    let clone = ["clone", "-q", "--shared", "--no-checkout", "--no-tags"];
-    git::run(folder, &[&clone[..], &[&from, &to]].concat())?;
+    let mut clone = git::command(folder);
+    clone.args(["clone", "-q", "--shared", "--no-checkout", "--no-tags"]);
+    process::run(clone.arg(fs::canonicalize(onto)?).arg(repo))?;
     // A kernel is 1.5 GB of files; these are 20 MB.
     let touched = set.mails.iter().flat_map(|m| &m.touched);
     let wanted = tools::FILES.iter().chain(tools::NETLINK).copied();
@@ -246,18 +237,14 @@ fn apply_signed(set: &Set, repo: &Path, sender: &str) -> Result<()> {
     let author = |who: &str| format!("\nFrom: {who}\n");
     for mail in &set.mails {
         let path = repo.join(".git/wg-vrf").join(&mail.file);
-        let text = mail
-            .text
-            .replacen(&author(folder::AUTHOR), &author(sender), 1);
-        write_file(&path, &text)?;
+        let (from, to) = (author(folder::AUTHOR), author(sender));
+        write_file(&path, &mail.text.replacen(&from, &to, 1))?;
         let am = ["am", "-q", "--no-3way", "--signoff"];
         let out = process::output(git::command_as_configured(repo).args(am).arg(&path))?;
         if !out.ok {
-            let Refused { patch, what } = Refused::read(&path, &out.all());
+            let refused = Refused::read(&path, &out.all());
             let refresh = format!("cargo xtask patches refresh {}", set.tree.name);
-            return Err(Error::other(format!(
-                "{patch} {what}\nrebase the series: {refresh}"
-            )));
+            bail!("{refused}\nrebase the series: {refresh}");
         }
     }
     Ok(())
@@ -275,8 +262,8 @@ fn choose_recipients(
     let trailers = set.mails.iter().flat_map(Mail::trailers);
     let named = trailers.filter(|(key, _)| key.ends_with("-by") || *key == "Cc");
     let named = named
-        .map(|(key, who)| (who, key))
-        .filter(|(who, _)| who.contains('@'));
+        .filter(|(_, who)| who.contains('@'))
+        .map(|(key, who)| (who, key));
     cc.extend(ours.chain(named).map(|(who, role)| Person::new(who, role)));
     let mut seen = BTreeSet::from([read_address(sender)]);
     to.retain(|p| seen.insert(p.address()));
@@ -289,9 +276,8 @@ fn add_links(letter: &CoverLetter, version: u32, status: &Status) -> CoverLetter
     let mut letter = letter.clone();
     let earlier = status.posted.iter().rev().filter(|p| p.version < version);
     let missing = earlier.filter(|p| !letter.body.contains(&p.link));
-    let links: Vec<_> = missing
-        .map(|p| format!("v{}: {}", p.version, p.link))
-        .collect();
+    let links = missing.map(|p| format!("v{}: {}", p.version, p.link));
+    let links: Vec<_> = links.collect();
     if !links.is_empty() {
         letter.body += &format!("\n\n{}", links.join("\n"));
     }
@@ -305,29 +291,27 @@ fn check_history(letter: Option<&CoverLetter>, patches: usize, version: u32) -> 
     let Some(letter) = letter else {
         let what = format!("v{version} of {patches} patches without a cover letter");
         let needed = patches >= 3 || version > 1;
-        return needed
-            .then(|| find("cover-letter", what))
-            .into_iter()
-            .collect();
+        return Vec::from_iter(needed.then(|| find("cover-letter", what)));
     };
-    let names = |line: &str, version: u32| {
-        let mut words = line.split(|c: char| !c.is_alphanumeric());
-        words.any(|word| word.eq_ignore_ascii_case(&format!("v{version}")))
+    let says = |pattern: String, link: bool| {
+        let pattern = Regex::new(&pattern).expect("a constant and a number");
+        let mut lines = letter
+            .body
+            .lines()
+            .filter(|l| l.contains("https://") == link);
+        lines.any(|line| pattern.is_match(line))
     };
-    let lines = || letter.body.lines().map(str::trim);
-    let changes = lines().any(|line| {
-        let start = line.to_lowercase();
-        (start.starts_with("changes") || start.starts_with('v'))
-            && !line.contains("https://")
-            && (names(line, version) || names(line, version - 1))
-    });
     let mut found = Vec::new();
-    if version > 1 && !changes {
+    let changes = format!(
+        r"(?i)^\s*(changes.*\b)?v({version}|{})\b",
+        version.saturating_sub(1)
+    );
+    if version > 1 && !says(changes, false) {
         let what = format!("v{version} without a changelog");
         found.push(find("changelog", what).repair(format!("add `Changes in v{version}:'")));
     }
     for earlier in 1..version {
-        if !lines().any(|l| names(l, earlier) && l.contains("https://")) {
+        if !says(format!(r"(?i)\bv{earlier}\b"), true) {
             let repair = "add it to kernel-patches/status.toml, with its link";
             found.push(find("changelog", format!("no link to v{earlier}")).repair(repair));
         }
@@ -344,25 +328,20 @@ fn write_mails(
 ) -> Result<Vec<PathBuf>> {
     let Request { out, version, .. } = request;
     remove(out)?;
-    fs::create_dir_all(out).map_err(Error::io("create", out))?;
-    let out = fs::canonicalize(out).map_err(Error::io("resolve", out))?;
+    fs::create_dir_all(out)?;
     // The cover letter is from the sender too.
     let mut command = git::command_as_configured(&export.repo);
-    command
-        .args(["format-patch", "--numbered", "--no-thread", "--no-attach"])
-        .arg(format!("--base={base}"))
-        .arg(format!("--subject-prefix={}", request.subject_prefix))
-        .arg("-o")
-        .arg(&out);
+    command.args(["format-patch", "--numbered", "--no-thread", "--no-attach"]);
+    command.arg(format!("--base={base}"));
+    command.arg(format!("--subject-prefix={}", request.subject_prefix));
+    command.arg("-o").arg(fs::canonicalize(out)?);
     if *version > 1 {
         command.arg(format!("-v{version}"));
     }
     if let Some(CoverLetter { subject, body }) = letter {
         let key = format!("branch.{}.description", git::SERIES);
-        git::run(
-            &export.repo,
-            &["config", &key, &format!("{subject}\n\n{body}")],
-        )?;
+        let letter = format!("{subject}\n\n{body}");
+        git::run(&export.repo, &["config", &key, &letter])?;
         command.args(["--cover-letter", "--cover-from-description=subject"]);
     }
     command.args(export.to.iter().map(|p| format!("--to={}", p.who)));
@@ -377,13 +356,10 @@ fn write_mails(
 /// Whether others can have the base commit.
 fn check_public(onto: &Path, base: &str) -> Result<Option<Finding>> {
     let branches = process::run(git::plain(onto).args(["branch", "-r", "--contains", base]))?;
-    let what = format!(
-        "base-commit {} is on no remote branch: others cannot find it",
-        &base[..12]
-    );
-    let finding = Finding::new("export", what)
-        .by("base", doc::SUBMITTING)
-        .note();
+    let base = &base[..12];
+    let what = format!("base-commit {base} is on no remote branch: others cannot find it");
+    let mut finding = Finding::new("export", what).by("base", doc::SUBMITTING);
+    finding.note = true;
     let repair = "--base with a commit of the tree that you post to";
     Ok(branches.trim().is_empty().then(|| finding.repair(repair)))
 }
@@ -392,16 +368,14 @@ fn check_public(onto: &Path, base: &str) -> Result<Option<Finding>> {
 pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
     let refs = format!("{}:refs/heads/{}", git::SERIES, export.branch);
     let mut fetch = git::plain(onto);
-    fetch
-        .args(["fetch", "-q", "--no-tags"])
-        .arg(&export.repo)
-        .arg(refs);
-    Ok(process::output(&mut fetch)?.ok)
+    fetch.args(["fetch", "-q", "--no-tags"]).arg(&export.repo);
+    Ok(process::output(fetch.arg(refs))?.ok)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patches::finding::join;
 
     #[test]
     fn nobody_cannot_sign_off() {
@@ -425,12 +399,7 @@ mod tests {
     fn a_later_version_says_what_changed_and_links_the_earlier_ones() {
         let check = |version, body: &str| {
             let letter = CoverLetter::parse(&format!("pots\n\n{body}")).unwrap();
-            let found = check_history(Some(&letter), 3, version);
-            found
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n")
+            join(&check_history(Some(&letter), 3, version))
         };
         assert_eq!(check(1, "x"), "");
         let link = "v1: https://lore.kernel.org/r/x";

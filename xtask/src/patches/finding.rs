@@ -54,11 +54,12 @@ impl Finding {
         self.repair = Some(command.into());
         self
     }
+}
 
-    pub fn note(mut self) -> Self {
-        self.note = true;
-        self
-    }
+#[cfg(test)]
+pub fn join(findings: &[Finding]) -> String {
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// How many of them have to be mended.

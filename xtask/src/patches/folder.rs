@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A folder of kernel-patches as the rules see it, and how a git branch is written back into it.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::{Error, Result, process, repo};
+use fs_err as fs;
+use kit::{Result, process, repo};
 use vm_tests::kernel::series::{Patch, Series, Touched, touched};
 use vm_tests::kernel::trees::{Tree, Trees};
 
@@ -35,11 +35,7 @@ impl Mail {
         command.args(["-c", mailinfo]).arg(&patch.path);
         let out = process::output(command.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
         if !out.ok {
-            return Err(Error::other(format!(
-                "{}: {}",
-                patch.name,
-                out.stderr.trim()
-            )));
+            bail!("{}: {}", patch.name, out.stderr.trim());
         }
         let mut headers = out.stdout.lines();
         let subject = headers.find_map(|l| l.strip_prefix("Subject: "));
@@ -68,7 +64,8 @@ impl Mail {
 
     /// Whether the patch touches a file at or under `path`.
     pub fn touches(&self, path: &str) -> bool {
-        self.touched.iter().any(|file| is_under(&file.path, path))
+        let under = |file: &Touched| Path::new(&file.path).starts_with(path);
+        self.touched.iter().any(under)
     }
 
     /// The lines of the hunks with their file and their number in the mail.
@@ -85,20 +82,6 @@ impl Mail {
         }
         lines
     }
-
-    /// The line of the subject, for findings about it.
-    pub fn find_subject(&self) -> usize {
-        let mut lines = self.text.lines();
-        lines
-            .position(|l| l.starts_with("Subject:"))
-            .map_or(0, |at| at + 1)
-    }
-}
-
-/// Whether `path` is `top` or in it.
-pub fn is_under(path: &str, top: &str) -> bool {
-    let rest = path.strip_prefix(top);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A series and what else the rules look at.
@@ -106,10 +89,9 @@ pub fn is_under(path: &str, top: &str) -> bool {
 pub struct Set {
     pub tree: Tree,
     pub dir: PathBuf,
-    /// The names in `series`, and the patches that are in the folder.
-    pub listed: Vec<String>,
-    pub present: Vec<String>,
+    /// The patches that `series` names, and those that are in the folder.
     pub mails: Vec<Mail>,
+    pub present: Vec<String>,
     /// People and lists beyond get_maintainer.pl's: address, reason.
     pub recipients: Vec<(String, String)>,
 }
@@ -122,17 +104,14 @@ impl Set {
     pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Self> {
         let series = Series::read(dir)?;
         let mails = series.patches.iter().map(Mail::read);
-        let mails = mails.collect::<Result<Vec<Mail>>>()?;
         let recipients = trees.recipients.iter();
+        let recipients = recipients.map(|r| (r.address.clone(), r.reason.clone()));
         Ok(Self {
             tree: tree.clone(),
             dir: series.dir,
-            listed: mails.iter().map(|m| m.file.clone()).collect(),
+            mails: mails.collect::<Result<_>>()?,
             present: list_patches(dir)?,
-            mails,
-            recipients: recipients
-                .map(|r| (r.address.clone(), r.reason.clone()))
-                .collect(),
+            recipients: recipients.collect(),
         })
     }
 
@@ -175,8 +154,8 @@ impl Set {
 /// The patches in a folder, whether `series` names them or not.
 fn list_patches(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let path = entry.map_err(Error::io("read", dir))?.path();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
         if path.extension().is_some_and(|e| e == "patch") {
             names.push(name_of(&path));
         }
@@ -203,11 +182,10 @@ impl CoverLetter {
         if !path.exists() {
             return Ok(None);
         }
-        let letter = Self::parse(&read_file(&path)?);
-        let want = "want a subject, an empty line, a text";
-        letter
-            .map(Some)
-            .ok_or_else(|| Error::other(format!("{}: {want}", path.display())))
+        match Self::parse(&fs::read_to_string(&path)?) {
+            Some(letter) => Ok(Some(letter)),
+            None => bail!("{}: want a subject, an empty line, a text", path.display()),
+        }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -221,30 +199,22 @@ impl CoverLetter {
     }
 }
 
-/// Writes `base..tip` of `repo` into the folder: the patches and `series`.
-pub fn write_series(dir: &Path, repo: &Path, tip: &str) -> Result<Vec<String>> {
-    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+/// Writes what `repo` has on `base` into the folder: the patches and `series`.
+pub fn write_series(dir: &Path, repo: &Path) -> Result<Vec<String>> {
+    fs::create_dir_all(dir)?;
     for name in list_patches(dir)? {
-        let path = dir.join(name);
-        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        fs::remove_file(dir.join(name))?;
     }
     // An invented hash in `index' would change with every refresh.
     let stable = ["--zero-commit", "--abbrev=9", "--no-signature", "--no-base"];
     let form = ["--numbered", "--no-thread", "--no-attach", "--no-renames"];
-    process::run(
-        git::command(repo)
-            .arg("format-patch")
-            .args(stable)
-            .args(form)
-            .arg("--subject-prefix=PATCH wireguard")
-            .arg("-o")
-            .arg(dir)
-            .arg(format!("{}..{tip}", git::BASE)),
-    )?;
+    let mut command = git::command(repo);
+    command.arg("format-patch").args(stable).args(form);
+    command.args(["--subject-prefix=PATCH wireguard", "-o"]);
+    process::run(command.arg(dir).arg(git::BASE))?;
     let names = list_patches(dir)?;
     if names.is_empty() {
-        let repo = repo.display();
-        return Err(Error::other(format!("{repo}: no commit above `base'")));
+        bail!("{}: no commit above `base'", repo.display());
     }
     write_file(&dir.join("series"), &(names.join("\n") + "\n"))?;
     Ok(names)
@@ -253,16 +223,13 @@ pub fn write_series(dir: &Path, repo: &Path, tip: &str) -> Result<Vec<String>> {
 /// Package and version that the file `base` names.
 pub fn read_base(dir: &Path) -> Result<String> {
     let file = dir.join("base");
-    let text = read_file(&file)?;
+    let text = fs::read_to_string(&file)?;
     let line = text.lines().find_map(|l| l.strip_prefix("source: "));
     let name = line.unwrap_or_default().trim();
-    match name.split(' ').count() {
-        2 => Ok(name.to_owned()),
-        _ => Err(Error::other(format!(
-            "{}: no line `source: PACKAGE VERSION'",
-            file.display()
-        ))),
+    if name.split(' ').count() != 2 {
+        bail!("{}: no line `source: PACKAGE VERSION'", file.display());
     }
+    Ok(name.to_owned())
 }
 
 /// Makes the `source:` line of `base` current; its comments are a person's.
@@ -279,16 +246,19 @@ pub fn write_base(dir: &Path, source: &str) -> Result<()> {
 
 /// Writes a folder of kernel-patches as it was in a commit of this repository.
 pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
-    let here = || git::plain(repo::root());
-    let prefix = format!("kernel-patches/{tree}/");
-    let list = process::run(here().args(["ls-tree", "--name-only", commit, &prefix]))?;
-    if list.trim().is_empty() {
-        return Err(Error::other(format!("no {prefix} in `{commit}'")));
-    }
-    for path in list.lines() {
-        let text = process::run(here().args(["show", &format!("{commit}:{path}")]))?;
-        write_file(&to.join(path.trim_start_matches(&prefix)), &text)?;
-    }
+    let archive = to.with_extension("tar");
+    let folder = format!("{commit}:kernel-patches/{tree}");
+    let mut git = git::plain(repo::root());
+    git.args(["archive", "--format=tar", "-o"]).arg(&archive);
+    process::run(git.arg(folder))?;
+    fs::create_dir_all(to)?;
+    process::run(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(archive)
+            .arg("-C")
+            .arg(to),
+    )?;
     Ok(())
 }
 
@@ -297,22 +267,17 @@ pub fn name_of(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-pub fn read_file(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(Error::io("read", path))
-}
-
 /// Writes a file, in a folder that need not be there yet.
 pub fn write_file(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::create_dir_all(folder)?;
     }
-    fs::write(path, text).map_err(Error::io("write", path))
+    Ok(fs::write(path, text)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patches::git::tests::Temp;
     use crate::patches::rules::tests::{GOOD, read_mail};
 
     #[test]
@@ -325,30 +290,22 @@ mod tests {
         assert_eq!(trailers, [("Assisted-by", "LLM")]);
         assert!(mail.touches("drivers/net/wireguard"));
         assert!(!mail.touches("drivers/net/wire"));
-        let added = mail
-            .list_diff()
-            .iter()
-            .filter(|l| l.2.starts_with('+'))
-            .count();
-        assert_eq!(added, 2);
+        let lines = mail.list_diff();
+        assert_eq!(lines.iter().filter(|l| l.2.starts_with('+')).count(), 2);
     }
 
     #[test]
     fn the_base_keeps_its_comments() {
-        let temp = Temp::new("base");
-        assert!(read_base(&temp.0).is_err());
-        let file = temp.0.join("base");
+        let temp = tempfile::tempdir().unwrap();
+        assert!(read_base(temp.path()).is_err());
+        let file = temp.path().join("base");
         write_file(&file, "# one\nsource: x\n# two\n").unwrap();
-        assert!(
-            read_base(&temp.0)
-                .unwrap_err()
-                .to_string()
-                .contains("no line")
-        );
-        write_base(&temp.0, "linux-source-6.1 6.1.2-1").unwrap();
+        let error = read_base(temp.path()).unwrap_err().to_string();
+        assert!(error.contains("no line"), "{error}");
+        write_base(temp.path(), "linux-source-6.1 6.1.2-1").unwrap();
         let want = "# one\nsource: linux-source-6.1 6.1.2-1\n# two\n";
-        assert_eq!(read_file(&file).unwrap(), want);
-        assert_eq!(read_base(&temp.0).unwrap(), "linux-source-6.1 6.1.2-1");
+        assert_eq!(fs::read_to_string(&file).unwrap(), want);
+        assert_eq!(read_base(temp.path()).unwrap(), "linux-source-6.1 6.1.2-1");
     }
 
     #[test]

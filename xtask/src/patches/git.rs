@@ -4,11 +4,12 @@
 //! Commands make them and throw them away; the truth is in the patch files. The user's own git
 //! configuration has no say in them: hooks, signing or `am.threeWay` would change verdicts.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::process;
-use kit::{Error, Result};
+use kit::{Result, process};
+use regex_lite::Regex;
 
 use super::folder::{name_of, write_file};
 
@@ -65,14 +66,11 @@ pub fn init(dir: &Path, message: &str) -> Result<()> {
     write_file(&dir.join(".git/info/attributes"), "*.[ch] diff=cpp\n")?;
     // -f: Debian's source carries a .gitignore that ignores all of it.
     run(dir, &["add", "-f", "-A"])?;
-    let commit = ["commit", "-q", "--no-verify", "--allow-empty", "-m"];
-    process::run(
-        command(dir)
-            .env("GIT_AUTHOR_DATE", "2000-01-01T00:00:00Z")
-            .env("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z")
-            .args(commit)
-            .arg(message),
-    )?;
+    let mut commit = command(dir);
+    commit.env("GIT_AUTHOR_DATE", "2000-01-01T00:00:00Z");
+    commit.env("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z");
+    commit.args(["commit", "-q", "--no-verify", "--allow-empty", "-m"]);
+    process::run(commit.arg(message))?;
     run(dir, &["tag", "-f", BASE])?;
     Ok(())
 }
@@ -85,21 +83,20 @@ pub struct Refused {
     pub what: String,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.patch, self.what)
+    }
+}
+
 impl Refused {
     /// Reads the places from what `git am` and `git apply` said.
     pub fn read(patch: &Path, said: &str) -> Self {
-        let mut places: Vec<String> = Vec::new();
-        for line in said.lines() {
-            let line = line.strip_prefix("error: ").unwrap_or(line);
-            let place = if let Some(place) = line.strip_prefix("patch failed: ") {
-                place.to_owned()
-            } else if let Some(file) = line.strip_suffix(": does not exist in index") {
-                format!("{file} (not in the tree)")
-            } else if let Some((_, file)) = line.split_once("Merge conflict in ") {
-                format!("{file} (conflict)")
-            } else {
-                continue;
-            };
+        let pattern = "patch failed: (.+)|(.+: does not exist in index)|(Merge conflict in .+)";
+        let place = Regex::new(pattern).expect("a constant");
+        let mut places = Vec::new();
+        for (_, [place]) in place.captures_iter(said).map(|c| c.extract()) {
+            let place = place.trim_start_matches("error: ");
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -146,39 +143,17 @@ pub fn list_commits(repo: &Path, base: &str, tip: &str) -> Result<Vec<String>> {
 
 /// The hash of a commit, in a repository of the user's or a scratch one.
 pub fn find_commit(repo: &Path, name: &str) -> Result<String> {
-    let name = format!("{name}^{{commit}}");
-    process::run(plain(repo).args(["rev-parse", "--verify", "-q", &name]))
-        .map(|hash| hash.trim().to_owned())
-        .map_err(|_| {
-            let name = name.trim_end_matches("^{commit}");
-            Error::other(format!("no commit `{name}' in {}", repo.display()))
-        })
+    let commit = format!("{name}^{{commit}}");
+    let out = process::output(plain(repo).args(["rev-parse", "--verify", "-q", &commit]))?;
+    if !out.ok {
+        bail!("no commit `{name}' in {}", repo.display());
+    }
+    Ok(out.stdout.trim().to_owned())
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
-    use std::fs;
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-    /// A folder that is gone when the test is over.
-    pub struct Temp(pub PathBuf);
-
-    impl Temp {
-        pub fn new(name: &str) -> Self {
-            static COUNT: AtomicUsize = AtomicUsize::new(0);
-            let (id, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
-            let dir = std::env::temp_dir().join(format!("wg-vrf-{id}-{count}-{name}"));
-            fs::create_dir_all(&dir).unwrap();
-            Self(dir)
-        }
-    }
-
-    impl Drop for Temp {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     #[test]
     fn a_refused_patch_names_its_places() {
@@ -187,14 +162,14 @@ pub mod tests {
                     CONFLICT (content): Merge conflict in drivers/c.c\n";
         assert_eq!(
             Refused::read(Path::new("x/1.patch"), said).what,
-            "does not apply at drivers/a.c:61, b.c (not in the tree), drivers/c.c (conflict)"
+            "does not apply at drivers/a.c:61, b.c: does not exist in index, Merge conflict in drivers/c.c"
         );
     }
 
     #[test]
     fn fuzz_is_refused_and_other_line_numbers_are_not() {
-        let temp = Temp::new("fuzz");
-        let repo = temp.0.join("repo");
+        let temp = tempfile::tempdir().unwrap();
+        let repo = temp.path().join("repo");
         let text: String = (1..=9).map(|n| format!("line {n}\n")).collect();
         let commit = |text: &str| {
             write_file(&repo.join("a.txt"), text).unwrap();
@@ -203,7 +178,7 @@ pub mod tests {
         write_file(&repo.join("a.txt"), &text).unwrap();
         init(&repo, "first").unwrap();
         commit(&text.replace("line 5", "middle"));
-        let patch = temp.0.join("p.patch");
+        let patch = temp.path().join("p.patch");
         let mail = run(&repo, &["format-patch", "-1", "--stdout"]).unwrap();
         write_file(&patch, &mail).unwrap();
         // patch(1) would apply it to another line of context, with fuzz.

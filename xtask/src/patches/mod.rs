@@ -4,6 +4,11 @@
 //! The patch files are the truth. Repositories with branches are scratch, made from them and
 //! written back into them; what leaves is made from a person's clone and signed by that person.
 
+/// Returns an error of one sentence.
+macro_rules! bail {
+    ($($text:tt)*) => { return Err(kit::Error::other(format!($($text)*))) };
+}
+
 mod builds;
 mod check;
 mod export;
@@ -17,7 +22,7 @@ mod scratch;
 mod status;
 mod tools;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -27,11 +32,9 @@ use kit::{Cache, Progress, Result, repo};
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use self::builds::Which;
-use self::check::Fit;
 use self::export::{Part, Request};
 use self::finding::count_errors;
 use self::folder::{CoverLetter, Set};
-use self::git::Refused;
 use self::status::Status;
 
 #[derive(Subcommand)]
@@ -118,7 +121,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 None => trees.trees.iter().collect(),
             };
             match source {
-                Some(source) => report_fit(&source, &chosen, context),
+                Some(source) => check::report_fit(&source, &chosen, context).map(exit_code),
                 None => run_check(&chosen, (!text).then_some(builds), context),
             }
         }
@@ -126,21 +129,18 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             setup::ensure(&[For::Packages], &context.progress)?;
             let tree = trees.find(&tree)?;
             if write {
-                return Ok(print_written(&tree.name, &refresh::write(tree, context)?));
+                print!("{}", refresh::write(tree, context)?);
+                return Ok(ExitCode::SUCCESS);
             }
             let series = repo::kernel_patches().join(&tree.name);
             let branch = refresh::open(&series, tree, fresh, context)?;
-            Ok(print_branch(&tree.name, &branch))
+            branch.print(&tree.name);
+            Ok(exit_code(branch.refused.is_empty()))
         }
         Command::NewTree { version, suites } => {
             setup::ensure(&[For::Packages], &context.progress)?;
-            let (from, branch, written) = refresh::start_tree(&version, &suites, context)?;
-            let place = "its lines are at the end of kernel-patches/trees.toml";
-            println!("{version}: started from {from}; {place}");
-            Ok(match written {
-                Some(written) => print_written(&version, &written),
-                None => print_branch(&version, &branch),
-            })
+            let branch = refresh::start_tree(&version, &suites, context)?;
+            Ok(exit_code(branch.refused.is_empty()))
         }
         Command::RangeDiff { a, b } => {
             setup::ensure(&[For::Packages], &context.progress)?;
@@ -178,9 +178,7 @@ fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Resul
             Some(which) => check::check_all(&set, which, context)?,
             None => (check::check_text(&set)?, "text only".to_owned()),
         };
-        for finding in &found {
-            println!("{finding}");
-        }
+        found.iter().for_each(|finding| println!("{finding}"));
         let (name, fixes, all) = (&tree.name, set.count_fixes(), set.mails.len());
         let parts = format!("{fixes} fixes, {} of the feature", all - fixes);
         let count = count_errors(&found);
@@ -210,60 +208,6 @@ fn exit_code(good: bool) -> ExitCode {
     }
 }
 
-fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<ExitCode> {
-    let Fit {
-        tree,
-        version,
-        refused,
-    } = check::find_fit(source, chosen, context)?;
-    let place = format!(
-        "{}: Linux {version}: kernel-patches/{tree}",
-        source.display()
-    );
-    match refused.len() {
-        0 => println!("{place} applies without fuzz"),
-        n => println!("{place} is nearest; {n} patches need work:"),
-    }
-    print_refused(&refused);
-    Ok(exit_code(refused.is_empty()))
-}
-
-fn print_refused(refused: &[Refused]) {
-    for Refused { patch, what } in refused {
-        println!("  {patch}: {what}");
-    }
-}
-
-fn print_written(name: &str, written: &refresh::Written) -> ExitCode {
-    match &written.range_diff {
-        Some(text) => print!("{text}"),
-        None => println!("no range-diff: this is the first version written from here"),
-    }
-    let (count, check) = (written.count, "cargo xtask patches check");
-    println!("{name}: {count} patches written to kernel-patches/{name}; next: {check} {name}");
-    ExitCode::SUCCESS
-}
-
-/// Where the branch is and what to do there.
-fn print_branch(name: &str, branch: &refresh::Branch) -> ExitCode {
-    let (place, source, count) = (branch.repo.display(), &branch.source, branch.refused.len());
-    let refresh = format!("cargo xtask patches refresh {name}");
-    if branch.unwritten {
-        println!("{name}: {place} has work that was not written back");
-        println!("write it: {refresh} --write\nor throw it away: {refresh} --fresh");
-    } else if count == 0 {
-        println!("{name}: the series on {source} is in\n{place}");
-        println!("edit it there (git rebase -i base), then: {refresh} --write");
-    } else {
-        println!("{name}: {count} patches need work on {source}:");
-        print_refused(&branch.refused);
-        println!("git am waits at the first of them in\n{place}");
-        println!("mend it there, git add, git am --continue, then: {refresh} --write");
-        println!("(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)");
-    }
-    exit_code(count == 0)
-}
-
 fn run_export(
     request: &Request,
     tree: &Tree,
@@ -281,9 +225,7 @@ fn run_export(
         Part::Feature => folder::COVER,
     })?;
     let export = export::export(&set, letter.as_ref(), request, &status, context)?;
-    for finding in &export.findings {
-        println!("{finding}");
-    }
+    export.findings.iter().for_each(|f| println!("{f}"));
     if request.builds == Which::None {
         println!("skipped: builds and regeneration (--builds none)");
     }
@@ -292,9 +234,10 @@ fn run_export(
             println!("{header}: {}  ({})", person.who, person.role);
         }
     }
-    for file in &export.files {
-        println!("{}", file.display());
-    }
+    export
+        .files
+        .iter()
+        .for_each(|f| println!("{}", f.display()));
     let errors = count_errors(&export.findings);
     if errors > 0 {
         let accept = "--accept RULE what you have judged";
@@ -308,10 +251,8 @@ fn run_export(
     }
     print!("{}", include_str!("reminders.txt"));
     if let Some(last) = status.posted.iter().max_by_key(|p| p.version) {
-        println!(
-            "remember: The last posted version is v{} of {}.",
-            last.version, last.date
-        );
+        let (version, date) = (last.version, last.date);
+        println!("remember: The last posted version is v{version} of {date}.");
     }
     if send {
         return Ok(exit_code(post::send(&request.onto, &export)?));
@@ -323,19 +264,16 @@ fn run_export(
     let folder = export.repo.with_extension("posted");
     post::post_to_folder(&request.onto, &export, &folder)?;
     let wrong = post::compare(&export, &folder)?;
-    for line in &wrong {
-        println!("dry run: {line}");
-    }
-    let (mails, folder, wrong) = (export.files.len(), folder.display(), wrong.len());
-    println!(
-        "dry run: {mails} mails are in {folder}, {wrong} differences; nothing left this machine"
-    );
-    Ok(exit_code(wrong == 0))
+    wrong.iter().for_each(|line| println!("dry run: {line}"));
+    let (mails, folder, count) = (export.files.len(), folder.display(), wrong.len());
+    println!("dry run: {mails} mails are in {folder}, {count} differences; nothing was sent");
+    Ok(exit_code(wrong.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use regex_lite::Regex;
 
     /// What needs nothing but the files is checked with every change of them.
     #[test]
@@ -351,24 +289,13 @@ mod tests {
     #[test]
     fn the_dossier_names_scenarios_that_exist() {
         let dossier = repo::kernel_patches().join("upstream.md");
-        let text = folder::read_file(&dossier).unwrap();
-        let named: Vec<&str> = text
-            .split('`')
-            .filter(|w| {
-                ["k-", "f-", "u-", "front-"]
-                    .iter()
-                    .any(|p| w.starts_with(p))
-            })
-            .filter(|w| w.len() > 2 && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
-            .filter(|w| !w.ends_with('-'))
-            .collect();
+        let text = fs_err::read_to_string(dossier).unwrap();
+        let scenario = Regex::new("`((?:k|f|u|front)-[a-z0-9-]*[a-z0-9])`").unwrap();
+        let named: Vec<_> = scenario.captures_iter(&text).collect();
         assert!(named.len() > 20, "{named:?}");
-        for name in named {
+        for name in named.iter().map(|n| &n[1]) {
             let file = repo::root().join(format!("vm-tests/scenarios/{name}.sh"));
-            assert!(
-                file.exists(),
-                "upstream.md names `{name}', which is no scenario"
-            );
+            assert!(file.exists(), "upstream.md names `{name}', no scenario");
         }
     }
 }

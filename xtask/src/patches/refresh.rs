@@ -5,14 +5,14 @@
 //! it with git, `--write` turns it into patch files again. Unwritten work is never thrown away
 //! unless that is asked for.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use kit::cache::remove;
-use kit::{Error, Result, process, repo};
+use kit::{Result, process, repo};
 use vm_tests::kernel::trees::{Tree, Trees};
 
-use super::folder::{self, Set, read_file, write_file};
+use super::folder::{self, Set, write_file};
 use super::git::{self, Refused};
 use super::{Context, scratch};
 
@@ -23,50 +23,65 @@ const WRITTEN: &str = "written";
 const EARLIER: &str = "refs/earlier/written";
 const EARLIER_BASE: &str = "refs/earlier/base";
 
-/// A scratch branch, or what stands in its way.
-#[derive(Debug)]
+/// A scratch branch.
 pub struct Branch {
-    pub repo: PathBuf,
-    pub source: String,
+    repo: PathBuf,
+    source: String,
     /// The patches that need work, in order; git am waits at the first one.
     pub refused: Vec<Refused>,
-    /// There is work in it that was not written back.
-    pub unwritten: bool,
 }
 
-/// Makes the branch of `tree` with the series of a folder, or finds one with unwritten work.
+impl Branch {
+    /// Where the branch is and what to do there.
+    pub fn print(&self, name: &str) {
+        let (place, source, count) = (self.repo.display(), &self.source, self.refused.len());
+        let write = format!("cargo xtask patches refresh {name} --write");
+        if count == 0 {
+            println!("{name}: the series on {source} is in\n{place}");
+            println!("edit it there (git rebase -i base), then: {write}");
+            return;
+        }
+        println!("{name}: {count} patches need work on {source}:");
+        self.refused
+            .iter()
+            .for_each(|refused| println!("  {refused}"));
+        println!("git am waits at the first of them in\n{place}");
+        println!("mend it there, git add, git am --continue, then: {write}");
+        println!("(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)");
+    }
+}
+
+/// Makes the branch of `tree` with the series of a folder; unwritten work is kept.
 pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Result<Branch> {
-    let repo = scratch::find_folder(context, "refresh", &tree.name)?;
-    let _lock = context
-        .cache
-        .lock(&format!("patches-refresh-{}", tree.name))?;
+    let name = &tree.name;
+    let repo = scratch::find_folder(context, "refresh", name)?;
+    let _lock = context.cache.lock(&format!("patches-refresh-{name}"))?;
     if !fresh && is_unwritten(&repo)? {
-        return Ok(Branch {
-            source: read_source(&repo)?,
-            repo,
-            refused: Vec::new(),
-            unwritten: true,
-        });
+        let (place, refresh) = (
+            repo.display(),
+            format!("cargo xtask patches refresh {name}"),
+        );
+        bail!(
+            "{name}: {place} has work that was not written back\n\
+             write it: {refresh} --write\nor throw it away: {refresh} --fresh"
+        );
     }
     let set = Set::read(series, tree, &context.trees)?;
     let draft = repo.with_extension("new");
     let source = scratch::make(&draft, &set, context)?;
     if git::find_commit(&repo, WRITTEN).is_ok() {
-        let from = repo.to_string_lossy();
-        let written = format!("+refs/tags/{WRITTEN}:{EARLIER}");
-        let base = format!("+refs/tags/{}:{EARLIER_BASE}", git::BASE);
-        git::run(
-            &draft,
-            &["fetch", "-q", "--no-tags", &from, &written, &base],
-        )?;
+        let refs = [(WRITTEN, EARLIER), (git::BASE, EARLIER_BASE)];
+        let refs = refs.map(|(tag, to)| format!("+refs/tags/{tag}:{to}"));
+        let mut fetch = git::command(&draft);
+        fetch.args(["fetch", "-q", "--no-tags"]).arg(&repo);
+        process::run(fetch.args(refs))?;
     }
     remove(&repo)?;
-    fs::rename(&draft, &repo).map_err(Error::io("create", &repo))?;
+    fs::rename(&draft, &repo)?;
     Ok(Branch {
         refused: apply_all(&repo, &set.paths())?,
         repo,
         source,
-        unwritten: false,
     })
 }
 
@@ -79,7 +94,7 @@ fn apply_all(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
         let am = ["am", "-q", "--3way", "--committer-date-is-author-date"];
         let out = process::output(git::command(repo).args(am).args(patches))?;
         if !out.ok && !is_unfinished(repo) {
-            return Err(Error::other(format!("git am: {}", out.all().trim())));
+            bail!("git am: {}", out.all().trim());
         }
         if !out.ok {
             return Ok(refused);
@@ -104,68 +119,50 @@ fn is_unfinished(repo: &Path) -> bool {
 }
 
 fn is_clean(repo: &Path) -> Result<bool> {
-    Ok(git::run(repo, &["status", "--porcelain", "-uno"])?
-        .trim()
-        .is_empty())
+    let changes = git::run(repo, &["status", "--porcelain", "-uno"])?;
+    Ok(changes.is_empty())
 }
 
-fn read_source(repo: &Path) -> Result<String> {
-    let subject = git::run(repo, &["log", "-1", "--format=%s", git::BASE])?;
-    Ok(subject.trim().to_owned())
-}
-
-/// What `--write` did.
-pub struct Written {
-    pub count: usize,
-    /// Against what the folder held before; none if that is not known.
-    pub range_diff: Option<String>,
-}
-
-/// Writes the branch back into the folder of its tree.
-pub fn write(tree: &Tree, context: &Context) -> Result<Written> {
+/// Writes the branch back into the folder of its tree; what that changed.
+pub fn write(tree: &Tree, context: &Context) -> Result<String> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
     let _lock = context.cache.lock(&format!("patches-refresh-{name}"))?;
     write_to(&repo::kernel_patches().join(name), &repo, name)
 }
 
-fn write_to(dir: &Path, repo: &Path, name: &str) -> Result<Written> {
+fn write_to(dir: &Path, repo: &Path, name: &str) -> Result<String> {
     let place = repo.display();
     if !repo.join(".git").exists() {
-        let open = format!("cargo xtask patches refresh {name}");
-        return Err(Error::other(format!("no branch to write: {open}")));
+        bail!("no branch to write: cargo xtask patches refresh {name}");
     }
     if is_unfinished(repo) {
-        return Err(Error::other(format!(
-            "{place}: git am or rebase is not finished: git status says how to go on"
-        )));
+        bail!("{place}: git am or rebase is not finished: git status says how to go on");
     }
     if !is_clean(repo)? {
-        return Err(Error::other(format!(
-            "{place}: changes that are not committed"
-        )));
+        bail!("{place}: changes that are not committed");
     }
     let now = (git::BASE, "HEAD");
     let range_diff = if git::find_commit(repo, WRITTEN).is_ok() {
-        Some(compare(repo, (git::BASE, WRITTEN), now)?)
+        compare(repo, (git::BASE, WRITTEN), now)?
     } else if git::find_commit(repo, EARLIER).is_ok() {
-        Some(compare(repo, (EARLIER_BASE, EARLIER), now)?)
+        compare(repo, (EARLIER_BASE, EARLIER), now)?
     } else {
-        None
+        "no range-diff: this is the first version written from here\n".to_owned()
     };
-    let count = folder::write_series(dir, repo, "HEAD")?.len();
-    folder::write_base(dir, &read_source(repo)?)?;
+    let count = folder::write_series(dir, repo)?.len();
+    let source = git::run(repo, &["log", "-1", "--format=%s", git::BASE])?;
+    folder::write_base(dir, source.trim())?;
     git::run(repo, &["tag", "-f", WRITTEN])?;
-    Ok(Written { count, range_diff })
+    let next = format!("cargo xtask patches check {name}");
+    let written = format!("{count} patches written to kernel-patches/{name}; next: {next}");
+    Ok(format!("{range_diff}{name}: {written}\n"))
 }
 
 fn compare(repo: &Path, old: (&str, &str), new: (&str, &str)) -> Result<String> {
     // Hunks far apart in two trees are still the same patch.
     let options = ["range-diff", "--no-color", "--creation-factor=90"];
-    let ranges = [
-        format!("{}..{}", old.0, old.1),
-        format!("{}..{}", new.0, new.1),
-    ];
+    let ranges = [old, new].map(|(base, tip)| format!("{base}..{tip}"));
     process::run(git::command(repo).args(options).args(ranges))
 }
 
@@ -185,13 +182,13 @@ pub fn measure_distance(tree: &str, version: &str) -> Option<(i64, i64)> {
 /// `7.4` → the tree of trees.toml that is nearest to it.
 fn find_nearest<'a>(trees: &'a [Tree], version: &str) -> Result<&'a Tree> {
     if read_version(version).is_none() {
-        return Err(Error::other(format!("`{version}' is not like 7.4")));
+        bail!("`{version}' is not like 7.4");
     }
-    let measured = |tree: &'a Tree| Some((measure_distance(&tree.name, version)?, tree));
-    let nearest = trees.iter().filter_map(measured).min_by_key(|(d, _)| *d);
-    nearest
-        .map(|(_, tree)| tree)
-        .ok_or_else(|| Error::other("kernel-patches/trees.toml has no tree to start from"))
+    let known = trees.iter().filter(|t| read_version(&t.name).is_some());
+    match known.min_by_key(|t| measure_distance(&t.name, version)) {
+        Some(tree) => Ok(tree),
+        None => bail!("kernel-patches/trees.toml has no tree to start from"),
+    }
 }
 
 /// The lines of trees.toml for another version: those of its neighbour, under another name.
@@ -212,28 +209,30 @@ fn derive_entry(text: &str, neighbour: &str, version: &str, suites: &[String]) -
 }
 
 /// Starts the tree of another kernel version from the nearest one.
-pub fn start_tree(
-    version: &str,
-    suites: &[String],
-    context: &Context,
-) -> Result<(String, Branch, Option<Written>)> {
+pub fn start_tree(version: &str, suites: &[String], context: &Context) -> Result<Branch> {
     let trees = &context.trees;
     if trees.names().contains(&version) {
-        let refresh = format!("cargo xtask patches refresh {version}");
-        return Err(Error::other(format!("tree {version} exists: {refresh}")));
+        bail!("tree {version} exists: cargo xtask patches refresh {version}");
     }
     let neighbour = &find_nearest(&trees.trees, version)?.name;
     let file = repo::kernel_patches().join("trees.toml");
-    let text = read_file(&file)?;
+    let text = fs::read_to_string(&file)?;
     let entry = derive_entry(&text, neighbour, version, suites);
-    let new: Trees = toml::from_str(&entry).map_err(|e| Error::other(format!("{entry}: {e}")))?;
+    let new: Trees = match toml::from_str(&entry) {
+        Ok(new) => new,
+        Err(error) => bail!("{entry}: {error}"),
+    };
     let (tree, series) = (&new.trees[0], repo::kernel_patches().join(neighbour));
     // Before anything is changed: is there such a source at all?
     let branch = open(&series, tree, false, context)?;
     write_file(&file, &(text + &entry))?;
-    let whole = branch.refused.is_empty() && !branch.unwritten;
-    let written = whole.then(|| write(tree, context)).transpose()?;
-    Ok((neighbour.clone(), branch, written))
+    let place = "its lines are at the end of kernel-patches/trees.toml";
+    println!("{version}: started from {neighbour}; {place}");
+    match branch.refused.is_empty() {
+        true => print!("{}", write(tree, context)?),
+        false => branch.print(version),
+    }
+    Ok(branch)
 }
 
 /// Makes one side of a range-diff, as the user names it.
@@ -249,21 +248,19 @@ fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
         (dir, trees.find(name)?)
     } else {
         let dir = PathBuf::from(spec);
-        let base = folder::read_base(&dir).map_err(|error| {
-            let kinds = "neither a tree nor COMMIT:TREE nor a folder with a series";
-            let names = trees.names().join(", ");
-            Error::other(format!("`{spec}' is {kinds} (trees: {names}): {error}"))
-        })?;
+        let base = folder::read_base(&dir).unwrap_or_default();
         let package = base.split(' ').next().unwrap_or_default();
-        let tree = trees.trees.iter().find(|t| t.source == package);
-        let tree = tree.ok_or_else(|| Error::other(format!("{spec}: {base} is of no tree")))?;
+        let Some(tree) = trees.trees.iter().find(|t| t.source == package) else {
+            let kinds = "neither a tree nor COMMIT:TREE nor a folder with a series and its base";
+            bail!("`{spec}' is {kinds} (trees: {})", trees.names().join(", "));
+        };
         (dir, tree)
     };
     let set = Set::read(&dir, tree, trees)?;
     scratch::make(&place, &set, context)?;
     match git::apply_each(&place, &set.paths())?.first() {
         None => Ok(place),
-        Some(Refused { patch, what }) => Err(Error::other(format!("{spec}: {patch} {what}"))),
+        Some(refused) => bail!("{spec}: {refused}"),
     }
 }
 
@@ -271,9 +268,10 @@ pub fn compare_series(a: &str, b: &str, context: &Context) -> Result<String> {
     let _lock = context.cache.lock("patches-range-diff")?;
     let left = make_side(a, "1", context)?;
     let right = make_side(b, "2", context)?;
-    let (base, series) = ("+refs/tags/base:refs/other/base", "+HEAD:refs/other/series");
-    let right = right.to_string_lossy();
-    git::run(&left, &["fetch", "-q", "--no-tags", &right, base, series])?;
+    let refs = ["+refs/tags/base:refs/other/base", "+HEAD:refs/other/series"];
+    let mut fetch = git::command(&left);
+    fetch.args(["fetch", "-q", "--no-tags"]).arg(right);
+    process::run(fetch.args(refs))?;
     let other = ("refs/other/base", "refs/other/series");
     compare(&left, (git::BASE, git::SERIES), other)
 }
@@ -281,7 +279,6 @@ pub fn compare_series(a: &str, b: &str, context: &Context) -> Result<String> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::patches::git::tests::Temp;
     use crate::patches::rules::tests::test_tree;
 
     #[test]
@@ -290,70 +287,71 @@ pub mod tests {
             name: name.to_owned(),
             ..test_tree()
         });
-        for (version, near) in [
-            ("7.4", "7.3"),
-            ("6.6", "6.1"),
-            ("6.18", "7.3"),
-            ("6.13", "6.12"),
-        ] {
-            assert_eq!(
-                find_nearest(&trees, version).unwrap().name,
-                near,
-                "{version}"
-            );
-        }
+        let find = |version| find_nearest(&trees, version).unwrap().name.as_str();
+        let near = ["7.4", "6.6", "6.18", "6.13"].map(find);
+        assert_eq!(near, ["7.3", "6.1", "7.3", "6.12"]);
         assert!(find_nearest(&trees, "next").is_err());
     }
 
     #[test]
     fn a_new_trees_entry_is_read_back() {
-        let file = read_file(&repo::kernel_patches().join("trees.toml")).unwrap();
+        let file = fs::read_to_string(repo::kernel_patches().join("trees.toml")).unwrap();
         let text = derive_entry(&file, "7.3", "7.4", &["sid".to_owned()]);
         let tree = toml::from_str::<Trees>(&text).unwrap().trees.remove(0);
         assert_eq!((&*tree.name, &*tree.source), ("7.4", "linux-source-7.4"));
-        assert_eq!(
-            (tree.suites, tree.reference),
-            (vec!["sid".to_owned()], false)
-        );
+        assert_eq!(tree.suites, ["sid"]);
+        assert!(!tree.reference);
     }
 
-    /// A source of three files with a series of three patches, one a file; and its folder.
-    pub fn make_series(temp: &Temp) -> (PathBuf, PathBuf) {
-        let (repo, dir) = (temp.0.join("repo"), temp.0.join("9.9"));
+    pub const COUNT: [&str; 3] = [
+        "count a\n\nPots.\n",
+        "count b\n\nPots.\n",
+        "count c\n\nPots.\n",
+    ];
+
+    /// The source of an invented driver, a file for each patch, and a folder with the series.
+    pub fn make_series(temp: &Path, messages: &[&str]) -> (PathBuf, PathBuf) {
+        let (repo, dir) = (temp.join("repo"), temp.join("9.9"));
+        let place = |n: usize| repo.join(format!("drivers/net/wireguard/pot{}.c", n + 1));
         let text: String = (1..=9).map(|n| format!("line {n}\n")).collect();
-        for name in ["a", "b", "c"] {
-            write_file(&repo.join(name), &text).unwrap();
+        for n in 0..messages.len() {
+            write_file(&place(n), &text).unwrap();
         }
         git::init(&repo, "linux-source-9.9 9.9.1-1").unwrap();
-        for name in ["a", "b", "c"] {
-            write_file(&repo.join(name), &text.replace("line 5", "five")).unwrap();
-            let message = format!("wireguard: socket: count {name}\n\nPots.\n\nAssisted-by: LLM");
+        for (n, message) in messages.iter().enumerate() {
+            write_file(&place(n), &text.replace("line 5", "five")).unwrap();
+            let message = format!("wireguard: socket: {message}\nAssisted-by: LLM");
             git::run(&repo, &["commit", "-q", "-am", &message]).unwrap();
         }
-        folder::write_series(&dir, &repo, "HEAD").unwrap();
+        folder::write_series(&dir, &repo).unwrap();
         folder::write_base(&dir, "linux-source-9.9 9.9.1-1").unwrap();
         (repo, dir)
     }
 
+    /// Replaces words in a file of the driver.
+    pub fn replace(repo: &Path, file: &str, from: &str, to: &str) {
+        let path = repo.join("drivers/net/wireguard").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        write_file(&path, &text.replace(from, to)).unwrap();
+    }
+
     #[test]
     fn a_new_source_names_every_patch_that_needs_work() {
-        let temp = Temp::new("survey");
-        let (repo, dir) = make_series(&temp);
+        let temp = tempfile::tempdir().unwrap();
+        let (repo, dir) = make_series(temp.path(), &COUNT);
         let names = ["a", "b", "c"].iter().zip(1..);
         let names = names.map(|(n, at)| format!("000{at}-wireguard-socket-count-{n}.patch"));
         let names: Vec<_> = names.collect();
         let paths: Vec<_> = names.iter().map(|n| dir.join(n)).collect();
         git::run(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
-        for name in ["a", "c"] {
-            let text = read_file(&repo.join(name)).unwrap();
-            write_file(&repo.join(name), &text.replace("line 5", "FIVE")).unwrap();
-        }
+        replace(&repo, "pot1.c", "line 5", "FIVE");
+        replace(&repo, "pot3.c", "line 5", "FIVE");
         git::run(&repo, &["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]).unwrap();
         git::run(&repo, &["tag", "-f", git::BASE]).unwrap();
         let refused = apply_all(&repo, &paths).unwrap();
         let found: Vec<_> = refused.iter().map(|r| r.patch.as_str()).collect();
         assert_eq!(found, [&names[0], &names[2]]);
-        assert!(refused[1].what.contains("c:2"), "{}", refused[1].what);
+        assert!(refused[1].what.contains("pot3.c:2"), "{}", refused[1].what);
         // The unfinished am is still there for the person, and is not thrown away.
         assert!(is_unfinished(&repo) && is_unwritten(&repo).unwrap());
         let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
@@ -362,23 +360,23 @@ pub mod tests {
 
     #[test]
     fn work_is_seen_until_it_is_written() {
-        let temp = Temp::new("unwritten");
-        let (repo, dir) = make_series(&temp);
+        let temp = tempfile::tempdir().unwrap();
+        let (repo, dir) = make_series(temp.path(), &COUNT);
         assert!(is_unwritten(&repo).unwrap());
         let first = write_to(&dir, &repo, "9.9").unwrap();
-        assert!(first.range_diff.is_none() && !is_unwritten(&repo).unwrap());
-        let text = read_file(&repo.join("c")).unwrap();
-        write_file(&repo.join("c"), &text.replace("five", "fife")).unwrap();
+        assert!(first.contains("no range-diff") && !is_unwritten(&repo).unwrap());
+        replace(&repo, "pot3.c", "five", "fife");
         assert!(is_unwritten(&repo).unwrap());
         let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
         assert!(error.contains("not committed"), "{error}");
         git::run(&repo, &["commit", "-q", "-a", "--amend", "--no-edit"]).unwrap();
         assert!(is_unwritten(&repo).unwrap());
         let second = write_to(&dir, &repo, "9.9").unwrap();
-        assert!(second.range_diff.unwrap().contains("fife"));
+        assert!(second.contains("fife") && second.contains("3 patches written"));
         assert!(!is_unwritten(&repo).unwrap());
-        assert_eq!(second.count, first.count);
-        let none = write_to(&dir, &temp.0.join("none"), "9.9").err().unwrap();
+        let none = write_to(&dir, &temp.path().join("none"), "9.9")
+            .err()
+            .unwrap();
         assert!(none.to_string().contains("no branch to write"));
     }
 }

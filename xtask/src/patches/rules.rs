@@ -4,6 +4,8 @@
 //! `git format-patch` owns numbers, tags and file names, checkpatch.pl what it knows about
 //! messages and code, `ynl-regen.sh` the generated files; see `check`. What is left is here.
 
+use regex_lite::Regex;
+
 use super::finding::{Finding, doc};
 use super::folder::{Mail, Set};
 
@@ -38,10 +40,11 @@ pub fn check(set: &Set) -> Vec<Finding> {
 
 /// `series` names what `git format-patch` wrote, in its order, and nothing else.
 fn check_files(set: &Set) -> Vec<Finding> {
-    if set.listed == set.present {
+    let listed: Vec<_> = set.mails.iter().map(|m| m.file.as_str()).collect();
+    if listed == set.present {
         return Vec::new();
     }
-    let (listed, present) = (set.listed.join(" "), set.present.join(" "));
+    let (listed, present) = (listed.join(" "), set.present.join(" "));
     let what = format!("names {listed}; the folder has {present}");
     vec![Finding::new(set.path("series"), what).repair(set.refresh())]
 }
@@ -58,17 +61,16 @@ fn check_size(set: &Set) -> Vec<Finding> {
 
 /// What trees.toml says of those whom get_maintainer.pl does not know.
 fn check_recipients(set: &Set) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for (who, reason) in &set.recipients {
-        let host = who.trim_end_matches('>').split('@').nth(1).unwrap_or("");
-        if !host.contains('.') || host.contains(' ') {
-            found.push(format!("`{who}' is no address"));
-        } else if reason.trim().is_empty() {
-            found.push(format!("no reason why `{who}' gets the series"));
-        }
-    }
-    let finding = |what| Finding::new("trees.toml", what);
-    found.into_iter().map(finding).collect()
+    let address = Regex::new(r"^(\S+|.+<\S+)@\S+\.[^\s>]+>?$").expect("a constant");
+    let find = |(who, reason): &(String, String)| {
+        let what = match address.is_match(who) {
+            false => format!("`{who}' is no address"),
+            true if reason.trim().is_empty() => format!("no reason why `{who}' gets the series"),
+            true => return None,
+        };
+        Some(Finding::new("trees.toml", what))
+    };
+    set.recipients.iter().filter_map(find).collect()
 }
 
 /// "Co-posting selftests": the tests of a new interface come with it, in a commit of their own.
@@ -99,9 +101,8 @@ fn check_fixes(set: &Set) -> Vec<Finding> {
         if api || adds.contains(&first_word(m)) {
             return Some(format!("a feature carries `{key}: {value}'"));
         }
-        let (hash, subject) = value.split_once(' ').unwrap_or((value, ""));
-        let hex = hash.len() >= 12 && hash.chars().all(|c| c.is_ascii_hexdigit());
-        if key == "Fixes" && !(hex && subject.starts_with("(\"") && subject.ends_with("\")")) {
+        let form = Regex::new(r#"^[0-9a-fA-F]{12,} \(".*"\)$"#).expect("a constant");
+        if key == "Fixes" && !form.is_match(value) {
             return Some(format!("`{value}' is not `<12 digits> (\"subject\")'"));
         }
         let late = !first.iter().any(|f| f.file == m.file);
@@ -172,7 +173,8 @@ fn check_messages(set: &Set) -> Vec<Finding> {
 fn find_in_mails(set: &Set, check: impl Fn(&Mail) -> Option<String>) -> Vec<Finding> {
     let find = |m: &Mail| {
         let finding = Finding::new(set.path(&m.file), check(m)?);
-        Some(finding.at(m.find_subject()).repair(set.reword()))
+        let line = m.text.lines().position(|l| l.starts_with("Subject:"));
+        Some(finding.at(line.map_or(0, |at| at + 1)).repair(set.reword()))
     };
     set.mails.iter().filter_map(find).collect()
 }
@@ -184,11 +186,8 @@ fn check_inline(set: &Set) -> Vec<Finding> {
 
 /// Networking wants unwinding to be seen.
 fn check_cleanup_helpers(set: &Set) -> Vec<Finding> {
-    find_added(
-        set,
-        "",
-        &["__free", "DEFINE_FREE", "no_free_ptr", "scoped_guard"],
-    )
+    let words = ["__free", "DEFINE_FREE", "no_free_ptr", "scoped_guard"];
+    find_added(set, "", &words)
 }
 
 /// One finding at each added line of C with one of these words; comments are left out.
@@ -289,7 +288,6 @@ pub mod tests {
     use vm_tests::kernel::trees::{Build, Tree};
 
     use crate::patches::folder::write_file;
-    use crate::patches::git::tests::Temp;
 
     /// A patch that no rule finds fault with; an invented one.
     pub const GOOD: &str = "\
@@ -336,10 +334,10 @@ index 1111111..2222222 100644
     }
 
     pub fn read_mail(text: &str) -> Mail {
-        let temp = Temp::new("mail");
+        let temp = tempfile::tempdir().unwrap();
         let patch = Patch {
             name: "1".to_owned(),
-            path: temp.0.join("1"),
+            path: temp.path().join("1"),
             text: text.to_owned(),
         };
         write_file(&patch.path, text).unwrap();
@@ -349,12 +347,10 @@ index 1111111..2222222 100644
     /// A series of these patches.
     fn series(texts: &[String]) -> Set {
         let mails: Vec<_> = texts.iter().map(|t| read_mail(t)).collect();
-        let files: Vec<_> = mails.iter().map(|m| m.file.clone()).collect();
         Set {
             tree: test_tree(),
             dir: "9.9".into(),
-            listed: files.clone(),
-            present: files,
+            present: mails.iter().map(|m| m.file.clone()).collect(),
             mails,
             recipients: vec![("A <a@kernel.org>".to_owned(), "knows pots".to_owned())],
         }
@@ -450,10 +446,8 @@ index 1111111..2222222 100644
         ] {
             assert_eq!(check(&series(&[change(TWO, fine)])), [], "{fine}");
         }
-        let members = change(
-            "static int teapot(struct pot *first)\n {",
-            "x\n struct pot {",
-        );
+        let function = "static int teapot(struct pot *first)\n {";
+        let members = change(function, "x\n struct pot {");
         assert_eq!(find("reverse-xmas-tree", &series(&[members])), [""; 0]);
         for word in ["pass ", "bring ", "need ", "process "] {
             let set = series(&[change("count ", word)]);

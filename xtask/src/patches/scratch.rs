@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The part of a source that a series is about, as a scratch repository.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
 use kit::cache::remove;
-use kit::{Error, Result, process};
+use kit::{Result, process};
 use vm_tests::kernel::source::Source;
 
-use super::folder::{Set, is_under};
+use super::folder::Set;
 use super::{Context, git, tools};
 
 /// What every tree has and a series of ours may touch.
@@ -21,22 +21,16 @@ const DRIVER: &[&str] = &[
 
 /// The files and folders of the tree that a scratch repository holds.
 fn list_parts(set: &Set) -> Vec<String> {
-    let netlink = if set.tree.reference {
-        tools::NETLINK
-    } else {
-        &[]
-    };
+    let netlink = tools::NETLINK.iter().filter(|_| set.tree.reference);
     let parts = DRIVER.iter().chain(netlink);
     let mut parts: Vec<String> = parts.map(|p| (*p).to_owned()).collect();
-    let mut new: Vec<&str> = Vec::new();
-    for file in set.mails.iter().flat_map(|m| &m.touched) {
-        // What an earlier patch makes is not in the source.
-        if file.new {
-            new.push(&file.path);
-        } else if !new.contains(&file.path.as_str())
-            && !parts.iter().any(|p| is_under(&file.path, p))
-        {
-            parts.push(file.path.clone());
+    // What an earlier patch makes is not in the source.
+    let touched = || set.mails.iter().flat_map(|m| &m.touched);
+    let new: Vec<_> = touched().filter(|f| f.new).map(|f| &f.path).collect();
+    for path in touched().map(|f| &f.path) {
+        let covered = parts.iter().any(|p| Path::new(path).starts_with(p));
+        if !covered && !new.contains(&path) {
+            parts.push(path.clone());
         }
     }
     parts
@@ -56,7 +50,7 @@ pub fn make(dir: &Path, set: &Set, context: &Context) -> Result<String> {
 /// Makes one with the source in the folder `from`; what is not there is left out.
 pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
     remove(dir)?;
-    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    fs::create_dir_all(dir)?;
     let parts = list_parts(set)
         .into_iter()
         .filter(|p| from.join(p).exists());

@@ -3,9 +3,10 @@
 //!
 //! And `patches status`: trees and what they apply to.
 
-use std::process::Command;
-
-use kit::{Error, Result, process, repo};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use kit::{Result, repo};
 use serde::Deserialize;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
@@ -14,7 +15,7 @@ use vm_tests::kernel::trees::Tree;
 use super::Context;
 use super::export::Part;
 use super::finding::{Finding, doc};
-use super::folder::{self, read_file};
+use super::folder;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,8 +28,7 @@ pub struct Status {
 #[serde(deny_unknown_fields)]
 pub struct Posted {
     pub version: u32,
-    /// 2027-01-31
-    pub date: String,
+    pub date: Date,
     /// `wireguard`, `net-next`
     pub tree: String,
     /// Which of the two series; the feature where nothing is said.
@@ -45,41 +45,31 @@ pub struct Posted {
 impl Status {
     pub fn load() -> Result<Self> {
         let path = repo::kernel_patches().join("status.toml");
-        Self::parse(&read_file(&path)?)
-            .map_err(|what| Error::other(format!("{}: {what}", path.display())))
+        Self::parse(&fs_err::read_to_string(path)?)
     }
 
-    pub fn parse(text: &str) -> std::result::Result<Self, String> {
-        let status: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        for Posted {
-            date,
-            link,
-            version,
-            ..
-        } in &status.posted
-        {
-            let lists = ["https://lore.kernel.org/", "https://lists.zx2c4.com/"];
-            let digits: Vec<_> = date.split('-').map(str::len).collect();
+    pub fn parse(text: &str) -> Result<Self> {
+        let status: Self = match toml::from_str(text) {
+            Ok(status) => status,
+            Err(error) => bail!("kernel-patches/status.toml: {error}"),
+        };
+        let lists = ["https://lore.kernel.org/", "https://lists.zx2c4.com/"];
+        for Posted { link, version, .. } in &status.posted {
             if !lists.iter().any(|list| link.starts_with(list)) {
-                return Err(format!("link `{link}' is to no list's archive"));
-            } else if digits != [4, 2, 2]
-                || date.contains(|c: char| c != '-' && !c.is_ascii_digit())
-            {
-                return Err(format!("date `{date}' is not like 2027-01-31"));
-            } else if *version == 0 {
-                return Err("version 0".to_owned());
+                bail!("kernel-patches/status.toml: link `{link}' is to no list's archive");
+            }
+            if *version == 0 {
+                bail!("kernel-patches/status.toml: version 0");
             }
         }
         Ok(status)
     }
 
     /// netdev wants 24 hours between two versions; a date is as exact as this knows.
-    pub fn check_pause(&self, today: &str) -> Option<Finding> {
+    pub fn check_pause(&self, today: Date) -> Option<Finding> {
         let last = self.posted.iter().find(|p| p.date == today)?;
-        let what = format!(
-            "v{} was posted today; 24 hours between versions",
-            last.version
-        );
+        let version = last.version;
+        let what = format!("v{version} was posted today; 24 hours between versions");
         let finding = Finding::new("status.toml", what).by("24-hours", doc::NETDEV);
         Some(finding.repair("wait, and answer the reviews of that version first"))
     }
@@ -123,14 +113,14 @@ fn describe(tree: &Tree, mirror: bool, context: &Context) -> Result<String> {
 }
 
 /// The date of today in UTC.
-pub fn ask_date() -> Result<String> {
-    let date = process::run(Command::new("date").args(["-u", "+%F"]))?;
-    Ok(date.trim().to_owned())
+pub fn read_date() -> Date {
+    TimeZone::UTC.to_datetime(Timestamp::now()).date()
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use jiff::civil::date;
 
     pub const POSTED: &str = "[[posted]]\nversion = 1\ndate = \"2027-01-31\"\ntree = \"wireguard\"\n\
         link = \"https://lore.kernel.org/r/x\"\nby = \"Ada\"\n";
@@ -144,17 +134,19 @@ pub mod tests {
     fn a_wrong_entry_is_named() {
         let good = POSTED;
         let status = Status::parse(good).unwrap();
-        let finding = status.check_pause("2027-01-31").unwrap();
+        let finding = status.check_pause(date(2027, 1, 31)).unwrap();
         assert!(finding.what.contains("v1 was posted"));
-        assert!(status.check_pause("2027-02-01").is_none());
+        assert!(status.check_pause(date(2027, 2, 1)).is_none());
         for (from, to, says) in [
             ("https://lore.kernel.org/r/x", "x", "no list's archive"),
-            ("2027-01-31", "31.1.2027", "date `31.1.2027'"),
+            ("2027-01-31", "31.1.2027", "31.1.2027"),
             ("by = \"Ada\"", "", "missing field `by`"),
             ("version = 1", "version = 0", "version 0"),
             ("version = 1", "version = 1\nnumber = 2", "unknown field"),
         ] {
-            let error = Status::parse(&good.replace(from, to)).unwrap_err();
+            let error = Status::parse(&good.replace(from, to))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(says), "{error}");
         }
     }

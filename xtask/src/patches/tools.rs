@@ -4,11 +4,12 @@
 //! They come from the reference tree, newest of all, or from the clone that is posted from. A
 //! tool that cannot run is an error, never "nothing found".
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::{Error, Event, Progress, Result, process};
+use fs_err as fs;
+use kit::{Event, Progress, Result, process};
+use regex_lite::{Captures, Regex};
 
 use super::finding::{Finding, doc};
 use super::git;
@@ -32,8 +33,7 @@ pub const FILES: &[&str] = &[
 /// Makes the folders of a kernel tree of which they only look whether they are there.
 pub fn make_folders(root: &Path) -> Result<()> {
     for name in "Documentation arch drivers fs include kernel lib".split(' ') {
-        let path = root.join(name);
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        fs::create_dir_all(root.join(name))?;
     }
     Ok(())
 }
@@ -47,41 +47,32 @@ pub fn run_checkpatch(
     repair: &str,
 ) -> Result<Vec<Finding>> {
     let mut command = Command::new("perl");
-    command
-        // Where it runs it asks git for the commits that a message names.
-        .current_dir(root)
-        .arg("scripts/checkpatch.pl")
-        .args(["--strict", "--no-summary", "--terse", "--show-types"])
-        .args(["--color=never", "--root=."])
-        .args(ignore);
+    // Where it runs it asks git for the commits that a message names.
+    command.current_dir(root).arg("scripts/checkpatch.pl");
+    command.args(["--strict", "--no-summary", "--terse", "--show-types"]);
+    command.args(["--color=never", "--root=."]).args(ignore);
     if let Some(words) = CODESPELL.iter().find(|f| Path::new(f).exists()) {
         command.args(["--codespell", &format!("--codespellfile={words}")]);
     }
     let out = process::output(command.arg(patch))?;
     let found = read_checkpatch(&out.stdout, name, repair);
     if !out.ok && found.is_empty() {
-        return Err(Error::other(format!(
-            "checkpatch.pl of {} did not run; is that a kernel tree? ({}) {}",
-            root.display(),
-            out.status,
-            out.all().trim()
-        )));
+        let (root, said) = (root.display(), out.all());
+        bail!("checkpatch.pl of {root} did not run; is that a kernel tree? {said}");
     }
     Ok(found)
 }
 
 /// `FILE:LINE: LEVEL:TYPE: text`
 fn read_checkpatch(text: &str, name: &str, repair: &str) -> Vec<Finding> {
-    let read = |line: &str| {
-        let levels = ["ERROR:", "WARNING:", "CHECK:"];
-        let (place, rest) = levels
-            .iter()
-            .find_map(|level| line.split_once(&format!(": {level}")))?;
-        let line = place.rsplit_once(':').and_then(|(_, n)| n.parse().ok());
-        let finding = Finding::new(name, rest.trim()).at(line.unwrap_or(0));
-        Some(finding.by("checkpatch", doc::CHECKLIST).repair(repair))
+    let pattern = r"(?m)^.*?(?::(\d+))?: (?:ERROR|WARNING|CHECK):(.+)$";
+    let read = |said: Captures| {
+        let line = said.get(1).and_then(|n| n.as_str().parse().ok());
+        let finding = Finding::new(name, said[2].trim()).at(line.unwrap_or(0));
+        finding.by("checkpatch", doc::CHECKLIST).repair(repair)
     };
-    text.lines().filter_map(read).collect()
+    let pattern = Regex::new(pattern).expect("a constant");
+    pattern.captures_iter(text).map(read).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,45 +108,34 @@ pub fn read_address(who: &str) -> String {
 pub fn list_maintainers(root: &Path, patches: &[PathBuf]) -> Result<Vec<Person>> {
     // The history of the files is not at hand, and would add drive-by authors.
     let options = ["--no-git", "--no-git-fallback", "--roles", "--no-rolestats"];
-    let text = process::run(
-        Command::new("perl")
-            .current_dir(root)
-            .arg("scripts/get_maintainer.pl")
-            .args(options)
-            .args(patches),
-    )?;
+    let mut command = Command::new("perl");
+    command.current_dir(root).arg("scripts/get_maintainer.pl");
+    let text = process::run(command.args(options).args(patches))?;
     let people = read_people(&text);
     if people.is_empty() {
-        let said = text.trim();
-        return Err(Error::other(format!(
-            "get_maintainer.pl named nobody: {said}"
-        )));
+        bail!("get_maintainer.pl named nobody: {}", text.trim());
     }
     Ok(people)
 }
 
 /// `Name <address> (role)` or `address (role)`
 fn read_people(text: &str) -> Vec<Person> {
-    let read = |line: &str| {
-        // Names of subsystems have brackets of their own.
-        let end = line.find('>').unwrap_or(0);
-        let at = end + line[end..].find(" (")?;
-        let role = line[at + 2..].trim_end().strip_suffix(')')?;
-        let who = line[..at].trim();
-        who.contains('@').then(|| Person::new(who, role))
-    };
-    text.lines().filter_map(read).collect()
+    // Names of subsystems have brackets of their own.
+    let pattern = r"(?m)^(.*<\S+@\S+>|\S+@\S+) \((.*)\)$";
+    let pattern = Regex::new(pattern).expect("a constant");
+    let read = |line: Captures| Person::new(&line[1], &line[2]);
+    pattern.captures_iter(text).map(read).collect()
 }
 
 /// Who must be on the list of recipients of a WireGuard series, whatever else changes.
 pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
     let lists = "wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org";
-    let missing = lists
-        .split(' ')
-        .filter(|list| !people.iter().any(|p| p.address() == **list));
-    let what = missing.map(|list| format!("get_maintainer.pl does not name {list}"));
-    what.map(|what| Finding::new(name, what).by("recipients", doc::MAINTAINERS))
-        .collect()
+    let is_missing = |list: &&str| !people.iter().any(|p| p.address() == *list);
+    let find = |list: &str| {
+        let what = format!("get_maintainer.pl does not name {list}");
+        Finding::new(name, what).by("recipients", doc::MAINTAINERS)
+    };
+    lists.split(' ').filter(is_missing).map(find).collect()
 }
 
 /// The generator of netlink code, and what it reads; it looks for the top of the tree by
@@ -172,33 +152,28 @@ pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Fi
     progress.step(&format!("{name}: regenerate netlink code"));
     // The generator's modules are Debian's, so its python has to be Debian's too.
     let path = std::env::var("PATH").unwrap_or_default();
-    let out = process::output(
-        Command::new("timeout")
-            .current_dir(repo)
-            // Seconds are enough; a generator that hangs must not hang us.
-            .args(["600", "bash", GENERATOR, "-f"])
-            .env("PATH", format!("/usr/bin:{path}"))
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null"),
-    )?;
+    // Seconds are enough; a generator that hangs must not hang us.
+    let mut generate = Command::new("timeout");
+    generate
+        .args(["600", "bash", GENERATOR, "-f"])
+        .current_dir(repo);
+    generate.env("PATH", format!("/usr/bin:{path}"));
+    generate.env("PYTHONDONTWRITEBYTECODE", "1");
+    let out = process::output(generate.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
     let made = |line: &&str| line.contains("GEN") && line.contains("wireguard");
     let ours = out.stdout.lines().filter(made).count();
     // The script goes on after a failed generator, and ends well with nothing to do.
     if !out.ok || !out.stderr.trim().is_empty() || ours == 0 {
-        return Err(Error::other(format!(
-            "{GENERATOR} -f did not run ({}, {ours} files of wireguard): {}",
-            out.status,
-            out.all().trim()
-        )));
+        let (status, said) = (&out.status, out.all());
+        bail!("{GENERATOR} -f did not run ({status}, {ours} files of wireguard): {said}");
     }
     let changed = git::run(repo, &["diff", "--name-only"])?;
     git::run(repo, &["checkout", "-q", "--", "."])?;
     progress.tell(Event::Done);
     let find = |file: &str| {
         let what = format!("{file} is not what its specification generates");
-        Finding::new(name, what)
-            .by("ynl-regen", doc::YNL)
-            .repair(format!("{GENERATOR} -f; git commit --amend -a"))
+        let finding = Finding::new(name, what).by("ynl-regen", doc::YNL);
+        finding.repair(format!("{GENERATOR} -f; git commit --amend -a"))
     };
     Ok(changed.lines().map(find).collect())
 }
@@ -207,7 +182,6 @@ pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Fi
 mod tests {
     use super::*;
     use crate::patches::folder::write_file;
-    use crate::patches::git::tests::Temp;
 
     #[test]
     fn what_tools_say_is_read() {
@@ -231,8 +205,8 @@ mod tests {
 
     #[test]
     fn tools_that_cannot_run_are_errors() {
-        let temp = Temp::new("tools");
-        let root = &temp.0;
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path();
         let patch = root.join("p.patch");
         write_file(&patch, "").unwrap();
         let check = || run_checkpatch(root, &patch, "p", UNSIGNED, "").unwrap_err();
@@ -246,19 +220,18 @@ mod tests {
 
     #[test]
     fn a_generated_file_that_was_edited_by_hand_is_found() {
-        let temp = Temp::new("ynl");
-        let repo = &temp.0;
+        let temp = tempfile::tempdir().unwrap();
+        let repo = temp.path();
         let script = |text: &str| write_file(&repo.join(GENERATOR), text).unwrap();
         script("exit 0\n");
         write_file(&repo.join("made.c"), "old\n").unwrap();
         git::init(repo, "x").unwrap();
-        let error = regenerate(repo, "9.9", &Progress::silent())
-            .unwrap_err()
-            .to_string();
+        let check = || regenerate(repo, "9.9", &Progress::silent());
+        let error = check().unwrap_err().to_string();
         assert!(error.contains("0 files"), "{error}");
         script("echo ' GEN wireguard'; echo new > made.c\n");
         git::run(repo, &["commit", "-qam", "y"]).unwrap();
-        let found = regenerate(repo, "9.9", &Progress::silent()).unwrap();
+        let found = check().unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].what.contains("made.c"));
     }
