@@ -82,11 +82,8 @@ fn check_modules(set: &Set, context: &Context) -> Result<Built> {
         }
         let (cache, progress) = (&context.cache, &context.progress);
         let made = module::build_with(&set.tree, &series, &["W=1", "C=1"], cache, progress);
-        let found = match made {
-            Ok(module) => read_warnings(&read_log(&module.file.with_file_name("build.log"))?),
-            Err(error @ Error::Failed { .. }) => vec![find_error(&error.to_string())],
-            Err(error) => return Err(error),
-        };
+        let log = made.map(|module| module.file.with_file_name("build.log"));
+        let found = take_failure(log.and_then(|log| Ok(read_warnings(&read_log(&log)?))))?;
         count += 1;
         findings.extend(found.iter().map(|w| describe(set, &mail.file, "module", w)));
     }
@@ -107,9 +104,6 @@ pub struct Place<'a> {
     /// The source, where the repository holds a part of it only. Never written to.
     pub pristine: Option<&'a Path>,
 }
-
-/// What a build said: its warnings, or the first error of one that failed.
-type Verdict = std::result::Result<Vec<String>, String>;
 
 pub fn check_configs(
     set: &Set,
@@ -136,28 +130,32 @@ pub fn check_configs(
         let mut verdicts = Vec::new();
         for (file, commit) in &states[if last { states.len() - 1 } else { 0 }..] {
             count += 1;
-            verdicts.push((*file, build(commit)?));
+            verdicts.push((*file, take_failure(build(commit))?));
         }
-        if verdicts.iter().any(|(_, v)| *v != Ok(Vec::new())) {
+        if verdicts.iter().any(|(_, said)| !said.is_empty()) {
             // Something is said: was it said before the series, too?
             count += 1;
+            let new = find_new(build(git::BASE)?, verdicts);
             let name = &config.name;
-            let before = match build(git::BASE)? {
-                Ok(before) => before,
-                Err(first) => bail!("{name}: the source as it is: {first}"),
-            };
-            let new = find_new(before, verdicts);
             findings.extend(new.iter().map(|(f, what)| describe(set, f, name, what)));
         }
     }
     Ok((findings, count))
 }
 
+/// The warnings of a build, or why it failed.
+fn take_failure(built: Result<Vec<String>>) -> Result<Vec<String>> {
+    match built {
+        Err(Error::Failed { output, .. }) => Ok(vec![find_error(&output)]),
+        other => other,
+    }
+}
+
 /// Each warning or error at the first patch that has it.
-fn find_new(mut known: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str, String)> {
+fn find_new(mut known: Vec<String>, verdicts: Vec<(&str, Vec<String>)>) -> Vec<(&str, String)> {
     let mut found = Vec::new();
-    for (file, verdict) in verdicts {
-        for what in verdict.unwrap_or_else(|first| vec![first]) {
+    for (file, said) in verdicts {
+        for what in said {
             if !known.contains(&what) {
                 known.push(what.clone());
                 found.push((file, what));
@@ -170,7 +168,8 @@ fn find_new(mut known: Vec<String>, verdicts: Vec<(&str, Verdict)>) -> Vec<(&str
 /// What a program says about itself. Without a compiler nothing is built, which is not the same
 /// as passed.
 fn ask_version(program: &str) -> Result<String> {
-    process::run(Command::new(program).arg("--version"))
+    let said = process::run(Command::new(program).arg("--version"))?;
+    Ok(said.trim().to_owned())
 }
 
 /// make goes on without a sparse that its source takes for too old, so that is said here.
@@ -179,14 +178,12 @@ fn check_sparse(set: &Set, place: &Place<'_>) -> Result<Option<Finding>> {
     let source = place.pristine.unwrap_or(place.repo);
     let mut valid = Command::new("sh");
     valid.arg(source.join(script)).arg("sparse");
-    if process::run(&mut valid)?.trim() == "1" {
+    // Older sources do not ask.
+    if !source.join(script).exists() || process::run(&mut valid)?.trim() == "1" {
         return Ok(None);
     }
     let version = ask_version("sparse")?;
-    let what = format!(
-        "skipped: sparse: {script} refuses version {}",
-        version.trim()
-    );
+    let what = format!("skipped: sparse: {script} refuses version {version}");
     let mut finding = Finding::new(&set.tree.name, what).by("builds", doc::CHECKLIST);
     finding.note = true;
     Ok(Some(finding.repair("install a newer sparse")))
@@ -199,7 +196,7 @@ fn build(
     commit: &str,
     place: &Place<'_>,
     context: &Context,
-) -> Result<Verdict> {
+) -> Result<Vec<String>> {
     let Config { name, make, .. } = config;
     let (base, common) = match name.as_str() {
         "allmodconfig" => ("allmodconfig", ""),
@@ -243,15 +240,9 @@ fn build(
         context.progress.tell(Event::Done);
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
-    match kept {
-        Ok(path) => Ok(Ok(fs::read_to_string(path)?
-            .lines()
-            .map(str::to_owned)
-            .collect())),
-        // Not kept: it may have been the machine.
-        Err(Error::Failed { .. }) => Ok(Err(find_error(&read_log(&log)?))),
-        Err(error) => Err(error),
-    }
+    // A failure is not kept: it may have been the machine.
+    let said = fs::read_to_string(kept?)?;
+    Ok(said.lines().map(str::to_owned).collect())
 }
 
 fn prepare_source(area: &Path, pristine: Option<&Path>) -> Result<()> {
@@ -276,10 +267,8 @@ fn read_warnings(log: &str) -> Vec<String> {
     let file = r"(drivers/net/wireguard/[^:]*|include/uapi/[^:]*wireguard[^:]*)";
     let pattern = format!(r"(?m){file}:[0-9:]* ((?:warning|error): .*)$");
     let line = Regex::new(&pattern).expect("a constant");
-    let lines = line.captures_iter(log).map(|c| c.extract());
-    let mut found: Vec<_> = lines
-        .map(|(_, [file, text])| format!("{file}: {text}"))
-        .collect();
+    let lines = line.captures_iter(log);
+    let mut found: Vec<_> = lines.map(|l| format!("{}: {}", &l[1], &l[2])).collect();
     found.dedup();
     found
 }
@@ -288,11 +277,14 @@ fn read_warnings(log: &str) -> Vec<String> {
 fn find_error(log: &str) -> String {
     let words = ["error:", "Error ", "*** ", "fatal:"];
     let mut lines = log.lines().filter(|l| words.iter().any(|w| l.contains(w)));
-    let ours = read_warnings(log)
-        .into_iter()
-        .find(|l| l.contains(": error: "));
-    let first = ours.or_else(|| lines.next().map(str::to_owned));
-    first.unwrap_or_else(|| "make failed without a word".to_owned())
+    let mut ours = read_warnings(log).into_iter();
+    let ours = ours.find(|line| line.contains(": error: "));
+    ours.unwrap_or_else(|| {
+        lines
+            .next()
+            .unwrap_or("make failed without a word")
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -301,9 +293,12 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_not_new() {
-        let lines = |text: &str| Ok(text.split(' ').map(str::to_owned).collect());
-        let broken = Err("broken".to_owned());
-        let verdicts = vec![("2", lines("old pot")), ("3", lines("pot")), ("4", broken)];
+        let lines = |text: &str| text.split(' ').map(str::to_owned).collect();
+        let verdicts = vec![
+            ("2", lines("old pot")),
+            ("3", lines("pot")),
+            ("4", lines("broken")),
+        ];
         let found = find_new(vec!["old".to_owned()], verdicts);
         assert_eq!(found, [("2", "pot".to_owned()), ("4", "broken".to_owned())]);
     }

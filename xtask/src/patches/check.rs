@@ -150,7 +150,7 @@ fn read_version(source: &Path) -> Result<String> {
     match (find("VERSION = "), find("PATCHLEVEL = ")) {
         (Some(major), Some(minor)) => Ok(format!("{major}.{minor}")),
         _ => bail!(
-            "{}: no VERSION and PATCHLEVEL; --source wants a kernel's source",
+            "no VERSION and PATCHLEVEL in `{}': no kernel's source",
             file.display()
         ),
     }

@@ -18,7 +18,7 @@ use super::builds::{self, Place, Which};
 use super::finding::{Finding, doc};
 use super::folder::{self, CoverLetter, Mail, Set, name_of, write_file};
 use super::git::{self, Refused};
-use super::status::{self, Status};
+use super::status::{self, Posted, Status};
 use super::tools::{self, Person, read_address};
 use super::{Context, rules};
 
@@ -67,8 +67,7 @@ pub struct Export {
     /// The cover letter first, where there is one.
     pub files: Vec<PathBuf>,
     pub sender: String,
-    pub to: Vec<Person>,
-    pub cc: Vec<Person>,
+    pub people: Vec<Person>,
     pub findings: Vec<Finding>,
     /// The scratch clone, with the series on its branch.
     pub repo: PathBuf,
@@ -81,8 +80,7 @@ pub struct Export {
 impl Export {
     /// Everybody who gets a copy, by address.
     pub fn list_addresses(&self) -> BTreeSet<String> {
-        let everybody = self.to.iter().chain(&self.cc);
-        everybody.map(Person::address).collect()
+        self.people.iter().map(Person::address).collect()
     }
 
     /// The commit before those.
@@ -153,11 +151,8 @@ pub fn export(
     let chosen = set.take(part);
     let count = chosen.mails.len();
     if count == 0 {
-        bail!(
-            "{} has no patch for --part {:?}",
-            set.dir.display(),
-            request.part
-        );
+        let (dir, part) = (set.dir.display(), request.part);
+        bail!("{dir} has no patch for --part {part:?}");
     }
     let repo = context.cache.folder("patches")?.join("export");
     let _lock = context.cache.lock("patches-export")?;
@@ -168,13 +163,11 @@ pub fn export(
 
     progress.step("run checkpatch.pl and get_maintainer.pl of the clone");
     let people = tools::list_maintainers(&repo, &chosen.paths())?;
-    let (to, cc) = choose_recipients(people, &chosen, &context.trees, &sender);
     let letter = cover.map(|letter| add_links(letter, *version, status));
     let mut export = Export {
         files: Vec::new(),
+        people: choose_recipients(people, &chosen, &context.trees, &sender),
         sender,
-        to,
-        cc,
         findings: Vec::new(),
         repo,
         branch,
@@ -188,8 +181,7 @@ pub fn export(
         let (root, name) = (&export.repo, name_of(file));
         findings.extend(tools::run_checkpatch(root, file, &name, &[], repair)?);
     }
-    let everybody: Vec<_> = export.to.iter().chain(&export.cc).cloned().collect();
-    findings.extend(tools::check_people(&everybody, "export"));
+    findings.extend(tools::check_people(&export.people, "export"));
     findings.extend(check_public(onto, &base)?);
     findings.extend(status.check_pause(status::read_date()));
     progress.tell(Event::Done);
@@ -250,25 +242,22 @@ fn apply_signed(set: &Set, repo: &Path, sender: &str) -> Result<()> {
     Ok(())
 }
 
-/// To: those who maintain; Cc: lists, our own list, and those whom the patches name.
+/// Those whom get_maintainer.pl names, our own list, and those whom the patches name; each once.
 fn choose_recipients(
-    people: Vec<Person>,
+    mut people: Vec<Person>,
     set: &Set,
     trees: &Trees,
     sender: &str,
-) -> (Vec<Person>, Vec<Person>) {
-    let (mut to, mut cc): (Vec<_>, Vec<_>) = people.into_iter().partition(Person::is_maintainer);
+) -> Vec<Person> {
     let ours = trees.recipients.iter().map(|r| (&*r.address, &*r.reason));
     let trailers = set.mails.iter().flat_map(Mail::trailers);
     let named = trailers.filter(|(key, _)| key.ends_with("-by") || *key == "Cc");
-    let named = named
-        .filter(|(_, who)| who.contains('@'))
-        .map(|(key, who)| (who, key));
-    cc.extend(ours.chain(named).map(|(who, role)| Person::new(who, role)));
+    let others = ours.chain(named.map(|(key, who)| (who, key)));
+    let others = others.filter(|(who, _)| who.contains('@'));
+    people.extend(others.map(|(who, role)| Person::new(who, role)));
     let mut seen = BTreeSet::from([read_address(sender)]);
-    to.retain(|p| seen.insert(p.address()));
-    cc.retain(|p| seen.insert(p.address()));
-    (to, cc)
+    people.retain(|p| seen.insert(p.address()));
+    people
 }
 
 /// The cover letter with a link to every version that was posted before.
@@ -276,10 +265,9 @@ fn add_links(letter: &CoverLetter, version: u32, status: &Status) -> CoverLetter
     let mut letter = letter.clone();
     let earlier = status.posted.iter().rev().filter(|p| p.version < version);
     let missing = earlier.filter(|p| !letter.body.contains(&p.link));
-    let links = missing.map(|p| format!("v{}: {}", p.version, p.link));
-    let links: Vec<_> = links.collect();
-    if !links.is_empty() {
-        letter.body += &format!("\n\n{}", links.join("\n"));
+    let links: Vec<_> = missing.collect();
+    for Posted { version, link, .. } in links {
+        letter.body += &format!("\n\nv{version}: {link}");
     }
     letter
 }
@@ -295,17 +283,12 @@ fn check_history(letter: Option<&CoverLetter>, patches: usize, version: u32) -> 
     };
     let says = |pattern: String, link: bool| {
         let pattern = Regex::new(&pattern).expect("a constant and a number");
-        let mut lines = letter
-            .body
-            .lines()
-            .filter(|l| l.contains("https://") == link);
-        lines.any(|line| pattern.is_match(line))
+        let mut lines = letter.body.lines();
+        lines.any(|line| line.contains("https://") == link && pattern.is_match(line))
     };
     let mut found = Vec::new();
-    let changes = format!(
-        r"(?i)^\s*(changes.*\b)?v({version}|{})\b",
-        version.saturating_sub(1)
-    );
+    let last = version.saturating_sub(1);
+    let changes = format!(r"(?i)^\s*(changes.*\b)?v({version}|{last})\b");
     if version > 1 && !says(changes, false) {
         let what = format!("v{version} without a changelog");
         found.push(find("changelog", what).repair(format!("add `Changes in v{version}:'")));
@@ -344,8 +327,10 @@ fn write_mails(
         git::run(&export.repo, &["config", &key, &letter])?;
         command.args(["--cover-letter", "--cover-from-description=subject"]);
     }
-    command.args(export.to.iter().map(|p| format!("--to={}", p.who)));
-    command.args(export.cc.iter().map(|p| format!("--cc={}", p.who)));
+    for person in &export.people {
+        let option = person.header().to_lowercase();
+        command.arg(format!("--{option}={}", person.who));
+    }
     let range = format!("{}..{}", export.start(), git::SERIES);
     let made = process::run(command.arg(range))?;
     let mut files: Vec<PathBuf> = made.lines().map(PathBuf::from).collect();

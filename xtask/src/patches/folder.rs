@@ -252,13 +252,9 @@ pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
     git.args(["archive", "--format=tar", "-o"]).arg(&archive);
     process::run(git.arg(folder))?;
     fs::create_dir_all(to)?;
-    process::run(
-        Command::new("tar")
-            .arg("-xf")
-            .arg(archive)
-            .arg("-C")
-            .arg(to),
-    )?;
+    let mut unpack = Command::new("tar");
+    unpack.arg("-xf").arg(archive).arg("-C").arg(to);
+    process::run(&mut unpack)?;
     Ok(())
 }
 

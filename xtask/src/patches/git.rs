@@ -101,14 +101,12 @@ impl Refused {
                 places.push(place);
             }
         }
+        let patch = name_of(patch);
         let what = match places.is_empty() {
             true => format!("does not apply: {}", said.trim()),
             false => format!("does not apply at {}", places.join(", ")),
         };
-        Self {
-            patch: name_of(patch),
-            what,
-        }
+        Self { patch, what }
     }
 }
 
@@ -160,10 +158,9 @@ mod tests {
         let said = "error: patch failed: drivers/a.c:61\nerror: drivers/a.c: patch does not apply\n\
                     error: b.c: does not exist in index\n\
                     CONFLICT (content): Merge conflict in drivers/c.c\n";
-        assert_eq!(
-            Refused::read(Path::new("x/1.patch"), said).what,
-            "does not apply at drivers/a.c:61, b.c: does not exist in index, Merge conflict in drivers/c.c"
-        );
+        let want = "x: does not apply at drivers/a.c:61, b.c: does not exist in index, \
+                    Merge conflict in drivers/c.c";
+        assert_eq!(Refused::read(Path::new("/x"), said).to_string(), want);
     }
 
     #[test]

@@ -201,11 +201,7 @@ fn list_needs(which: Which) -> Vec<For> {
 }
 
 fn exit_code(good: bool) -> ExitCode {
-    if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::from(u8::from(!good))
 }
 
 fn run_export(
@@ -229,15 +225,12 @@ fn run_export(
     if request.builds == Which::None {
         println!("skipped: builds and regeneration (--builds none)");
     }
-    for (header, people) in [("To", &export.to), ("Cc", &export.cc)] {
-        for person in people {
-            println!("{header}: {}  ({})", person.who, person.role);
-        }
+    for person in &export.people {
+        println!("{}: {}  ({})", person.header(), person.who, person.role);
     }
-    export
-        .files
-        .iter()
-        .for_each(|f| println!("{}", f.display()));
+    for file in &export.files {
+        println!("{}", file.display());
+    }
     let errors = count_errors(&export.findings);
     if errors > 0 {
         let accept = "--accept RULE what you have judged";

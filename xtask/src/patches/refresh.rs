@@ -42,9 +42,7 @@ impl Branch {
             return;
         }
         println!("{name}: {count} patches need work on {source}:");
-        self.refused
-            .iter()
-            .for_each(|refused| println!("  {refused}"));
+        self.refused.iter().for_each(|r| println!("  {r}"));
         println!("git am waits at the first of them in\n{place}");
         println!("mend it there, git add, git am --continue, then: {write}");
         println!("(git apply --reject .git/rebase-apply/patch leaves in *.rej what has no place)");
@@ -57,14 +55,9 @@ pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Resul
     let repo = scratch::find_folder(context, "refresh", name)?;
     let _lock = context.cache.lock(&format!("patches-refresh-{name}"))?;
     if !fresh && is_unwritten(&repo)? {
-        let (place, refresh) = (
-            repo.display(),
-            format!("cargo xtask patches refresh {name}"),
-        );
-        bail!(
-            "{name}: {place} has work that was not written back\n\
-             write it: {refresh} --write\nor throw it away: {refresh} --fresh"
-        );
+        let (place, refresh) = (repo.display(), "cargo xtask patches refresh");
+        let ways = format!("{refresh} {name} --write\nor throw it away: {refresh} {name} --fresh");
+        bail!("{name}: {place} has work that was not written back\nwrite it: {ways}");
     }
     let set = Set::read(series, tree, &context.trees)?;
     let draft = repo.with_extension("new");
@@ -303,11 +296,7 @@ pub mod tests {
         assert!(!tree.reference);
     }
 
-    pub const COUNT: [&str; 3] = [
-        "count a\n\nPots.\n",
-        "count b\n\nPots.\n",
-        "count c\n\nPots.\n",
-    ];
+    pub const COUNT: [&str; 3] = ["count a\n\nPots.\n", "count b\n", "count c\n"];
 
     /// The source of an invented driver, a file for each patch, and a folder with the series.
     pub fn make_series(temp: &Path, messages: &[&str]) -> (PathBuf, PathBuf) {

@@ -51,9 +51,8 @@ pub fn make(dir: &Path, set: &Set, context: &Context) -> Result<String> {
 pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
     remove(dir)?;
     fs::create_dir_all(dir)?;
-    let parts = list_parts(set)
-        .into_iter()
-        .filter(|p| from.join(p).exists());
+    let mut parts = list_parts(set);
+    parts.retain(|part| from.join(part).exists());
     let mut copy = Command::new("cp");
     copy.current_dir(from).args(["-a", "--parents", "-t"]);
     process::run(copy.arg(dir).args(parts))?;
@@ -61,16 +60,11 @@ pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
 }
 
 /// The folder with the tools of the reference tree.
-pub fn find_tools(
-    Context {
-        trees,
-        cache,
-        progress,
-    }: &Context,
-) -> Result<PathBuf> {
-    let source = Source::find(trees.reference()?, cache, progress)?;
+pub fn find_tools(context: &Context) -> Result<PathBuf> {
+    let reference = context.trees.reference()?;
+    let source = Source::find(reference, &context.cache, &context.progress)?;
     let part = source.part(tools::FILES)?;
-    cache.dir("patch-tools", &source.version, |dir| {
+    context.cache.dir("patch-tools", &source.version, |dir| {
         process::run(Command::new("cp").arg("-a").arg(part.join(".")).arg(dir))?;
         tools::make_folders(dir)
     })

@@ -101,15 +101,15 @@ fn describe(tree: &Tree, mirror: bool, context: &Context) -> Result<String> {
     let base = folder::read_base(&dir)?;
     let count = Series::read(&dir)?.patches.len();
     let text = format!("{count} patches for {base}");
-    if mirror {
-        let source = Source::find(tree, &context.cache, &context.progress)?;
-        let newest = format!("{} {}", tree.source, source.version);
-        return Ok(match newest == base {
-            true => format!("{text}, the newest"),
-            false => format!("{text}, the mirror has {newest}"),
-        });
+    if !mirror {
+        return Ok(text);
     }
-    Ok(text)
+    let source = Source::find(tree, &context.cache, &context.progress)?;
+    let newest = format!("{} {}", tree.source, source.version);
+    Ok(match newest == base {
+        true => format!("{text}, the newest"),
+        false => format!("{text}, the mirror has {newest}"),
+    })
 }
 
 /// The date of today in UTC.

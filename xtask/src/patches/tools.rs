@@ -89,8 +89,13 @@ impl Person {
         Self { who, role }
     }
 
-    pub fn is_maintainer(&self) -> bool {
-        self.role.starts_with("maintainer") || self.role.starts_with("supporter")
+    /// Where the person stands in a mail's header: who maintains is asked, the others may look.
+    pub fn header(&self) -> &'static str {
+        let asked = ["maintainer:", "supporter:"];
+        match asked.iter().any(|role| self.role.starts_with(role)) {
+            true => "To",
+            false => "Cc",
+        }
     }
 
     pub fn address(&self) -> String {
@@ -194,7 +199,7 @@ mod tests {
         let text = "\"A. B\" <A@b.test> (maintainer:POTS (KETTLES))\n\
                     netdev@vger.kernel.org (open list:NET)\nnoise\n";
         let people = read_people(text);
-        assert!(people[0].is_maintainer() && !people[1].is_maintainer());
+        assert_eq!((people[0].header(), people[1].header()), ("To", "Cc"));
         assert_eq!(people[0].role, "maintainer:POTS (KETTLES)");
         assert_eq!(people[0].address(), "a@b.test");
         assert_eq!(people[1].who, "netdev@vger.kernel.org");
