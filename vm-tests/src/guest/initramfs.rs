@@ -12,9 +12,11 @@ use std::io::{self, BufWriter, Cursor, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use cpio::NewcBuilder;
 use fs_err::{self as fs, File};
+use serde::Deserialize;
 
 use crate::guest::programs::{self, Program};
 use crate::kernel::BootableKernel;
@@ -27,200 +29,70 @@ use kit::progress::Progress;
 /// Changes when archives are written in another way: old cache entries are not used then.
 const FORMAT: &str = "5";
 
-/// The userland of every guest.
-const PACKAGES: &[&str] = &[
-    "bash",
-    "bash-builtins",
-    "coreutils",
-    "diffutils",
-    "grep",
-    "iproute2",
-    "iputils-ping",
-    "kmod",
-    "mawk",
-    "mount",
-    "procps",
-    "sed",
-    "socat",
-    "tcpdump",
-    "util-linux",
-];
+/// The lists of userland.toml.
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    toml::from_str(include_str!("../../userland.toml")).expect("userland.toml is sound")
+});
 
-/// Dependencies that only maintainer scripts use (nothing is ever configured in a guest), and
-/// the interpreter that they need. What is missing shows: every program is tried, see `check`.
-const WITHOUT: &[&str] = &[
-    "adduser",
-    "base-files",
-    "debconf",
-    "debianutils",
-    "dpkg",
-    "gcc-12-base",
-    "init-system-helpers",
-    "libdb5.3",
-    "libfile-find-rule-perl",
-    "libgdbm",
-    "libnumber-compare-perl",
-    "libpam-modules",
-    "libperl",
-    "libsemanage",
-    "libsepol2",
-    "libtext-glob-perl",
-    "passwd",
-    "perl",
-    "tar",
-    "usrmerge",
-    "util-linux-extra",
-];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "'de: 'static"))]
+struct Table {
+    packages: Vec<&'static str>,
+    without: Vec<&'static str>,
+    without_in_extra: Vec<&'static str>,
+    dropped: Vec<&'static str>,
+    module_folders: Vec<&'static str>,
+    module_names: Vec<&'static str>,
+    module_folders_left_out: Vec<&'static str>,
+    folders: Vec<&'static str>,
+    links: BTreeMap<&'static str, String>,
+    files: BTreeMap<&'static str, String>,
+}
 
-/// What is left out of packages that a scenario asks for by itself: it may want perl.
-const WITHOUT_IN_EXTRA: &[&str] = &[
-    "adduser",
-    "debconf",
-    "dpkg",
-    "init-system-helpers",
-    "usrmerge",
-];
+impl Table {
+    /// What decides which modules go in, for a key.
+    fn describe_modules(&self) -> String {
+        let (folders, left_out) = (&self.module_folders, &self.module_folders_left_out);
+        format!("{folders:?}{left_out:?}{:?}", self.module_names)
+    }
 
-/// What no scenario reads.
-const DROPPED: &[&str] = &[
-    // The one program that wants Berkeley DB.
-    "usr/sbin/arpd",
-    "usr/share/doc",
-    "usr/share/man",
-    "usr/share/info",
-    "usr/share/locale",
-    "usr/share/lintian",
-    "usr/share/bash-completion",
-    "usr/share/gdb",
-    "usr/share/bug",
-    "usr/share/common-licenses",
-    "usr/lib/x86_64-linux-gnu/gconv",
-    "usr/lib/locale",
-    "etc/init.d",
-    "etc/cron.daily",
-    "var/cache",
-];
-
-/// Kernel folders whose modules go in; what they depend on follows.
-const MODULE_FOLDERS: &[&str] = &[
-    "kernel/net/",
-    "kernel/crypto/",
-    "kernel/lib/crypto/",
-    "kernel/drivers/net/bonding/",
-    "kernel/drivers/net/ipvlan/",
-    "kernel/drivers/net/macvlan/",
-    "kernel/drivers/net/ppp/",
-    "kernel/drivers/net/team/",
-    "kernel/drivers/net/vxlan/",
-    "kernel/drivers/net/wireguard/",
-];
-
-/// And these, by name.
-const MODULE_NAMES: &[&str] = &[
-    "dummy",
-    "geneve",
-    "ifb",
-    "macsec",
-    "macvtap",
-    "nlmon",
-    "tap",
-    "tun",
-    "veth",
-    "vrf",
-    "virtio_console",
-    "virtio_pci",
-];
-
-/// Net folders that no scenario of ours goes near; they are a third of the whole.
-const MODULE_FOLDERS_LEFT_OUT: &[&str] = &[
-    "kernel/net/9p/",
-    "kernel/net/bluetooth/",
-    "kernel/net/ceph/",
-    "kernel/net/dccp/",
-    "kernel/net/rds/",
-    "kernel/net/rxrpc/",
-    "kernel/net/sctp/",
-    "kernel/net/smc/",
-    "kernel/net/sunrpc/",
-    "kernel/net/tipc/",
-    "kernel/net/wireless/",
-    "kernel/net/mac80211/",
-    "kernel/net/netfilter/ipset/",
-    "kernel/net/netfilter/ipvs/",
-    "kernel/net/openvswitch/",
-];
-
-/// What no package brings: mount points, the merged /usr, names that maintainer scripts make.
-const FOLDERS: &[&str] = &[
-    "dev",
-    "etc/wireguard",
-    "mnt",
-    "opt",
-    "proc",
-    "root",
-    "run",
-    "sys",
-    "tmp",
-    "usr/bin",
-    "usr/lib64",
-    "usr/sbin",
-    "var/lib",
-    "var/log",
-    "var/tmp",
-];
-
-const LINKS: &[(&str, &str)] = &[
-    ("bin", "usr/bin"),
-    ("sbin", "usr/sbin"),
-    ("lib", "usr/lib"),
-    ("lib64", "usr/lib64"),
-    ("var/run", "/run"),
-    ("usr/bin/sh", "bash"),
-    ("usr/bin/awk", "mawk"),
-];
-
-const FILES: &[(&str, &str)] = &[
-    (
-        "etc/passwd",
-        "root:x:0:0:root:/root:/bin/bash\n\
-         tcpdump:x:100:100::/nonexistent:/usr/sbin/nologin\n\
-         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    ),
-    ("etc/group", "root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n"),
-    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-    (
-        "etc/nsswitch.conf",
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    ),
-    ("etc/services", "domain 53/udp\ndomain 53/tcp\n"),
-    (
-        "etc/protocols",
-        "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n",
-    ),
-];
+    /// Whether a module goes in for its own sake.
+    fn takes(&self, module: &str) -> bool {
+        let under = |folders: &[&str]| folders.iter().any(|f| module.starts_with(f));
+        self.module_names.contains(&module_name(module).as_str())
+            || (under(&self.module_folders) && !under(&self.module_folders_left_out))
+    }
+}
 
 /// What goes into an archive, by its path without a leading slash. Every entry belongs to root
 /// and has no time, so that equal contents give equal bytes.
 #[derive(Clone, Debug, Default)]
-pub struct Archive(BTreeMap<String, Entry>);
+pub struct Archive(BTreeMap<String, (u32, Data)>);
 
+/// What an entry holds, beside its mode.
 #[derive(Clone, Debug)]
-enum Entry {
-    Folder,
-    File(bool, Vec<u8>),
+enum Data {
+    Bytes(Vec<u8>),
     /// A file that is read when the archive is written.
-    Copy(bool, PathBuf),
-    Link(String),
-    Character(u32, u32),
+    Copy(PathBuf),
+    Device(u32, u32),
+}
+
+const FOLDER: u32 = 0o040_755;
+const LINK: u32 = 0o120_777;
+const CHARACTER: u32 = 0o020_600;
+
+fn file_mode(executable: bool) -> u32 {
+    if executable { 0o100_755 } else { 0o100_644 }
 }
 
 impl Archive {
     pub fn add_file(&mut self, path: &str, executable: bool, contents: impl Into<Vec<u8>>) {
-        self.add(path, Entry::File(executable, contents.into()));
+        self.add(path, file_mode(executable), Data::Bytes(contents.into()));
     }
 
     pub fn add_copy(&mut self, path: &str, executable: bool, from: &Path) {
-        self.add(path, Entry::Copy(executable, from.to_path_buf()));
+        self.add(path, file_mode(executable), Data::Copy(from.into()));
     }
 
     /// Adds a folder with all that is in it.
@@ -240,11 +112,7 @@ impl Archive {
 
     /// Adds all that is in `other`, over what is here.
     pub fn extend(&mut self, other: &Self) {
-        let entries = other
-            .0
-            .iter()
-            .map(|(path, entry)| (path.clone(), entry.clone()));
-        self.0.extend(entries);
+        self.0.extend(other.0.clone());
     }
 
     /// What it is, in bytes.
@@ -252,30 +120,32 @@ impl Archive {
         Ok(self.write(Vec::new())?)
     }
 
-    fn add(&mut self, path: &str, entry: Entry) {
-        let mut at = path;
-        while let Some((parent, _)) = at.rsplit_once('/') {
-            self.0.entry(parent.to_owned()).or_insert(Entry::Folder);
-            at = parent;
+    fn add_folder(&mut self, path: &str) {
+        self.add(path, FOLDER, Data::Bytes(Vec::new()));
+    }
+
+    fn add_link(&mut self, path: &str, target: &str) {
+        self.add(path, LINK, Data::Bytes(target.into()));
+    }
+
+    fn add(&mut self, path: &str, mode: u32, data: Data) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            if !self.0.contains_key(parent) {
+                self.add_folder(parent);
+            }
         }
-        self.0.insert(path.to_owned(), entry);
+        self.0.insert(path.to_owned(), (mode, data));
     }
 
     /// A folder sorts before what is in it, as the kernel wants them.
     fn write<W: Write>(&self, out: W) -> io::Result<W> {
-        let entries = self.0.iter().map(|(path, entry)| -> io::Result<_> {
-            let new = || NewcBuilder::new(path);
-            let mode = |executable: &bool| if *executable { 0o100_755 } else { 0o100_644 };
-            Ok(match entry {
-                Entry::Folder => (new().mode(0o040_755), Vec::new()),
-                Entry::File(executable, contents) => {
-                    (new().mode(mode(executable)), contents.clone())
-                }
-                Entry::Copy(executable, from) => (new().mode(mode(executable)), fs::read(from)?),
-                Entry::Link(target) => (new().mode(0o120_777), target.clone().into_bytes()),
-                Entry::Character(major, minor) => {
-                    let device = new().rdev_major(*major).rdev_minor(*minor);
-                    (device.mode(0o020_600), Vec::new())
+        let entries = self.0.iter().map(|(path, (mode, data))| -> io::Result<_> {
+            let new = NewcBuilder::new(path).mode(*mode);
+            Ok(match data {
+                Data::Bytes(bytes) => (new, bytes.clone()),
+                Data::Copy(from) => (new, fs::read(from)?),
+                Data::Device(major, minor) => {
+                    (new.rdev_major(*major).rdev_minor(*minor), Vec::new())
                 }
             })
         });
@@ -310,19 +180,20 @@ impl Initramfs {
     /// Makes sure that the userland is there.
     pub fn new(cache: &Cache, progress: &Progress) -> Result<Self> {
         let debian = Debian::new(cache, BOOKWORM, progress)?;
-        let root = debian.unpack(PACKAGES, Closure::Dependencies { without: WITHOUT })?;
+        let without = &TABLE.without;
+        let root = debian.unpack(&TABLE.packages, Closure::Dependencies { without })?;
         let mut skeleton = Archive::default();
-        for folder in FOLDERS {
-            skeleton.add(folder, Entry::Folder);
+        for folder in &TABLE.folders {
+            skeleton.add_folder(folder);
         }
-        for (path, target) in LINKS {
-            skeleton.add(path, Entry::Link((*target).to_owned()));
+        for (path, target) in &TABLE.links {
+            skeleton.add_link(path, target);
         }
         // The kernel opens it for init before anything is mounted.
-        skeleton.add("dev/console", Entry::Character(5, 1));
-        skeleton.add("dev/null", Entry::Character(1, 3));
-        for (path, text) in FILES {
-            skeleton.add_file(path, false, *text);
+        skeleton.add("dev/console", CHARACTER, Data::Device(5, 1));
+        skeleton.add("dev/null", CHARACTER, Data::Device(1, 3));
+        for (path, text) in &TABLE.files {
+            skeleton.add_file(path, false, text.as_str());
         }
         Ok(Self {
             userland: cache_root(cache, progress, "userland", &root, skeleton)?,
@@ -342,16 +213,10 @@ impl Initramfs {
         if !packages.is_empty() {
             let debian = Debian::new(&self.cache, BOOKWORM, &self.progress)?;
             let names: Vec<_> = packages.iter().map(String::as_str).collect();
-            let without = WITHOUT_IN_EXTRA;
+            let without = &TABLE.without_in_extra;
             let root = debian.unpack(&names, Closure::Dependencies { without })?;
-            let empty = Archive::default();
-            archives.push(cache_root(
-                &self.cache,
-                &self.progress,
-                "extra",
-                &root,
-                empty,
-            )?);
+            let (cache, progress, empty) = (&self.cache, &self.progress, Archive::default());
+            archives.push(cache_root(cache, progress, "extra", &root, empty)?);
         }
         if let Some(modules) = &kernel.modules {
             archives.push(self.cache_modules(modules)?);
@@ -371,12 +236,11 @@ impl Initramfs {
         };
         let release = kernel.release().unwrap_or_default();
         for (name, file) in &kernel.replaced {
-            let files = list_modules(modules)?;
-            let own = files.iter().find(|path| module_name(path) == *name);
+            let known = read_dependencies(&self.index_modules(modules, release)?)?;
+            let own = known.keys().find(|path| module_name(path) == *name);
             let own = own.ok_or_else(|| {
-                Error::other(format!(
-                    "kernel {release} has no module `{name}' to replace"
-                ))
+                let text = format!("kernel {release} has no module `{name}' to replace");
+                Error::other(text)
             })?;
             // The name may end in .xz although this file is not: libkmod goes by the contents.
             archive.add_copy(&format!("usr/lib/modules/{release}/{own}"), false, file);
@@ -422,14 +286,11 @@ impl Initramfs {
         }
         let loader = loader
             .ok_or_else(|| Error::other(format!("`{}' names no loader", program.display())))?;
-        archive.add_file(
-            &place,
-            true,
-            format!(
-                "#!/bin/bash\nexec /{folder}/lib/{loader} --argv0 {name} \
-                 --library-path /{folder}/lib /{folder}/{name} \"$@\"\n"
-            ),
+        let script = format!(
+            "#!/bin/bash\nexec /{folder}/lib/{loader} --argv0 {name} \
+             --library-path /{folder}/lib /{folder}/{name} \"$@\"\n"
         );
+        archive.add_file(&place, true, script);
         Ok(())
     }
 
@@ -439,21 +300,13 @@ impl Initramfs {
         let key = Key::new()
             .add("format", FORMAT)
             .add("modules", modules.to_string_lossy().as_bytes())
-            .add(
-                "chosen",
-                format!("{MODULE_FOLDERS:?}{MODULE_FOLDERS_LEFT_OUT:?}{MODULE_NAMES:?}"),
-            );
+            .add("chosen", TABLE.describe_modules());
         let name = format!("modules-{}.cpio", key.finish());
         self.cache.file("initramfs", &name, |place| {
             self.progress
                 .step(&format!("archive of the modules of {release}"));
             let index = self.index_modules(modules, &release)?;
-            let dependencies = fs::read_to_string(index.join("modules.dep"))?;
-            let wanted = find_closure(&parse_dependencies(&dependencies), |path| {
-                let under = |folders: &[&str]| folders.iter().any(|f| path.starts_with(f));
-                MODULE_NAMES.contains(&module_name(path).as_str())
-                    || (under(MODULE_FOLDERS) && !under(MODULE_FOLDERS_LEFT_OUT))
-            });
+            let wanted = find_closure(&read_dependencies(&index)?, |path| TABLE.takes(path));
             let mut archive = Archive::default();
             let base = format!("usr/lib/modules/{release}");
             for path in &wanted {
@@ -514,7 +367,7 @@ fn cache_root(
     let key = Key::new()
         .add("format", FORMAT)
         .add("root", root.to_string_lossy().as_bytes())
-        .add("dropped", format!("{DROPPED:?}"))
+        .add("dropped", format!("{:?}", TABLE.dropped))
         .add("skeleton", archive.to_bytes()?)
         .finish();
     cache.file("initramfs", &format!("{name}-{key}.cpio"), |place| {
@@ -537,7 +390,7 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path) -> Result<()> {
     for name in names {
         let from = at.join(name);
         let text = from.to_string_lossy();
-        if DROPPED.contains(&text.as_ref()) {
+        if TABLE.dropped.contains(&text.as_ref()) {
             continue;
         }
         let place = match merge_usr(&text) {
@@ -551,12 +404,11 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path) -> Result<()> {
         let free = !archive.0.contains_key(&place);
         if meta.is_dir() {
             if free {
-                archive.add(&place, Entry::Folder);
+                archive.add_folder(&place);
             }
             add_root(archive, root, &from)?;
         } else if free && meta.is_symlink() {
-            let target = absolute_target(&from, &fs::read_link(&path)?);
-            archive.add(&place, Entry::Link(target));
+            archive.add_link(&place, &absolute_target(&from, &fs::read_link(&path)?));
         } else if free && meta.is_file() {
             archive.add_copy(&place, meta.permissions().mode() & 0o111 != 0, &path);
         }
@@ -577,12 +429,9 @@ fn merge_usr(path: &str) -> String {
 /// A relative link may count its `..` from an unmerged folder: make it absolute and merged.
 fn absolute_target(link: &Path, target: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let base = if target.is_absolute() {
-        Path::new("")
-    } else {
-        link.parent().unwrap_or(Path::new(""))
-    };
-    for part in base.components().chain(target.components()) {
+    // A target that is absolute takes the place of the folder.
+    let whole = link.parent().unwrap_or(Path::new("")).join(target);
+    for part in whole.components() {
         match part {
             Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
             Component::ParentDir => drop(parts.pop()),
@@ -602,7 +451,7 @@ fn check_programs(root: &Path) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let inner = path.strip_prefix(root).unwrap_or(&path);
-            let dropped = DROPPED.iter().any(|d| inner == Path::new(d));
+            let dropped = TABLE.dropped.iter().any(|d| inner == Path::new(d));
             if dropped || !fs::symlink_metadata(&path)?.is_file() {
                 continue;
             }
@@ -626,13 +475,10 @@ struct Loader {
 impl Loader {
     fn find(root: &Path) -> Result<Self> {
         let name = "ld-linux-x86-64.so.2";
-        let folders = [
-            "lib/x86_64-linux-gnu",
-            "usr/lib/x86_64-linux-gnu",
-            "lib64",
-            "usr/lib64",
-        ];
-        let mut places = folders.iter().map(|folder| root.join(folder).join(name));
+        let folders = ["lib/x86_64-linux-gnu", "lib64"];
+        let folders = folders.map(|folder| [folder.to_owned(), format!("usr/{folder}")]);
+        let folders = folders.iter().flatten();
+        let mut places = folders.map(|folder| root.join(folder).join(name));
         let path = places.find(|path| path.is_file());
         Ok(Self {
             root: root.to_path_buf(),
@@ -670,9 +516,7 @@ impl Loader {
         }
         let listing = process::output(&mut self.list(program))?;
         let libraries = read_libraries(&listing.stdout);
-        let outside = libraries
-            .iter()
-            .find(|library| !library.starts_with(&self.root));
+        let outside = libraries.iter().find(|l| !l.starts_with(&self.root));
         if let Some(outside) = outside {
             return Ok(Some(format!("{} is of this machine", outside.display())));
         }
@@ -698,32 +542,20 @@ fn module_name(path: &str) -> String {
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
-/// The paths of the modules under a folder, relative to it.
-fn list_modules(modules: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut folders = vec![modules.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() && !path.is_symlink() {
-                folders.push(path);
-            } else if let Ok(inner) = path.strip_prefix(modules) {
-                found.push(inner.to_string_lossy().into_owned());
-            }
-        }
-    }
-    found.retain(|path| path.contains(".ko"));
-    found.sort();
-    Ok(found)
+/// modules.dep of an index: each file with the files that have to be loaded before it.
+fn read_dependencies(index: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let text = fs::read_to_string(index.join("modules.dep"))?;
+    Ok(parse_dependencies(&text))
 }
 
-/// modules.dep: each file with the files that have to be loaded before it.
 fn parse_dependencies(text: &str) -> BTreeMap<String, Vec<String>> {
-    text.lines()
-        .filter_map(|line| {
-            let (module, needed) = line.split_once(':')?;
-            let needed = needed.split_whitespace().map(str::to_owned).collect();
-            Some((module.to_owned(), needed))
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .map(|(module, needed)| {
+            (
+                module.into(),
+                needed.split_whitespace().map(Into::into).collect(),
+            )
         })
         .collect()
 }
@@ -750,22 +582,16 @@ mod tests {
     #[test]
     fn modules_bring_what_they_need() {
         let dependencies = parse_dependencies(
-            "kernel/w/wireguard.ko: kernel/n/udp_tunnel.ko kernel/l/chacha.ko\n\
+            "kernel/drivers/net/wireguard/wireguard.ko: kernel/n/tunnel.ko kernel/l/chacha.ko\n\
              kernel/l/chacha.ko: kernel/l/deep.ko\n\
              kernel/l/deep.ko:\n\
-             kernel/n/udp_tunnel.ko:\n\
+             kernel/n/tunnel.ko:\n\
+             kernel/net/sctp/sctp.ko: kernel/x/other.ko\n\
              kernel/x/other.ko:\n",
         );
-        let found = find_closure(&dependencies, |path| module_name(path) == "wireguard");
-        assert_eq!(
-            found.into_iter().collect::<Vec<_>>(),
-            [
-                "kernel/l/chacha.ko",
-                "kernel/l/deep.ko",
-                "kernel/n/udp_tunnel.ko",
-                "kernel/w/wireguard.ko"
-            ]
-        );
+        let found = find_closure(&dependencies, |path| TABLE.takes(path));
+        let names: Vec<_> = found.iter().map(|path| module_name(path)).collect();
+        assert_eq!(names, ["wireguard", "chacha", "deep", "tunnel"]);
         assert_eq!(module_name("kernel/a/nf-x.ko.xz"), "nf_x");
     }
 
@@ -774,12 +600,9 @@ mod tests {
         let target = |link: &str, to: &str| absolute_target(Path::new(link), Path::new(to));
         assert_eq!(target("sbin/ip", "/bin/ip"), "/usr/bin/ip");
         assert_eq!(target("sbin/depmod", "../bin/kmod"), "/usr/bin/kmod");
-        assert_eq!(
-            target("lib/x/libz.so.1", "libz.so.1.2"),
-            "/usr/lib/x/libz.so.1.2"
-        );
+        assert_eq!(target("lib/x/libz.so", "libz.so.1"), "/usr/lib/x/libz.so.1");
         assert_eq!(target("usr/lib/a", "../../lib/b"), "/usr/lib/b");
-        assert_eq!(target("etc/x", "y"), "/etc/x".replace('x', "y"));
+        assert_eq!(target("etc/x", "y"), "/etc/y");
     }
 
     #[test]
@@ -788,19 +611,14 @@ mod tests {
                        \tlibc.so.6 => /r/lib/libc.so.6 (0x00007f)\n\
                        \t/lib64/ld-linux-x86-64.so.2 => /r/lib/ld-linux-x86-64.so.2 (0x7)\n\
                        \tlibx.so => not found\n";
-        assert_eq!(
-            read_libraries(listing),
-            [
-                PathBuf::from("/r/lib/libc.so.6"),
-                PathBuf::from("/r/lib/ld-linux-x86-64.so.2")
-            ]
-        );
+        let found = ["/r/lib/libc.so.6", "/r/lib/ld-linux-x86-64.so.2"];
+        assert_eq!(read_libraries(listing), found.map(PathBuf::from));
     }
 
     #[test]
     fn an_archive_has_folders_before_files_and_equal_bytes() {
         let mut archive = Archive::default();
-        archive.add("sbin", Entry::Link("usr/sbin".into()));
+        archive.add_link("sbin", "usr/sbin");
         archive.add_file("etc/run", true, "#!/bin/true\n");
         archive.add_file("etc/a", false, "12345");
         let bytes = archive.to_bytes().unwrap();
@@ -809,26 +627,18 @@ mod tests {
         let mut seen = Vec::new();
         while !reader.entry().is_trailer() {
             let entry = reader.entry();
-            seen.push((entry.name().to_owned(), entry.mode(), entry.file_size()));
+            seen.push(format!(
+                "{} {:o} {}",
+                entry.name(),
+                entry.mode(),
+                entry.file_size()
+            ));
             reader = cpio::NewcReader::new(reader.finish().unwrap()).unwrap();
         }
-        let expected = [
-            ("etc", 0o040_755, 0),
-            ("etc/a", 0o100_644, 5),
-            ("etc/run", 0o100_755, 12),
-            ("sbin", 0o120_777, 8),
-        ];
-        assert_eq!(
-            seen,
-            expected.map(|(name, mode, size)| (name.to_owned(), mode, size))
-        );
+        let files = ["etc/a 100644 5", "etc/run 100755 12", "sbin 120777 8"];
+        assert_eq!(seen, [&["etc 40755 0"][..], &files].concat());
         archive.add_copy("etc/b", false, Path::new("/nonexistent/file"));
-        assert!(
-            archive
-                .to_bytes()
-                .unwrap_err()
-                .to_string()
-                .contains("/nonexistent")
-        );
+        let error = archive.to_bytes().unwrap_err().to_string();
+        assert!(error.contains("/nonexistent"), "{error}");
     }
 }

@@ -38,12 +38,11 @@ impl Program {
             // As the guest gets it: what says where it was built is taken off.
             Self::Local(program) => Key::new().add_file("file", &strip(program, cache)?)?,
             // The root is named by the packages in it, its libraries among them.
-            Self::Rooted { root, program } => Key::new()
-                .add(
-                    "root",
-                    root.file_name().unwrap_or_default().as_encoded_bytes(),
-                )
-                .add_file("file", &root.join(program))?,
+            Self::Rooted { root, program } => {
+                let name = root.file_name().unwrap_or_default();
+                let key = Key::new().add("root", name.as_encoded_bytes());
+                key.add_file("file", &root.join(program))?
+            }
             Self::Lacking(why) => Key::new().add("lacking", why),
         };
         Ok(key.finish())
@@ -61,9 +60,10 @@ pub fn find_wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Resu
     }
     match Path::new(choice).canonicalize() {
         Ok(path) if path.is_file() => Ok(Program::Local(path)),
-        _ => Err(Error::other(format!(
-            "--wg: no program `{choice}'; give a path, or debian:sid for Debian's C tool"
-        ))),
+        _ => {
+            let what = "give a path, or debian:sid for Debian's C tool";
+            Err(Error::other(format!("--wg: no program `{choice}'; {what}")))
+        }
     }
 }
 
@@ -72,9 +72,10 @@ pub fn find(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     match name.split_once('-') {
         Some(("wg", suite)) => find_c_tool(suite, cache, progress),
         Some(("go", client)) => build_go(client, cache, progress),
-        _ => Err(Error::other(format!(
-            "`programs: {name}' is none of wg-SUITE, go-NAME"
-        ))),
+        _ => {
+            let text = format!("`programs: {name}' is none of wg-SUITE, go-NAME");
+            Err(Error::other(text))
+        }
     }
 }
 
@@ -138,15 +139,13 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     // is wrong.
     let modules = run(go().args(["mod", "download"]));
     progress.done();
+    let why = "the Go modules that it is built of cannot be downloaded here; \
+               a GOPROXY that has them helps";
     match modules {
-        Err(Error::Failed { output, .. })
-            if !output.contains("go.sum") && !output.contains("checksum") =>
+        Err(Error::Failed { output: said, .. })
+            if !said.contains("go.sum") && !said.contains("checksum") =>
         {
-            return Ok(Program::Lacking(
-                "the Go modules that it is built of cannot be downloaded here; \
-                 a GOPROXY that has them helps"
-                    .into(),
-            ));
+            return Ok(Program::Lacking(why.into()));
         }
         other => drop(other?),
     }

@@ -15,7 +15,8 @@ use kit::cache::{Key, remove};
 use kit::{Cache, Error, Progress, Result, process, repo};
 
 use super::source::Source;
-use crate::kernel::series::{Part, Series};
+use super::{clean_make, read_version};
+use crate::kernel::series::Series;
 use crate::kernel::trees::Tree;
 
 /// Changes of this file that change what is built: part of the cache key.
@@ -42,37 +43,28 @@ pub fn build(
     progress: &Progress,
 ) -> Result<Image> {
     let source = Source::find(tree, cache, progress)?;
-    let compiler = process::run(Command::new("gcc").arg("--version"))?;
     let fragments = fragments(config)?;
     let base = fragments
         .iter()
         .fold(Key::new(), |key, f| key.add(&f.name, &f.text))
         .add("recipe", RECIPE)
         .add("source", &source.version)
-        .add("compiler", compiler.lines().next().unwrap_or_default());
-    let area = format!(
-        "{}{}-{}",
-        source.version,
-        config.map(|c| format!("-{c}")).unwrap_or_default(),
-        &base.clone().finish()[..12]
-    );
+        .add("compiler", read_version("gcc")?);
+    let suffix = config.map(|c| format!("-{c}")).unwrap_or_default();
+    let digest = base.clone().finish();
+    let area = format!("{}{suffix}-{}", source.version, &digest[..12]);
     let key = series.map_or(base.clone(), |s| s.add_to_key(base)).finish();
+    // There is no other debug kernel than the patched one.
     let kind = match (config, series.is_some()) {
-        // There is no other debug kernel than the patched one.
         (Some("debug"), true) => "debug".to_owned(),
-        (Some(config), true) => format!("patched-{config}"),
-        (Some(config), false) => format!("vanilla-{config}"),
-        (None, true) => "patched".to_owned(),
-        (None, false) => "vanilla".to_owned(),
+        (_, true) => format!("patched{suffix}"),
+        (_, false) => format!("vanilla{suffix}"),
     };
     let key = format!("{}-{kind}-{key}", source.version);
     let dir = cache.dir("kernel", &key, |dir| {
         let _lock = cache.lock(&format!("build-{area}"))?;
-        let pristine = source.whole()?;
-        let area = Area {
-            pristine,
-            root: cache.folder("build")?.join(&area),
-        };
+        let (pristine, root) = (source.whole()?, cache.folder("build")?.join(&area));
+        let area = Area { pristine, root };
         area.prepare(&fragments, progress)?;
         area.patch(series)?;
         progress.step(&format!("build linux {} ({kind})", source.version));
@@ -83,8 +75,7 @@ pub fn build(
             ("System.map", "System.map"),
             ("include/config/kernel.release", "release"),
         ] {
-            let from = area.obj().join(from);
-            fs::copy(&from, dir.join(to))?;
+            fs::copy(area.obj().join(from), dir.join(to))?;
         }
         progress.done();
         Ok(())
@@ -121,37 +112,28 @@ impl Area {
         let obj = self.obj();
         fs::create_dir_all(&obj)?;
         // Hard links: files that the series changes are replaced, never written into.
-        process::run(
-            Command::new("cp")
-                .arg("-al")
-                .arg(&self.pristine)
-                .arg(self.src()),
-        )?;
+        let mut copy = Command::new("cp");
+        process::run(copy.arg("-al").arg(&self.pristine).arg(self.src()))?;
         self.make(&["tinyconfig"], &self.root.join("config.log"))?;
-        let mut parts = vec![
-            self.pristine.join(SELFTEST).join("kernel.config"),
-            self.pristine.join(SELFTEST).join("arch/x86_64.config"),
-        ];
-        parts.extend(fragments.iter().map(|f| f.path.clone()));
-        for part in &parts {
-            if !part.exists() {
-                return Err(Error::other(format!("no `{}'", part.display())));
-            }
+        let selftest = self.pristine.join(SELFTEST);
+        let theirs = ["kernel.config", "arch/x86_64.config"].map(|name| selftest.join(name));
+        let ours = fragments.iter().map(|f| f.path.clone());
+        let parts: Vec<_> = theirs.into_iter().chain(ours).collect();
+        // merge_config.sh goes on without a file that it does not find.
+        if let Some(part) = parts.iter().find(|part| !part.exists()) {
+            return Err(Error::other(format!("no `{}'", part.display())));
         }
+        let config = obj.join(".config");
         process::run(
             Command::new("./scripts/kconfig/merge_config.sh")
                 .current_dir(self.src())
-                .env("KCONFIG_CONFIG", obj.join(".config"))
-                .arg("-m")
-                .arg("-O")
-                .arg(&obj)
-                .arg(obj.join(".config"))
+                .env("KCONFIG_CONFIG", &config)
+                .args(["-m", "-O"])
+                .args([&obj, &config])
                 .args(&parts),
         )?;
         self.make(&["olddefconfig"], &self.root.join("config.log"))?;
-        let config = obj.join(".config");
-        let config = fs::read_to_string(&config)?;
-        let lost = unmet(fragments, &config);
+        let lost = unmet(fragments, &fs::read_to_string(&config)?);
         if !lost.is_empty() {
             return Err(Error::other(format!(
                 "the kernel's configuration refuses what vm-tests/kconfig asks for: {}",
@@ -163,87 +145,41 @@ impl Area {
         Ok(())
     }
 
-    /// Brings the source to "pristine + series", changing only the files that differ.
+    /// Brings the source to "pristine + series". The files that a series touches, and no others,
+    /// become new ones: what is made from them is made again.
     fn patch(&self, series: Option<&Series>) -> Result<()> {
-        let scratch = self.root.join("scratch");
-        remove(&scratch)?;
-        fs::create_dir_all(&scratch)?;
-        let mut wanted: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
-        if let Some(series) = series {
-            let touched = series.touched();
-            for file in touched.iter().filter(|f| !f.new) {
-                let target = scratch.join(&file.path);
-                let folder = target.parent().expect("a file is in a folder");
-                fs::create_dir_all(folder)?;
-                let from = self.pristine.join(&file.path);
-                fs::copy(&from, &target)?;
-            }
-            series.apply(&scratch, Part::Whole)?;
-            for file in touched {
-                wanted.insert(file.path.clone(), read_if(&scratch.join(&file.path))?);
-            }
-        }
-        // What an earlier series touched and this one does not goes back to what it was.
         let list = self.root.join("touched");
-        let before = fs::read_to_string(&list).unwrap_or_default();
-        for path in before.lines() {
-            if !wanted.contains_key(path) {
-                wanted.insert(path.to_owned(), read_if(&self.pristine.join(path))?);
-            }
-        }
-        // Both lists before the first change: an interrupted run must not forget a file.
-        let names: Vec<_> = wanted.keys().map(String::as_str).collect();
-        fs::write(&list, names.join("\n"))?;
-        for (path, text) in &wanted {
-            let target = self.src().join(path);
-            if read_if(&target)? == *text {
-                continue;
-            }
-            let mode = fs::metadata(self.pristine.join(path)).map(|m| m.permissions());
+        let src = self.src();
+        for path in fs::read_to_string(&list).unwrap_or_default().lines() {
+            let (pristine, target) = (self.pristine.join(path), src.join(path));
             remove(&target)?;
-            if let Some(text) = text {
-                if let Some(folder) = target.parent() {
-                    fs::create_dir_all(folder)?;
-                }
-                fs::write(&target, text)?;
-                if let Ok(mode) = mode {
-                    fs::set_permissions(&target, mode)?;
-                }
+            if pristine.exists() {
+                fs::create_dir_all(target.parent().unwrap_or(&src))?;
+                fs::copy(pristine, target)?;
             }
         }
-        remove(&scratch)
+        let touched = series.map(Series::touched).unwrap_or_default();
+        let names: Vec<_> = touched.into_iter().map(|file| file.path).collect();
+        // Before the first change: an interrupted run must not forget a file.
+        fs::write(&list, names.join("\n"))?;
+        series.map_or(Ok(()), |series| series.apply(&src, &[]))
     }
 
     fn make(&self, targets: &[&str], log: &Path) -> Result<()> {
-        process::logged(
-            Command::new("nice")
-                .args(["make", "-s", "-C"])
-                .arg(self.src())
-                .arg(format!("O={}", self.obj().display()))
-                .arg(format!("-j{}", process::jobs()))
-                // The image must not say who built it, where and when: the same sources are the
-                // same image on another machine, and what was seen with it was seen.
-                .args(["KBUILD_BUILD_USER=wg-vrf", "KBUILD_BUILD_HOST=wg-vrf"])
-                .args([
-                    "KBUILD_BUILD_TIMESTAMP=1970-01-01",
-                    "KBUILD_BUILD_VERSION=1",
-                ])
-                .args(targets)
-                .env("LC_ALL", "C")
-                // Nothing of cargo's or of an outer make's may reach kbuild.
-                .env_remove("MAKEFLAGS")
-                .env_remove("MFLAGS")
-                .env_remove("CFLAGS"),
-            log,
-        )
-    }
-}
-
-fn read_if(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+        let mut command = clean_make("nice");
+        command
+            .args(["-s", "-C"])
+            .arg(self.src())
+            .arg(format!("O={}", self.obj().display()))
+            // The image must not say who built it, where and when: the same sources are the same
+            // image on another machine, and what was seen with it was seen.
+            .args(["KBUILD_BUILD_USER=wg-vrf", "KBUILD_BUILD_HOST=wg-vrf"])
+            .args([
+                "KBUILD_BUILD_TIMESTAMP=1970-01-01",
+                "KBUILD_BUILD_VERSION=1",
+            ])
+            .args(targets);
+        process::logged(&mut command, log)
     }
 }
 
@@ -255,32 +191,26 @@ struct Fragment {
 }
 
 fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
-    ["guest"]
-        .into_iter()
-        .chain(config)
-        .map(|name| {
-            let name = format!("{name}.config");
-            let path = repo::kconfig().join(&name);
-            let text = fs::read_to_string(&path)?;
-            Ok(Fragment { name, path, text })
-        })
-        .collect()
+    let read = |name| {
+        let name = format!("{name}.config");
+        let path = repo::kconfig().join(&name);
+        let text = fs::read_to_string(&path)?;
+        Ok(Fragment { name, path, text })
+    };
+    ["guest"].into_iter().chain(config).map(read).collect()
 }
 
 /// What the fragments ask for and `config` does not say. A later line overrides an earlier one.
 fn unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
-    let mut wanted = BTreeMap::new();
-    for line in fragments.iter().flat_map(|f| f.text.lines()) {
-        if let Some((name, value)) = line.split_once('=') {
-            if name.starts_with("CONFIG_") {
-                wanted.insert(name, value);
-            }
-        }
-    }
-    let have: BTreeMap<_, _> = config
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .collect();
+    let settings = |text: &'_ str| -> BTreeMap<String, String> {
+        let lines = text.lines().filter(|line| line.starts_with("CONFIG_"));
+        let pairs = lines.filter_map(|line| line.split_once('='));
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let wanted: BTreeMap<_, _> = fragments.iter().flat_map(|f| settings(&f.text)).collect();
+    let have = settings(config);
     wanted
         .iter()
         .filter(|(name, value)| match have.get(*name) {
@@ -308,13 +238,43 @@ mod tests {
         let first = fragment("CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n# CONFIG_D=y\n");
         let last = fragment("CONFIG_B=n\nCONFIG_E=7\n");
         let both = [first, last];
-        assert_eq!(
-            unmet(&both, "CONFIG_A=y\nCONFIG_E=7\n"),
-            Vec::<String>::new()
-        );
+        assert!(unmet(&both, "CONFIG_A=y\nCONFIG_E=7\n").is_empty());
         assert_eq!(
             unmet(&both, "CONFIG_B=y\nCONFIG_C=y\n# CONFIG_A is not set\n"),
             ["CONFIG_A=y", "CONFIG_B=n", "CONFIG_C=n", "CONFIG_E=7"]
         );
+    }
+
+    /// The vanilla kernel must not be made of patched files, nor of objects newer than its files.
+    #[test]
+    fn a_series_goes_in_and_out_of_the_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pristine, root) = (folder.path().join("pristine"), folder.path().join("area"));
+        let area = Area { pristine, root };
+        fs::create_dir_all(&area.pristine).unwrap();
+        fs::create_dir_all(area.src()).unwrap();
+        fs::write(area.pristine.join("x.c"), "old\n").unwrap();
+        fs::hard_link(area.pristine.join("x.c"), area.src().join("x.c")).unwrap();
+        fs::write(folder.path().join("series"), "a.patch\n").unwrap();
+        let patch = "diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-old\n+new\n\
+                     diff --git a/d/n.c b/d/n.c\nnew file mode 100644\n--- /dev/null\n\
+                     +++ b/d/n.c\n@@ -0,0 +1 @@\n+made\n";
+        fs::write(folder.path().join("a.patch"), patch).unwrap();
+        let series = Series::read(folder.path()).unwrap();
+        let text = |file: &Path| fs::read_to_string(file).unwrap_or_default();
+        for round in [Some(&series), Some(&series), None, Some(&series), None] {
+            area.patch(round).unwrap();
+            let seen = ["x.c", "d/n.c"].map(|name| text(&area.src().join(name)));
+            let expected = round.map_or(["old\n", ""], |_| ["new\n", "made\n"]);
+            assert_eq!(seen, expected);
+            assert_eq!(text(&area.pristine.join("x.c")), "old\n");
+        }
+        let changed = |folder: &Path| {
+            fs::metadata(folder.join("x.c"))
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        assert!(changed(&area.src()) > changed(&area.pristine));
     }
 }

@@ -15,7 +15,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use self::series::{Part, Series};
+use self::series::Series;
 use self::source::Source;
 use self::table::{Kernel, Package};
 use self::trees::{Tree, Trees};
@@ -68,9 +68,10 @@ impl BootableKernel {
         cache: &Cache,
         progress: &Progress,
     ) -> Result<(PathBuf, Option<PathBuf>)> {
-        let tree = self.tree.as_ref().ok_or_else(|| {
-            Error::other(format!("no tree has the source of {}", self.kernel.name))
-        })?;
+        let Some(tree) = &self.tree else {
+            let text = format!("no tree has the source of {}", self.kernel.name);
+            return Err(Error::other(text));
+        };
         let stock = Source::find(tree, cache, progress)?.part(paths)?;
         let Some(series) = &self.series else {
             return Ok((stock, None));
@@ -81,7 +82,7 @@ impl BootableKernel {
         let dir = cache.dir("patched-source", &key, |dir| {
             let copy = dir.join("src");
             process::run(Command::new("cp").arg("-a").arg(&stock).arg(&copy))?;
-            series.apply(&copy, Part::Under(&paths))
+            series.apply(&copy, &paths)
         })?;
         Ok((stock, Some(dir.join("src"))))
     }
@@ -102,10 +103,8 @@ pub fn prepare(
     };
     let series = match (series, tree) {
         (Some(_), _) if !patched => {
-            return Err(Error::other(format!(
-                "kernel {} takes no series: it is as it came",
-                kernel.name
-            )));
+            let text = format!("kernel {} takes no series: it is as it came", kernel.name);
+            return Err(Error::other(text));
         }
         (None, Some(tree)) if patched => Some(match named {
             Some(folder) => Series::read(&repo::root().join(folder))?,
@@ -121,9 +120,8 @@ pub fn prepare(
             // Debian's own image is what some patched one is made from.
             let modules = table::read_all()?.into_iter().filter_map(|k| k.module);
             let made_of_it = modules.into_iter().find(|m| m.base == kernel.name);
-            boot.tree = made_of_it
-                .map(|m| trees.find(&m.tree).cloned())
-                .transpose()?;
+            let tree = made_of_it.map(|m| trees.find(&m.tree).cloned());
+            boot.tree = tree.transpose()?;
             boot
         }
         (_, Some(module), _, Some(tree)) => {
@@ -209,20 +207,30 @@ fn measure_load() -> u32 {
     ((load / process::jobs() as f64).ceil() as u32).clamp(1, 8)
 }
 
+/// make for kernels: nothing of cargo's or of an outer make's may reach kbuild.
+fn clean_make(program: &str) -> Command {
+    let mut make = Command::new(program);
+    make.args((program != "make").then_some("make"))
+        .arg(format!("-j{}", process::jobs()))
+        .env("LC_ALL", "C")
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("CFLAGS");
+    make
+}
+
+/// The first line of what `PROGRAM --version` says.
+pub fn read_version(program: &str) -> Result<String> {
+    let text = process::run(Command::new(program).arg("--version"))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
 /// The programs that making these kernels needs.
 pub fn find_needs(kernels: &[Kernel]) -> Vec<For> {
     let mut needs = vec![For::Packages];
-    needs.extend(
-        kernels
-            .iter()
-            .filter(|k| k.module.is_some())
-            .map(|_| For::Module),
-    );
-    needs.extend(
-        kernels
-            .iter()
-            .filter(|k| k.build.is_some())
-            .map(|_| For::Kernel),
-    );
+    for kernel in kernels {
+        needs.extend(kernel.module.iter().map(|_| For::Module));
+        needs.extend(kernel.build.iter().map(|_| For::Kernel));
+    }
     needs
 }

@@ -13,7 +13,8 @@ use kit::debian::Closure;
 use kit::{Cache, Error, Progress, Result, process};
 
 use super::source::Source;
-use crate::kernel::series::{Part, Series};
+use super::{clean_make, read_version};
+use crate::kernel::series::Series;
 use crate::kernel::trees::Tree;
 
 /// Changes of this file that change what is built: part of the cache key.
@@ -46,23 +47,21 @@ pub fn build_with(
     cache: &Cache,
     progress: &Progress,
 ) -> Result<Module> {
-    let headers_meta = tree.headers.as_deref().ok_or_else(|| {
-        Error::other(format!(
+    let Some(headers_meta) = tree.headers.as_deref() else {
+        return Err(Error::other(format!(
             "tree {} builds a whole kernel, no module: cargo xtask kernel build --tree {0}",
             tree.name
-        ))
-    })?;
+        )));
+    };
     let source = Source::find(tree, cache, progress)?;
     let headers = Headers::find(&source, headers_meta)?;
-    let compiler = process::run(Command::new("gcc-12").arg("--version"))?;
     let key = Key::new()
         .add("recipe", RECIPE)
         .add("source", &source.version)
         .add("headers", headers.packages.join(" "))
-        .add("compiler", compiler.lines().next().unwrap_or_default());
-    let key = arguments
-        .iter()
-        .fold(key, |key, argument| key.add("argument", argument));
+        .add("compiler", read_version("gcc-12")?);
+    let arguments_too = arguments.iter();
+    let key = arguments_too.fold(key, |key, argument| key.add("argument", argument));
     let key = series.add_to_key(key).finish();
     let dir = cache.dir("module", &format!("{}-{key}", headers.release), |dir| {
         // The long download and the short one side by side.
@@ -75,7 +74,7 @@ pub fn build_with(
         progress.step(&format!("build wireguard.ko for {}", headers.release));
         let work = dir.join("work");
         process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
-        series.apply(&work, Part::Under(&[DRIVER, HEADER]))?;
+        series.apply(&work, &[DRIVER, HEADER])?;
         let headers = unpacked.join("usr/src").join(&headers.package);
         make(&work, &headers, arguments, dir)?;
         let built = work.join(DRIVER).join("wireguard.ko");
@@ -104,28 +103,22 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
         work.join(DRIVER).join("Makefile").display()
     );
     fs::write(&kbuild, text)?;
-    process::logged(
-        // Not niced, unlike a whole kernel: somebody waits for these seconds.
-        Command::new("make")
-            .arg("-C")
-            .arg(headers)
-            .arg(format!("M={}", work.join(DRIVER).display()))
-            .arg(format!("-j{}", process::jobs()))
-            .args([
-                "CONFIG_WIREGUARD=m",
-                // Type information would need pahole and the kernel's own.
-                "CONFIG_DEBUG_INFO_BTF_MODULES=",
-                "modules",
-            ])
-            // The folder is one of this run: a module of the same sources is the same file.
-            .arg(format!("KCFLAGS=-ffile-prefix-map={}=.", work.display()))
-            .args(arguments)
-            // Nothing of cargo's or of an outer make's may reach kbuild.
-            .env_remove("MAKEFLAGS")
-            .env_remove("MFLAGS")
-            .env_remove("CFLAGS"),
-        &dir.join("build.log"),
-    )
+    // Not niced, unlike a whole kernel: somebody waits for these seconds.
+    let mut command = clean_make("make");
+    command
+        .arg("-C")
+        .arg(headers)
+        .arg(format!("M={}", work.join(DRIVER).display()))
+        // Type information would need pahole and the kernel's own.
+        .args([
+            "CONFIG_WIREGUARD=m",
+            "CONFIG_DEBUG_INFO_BTF_MODULES=",
+            "modules",
+        ])
+        // The folder is one of this run: a module of the same sources is the same file.
+        .arg(format!("KCFLAGS=-ffile-prefix-map={}=.", work.display()))
+        .args(arguments);
+    process::logged(&mut command, &dir.join("build.log"))
 }
 
 /// The packages with the headers of Debian's kernel of the day.
@@ -141,11 +134,9 @@ impl Headers {
     fn find(source: &Source<'_>, meta: &str) -> Result<Self> {
         let debian = source.debian();
         let named = |package: &str, prefixes: &[&str]| -> Result<Vec<String>> {
-            Ok(debian
-                .depends(package)?
-                .into_iter()
-                .filter(|name| prefixes.iter().any(|p| name.starts_with(p)))
-                .collect())
+            let mut names = debian.depends(package)?;
+            names.retain(|name| prefixes.iter().any(|p| name.starts_with(p)));
+            Ok(names)
         };
         let package = named(meta, &["linux-headers-"])?
             .pop()
@@ -172,10 +163,8 @@ impl Headers {
     fn unpack(&self, source: &Source<'_>, cache: &Cache) -> Result<PathBuf> {
         let names: Vec<_> = self.packages.iter().map(String::as_str).collect();
         let unpacked = source.debian().unpack(&names, Closure::Named)?;
-        let makefile = unpacked
-            .join("usr/src")
-            .join(&self.package)
-            .join("Makefile");
+        let folder = unpacked.join("usr/src").join(&self.package);
+        let makefile = folder.join("Makefile");
         let _lock = cache.lock(&format!("headers-{}", self.release))?;
         let text = fs::read_to_string(&makefile)?;
         let moved = relocate(&text);
@@ -201,10 +190,9 @@ mod tests {
     #[test]
     fn the_headers_makefile_is_relocated_once() {
         let once = relocate("include /usr/src/linux-headers-6.1.0-56-common/Makefile\n");
-        assert_eq!(
-            once,
-            "include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../linux-headers-6.1.0-56-common/Makefile\n"
-        );
+        let folder = "$(dir $(realpath $(lastword $(MAKEFILE_LIST))))..";
+        let moved = format!("include {folder}/linux-headers-6.1.0-56-common/Makefile\n");
+        assert_eq!(once, moved);
         assert_eq!(relocate(&once), once);
     }
 }

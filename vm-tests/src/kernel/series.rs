@@ -2,7 +2,7 @@
 //! One folder of kernel-patches: the `series` file and the patches it names. What is good and bad
 //! in them is `patches::check`'s business.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
@@ -26,28 +26,8 @@ pub struct Patch {
     pub text: String,
 }
 
-/// What a build wants of a series: hunks in other files are left out. A module needs neither
-/// Documentation nor tools, and their files are not there.
-#[derive(Clone, Copy, Debug)]
-pub enum Part<'a> {
-    Whole,
-    Under(&'a [&'a str]),
-}
-
-impl Part<'_> {
-    fn takes(&self, path: &str) -> bool {
-        match self {
-            Self::Whole => true,
-            Self::Under(paths) => paths.iter().any(|p| {
-                path.strip_prefix(p)
-                    .is_some_and(|r| r.is_empty() || r.starts_with('/'))
-            }),
-        }
-    }
-}
-
 /// A file that a patch touches.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     pub path: String,
     /// The patch creates it: it is not in the tree before.
@@ -65,15 +45,17 @@ impl Series {
         let dir = &path::absolute(dir).map_err(Error::io("find", dir))?;
         let file = dir.join("series");
         let list = fs::read_to_string(&file)?;
-        let mut patches = Vec::new();
-        for name in names(&list) {
+        let read = |name: &str| -> Result<Patch> {
             let path = dir.join(name);
-            patches.push(Patch {
+            let text = fs::read_to_string(&path)?;
+            Ok(Patch {
                 name: name.to_owned(),
-                text: fs::read_to_string(&path)?,
                 path,
-            });
-        }
+                text,
+            })
+        };
+        let patches = names(&list).into_iter().map(read);
+        let patches = patches.collect::<Result<Vec<_>>>()?;
         if patches.is_empty() {
             return Err(Error::other(format!("`{}' names no patch", file.display())));
         }
@@ -82,42 +64,31 @@ impl Series {
     }
 
     /// Applies the patches in order: `git apply`, no fuzz, all or nothing. An error names the
-    /// patch and the hunk.
-    pub fn apply(&self, dir: &Path, part: Part<'_>) -> Result<()> {
-        let mut applied = 0;
+    /// patch and the hunk. Where a build wants only some files and folders, hunks in others are
+    /// left out: a module needs neither Documentation nor tools, and their files are not there.
+    pub fn apply(&self, dir: &Path, only: &[&str]) -> Result<()> {
+        let wanted = |file: &Touched| only.iter().any(|p| Path::new(&file.path).starts_with(p));
+        if !only.is_empty() && !self.touched().iter().any(wanted) {
+            let dir = self.dir.display();
+            let text = format!("no patch of {dir} touches what is built");
+            return Err(Error::other(text));
+        }
         for patch in &self.patches {
-            let files = touched(&patch.text);
-            let wanted = files.iter().filter(|f| part.takes(&f.path)).count();
-            if wanted == 0 {
-                continue;
-            }
-            applied += wanted;
             let mut command = Command::new("git");
             command
                 .args(["apply", "--whitespace=nowarn"])
                 .current_dir(dir)
                 // Inside some other repository git would take paths as relative to its top.
                 .env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap_or(dir));
-            if let Part::Under(paths) = part {
-                for path in paths {
-                    command.args([format!("--include={path}"), format!("--include={path}/*")]);
-                }
+            for path in only {
+                command.args([format!("--include={path}"), format!("--include={path}/*")]);
             }
             let out = process::output(command.arg(&patch.path))?;
             if !out.ok {
-                return Err(Error::other(format!(
-                    "{}/{} does not apply:\n{}",
-                    self.dir.display(),
-                    patch.name,
-                    out.all().trim_end()
-                )));
+                let (path, said) = (patch.path.display(), out.all());
+                let text = format!("{path} does not apply:\n{}", said.trim_end());
+                return Err(Error::other(text));
             }
-        }
-        if applied == 0 {
-            let dir = self.dir.display();
-            return Err(Error::other(format!(
-                "no patch of {dir} touches what is built"
-            )));
         }
         Ok(())
     }
@@ -130,18 +101,12 @@ impl Series {
 
     /// Every file that the series touches.
     pub fn touched(&self) -> Vec<Touched> {
-        let mut seen = BTreeSet::new();
-        let mut all = Vec::new();
-        for patch in &self.patches {
-            for file in touched(&patch.text) {
-                // Created by an earlier patch and changed by a later one: new to the tree.
-                if seen.insert(file.path.clone()) {
-                    all.push(file);
-                }
-            }
+        let mut all = BTreeMap::new();
+        for file in self.patches.iter().flat_map(|patch| touched(&patch.text)) {
+            // Created by an earlier patch and changed by a later one: new to the tree.
+            all.entry(file.path.clone()).or_insert(file);
         }
-        all.sort();
-        all
+        all.into_values().collect()
     }
 }
 
@@ -159,10 +124,8 @@ pub fn touched(patch: &str) -> Vec<Touched> {
     for line in patch.lines() {
         if let Some(names) = line.strip_prefix("diff --git a/") {
             if let Some((_, path)) = names.split_once(" b/") {
-                files.push(Touched {
-                    path: path.to_owned(),
-                    new: false,
-                });
+                let path = path.to_owned();
+                files.push(Touched { path, new: false });
             }
         } else if line.starts_with("new file mode ") {
             if let Some(file) = files.last_mut() {
@@ -184,15 +147,6 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_taken_whole_and_by_name() {
-        let part = Part::Under(&["drivers/net/wireguard", "include/uapi/linux/wireguard.h"]);
-        assert!(part.takes("drivers/net/wireguard/selftest/x.c"));
-        assert!(part.takes("include/uapi/linux/wireguard.h"));
-        assert!(!part.takes("drivers/net/wireguard2/x.c"));
-        assert!(!part.takes("tools/testing/selftests/wireguard/netns.sh"));
-    }
-
-    #[test]
     fn a_folder_named_from_here_is_found_from_elsewhere() {
         // Tests run in the package's folder.
         let series = Series::read(Path::new("../kernel-patches/6.1")).unwrap();
@@ -203,9 +157,30 @@ mod tests {
     fn touched_files_know_the_new_ones() {
         let patch = "diff --git a/x/y.c b/x/y.c\nindex 1..2 100644\n--- a/x/y.c\n+++ b/x/y.c\n\
                      diff --git a/new.h b/new.h\nnew file mode 100644\n--- /dev/null\n+++ b/new.h\n";
-        let files = touched(patch);
-        assert_eq!(files.len(), 2);
-        assert_eq!((files[0].path.as_str(), files[0].new), ("x/y.c", false));
-        assert_eq!((files[1].path.as_str(), files[1].new), ("new.h", true));
+        let files = touched(patch).into_iter().map(|f| (f.path, f.new));
+        let expected = [("x/y.c".into(), false), ("new.h".into(), true)];
+        assert_eq!(files.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_series_goes_in_whole_or_in_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let (series, tree) = (folder.path().join("series"), folder.path());
+        let hunk = "@@ -1 +1 @@\n-old\n+new\n";
+        let patch = |f: &str| format!("diff --git a/{f} b/{f}\n--- a/{f}\n+++ b/{f}\n{hunk}");
+        fs::write(&series, "a.patch\nb.patch\n").unwrap();
+        for (name, file) in [("a.patch", "net/wg/x.c"), ("b.patch", "net/wg2/x.c")] {
+            fs::write(tree.join(name), patch(file)).unwrap();
+            fs::create_dir_all(tree.join(file).parent().unwrap()).unwrap();
+            fs::write(tree.join(file), "old\n").unwrap();
+        }
+        let series = Series::read(tree).unwrap();
+        let texts = || ["net/wg/x.c", "net/wg2/x.c"].map(|f| fs::read(tree.join(f)).unwrap());
+        series.apply(tree, &["net/wg"]).unwrap();
+        assert_eq!(texts(), [b"new\n", b"old\n"]);
+        let error = series.apply(tree, &["net/w"]).unwrap_err().to_string();
+        assert!(error.contains("no patch of"), "{error}");
+        let error = series.apply(tree, &[]).unwrap_err().to_string();
+        assert!(error.contains("a.patch does not apply:"), "{error}");
     }
 }

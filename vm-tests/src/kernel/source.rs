@@ -47,9 +47,8 @@ impl<'a> Source<'a> {
 
     /// The whole tree. Callers must not change it.
     pub fn whole(&self) -> Result<PathBuf> {
-        let key = self.whole_key();
-        self.cache
-            .dir("source", &key, |dir| self.extract(dir, &[] as &[&str]))
+        let extract = |dir: &Path| self.extract(dir, &[]);
+        self.cache.dir("source", &self.whole_key(), extract)
     }
 
     fn whole_key(&self) -> String {
@@ -65,9 +64,8 @@ impl<'a> Source<'a> {
         paths.dedup();
         let key = paths
             .iter()
-            .fold(Key::new(), |key, path| key.add("path", path))
-            .finish();
-        let key = format!("{}-part-{}", self.whole_key(), &key[..12]);
+            .fold(Key::new(), |key, path| key.add("path", path));
+        let key = format!("{}-part-{}", self.whole_key(), &key.finish()[..12]);
         self.cache.dir("source", &key, |dir| {
             match self.cache.get("source", &self.whole_key()) {
                 Some(whole) => copy(&whole, dir, &paths),
@@ -76,30 +74,22 @@ impl<'a> Source<'a> {
         })
     }
 
-    fn extract<S: AsRef<str>>(&self, dir: &Path, paths: &[S]) -> Result<()> {
-        let files = self
-            .debian
-            .fetch(&[self.tree.source.as_str()], Closure::Named)?;
+    fn extract(&self, dir: &Path, paths: &[&str]) -> Result<()> {
+        let name = &self.tree.source;
+        let files = self.debian.fetch(&[name.as_str()], Closure::Named)?;
         let [package] = files.as_slice() else {
-            return Err(Error::other(format!(
-                "{} is not one package file",
-                self.tree.source
-            )));
+            return Err(Error::other(format!("{name} is not one package file")));
         };
         self.progress
-            .step(&format!("unpack {} {}", self.tree.source, self.version));
+            .step(&format!("unpack {name} {}", self.version));
         // Nothing is written between the package and the files; xz uses all processors.
         let mut command = Command::new("bash");
         command
             .args(["-c", PIPE, "bash"])
             .arg(package)
-            .arg(&self.tree.source)
-            .arg(dir)
-            .args(
-                paths
-                    .iter()
-                    .map(|path| format!("{}/{}", self.tree.source, path.as_ref())),
-            );
+            .arg(name)
+            .arg(dir);
+        command.args(paths.iter().map(|path| format!("{name}/{path}")));
         process::run(&mut command)?;
         self.progress.done();
         Ok(())

@@ -101,16 +101,14 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
     let kernels = parse_table::<Table>(FILE, text)?.kernel;
     check_names(FILE, "kernel", kernels.iter().map(|k| k.name.as_str()))?;
     for (index, kernel) in kernels.iter().enumerate() {
+        let name = &kernel.name;
         let sources = [
             kernel.package.is_some(),
             kernel.module.is_some(),
             kernel.build.is_some(),
         ];
         if sources.iter().filter(|given| **given).count() != 1 {
-            let text = format!(
-                "kernel `{}' needs one of package, module, build",
-                kernel.name
-            );
+            let text = format!("kernel `{name}' needs one of package, module, build");
             return Err(table_error(FILE, 1, text));
         }
         let Some(Module { base, .. }) = &kernel.module else {
@@ -118,7 +116,6 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
         };
         let mut above = kernels[..index].iter().filter(|k| k.package.is_some());
         if !above.any(|k| k.name == *base) {
-            let name = &kernel.name;
             let text = format!("kernel `{name}': base `{base}' is no package kernel above it");
             return Err(table_error(FILE, 1, text));
         }
@@ -130,11 +127,8 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
 pub(crate) fn parse_table<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
-        table_error(
-            file,
-            before.lines().count().max(1),
-            error.message().to_owned(),
-        )
+        let line = before.lines().count().max(1);
+        table_error(file, line, error.message().to_owned())
     })
 }
 
@@ -147,11 +141,8 @@ pub(crate) fn check_names<'a>(
     let mut seen = Vec::new();
     for name in names {
         if seen.contains(&name) {
-            return Err(table_error(
-                file,
-                1,
-                format!("{what} `{name}' is there twice"),
-            ));
+            let text = format!("{what} `{name}' is there twice");
+            return Err(table_error(file, 1, text));
         }
         seen.push(name);
     }
@@ -159,11 +150,8 @@ pub(crate) fn check_names<'a>(
 }
 
 fn table_error(file: &str, line: usize, text: String) -> Error {
-    Error::Data {
-        file: file.into(),
-        line,
-        text,
-    }
+    let file = file.into();
+    Error::Data { file, line, text }
 }
 
 #[cfg(test)]
@@ -183,14 +171,12 @@ mod tests {
     #[test]
     fn errors_name_line_and_value() {
         let row = "[[kernel]]\nname='x'\nattr=true\n";
+        let based = format!("{row}module={{base='y',tree='z'}}");
         let twice = format!("{row}build={{tree='7.3',patched=true}}\n").repeat(2);
         for (text, expected) in [
             ("\n\n[[kernel]]\nname = 1\nattr = true\n", "kernels.toml:4"),
             (row, "`x' needs one of"),
-            (
-                &format!("{row}module={{base='y',tree='z'}}"),
-                "base `y' is no",
-            ),
+            (&based, "base `y' is no"),
             (&twice, "`x' is there twice"),
         ] {
             let error = read(text).unwrap_err().to_string();

@@ -47,8 +47,8 @@ impl Runner {
                 .add("program", name)
                 .add("file", program.hash(&self.cache)?);
         }
-        Ok(HARNESS
-            .iter()
+        let harness = HARNESS.iter();
+        Ok(harness
             .fold(key, |key, file| key.add("harness", file))
             .finish())
     }
@@ -103,33 +103,34 @@ mod tests {
     use kit::cache::Cache;
     use kit::progress::Progress;
 
-    /// A runner in a folder of its own, with a kernel and a scenario whose files hold these texts.
-    fn scene(kernel: &str, [script, module, tool]: [&str; 3]) -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        let [script, module, tool] =
-            [("x.sh", script), ("m", module), ("t", tool)].map(|(name, text)| {
-                let file = folder.path().join(name);
-                fs::write(&file, text).unwrap();
-                file
-            });
-        let row = table::find(kernel).unwrap();
-        let mut boot = BootableKernel::of_image(&row, &tool, "1").unwrap();
-        boot.replaced.push(("wireguard".into(), module));
-        let cache = Cache::at(folder.path()).unwrap();
-        let (wg, results) = (Program::Local(tool), folder.path().into());
-        Scene {
-            runner: Runner::new(wg, &cache, results, &Progress::silent()),
-            boot,
-            scenario: Scenario::read(&script).unwrap(),
-            _folder: folder,
-        }
-    }
-
     struct Scene {
         runner: Runner,
         boot: BootableKernel,
         scenario: Scenario,
         _folder: tempfile::TempDir,
+    }
+
+    /// A runner in a folder of its own, with a kernel and a scenario whose files hold these texts.
+    fn scene(kernel: &str, texts: [&str; 3]) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["x.sh", "m", "t"].map(|name| folder.path().join(name));
+        for (file, text) in files.iter().zip(texts) {
+            fs::write(file, text).unwrap();
+        }
+        let [script, module, tool] = files;
+        let row = table::find(kernel).unwrap();
+        let mut boot = BootableKernel::of_image(&row, &tool, "1").unwrap();
+        boot.replaced.push(("wireguard".into(), module));
+        let cache = Cache::at(folder.path()).unwrap();
+        let (wg, results) = (Program::Local(tool), folder.path().into());
+        let runner = Runner::new(wg, &cache, results, &Progress::silent());
+        let scenario = Scenario::read(&script).unwrap();
+        Scene {
+            runner,
+            boot,
+            scenario,
+            _folder: folder,
+        }
     }
 
     const SCRIPT: &str = "# title: x\n. /lib/wgvrf/lib.sh\n";

@@ -86,10 +86,8 @@ impl Report {
         lines.extend(self.outcome.why.lines().map(str::to_owned));
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
         fs::create_dir_all(&self.folder)?;
-        Ok(fs::write(
-            self.folder.join("verdict"),
-            lines.join("\n") + "\n",
-        )?)
+        fs::write(self.folder.join("verdict"), lines.join("\n") + "\n")?;
+        Ok(())
     }
 }
 
@@ -185,11 +183,8 @@ impl Runner {
         fs::create_dir_all(&folder)?;
         // A scenario states its limit for a machine of its own. A translated guest on a host that
         // is busy with others (or with a second guest) takes several times as long.
-        let slow = kernel.kernel.slow
-            * match accelerator {
-                Accelerator::Kvm => 1,
-                Accelerator::Tcg => 3,
-            };
+        let translated = accelerator == Accelerator::Tcg;
+        let slow = kernel.kernel.slow * if translated { 3 } else { 1 };
         let timeout = scenario.timeout * slow;
         let machine =
             self.make_machine(kernel, Some(scenario), "run", timeout, accelerator, &folder)?;
@@ -259,8 +254,12 @@ impl Runner {
     }
 
     fn try_accelerator(&self, kernel: &BootableKernel) -> Result<Accelerator> {
-        let device = File::options().read(true).write(true).open("/dev/kvm");
-        if device.is_err() {
+        if File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_err()
+        {
             return Ok(Accelerator::Tcg);
         }
         let boot_id = read_log(Path::new("/proc/sys/kernel/random/boot_id"));
@@ -269,11 +268,9 @@ impl Runner {
             return Ok(known);
         }
         self.progress.step("trial boot with KVM");
-        let works = self.try_kvm(kernel)?;
-        let accelerator = if works {
-            Accelerator::Kvm
-        } else {
-            Accelerator::Tcg
+        let accelerator = match self.try_kvm(kernel)? {
+            true => Accelerator::Kvm,
+            false => Accelerator::Tcg,
         };
         fs::write(&memory, accelerator.to_string())?;
         self.progress.done();
@@ -363,46 +360,41 @@ impl Runner {
         let examples = repo::root().join("packaging/examples");
         archive.add_tree("usr/lib/wgvrf/examples", &examples)?;
         // Only who looks around in a guest wants them all.
-        let others = match mode {
-            "shell" => scenario::read_all()?,
-            _ => Vec::new(),
-        };
-        for other in others.iter().chain(scenario) {
+        let others = (mode == "shell").then(scenario::read_all).transpose()?;
+        for other in others.iter().flatten().chain(scenario) {
             let place = format!("usr/lib/wgvrf/scenarios/{}.sh", other.name);
             archive.add_copy(&place, true, &other.path);
         }
         let wanted = scenario.map_or(&[][..], |s| &s.source);
         if !wanted.is_empty() {
             let (stock, patched) = kernel.find_source(wanted, &self.cache, &self.progress)?;
-            let folders = [("stock", Some(stock)), ("patched", patched)];
-            for (kind, folder) in folders.into_iter().filter_map(|(k, f)| Some((k, f?))) {
+            let patched = patched.map(|folder| ("patched", folder));
+            for (kind, folder) in [("stock", stock)].into_iter().chain(patched) {
                 for path in wanted {
                     let place = format!("usr/lib/wgvrf/source/{kind}/{path}");
                     archive.add_copy(&place, true, &folder.join(path));
                 }
             }
         }
-        let mut modules: Vec<&str> = Vec::new();
-        if mode != "trial" {
-            let extra = scenario
-                .iter()
-                .flat_map(|s| s.modules.iter().map(String::as_str));
-            modules.extend(MODULES.iter().copied().chain(extra));
-        }
-        archive.add_file(
-            "etc/wgvrf/run.env",
-            false,
-            format!(
-                "WGVRF_MODE={mode}\nWGVRF_KERNEL={}\nWGVRF_KERNEL_HAS_ATTR={}\n\
-                 WGVRF_SCENARIO={}\nWGVRF_TIMEOUT={}\nWGVRF_SLOW={}\nWGVRF_MODULES='{}'\n",
-                kernel.kernel.name,
-                u8::from(kernel.kernel.attr),
-                scenario.map_or("", |s| &s.name),
-                timeout.as_secs(),
-                kernel.kernel.slow,
-                modules.join(" ")
-            ),
+        let modules = match mode {
+            "trial" => String::new(),
+            _ => [
+                MODULES.join(" "),
+                scenario.map_or(String::new(), |s| s.modules.join(" ")),
+            ]
+            .join(" "),
+        };
+        let settings = format!(
+            "WGVRF_MODE={mode}\nWGVRF_KERNEL={}\nWGVRF_KERNEL_HAS_ATTR={}\n\
+             WGVRF_SCENARIO={}\nWGVRF_TIMEOUT={}\nWGVRF_SLOW={}\nWGVRF_MODULES='{}'\n",
+            kernel.kernel.name,
+            u8::from(kernel.kernel.attr),
+            scenario.map_or("", |s| &s.name),
+            timeout.as_secs(),
+            kernel.kernel.slow,
+            modules.trim_end()
         );
+        archive.add_file("etc/wgvrf/run.env", false, settings);
         Ok(archive)
     }
 }

@@ -96,12 +96,13 @@ impl Scenario {
         if !self.kernels.is_empty() && !self.kernels.contains(&kernel.name) {
             return Some(format!("only for {}", self.kernels.join(", ")));
         }
-        match &kernel.only {
-            Some(only) if !only.scenarios.contains(&self.name) => {
-                let names = only.scenarios.join(", ");
-                return Some(format!("{}; the kernel runs {names} only", only.why));
-            }
-            _ => {}
+        let lacking = kernel
+            .only
+            .iter()
+            .find(|o| !o.scenarios.contains(&self.name));
+        if let Some(only) = lacking {
+            let names = only.scenarios.join(", ");
+            return Some(format!("{}; the kernel runs {names} only", only.why));
         }
         let reason = match (self.needs, kernel.attr) {
             (Needs::Attr, false) => "the kernel has no WGDEVICE_A_BIND_DEV",
@@ -130,16 +131,14 @@ impl Scenario {
 
     /// What an outcome means for this scenario: where one is expected, coming to it is passing.
     pub fn compare_expected(&self, outcome: Outcome) -> Outcome {
-        match &self.expect {
-            None => outcome,
-            Some((ending, text)) if outcome.ending == *ending && outcome.why.contains(text) => {
-                Outcome::new(Ending::Passed, "")
-            }
-            Some((ending, text)) => Outcome::new(
-                Ending::Failed,
-                format!("expected `{ending}: {text}', came to `{outcome}'"),
-            ),
+        let Some((ending, text)) = &self.expect else {
+            return outcome;
+        };
+        if outcome.ending == *ending && outcome.why.contains(text) {
+            return Outcome::new(Ending::Passed, "");
         }
+        let why = format!("expected `{ending}: {text}', came to `{outcome}'");
+        Outcome::new(Ending::Failed, why)
     }
 
     /// Minutes of a processor: not part of a plain run.
@@ -157,8 +156,8 @@ impl Scenario {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
-        let wrong = |line: usize, text: String| Error::Data {
-            file: path.to_path_buf(),
+        let wrong = |line, text| Error::Data {
+            file: path.into(),
             line,
             text,
         };
@@ -175,13 +174,12 @@ impl Scenario {
         let comments = text.lines().map_while(|line| line.strip_prefix('#'));
         for (index, comment) in comments.enumerate() {
             // Only `# word: value` is data; prose may stand between.
-            let Some((key, value)) = comment.strip_prefix(' ').and_then(|c| c.split_once(':'))
-            else {
+            let data = comment.strip_prefix(' ').and_then(|c| c.split_once(':'));
+            let word =
+                |key: &str| key.starts_with(|c: char| c.is_ascii_lowercase()) && !key.contains(' ');
+            let Some((key, value)) = data.filter(|(key, _)| word(key)) else {
                 continue;
             };
-            if key.contains(' ') || !key.starts_with(|c: char| c.is_ascii_lowercase()) {
-                continue;
-            }
             let value = value.trim();
             let wrong = |text: String| wrong(index + 1, text);
             if value.is_empty() {
@@ -307,11 +305,9 @@ pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Resu
         for name in named_libraries(&fs::read_to_string(&script)?) {
             let path = folder.join(name);
             if !path.is_file() {
-                return Err(Error::other(format!(
-                    "{}: /lib/wgvrf/{name} is not in {}",
-                    script.display(),
-                    folder.display()
-                )));
+                let (script, folder) = (script.display(), folder.display());
+                let text = format!("{script}: /lib/wgvrf/{name} is not in {folder}");
+                return Err(Error::other(text));
             }
             if !found.contains(&path) {
                 unread.push(path.clone());
@@ -368,7 +364,7 @@ mod tests {
             ("# titel: x\n", "scenarios/x.sh:1: `titel:' is none of"),
             (
                 "# title: x\n# needs: root\n",
-                "`needs: root' is none of attr",
+                "x.sh:2: `needs: root' is none of attr",
             ),
             ("# title: x\n# tool: theirs\n", "x.sh:2: `tool: theirs'"),
             ("# title: x\n# timeout: soon\n", "x.sh:2: `timeout: soon'"),
@@ -414,10 +410,9 @@ mod tests {
         let scenarios = read_all().unwrap();
         for kernel in table::read_all().unwrap() {
             let Some(only) = &kernel.only else { continue };
-            let run = scenarios
-                .iter()
-                .filter(|s| s.find_obstacle(&kernel).is_none());
-            let run: Vec<_> = run.map(|s| s.name.clone()).collect();
+            let mut run = scenarios.clone();
+            run.retain(|s| s.find_obstacle(&kernel).is_none());
+            let run: Vec<_> = run.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(run, only.scenarios, "{}", kernel.name);
             let reason = find("smoke").unwrap().find_obstacle(&kernel).unwrap();
             assert!(reason.starts_with(&only.why), "{reason}");
@@ -443,82 +438,63 @@ mod tests {
         assert_eq!(names, ["lib.sh", "ifupdown-ng.sh"]);
 
         let guest = crate_folder().join("guest");
-        let of = |scenario: Option<&Scenario>| -> Vec<String> {
-            let paths = find_libraries(&guest, scenario).unwrap();
-            let names = paths.iter().map(|path| path.file_name().unwrap());
-            names
-                .map(|name| name.to_string_lossy().into_owned())
-                .collect()
+        let of = |scenario: Option<&Scenario>| {
+            let paths = find_libraries(&guest, scenario).unwrap().into_iter();
+            let names = paths.map(|path| path.file_name().unwrap().to_owned());
+            names.collect::<Vec<_>>()
         };
         let mut smoke = find("smoke").unwrap();
         assert_eq!(of(Some(&smoke)), ["init", "lib.sh", "splats"]);
         // life.sh itself names has.sh.
         let deep = of(Some(&find("u-ifupdown2-bind").unwrap()));
-        assert!(deep.contains(&"has.sh".to_owned()) && !deep.contains(&"netns.sh".to_owned()));
-        assert!(of(None).contains(&"netns.sh".to_owned()));
+        assert!(deep.contains(&"has.sh".into()) && !deep.contains(&"netns.sh".into()));
+        assert!(of(None).contains(&"netns.sh".into()));
 
-        smoke.path = std::env::temp_dir().join(format!("wg-vrf-lost-{}.sh", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        smoke.path = folder.path().join("lost.sh");
         fs::write(&smoke.path, ". /lib/wgvrf/lost.sh\n").unwrap();
-        let error = find_libraries(&guest, Some(&smoke)).unwrap_err();
-        fs::remove_file(&smoke.path).unwrap();
-        assert!(
-            error.to_string().contains("/lib/wgvrf/lost.sh is not in"),
-            "{error}"
-        );
-    }
-
-    /// What guests run: path and text.
-    fn guest_scripts() -> Vec<(PathBuf, String)> {
-        let folders = ["guest", "scenarios"].map(|folder| crate_folder().join(folder));
-        let files = folders
-            .iter()
-            .flat_map(|folder| fs::read_dir(folder).unwrap());
-        files
-            .map(|file| file.unwrap().path())
-            .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-            .collect()
+        let error = find_libraries(&guest, Some(&smoke))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("/lib/wgvrf/lost.sh is not in"), "{error}");
     }
 
     /// Options of a command's words, such as `-r -t`.
     fn has_option<'a>(words: impl Iterator<Item = &'a str>, option: char) -> bool {
-        words
-            .take_while(|word| word.starts_with('-'))
-            .any(|word| word.contains(option))
+        let mut options = words.take_while(|word| word.starts_with('-'));
+        options.any(|word| word.contains(option))
     }
 
-    /// guest/init says what is wrong with it.
+    /// guest/init and guest/has.sh say what is wrong with the two.
     #[test]
-    fn no_script_of_ours_sleeps_by_reading() {
-        for (path, text) in guest_scripts() {
-            for line in text.lines().filter(|line| !line.trim().starts_with('#')) {
-                let mut words = line.split_whitespace();
-                while let Some(word) = words.next() {
-                    let reads = word.trim_start_matches(['(', '$', '`', '"']) == "read";
-                    assert!(
-                        !reads || !has_option(words.clone(), 't'),
-                        "{}: `{line}': sleep instead",
-                        path.display()
-                    );
+    fn no_script_sleeps_by_reading_or_leaves_a_pipe_unread() {
+        let folders = ["guest", "scenarios"].map(|f| fs::read_dir(crate_folder().join(f)).unwrap());
+        for path in folders
+            .into_iter()
+            .flatten()
+            .map(|file| file.unwrap().path())
+        {
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                if line.trim().starts_with('#') {
+                    continue;
                 }
-            }
-        }
-    }
-
-    /// See guest/has.sh.
-    #[test]
-    fn no_pipeline_of_ours_ends_before_it_has_read_all() {
-        for (path, text) in guest_scripts() {
-            // init, and what `sh -c` runs, has no pipefail.
-            if path.ends_with("init") {
-                continue;
-            }
-            for line in text.lines().filter(|line| !line.contains("sh -c '")) {
-                let early = line.split('|').skip(1).map(str::trim_start).any(|reader| {
-                    reader
-                        .strip_prefix("grep ")
-                        .is_some_and(|arguments| has_option(arguments.split_whitespace(), 'q'))
+                let words: Vec<_> = line.split_whitespace().collect();
+                let sleeps = words.iter().enumerate().any(|(at, word)| {
+                    word.trim_start_matches(['(', '$', '`', '"']) == "read"
+                        && has_option(words[at + 1..].iter().copied(), 't')
                 });
-                assert!(!early, "{}: `{line}': `| has' reads all", path.display());
+                assert!(!sleeps, "{}: `{line}': sleep instead", path.display());
+                // init, and what `sh -c` runs, has no pipefail.
+                let early = line.split('|').skip(1).any(|reader| {
+                    let grep = reader.trim_start().strip_prefix("grep ");
+                    grep.is_some_and(|words| has_option(words.split_whitespace(), 'q'))
+                });
+                let safe = path.ends_with("init") || line.contains("sh -c '");
+                assert!(
+                    safe || !early,
+                    "{}: `{line}': `| has' reads all",
+                    path.display()
+                );
             }
         }
     }
@@ -528,11 +504,8 @@ mod tests {
         for scenario in read_all().unwrap() {
             // The default would have a wg blamed for what it never claimed to have.
             let text = fs::read_to_string(&scenario.path).unwrap();
-            assert!(
-                scenario.in_suite("selftest") || text.contains("\n# tool: "),
-                "{} does not say which wg it needs",
-                scenario.name
-            );
+            let says = scenario.in_suite("selftest") || text.contains("\n# tool: ");
+            assert!(says, "{} does not say which wg it needs", scenario.name);
         }
     }
 }

@@ -81,9 +81,10 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ending)?;
         match self.why.lines().next() {
-            Some(first) => write!(f, "{}: {first}", self.ending),
-            None => write!(f, "{}", self.ending),
+            Some(first) => write!(f, ": {first}"),
+            None => Ok(()),
         }
     }
 }
@@ -179,26 +180,27 @@ pub fn judge(evidence: Evidence<'_>) -> Outcome {
     if verdict != "broken" && !splats.is_empty() {
         return Outcome::new(Ending::Splat, splats);
     }
-    match verdict {
-        "passed" if stages.ended.as_deref() == Some("0") => Outcome::new(Ending::Passed, ""),
-        "passed" => Outcome::new(Ending::HarnessError, "a verdict without a scenario"),
+    let (ending, why) = match verdict {
+        "passed" if stages.ended.as_deref() == Some("0") => (Ending::Passed, String::new()),
+        "passed" => (Ending::HarnessError, "a verdict without a scenario".into()),
         "failed" => {
             let code = stages.ended.as_deref().unwrap_or("no code");
-            let why = reason(&format!("the scenario ended with {code}"));
-            Outcome::new(Ending::Failed, why)
+            let why = format!("the scenario ended with {code}");
+            (Ending::Failed, reason(&why))
         }
-        "skipped" => Outcome::new(Ending::Skipped, reason("no reason given")),
-        "timeout" => Outcome::new(
+        "skipped" => (Ending::Skipped, reason("no reason given")),
+        "timeout" => (
             Ending::ScenarioTimeout,
             reason("still running at its limit"),
         ),
-        "leak" => Outcome::new(Ending::Leak, stages.leaks.join("\n")),
-        "broken" => Outcome::new(Ending::HarnessError, reason("no reason given")),
-        _ => Outcome::new(
+        "leak" => (Ending::Leak, stages.leaks.join("\n")),
+        "broken" => (Ending::HarnessError, reason("no reason given")),
+        _ => (
             Ending::HarnessError,
             format!("the guest said `@verdict {verdict}'"),
         ),
-    }
+    };
+    Outcome::new(ending, why)
 }
 
 fn judge_without_verdict(stages: &Stages, console: &str, end: End) -> Outcome {
@@ -212,23 +214,23 @@ fn judge_without_verdict(stages: &Stages, console: &str, end: End) -> Outcome {
             let last = &lines[lines.len().saturating_sub(12)..];
             Outcome::new(Ending::BootTimeout, last.join("\n"))
         }
-        End::Exited => Outcome::new(
-            Ending::Silence,
-            match (stages.init, stages.started, &stages.ended) {
-                (false, ..) => "the machine ended before init",
-                (true, false, _) => "the machine ended before the scenario began",
-                (true, true, None) => "the machine ended in the middle of the scenario",
-                (true, true, Some(_)) => "the machine ended while it was being cleaned up",
-            },
-        ),
-        End::ScenarioLimit => Outcome::new(
-            Ending::ScenarioTimeout,
-            "the guest did not end it at its limit either",
-        ),
-        End::ShutdownLimit => Outcome::new(
-            Ending::ShutdownTimeout,
-            "the scenario ended, the clean-up after it did not",
-        ),
+        End::Exited => {
+            let when = match (stages.init, stages.started, &stages.ended) {
+                (false, ..) => "before init",
+                (true, false, _) => "before the scenario began",
+                (true, true, None) => "in the middle of the scenario",
+                (true, true, Some(_)) => "while it was being cleaned up",
+            };
+            Outcome::new(Ending::Silence, format!("the machine ended {when}"))
+        }
+        End::ScenarioLimit => {
+            let why = "the guest did not end it at its limit either";
+            Outcome::new(Ending::ScenarioTimeout, why)
+        }
+        End::ShutdownLimit => {
+            let why = "the scenario ended, the clean-up after it did not";
+            Outcome::new(Ending::ShutdownTimeout, why)
+        }
     }
 }
 
@@ -267,61 +269,38 @@ mod tests {
 
     const LOG: &str = "[    0.000000] Linux version 6.1.0\n[    5.1] wgvrf: the scenario starts\n";
 
+    /// `port` says the words after each `@`, one a line.
     fn judged(port: &str, console: &str, dmesg: &str, end: End) -> String {
-        let outcome = judge(Evidence {
+        let port = &port.replace(" @", "\n@");
+        let evidence = Evidence {
             port,
             console,
             dmesg,
             end,
-        });
-        outcome.to_string()
+        };
+        judge(evidence).to_string()
     }
 
     #[test]
     fn a_verdict_counts_when_it_is_said_last_and_nothing_is_missing() {
-        let passed = "@init 6.1\n@start\n@end 0\n@verdict passed\n";
+        use End::{Exited, ShutdownLimit};
+        let passed = "@init 6.1 @start @end 0 @verdict passed\n";
+        let failed = "@init 6.1 @start @end 1 @reason 3 packets seen @verdict failed\n";
+        let skipped = "@init 6.1 @start @end 77 @reason no bird here @verdict skipped\n";
+        let broken = "@init 6.1 @reason cannot load the module 'x' @verdict broken\n";
+        let leak = "@init 6.1 @start @end 0 @leak rmmod wireguard hangs @verdict leak\n";
         for (port, dmesg, end, expected) in [
-            (passed, LOG, End::Exited, "passed"),
-            (
-                "@init 6.1\n@start\n@end 1\n@reason 3 packets seen\n@verdict failed\n",
-                LOG,
-                End::Exited,
-                "failed: 3 packets seen",
-            ),
-            (
-                "@init 6.1\n@start\n@end 77\n@reason no bird here\n@verdict skipped\n",
-                LOG,
-                End::Exited,
-                "skipped: no bird here",
-            ),
-            (
-                "@init 6.1\n@reason cannot load the module 'x'\n@verdict broken\n",
-                LOG,
-                End::Exited,
-                "harness-error: cannot load",
-            ),
-            (passed, "", End::Exited, "harness-error: no kernel log"),
-            (passed, LOG, End::ShutdownLimit, "shutdown-timeout: "),
-            (
-                "@init 6.1\n@verdict passed\n",
-                LOG,
-                End::Exited,
-                "harness-error: a verdict without",
-            ),
+            (passed, LOG, Exited, "passed"),
+            (failed, LOG, Exited, "failed: 3 packets seen"),
+            (skipped, LOG, Exited, "skipped: no bird here"),
+            (broken, LOG, Exited, "harness-error: cannot load"),
+            (leak, LOG, Exited, "leak: rmmod wireguard hangs"),
+            (passed, "", Exited, "harness-error: no kernel log"),
+            (passed, LOG, ShutdownLimit, "shutdown-timeout: "),
+            ("@init @verdict passed\n", LOG, Exited, "harness-error: a "),
             // Half a line, or one with something behind it, is none.
-            (passed.trim_end(), LOG, End::Exited, "silence: "),
-            (
-                "@init\n@start\n@verdict passed\n@end 0\n",
-                LOG,
-                End::Exited,
-                "silence: ",
-            ),
-            (
-                "@init 6.1\n@start\n@end 0\n@leak rmmod wireguard hangs\n@verdict leak\n",
-                LOG,
-                End::Exited,
-                "leak: rmmod wireguard hangs",
-            ),
+            (passed.trim_end(), LOG, Exited, "silence: "),
+            (&format!("{passed}@end 0\n"), LOG, Exited, "silence: "),
         ] {
             let outcome = judged(port, "", dmesg, end);
             assert!(outcome.starts_with(expected), "{outcome}, not {expected}");
@@ -330,27 +309,20 @@ mod tests {
 
     #[test]
     fn silence_and_each_limit_say_how_far_it_came() {
+        use End::{BootLimit, Exited, ScenarioLimit, ShutdownLimit};
         for (port, end, expected) in [
-            ("", End::Exited, "silence: the machine ended before init"),
-            ("@init 6.1\n", End::Exited, "before the scenario began"),
-            ("@init 6.1\n@start\n", End::Exited, "in the middle"),
-            ("@init 6.1\n@start\n@end 0\n", End::Exited, "cleaned up"),
-            ("", End::BootLimit, "boot-timeout: SeaBIOS"),
+            ("", Exited, "silence: the machine ended before init"),
+            ("@init 6.1\n", Exited, "before the scenario began"),
+            ("@init 6.1 @start\n", Exited, "in the middle"),
+            ("@init 6.1 @start @end 0\n", Exited, "cleaned up"),
+            ("", BootLimit, "boot-timeout: SeaBIOS"),
+            ("@init 6.1 @start\n", ScenarioLimit, "scenario-timeout"),
             (
-                "@init 6.1\n@start\n",
-                End::ScenarioLimit,
+                "@init @start @verdict timeout\n",
+                Exited,
                 "scenario-timeout",
             ),
-            (
-                "@init 6.1\n@start\n@end 143\n@verdict timeout\n",
-                End::Exited,
-                "scenario-timeout",
-            ),
-            (
-                "@init 6.1\n@start\n@end 0\n",
-                End::ShutdownLimit,
-                "shutdown-timeout",
-            ),
+            ("@init @start @end 0\n", ShutdownLimit, "shutdown-timeout"),
         ] {
             let dmesg = if port.contains("verdict") { LOG } else { "" };
             let outcome = judged(port, "SeaBIOS\nLinux version\n", dmesg, end);
@@ -362,18 +334,17 @@ mod tests {
     #[test]
     fn a_panic_is_no_silence() {
         let console = include_str!("../../testdata/panic.log");
-        let outcome = judged("@init\n@start\n", console, "", End::Exited);
+        let outcome = judged("@init @start\n", console, "", End::Exited);
         assert!(outcome.starts_with("panic: ") && outcome.contains("sysrq triggered crash"));
         assert!(find_panic(console).unwrap().lines().count() <= 16);
     }
 
     #[test]
     fn a_complaint_outweighs_a_pass() {
-        let dmesg = format!(
-            "{LOG}[    7.0] unregister_netdevice: waiting for wg0 to become free. Usage count = 2\n"
-        );
+        let complaint = "unregister_netdevice: waiting for wg0 to become free. Usage count = 2\n";
+        let dmesg = format!("{LOG}[    7.0] {complaint}");
         // Even if the guest overlooked it.
-        let port = "@init 6.1\n@start\n@end 0\n@verdict passed\n";
+        let port = "@init 6.1 @start @end 0 @verdict passed\n";
         let outcome = judged(port, "", &dmesg, End::Exited);
         assert!(
             outcome.starts_with("splat: ") && outcome.contains("wg0"),
