@@ -106,10 +106,8 @@ fn format_table(reports: &[Report]) -> String {
     let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
     for report in reports {
         let underlay = SCENARIOS.iter().find(|(name, _)| *name == report.scenario);
-        let mut row = vec![
-            report.kernel.clone(),
-            underlay.map_or("", |u| u.1).to_owned(),
-        ];
+        let underlay = underlay.map_or("", |u| u.1);
+        let mut row = vec![report.kernel.clone(), underlay.to_owned()];
         row.extend(COLUMNS.iter().map(|(key, _)| {
             let value = report.find_result(key).unwrap_or("-");
             // `wg show` names the device and, in brackets, the way: the way is what differs.
@@ -127,13 +125,10 @@ fn format_table(reports: &[Report]) -> String {
 
 /// On a stock kernel the scenario first shows what the administrator's sysctl is for.
 fn explain_sysctl(report: &Report) -> Option<String> {
-    (report.find_result("without-sysctl")? == "lost").then(|| {
-        format!(
-            "{}: before net.ipv4.udp_l3mdev_accept=1 was set, nothing that arrived in the VRF reached wg; \
-             the patched kernel does not need it.",
-            report.kernel
-        )
-    })
+    let lost = report.find_result("without-sysctl")? == "lost";
+    let text = "before net.ipv4.udp_l3mdev_accept=1 was set, nothing that arrived in the VRF \
+                reached wg; the patched kernel does not need it.";
+    lost.then(|| format!("{}: {text}", report.kernel))
 }
 
 #[cfg(test)]
@@ -144,15 +139,12 @@ mod tests {
 
     #[test]
     fn a_cell_that_said_nothing_shows_a_dash() {
-        let results = [
-            ("handshake", "1s"),
-            ("bound", "vrf_external (fwmark 0x3ff)"),
-        ];
+        let bound = ("bound".to_owned(), "vrf_external (fwmark 0x3ff)".to_owned());
         let report = Report {
             kernel: "debian-6.1".into(),
             scenario: "front-door-v6".into(),
             outcome: Outcome::new(Ending::Failed, "ping"),
-            results: results.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            results: vec![("handshake".into(), "1s".into()), bound],
             boot: None,
             took: Duration::ZERO,
             cpu: Duration::ZERO,
@@ -162,9 +154,7 @@ mod tests {
         let text = format_table(&[report]);
         let cells: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(cells[..7], ["debian-6.1", "IPv6", "1s", "-", "-", "-", "-"]);
-        assert!(
-            text.contains("policy rules: vrf_external (fwmark 0x3ff)"),
-            "{text}"
-        );
+        let way = "policy rules: vrf_external (fwmark 0x3ff)";
+        assert!(text.contains(way), "{text}");
     }
 }

@@ -10,8 +10,13 @@ pub struct Check {
     pub name: &'static str,
     pub title: &'static str,
     arguments: &'static str,
-    /// Whether the summaries of test programs are counted instead of the exit status alone.
-    pub tests: bool,
+}
+
+impl Check {
+    /// The summaries of test programs are counted instead of the exit status alone.
+    pub fn is_tests(&self) -> bool {
+        self.arguments.starts_with("test ")
+    }
 }
 
 pub const CHECKS: [Check; 3] = [
@@ -19,19 +24,16 @@ pub const CHECKS: [Check; 3] = [
         name: "host/fmt",
         title: "the sources are formatted",
         arguments: "fmt --all --check",
-        tests: false,
     },
     Check {
         name: "host/clippy",
         title: "clippy has no warning",
         arguments: "clippy --quiet --workspace --all-targets -- --deny=warnings",
-        tests: false,
     },
     Check {
         name: "host/tests",
         title: "unit and integration tests",
         arguments: "test --workspace --no-fail-fast",
-        tests: true,
     },
 ];
 
@@ -47,7 +49,7 @@ pub struct Outcome {
 
 pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
     progress.step(check.title);
-    if check.tests {
+    if check.is_tests() {
         // Tests touch no network. What cannot be fetched now is skipped by them, with the reason.
         let mut fetch = cargo::command();
         fetch.args(["test", "--quiet", "--test", "consumers", "--", "--fetch"]);
@@ -56,11 +58,8 @@ pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
     // The toolchain of this build may miss a component; that is a failure with a remedy.
     let out = process::output(cargo::command().args(check.arguments.split(' ')))?;
     progress.done();
-    let mut outcome = match check.tests {
-        true => read_tests(&out.stdout),
-        false => read_tests(""),
-    };
-    if !check.tests {
+    let mut outcome = read_tests(if check.is_tests() { &out.stdout } else { "" });
+    if !check.is_tests() {
         outcome.count.passed = usize::from(out.ok);
     }
     // A test program that crashes or does not compile prints no summary.
@@ -79,12 +78,9 @@ pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
 fn read_tests(stdout: &str) -> Outcome {
     let (mut count, mut skips, mut again) = (Count::default(), Vec::new(), Vec::new());
     for line in stdout.lines() {
-        if let Some((_, numbers)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-        {
-            for part in numbers.split("; ") {
-                let (number, word) = part.split_once(' ').unwrap_or_default();
+        if let Some(summary) = line.strip_prefix("test result: ") {
+            for part in summary.split(['.', ';']) {
+                let (number, word) = part.trim().split_once(' ').unwrap_or_default();
                 let number: usize = number.parse().unwrap_or(0);
                 match word {
                     "passed" => count.passed += number,
@@ -94,25 +90,28 @@ fn read_tests(stdout: &str) -> Outcome {
                     _ => {}
                 }
             }
-        } else if let Some((name, end)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.split_once(" ... "))
-        {
-            // libtest's own words, and those of libtest-mimic, which pads the names.
-            let name = name.trim_end();
-            if let Some(why) = end.strip_prefix("ignored, ") {
-                skips.push(format!("{name}: {why}"));
-            } else if let Some(why) = end.strip_prefix("ignored (") {
-                skips.push(format!("{name}: {}", why.trim_end_matches(')')));
-            } else if end == "FAILED" {
-                again.push(format!("cargo test --workspace {name}"));
-            }
+            continue;
+        }
+        let test = line.strip_prefix("test ");
+        let Some((name, end)) = test.and_then(|rest| rest.split_once(" ... ")) else {
+            continue;
+        };
+        // libtest's own words, and those of libtest-mimic, which pads the names.
+        let name = name.trim_end();
+        if let Some(why) = end.strip_prefix("ignored") {
+            let why = why
+                .trim_start_matches([',', ' ', '('])
+                .trim_end_matches(')');
+            skips.extend((!why.is_empty()).then(|| format!("{name}: {why}")));
+        } else if end == "FAILED" {
+            again.push(format!("cargo test --workspace {name}"));
         }
     }
     again.dedup();
+    let output = String::new();
     Outcome {
         count,
-        output: String::new(),
+        output,
         skips,
         again,
     }
@@ -133,18 +132,16 @@ mod tests {
              test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
              test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n",
         );
-        let want = Count {
-            passed: 13,
-            failed: 2,
-            skipped: 3,
-        };
-        assert_eq!(read.count, want);
+        let Count {
+            passed,
+            failed,
+            skipped,
+        } = read.count;
+        assert_eq!([passed, failed, skipped], [13, 2, 3]);
         let skips = ["b::other: needs `cpio'", "words::zsh: zsh is not installed"];
         assert_eq!(read.skips, skips);
         assert_eq!(read.again, ["cargo test --workspace b::bad"]);
-        assert_eq!(
-            read_tests("error: could not compile").count,
-            Count::default()
-        );
+        let none = read_tests("error: could not compile").count;
+        assert_eq!(none, Count::default());
     }
 }

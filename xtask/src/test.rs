@@ -6,6 +6,7 @@
 //! and is neither. `--full` is the whole matrix. A plain run takes Debian 12's kernels, the series of
 //! the other trees, and no scenario that takes minutes, and says what it left out.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -71,6 +72,17 @@ impl Count {
     }
 }
 
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
 impl Options {
     /// Nothing is chosen by name.
     fn is_plain(&self) -> bool {
@@ -80,23 +92,20 @@ impl Options {
 
 pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
-    let checks = host::CHECKS
-        .iter()
-        .filter(|c| wanted(c.name) && !options.seen);
-    let checks: Vec<_> = checks.collect();
+    let checks = host::CHECKS.iter();
+    let checks: Vec<_> = checks.filter(|c| wanted(c.name) && !options.seen).collect();
     let kernels = choose_kernels(options)?;
     let mut cells = plan::list_cells(&kernels, &choose_tools(options)?, &scenario::read_all()?);
     let plain = options.is_plain();
     cells.retain(|p| wanted(&p.name()) && (options.full || !plain || p.is_usual()));
     if options.list {
-        let checks = checks
-            .iter()
-            .map(|check| vec![check.name.into(), check.title.into()]);
+        let checks = checks.iter().map(|c| vec![c.name.into(), c.title.into()]);
         let cells = cells.iter().map(|planned| {
-            let text = match &planned.obstacle {
-                None => planned.scenario.title.clone(),
-                Some(reason) => format!("not applicable: {reason}"),
-            };
+            let reason = planned
+                .obstacle
+                .as_ref()
+                .map(|why| format!("not applicable: {why}"));
+            let text = reason.unwrap_or_else(|| planned.scenario.title.clone());
             vec![planned.name(), text]
         });
         let rows: Vec<_> = checks.chain(cells).collect();
@@ -106,7 +115,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     let (mut count, mut again) = (Count::default(), Vec::new());
     for check in &checks {
         let progress = screen.progress();
-        if check.tests {
+        if check.is_tests() {
             setup::ensure(&[For::Posting], &progress)?;
             setup::offer(&[For::Reading], &progress);
         }
@@ -162,13 +171,8 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     if !again.is_empty() {
         println!("\nagain:\n  {}", again.join("\n  "));
     }
-    let Count {
-        passed,
-        failed,
-        skipped,
-    } = count;
-    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    println!("\n{count}");
+    Ok(ExitCode::from(u8::from(count.failed > 0)))
 }
 
 fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
@@ -188,11 +192,8 @@ fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
     }
     // Who asks for one scenario or tool does not wait for a kernel to be built.
     let trees = if options.is_plain() { TREES } else { &[] };
-    USUAL
-        .iter()
-        .chain(trees)
-        .map(|name| table::find(name))
-        .collect()
+    let names = USUAL.iter().chain(trees);
+    names.map(|name| table::find(name)).collect()
 }
 
 fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
@@ -202,12 +203,13 @@ fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
             Some(_) => Wg::Any,
             None => plan::find_abilities(&fs::read(wg)?),
         };
+        let (name, title, without) = ("given".into(), wg.clone(), Vec::new());
         return Ok(vec![Tool {
-            name: "given".into(),
-            title: wg.clone(),
+            name,
+            title,
             debian,
             can,
-            without: Vec::new(),
+            without,
         }]);
     }
     match (options.tool.is_empty(), options.full) {
@@ -219,14 +221,9 @@ fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
 
 fn format_count(name: &str, count: Count) -> String {
     let word = if count.failed > 0 { "FAILED" } else { "passed" };
-    let Count {
-        passed,
-        failed,
-        skipped,
-    } = count;
-    match passed + failed + skipped {
+    match count.passed + count.failed + count.skipped {
         1 => format!("{word:14}  {name}"),
-        _ => format!("{word:14}  {name}: {passed} passed, {failed} failed, {skipped} skipped"),
+        _ => format!("{word:14}  {name}: {count}"),
     }
 }
 

@@ -35,18 +35,18 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 });
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, bound(deserialize = "'de: 'static"))]
+#[serde(deny_unknown_fields)]
 struct Table {
-    packages: Vec<&'static str>,
-    without: Vec<&'static str>,
-    without_in_extra: Vec<&'static str>,
-    dropped: Vec<&'static str>,
-    module_folders: Vec<&'static str>,
-    module_names: Vec<&'static str>,
-    module_folders_left_out: Vec<&'static str>,
-    folders: Vec<&'static str>,
-    links: BTreeMap<&'static str, String>,
-    files: BTreeMap<&'static str, String>,
+    packages: Vec<String>,
+    without: Vec<String>,
+    without_in_extra: Vec<String>,
+    dropped: Vec<String>,
+    module_folders: Vec<String>,
+    module_names: Vec<String>,
+    module_folders_left_out: Vec<String>,
+    folders: Vec<String>,
+    links: BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
 }
 
 impl Table {
@@ -58,8 +58,8 @@ impl Table {
 
     /// Whether a module goes in for its own sake.
     fn takes(&self, module: &str) -> bool {
-        let under = |folders: &[&str]| folders.iter().any(|f| module.starts_with(f));
-        self.module_names.contains(&module_name(module).as_str())
+        let under = |folders: &[String]| folders.iter().any(|f| module.starts_with(f));
+        self.module_names.contains(&module_name(module))
             || (under(&self.module_folders) && !under(&self.module_folders_left_out))
     }
 }
@@ -158,7 +158,8 @@ impl Archive {
         failure.map(|()| out)
     }
 
-    fn write_file(&self, place: &Path, before: &[PathBuf]) -> Result<()> {
+    /// Writes it to a file, behind others.
+    pub fn write_file(&self, place: &Path, before: &[PathBuf]) -> Result<()> {
         let mut out = BufWriter::new(File::create(place)?);
         for archive in before {
             io::copy(&mut File::open(archive)?, &mut out)?;
@@ -179,9 +180,7 @@ pub struct Initramfs {
 impl Initramfs {
     /// Makes sure that the userland is there.
     pub fn new(cache: &Cache, progress: &Progress) -> Result<Self> {
-        let debian = Debian::new(cache, BOOKWORM, progress)?;
-        let without = &TABLE.without;
-        let root = debian.unpack(&TABLE.packages, Closure::Dependencies { without })?;
+        let root = unpack(&TABLE.packages, &TABLE.without, cache, progress)?;
         let mut skeleton = Archive::default();
         for folder in &TABLE.folders {
             skeleton.add_folder(folder);
@@ -211,22 +210,14 @@ impl Initramfs {
     ) -> Result<Vec<PathBuf>> {
         let mut archives = vec![self.userland.clone()];
         if !packages.is_empty() {
-            let debian = Debian::new(&self.cache, BOOKWORM, &self.progress)?;
-            let names: Vec<_> = packages.iter().map(String::as_str).collect();
-            let without = &TABLE.without_in_extra;
-            let root = debian.unpack(&names, Closure::Dependencies { without })?;
             let (cache, progress, empty) = (&self.cache, &self.progress, Archive::default());
+            let root = unpack(packages, &TABLE.without_in_extra, cache, progress)?;
             archives.push(cache_root(cache, progress, "extra", &root, empty)?);
         }
         if let Some(modules) = &kernel.modules {
             archives.push(self.cache_modules(modules)?);
         }
         Ok(archives)
-    }
-
-    /// Joins the archives and the run's own into one file.
-    pub fn join(&self, archives: &[PathBuf], own: &Archive, place: &Path) -> Result<()> {
-        own.write_file(place, archives)
     }
 
     /// Puts the replaced modules of `kernel` where its index expects them.
@@ -238,10 +229,10 @@ impl Initramfs {
         for (name, file) in &kernel.replaced {
             let known = read_dependencies(&self.index_modules(modules, release)?)?;
             let own = known.keys().find(|path| module_name(path) == *name);
-            let own = own.ok_or_else(|| {
+            let Some(own) = own else {
                 let text = format!("kernel {release} has no module `{name}' to replace");
-                Error::other(text)
-            })?;
+                return Err(Error::other(text));
+            };
             // The name may end in .xz although this file is not: libkmod goes by the contents.
             archive.add_copy(&format!("usr/lib/modules/{release}/{own}"), false, file);
         }
@@ -346,14 +337,26 @@ impl Initramfs {
             }
             // The program is one for all of kmod's names.
             let mut depmod = self.loader.command();
-            depmod
-                .args(["--argv0", "depmod"])
-                .arg(self.loader.root.join("bin/kmod"));
+            let kmod = self.loader.root.join("bin/kmod");
+            depmod.args(["--argv0", "depmod"]).arg(kmod);
             process::run(depmod.arg("-b").arg(dir).arg(release))?;
             Ok(())
         })?;
         Ok(dir.join("lib/modules").join(release))
     }
+}
+
+/// The root that Debian's packages and what they depend on make.
+fn unpack(
+    packages: &[String],
+    without: &[String],
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let [packages, without] = [packages, without].map(|l| l.iter().map(String::as_str).collect());
+    let (packages, without): (Vec<_>, Vec<_>) = (packages, without);
+    let closure = Closure::Dependencies { without: &without };
+    Debian::new(cache, BOOKWORM, progress)?.unpack(&packages, closure)
 }
 
 /// The cached archive of an unpacked root, over what is in `archive`.
@@ -390,7 +393,7 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path) -> Result<()> {
     for name in names {
         let from = at.join(name);
         let text = from.to_string_lossy();
-        if TABLE.dropped.contains(&text.as_ref()) {
+        if TABLE.dropped.iter().any(|d| *d == text) {
             continue;
         }
         let place = match merge_usr(&text) {
@@ -456,10 +459,8 @@ fn check_programs(root: &Path) -> Result<()> {
                 continue;
             }
             if let Some(lack) = loader.find_lack(&path)? {
-                return Err(Error::other(format!(
-                    "`{}' would not start in a guest, a package is left out that it needs: {lack}",
-                    path.display()
-                )));
+                let what = "would not start in a guest, a package is left out that it needs";
+                return Err(Error::other(format!("`{}' {what}: {lack}", path.display())));
             }
         }
     }
@@ -488,15 +489,11 @@ impl Loader {
 
     /// A call with the root's libraries; a program of the root follows.
     fn command(&self) -> Command {
-        let folders = [
-            "lib/x86_64-linux-gnu",
-            "usr/lib/x86_64-linux-gnu",
-            "usr/lib",
-            "lib",
-        ];
+        let folders = "lib/x86_64-linux-gnu usr/lib/x86_64-linux-gnu usr/lib lib".split(' ');
         let folders = folders.map(|f| self.root.join(f).display().to_string());
+        let folders = folders.collect::<Vec<_>>().join(":");
         let mut command = Command::new(&self.path);
-        command.args(["--inhibit-cache", "--library-path", &folders.join(":")]);
+        command.args(["--inhibit-cache", "--library-path", &folders]);
         command
     }
 
@@ -550,14 +547,9 @@ fn read_dependencies(index: &Path) -> Result<BTreeMap<String, Vec<String>>> {
 
 fn parse_dependencies(text: &str) -> BTreeMap<String, Vec<String>> {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
-    lines
-        .map(|(module, needed)| {
-            (
-                module.into(),
-                needed.split_whitespace().map(Into::into).collect(),
-            )
-        })
-        .collect()
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+    let pairs = lines.map(|(module, needed)| (module.to_owned(), words(needed)));
+    pairs.collect()
 }
 
 /// The wanted modules and all that they need, directly or not.

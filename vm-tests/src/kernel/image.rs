@@ -135,10 +135,8 @@ impl Area {
         self.make(&["olddefconfig"], &self.root.join("config.log"))?;
         let lost = unmet(fragments, &fs::read_to_string(&config)?);
         if !lost.is_empty() {
-            return Err(Error::other(format!(
-                "the kernel's configuration refuses what vm-tests/kconfig asks for: {}",
-                lost.join(", ")
-            )));
+            let what = "the kernel's configuration refuses what vm-tests/kconfig asks for";
+            return Err(Error::other(format!("{what}: {}", lost.join(", "))));
         }
         fs::write(&ready, "")?;
         progress.done();
@@ -202,23 +200,13 @@ fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
 
 /// What the fragments ask for and `config` does not say. A later line overrides an earlier one.
 fn unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
-    let settings = |text: &'_ str| -> BTreeMap<String, String> {
-        let lines = text.lines().filter(|line| line.starts_with("CONFIG_"));
-        let pairs = lines.filter_map(|line| line.split_once('='));
-        pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
-    };
-    let wanted: BTreeMap<_, _> = fragments.iter().flat_map(|f| settings(&f.text)).collect();
-    let have = settings(config);
-    wanted
-        .iter()
-        .filter(|(name, value)| match have.get(*name) {
-            Some(got) => got != *value,
-            None => **value != "n",
-        })
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+    let lines = fragments.iter().flat_map(|f| f.text.lines());
+    let lines = lines.filter(|line| line.starts_with("CONFIG_"));
+    let mut wanted: BTreeMap<_, _> = lines.filter_map(|line| line.split_once('=')).collect();
+    let have: BTreeMap<_, _> = config.lines().filter_map(|l| l.split_once('=')).collect();
+    wanted.retain(|name, value| have.get(name).unwrap_or(&"n") != value);
+    let lost = wanted.iter().map(|(name, value)| format!("{name}={value}"));
+    lost.collect()
 }
 
 #[cfg(test)]

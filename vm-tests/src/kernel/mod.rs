@@ -135,10 +135,8 @@ pub fn prepare(
             BootableKernel::of_image(kernel, &built.image, &built.version)?
         }
         _ => {
-            return Err(Error::other(format!(
-                "kernel {} has no source",
-                kernel.name
-            )));
+            let text = format!("kernel {} has no source", kernel.name);
+            return Err(Error::other(text));
         }
     };
     boot.tree = boot.tree.or(tree.cloned());

@@ -320,11 +320,7 @@ impl Runner {
         parts.replace_modules(kernel, &mut archive)?;
         let packages = scenario.map_or(&[][..], |s| &s.packages);
         let initramfs = folder.join("initramfs");
-        parts.join(
-            &parts.find_archives(kernel, packages)?,
-            &archive,
-            &initramfs,
-        )?;
+        archive.write_file(&initramfs, &parts.find_archives(kernel, packages)?)?;
         let mut machine = describe_machine(kernel, scenario, accelerator);
         machine.image.clone_from(&kernel.image);
         machine.initramfs = initramfs;
