@@ -3,7 +3,6 @@
 //! external VRFs on a stock and on a patched kernel, and a table says what was seen.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::thread;
 
 use kit::screen::Screen;
@@ -33,17 +32,11 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.progress();
     setup::ensure(&[For::Packages], &progress)?;
     let (stock, patched) = (table::find("debian-6.1")?, table::find("patched-6.1")?);
-    // The first to come installs, the second finds nothing missing.
-    let machine = Mutex::new(());
-    let install = || {
-        let _alone = machine.lock().expect("no holder panics");
-        setup::ensure(&[For::Vm, For::Module], &progress)
-    };
     // What only waits for the network beside what only computes.
     let (wg, stock, patched) = thread::scope(|scope| {
         let wg = scope.spawn(|| programs::find_wg(None, cache, &progress));
         let patched = scope.spawn(|| {
-            install()?;
+            setup::ensure(&[For::Vm, For::Module], &progress)?;
             kernel::prepare(&patched, None, cache, &progress)
         });
         let stock = kernel::prepare(&stock, None, cache, &progress).and_then(|stock| {
@@ -62,14 +55,14 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let runner = Runner::new(wg, cache, results_folder(), &progress);
     // Once, before the machines compete for the processors.
     runner.find_accelerator(&stock)?;
-    let mut pairs = Vec::new();
-    for kernel in [&stock, &patched] {
-        for (name, _) in SCENARIOS {
-            pairs.push((kernel, scenario::find(name)?));
-        }
-    }
+    let scenarios = SCENARIOS.iter().map(|(name, _)| scenario::find(name));
+    let scenarios = scenarios.collect::<Result<Vec<_>>>()?;
+    let kernels = [&stock, &patched].into_iter();
+    let pairs: Vec<_> = kernels
+        .flat_map(|k| scenarios.iter().map(move |s| (k, s)))
+        .collect();
     let work = |index: usize| {
-        let (kernel, scenario) = &pairs[index];
+        let (kernel, scenario) = pairs[index];
         let (name, kernel_name) = (&scenario.name, &kernel.kernel.name);
         progress.step(&format!("boot {kernel_name} for {name}"));
         let report = runner.run(kernel, scenario, &|event| match event {

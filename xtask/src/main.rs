@@ -16,7 +16,7 @@ use kit::setup::{self, For};
 use kit::{Cache, Progress, Result};
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
-use vm_tests::kernel::trees::{Tree, Trees};
+use vm_tests::kernel::trees::Trees;
 use vm_tests::kernel::{image, module};
 use vm_tests::matrix;
 
@@ -57,27 +57,36 @@ enum KernelCommand {
         tree: String,
     },
     /// Build the patched wireguard.ko for Debian's kernel; prints where it is
-    Module {
-        #[arg(long)]
-        tree: String,
-        /// Another series than the tree's own, e.g. one with a line taken out
-        #[arg(long, value_name = "DIR")]
-        series: Option<PathBuf>,
-    },
+    Module(Patched),
     /// Build a whole kernel for guests, with the tree's series; prints where it is
     Build {
-        #[arg(long)]
-        tree: String,
+        #[command(flatten)]
+        patched: Patched,
         /// Without the series
         #[arg(long, conflicts_with = "series")]
         vanilla: bool,
         /// With one more fragment of vm-tests/kconfig: debug, no-ipv6
         #[arg(long, value_name = "FRAGMENT")]
         config: Option<String>,
-        /// Another series than the tree's own
-        #[arg(long, value_name = "DIR")]
-        series: Option<PathBuf>,
     },
+}
+
+#[derive(clap::Args)]
+struct Patched {
+    #[arg(long)]
+    tree: String,
+    /// Another series than the tree's own, e.g. one with a line taken out
+    #[arg(long, value_name = "DIR")]
+    series: Option<PathBuf>,
+}
+
+impl Patched {
+    fn read_series(&self) -> Result<Series> {
+        match &self.series {
+            Some(folder) => Series::read(folder),
+            None => Series::of_tree(&self.tree),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -118,34 +127,24 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
 /// Makes what was asked for; says where it is.
 fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     let trees = Trees::load()?;
-    // The series in the folder, else the tree's own.
-    let read_series = |tree: &Tree, dir: Option<PathBuf>| match dir {
-        Some(dir) => Series::read(&dir),
-        None => Series::of_tree(&tree.name),
-    };
     match command {
         KernelCommand::Fetch { tree } => {
             setup::ensure(&[For::Packages], progress)?;
             Source::find(trees.find(&tree)?, cache, progress)?.whole()
         }
-        KernelCommand::Module { tree, series } => {
+        KernelCommand::Module(patched) => {
             setup::ensure(&[For::Packages, For::Module], progress)?;
-            let tree = trees.find(&tree)?;
-            let series = read_series(tree, series)?;
+            let (tree, series) = (trees.find(&patched.tree)?, patched.read_series()?);
             Ok(module::build(tree, &series, cache, progress)?.file)
         }
         KernelCommand::Build {
-            tree,
+            patched,
             vanilla,
             config,
-            series,
         } => {
             setup::ensure(&[For::Packages, For::Kernel], progress)?;
-            let (tree, config) = (trees.find(&tree)?, config.as_deref());
-            let series = match vanilla {
-                true => None,
-                false => Some(read_series(tree, series)?),
-            };
+            let (tree, config) = (trees.find(&patched.tree)?, config.as_deref());
+            let series = (!vanilla).then(|| patched.read_series()).transpose()?;
             Ok(image::build(tree, series.as_ref(), config, cache, progress)?.image)
         }
     }

@@ -101,11 +101,10 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     if options.list {
         let checks = checks.iter().map(|c| vec![c.name.into(), c.title.into()]);
         let cells = cells.iter().map(|planned| {
-            let reason = planned
-                .obstacle
-                .as_ref()
-                .map(|why| format!("not applicable: {why}"));
-            let text = reason.unwrap_or_else(|| planned.scenario.title.clone());
+            let text = match &planned.obstacle {
+                None => planned.scenario.title.clone(),
+                Some(reason) => format!("not applicable: {reason}"),
+            };
             vec![planned.name(), text]
         });
         let rows: Vec<_> = checks.chain(cells).collect();

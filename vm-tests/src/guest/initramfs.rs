@@ -375,18 +375,23 @@ fn cache_root(
         .finish();
     cache.file("initramfs", &format!("{name}-{key}.cpio"), |place| {
         progress.step(&format!("archive of the guest's {name}"));
-        if name == "userland" {
-            check_programs(root)?;
-        }
-        add_root(&mut archive, root, Path::new(""))?;
+        // The packages of a scenario count on those of the userland.
+        let loader = (name == "userland").then(|| Loader::find(root));
+        add_root(
+            &mut archive,
+            root,
+            Path::new(""),
+            loader.transpose()?.as_ref(),
+        )?;
         archive.write_file(place, &[])?;
         progress.done();
         Ok(())
     })
 }
 
-/// Adds a folder of an unpacked root, with /bin and its like moved under /usr.
-fn add_root(archive: &mut Archive, root: &Path, at: &Path) -> Result<()> {
+/// Adds a folder of an unpacked root, with /bin and its like moved under /usr. With a loader,
+/// every program must find its libraries among what is unpacked.
+fn add_root(archive: &mut Archive, root: &Path, at: &Path, check: Option<&Loader>) -> Result<()> {
     let names = fs::read_dir(root.join(at))?.map(|entry| entry.map(|e| e.file_name()));
     let mut names = names.collect::<io::Result<Vec<_>>>()?;
     names.sort();
@@ -409,10 +414,18 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path) -> Result<()> {
             if free {
                 archive.add_folder(&place);
             }
-            add_root(archive, root, &from)?;
+            add_root(archive, root, &from, check)?;
         } else if free && meta.is_symlink() {
             archive.add_link(&place, &absolute_target(&from, &fs::read_link(&path)?));
         } else if free && meta.is_file() {
+            let program = ["usr/bin/", "usr/sbin/"]
+                .iter()
+                .any(|f| place.starts_with(f));
+            let check = check.filter(|_| program);
+            if let Some(lack) = check.map_or(Ok(None), |loader| loader.find_lack(&path))? {
+                let what = "would not start in a guest, a package is left out that it needs";
+                return Err(Error::other(format!("`{}' {what}: {lack}", path.display())));
+            }
             archive.add_copy(&place, meta.permissions().mode() & 0o111 != 0, &path);
         }
     }
@@ -442,29 +455,6 @@ fn absolute_target(link: &Path, target: &Path) -> String {
         }
     }
     format!("/{}", merge_usr(&parts.join("/")))
-}
-
-/// Every program must find its libraries among what is unpacked.
-fn check_programs(root: &Path) -> Result<()> {
-    let loader = Loader::find(root)?;
-    for folder in ["bin", "sbin", "usr/bin", "usr/sbin"].map(|folder| root.join(folder)) {
-        if !folder.exists() {
-            continue;
-        }
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let inner = path.strip_prefix(root).unwrap_or(&path);
-            let dropped = TABLE.dropped.iter().any(|d| inner == Path::new(d));
-            if dropped || !fs::symlink_metadata(&path)?.is_file() {
-                continue;
-            }
-            if let Some(lack) = loader.find_lack(&path)? {
-                let what = "would not start in a guest, a package is left out that it needs";
-                return Err(Error::other(format!("`{}' {what}: {lack}", path.display())));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The dynamic loader of an unpacked root. It runs on this machine as well as in a guest.

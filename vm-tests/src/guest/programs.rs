@@ -121,17 +121,14 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     // GONOSUMDB); what they are is not: go.sum has their hashes.
     let go = || {
         let mut command = Command::new(root.join("bin/go"));
+        command.current_dir(&folder).env("GOROOT", &root);
         command
-            .current_dir(&folder)
-            .env("GOROOT", &root)
             .env("GOPATH", &path)
-            .env("GOCACHE", path.join("build"))
-            .env("GOENV", "off")
-            .env("GOWORK", "off")
-            .env("GOFLAGS", "-modcacherw")
-            // Ours is a static program then, for any C library.
-            .env("CGO_ENABLED", "0")
-            .env("LC_ALL", "C");
+            .env("GOCACHE", path.join("build"));
+        // Without cgo ours is a static program, for any C library.
+        for word in "GOENV=off GOWORK=off GOFLAGS=-modcacherw CGO_ENABLED=0 LC_ALL=C".split(' ') {
+            command.envs(word.split_once('='));
+        }
         command
     };
     progress.step(&format!("modules of {name}"));

@@ -48,10 +48,8 @@ pub fn build_with(
     progress: &Progress,
 ) -> Result<Module> {
     let Some(headers_meta) = tree.headers.as_deref() else {
-        return Err(Error::other(format!(
-            "tree {} builds a whole kernel, no module: cargo xtask kernel build --tree {0}",
-            tree.name
-        )));
+        let what = "builds a whole kernel, no module: cargo xtask kernel build --tree";
+        return Err(Error::other(format!("tree {0} {what} {0}", tree.name)));
     };
     let source = Source::find(tree, cache, progress)?;
     let headers = Headers::find(&source, headers_meta)?;
@@ -60,8 +58,8 @@ pub fn build_with(
         .add("source", &source.version)
         .add("headers", headers.packages.join(" "))
         .add("compiler", read_version("gcc-12")?);
-    let arguments_too = arguments.iter();
-    let key = arguments_too.fold(key, |key, argument| key.add("argument", argument));
+    let add = |key: Key, argument: &&str| key.add("argument", argument);
+    let key = arguments.iter().fold(key, add);
     let key = series.add_to_key(key).finish();
     let dir = cache.dir("module", &format!("{}-{key}", headers.release), |dir| {
         // The long download and the short one side by side.

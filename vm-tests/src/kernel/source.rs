@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fs_err as fs;
 use kit::cache::Key;
 use kit::debian::Closure;
 use kit::{Cache, Debian, Error, Progress, Result, process};
@@ -68,7 +67,11 @@ impl<'a> Source<'a> {
         let key = format!("{}-part-{}", self.whole_key(), &key.finish()[..12]);
         self.cache.dir("source", &key, |dir| {
             match self.cache.get("source", &self.whole_key()) {
-                Some(whole) => copy(&whole, dir, &paths),
+                Some(whole) => {
+                    let mut copy = Command::new("cp");
+                    copy.current_dir(whole).args(["-a", "--parents", "-t"]);
+                    process::run(copy.arg(dir).args(&paths)).map(drop)
+                }
                 None => self.extract(dir, &paths),
             }
         })
@@ -106,14 +109,3 @@ dpkg-deb --fsys-tarfile "$package" |
 	xz -dc -T0 |
 	tar -x -C "$to" --strip-components=1 "$@"
 "#;
-
-fn copy(from: &Path, to: &Path, paths: &[&str]) -> Result<()> {
-    for path in paths {
-        let target = to.join(path);
-        let folder = target.parent().unwrap_or(to);
-        fs::create_dir_all(folder)?;
-        let from = from.join(path);
-        process::run(Command::new("cp").arg("-a").arg(from).arg(folder))?;
-    }
-    Ok(())
-}

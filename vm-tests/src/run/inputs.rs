@@ -84,12 +84,10 @@ impl Runner {
 
     fn remember(&self, what: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
         let mut known = self.hashes.lock().expect("no holder panics");
-        if let Some(value) = known.get(what) {
-            return Ok(value.clone());
+        if !known.contains_key(what) {
+            known.insert(what.to_owned(), make()?);
         }
-        let value = make()?;
-        known.insert(what.to_owned(), value.clone());
-        Ok(value)
+        Ok(known[what].clone())
     }
 }
 
@@ -171,15 +169,15 @@ mod tests {
 
     #[test]
     fn the_machine_counts() {
-        let line = |change: &dyn Fn(&mut Scene)| {
+        let line = |change: fn(&mut Scene)| {
             let mut scene = scene("debian-6.1", [SCRIPT, "", ""]);
             change(&mut scene);
             let (boot, scenario) = (&scene.boot, Some(&scene.scenario));
             describe_machine(boot, scenario, Accelerator::Tcg).command_line()
         };
-        let one = line(&|_| {});
-        assert_ne!(one, line(&|s| s.boot.kernel.cmdline.push("debug".into())));
-        assert_ne!(one, line(&|s| s.scenario.memory = Some(4096)));
-        assert_ne!(one, line(&|s| s.scenario.smp = 7));
+        let one = line(|_| {});
+        assert_ne!(one, line(|s| s.boot.kernel.cmdline.push("debug".into())));
+        assert_ne!(one, line(|s| s.scenario.memory = Some(4096)));
+        assert_ne!(one, line(|s| s.scenario.smp = 7));
     }
 }

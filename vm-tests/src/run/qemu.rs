@@ -78,39 +78,12 @@ impl Machine {
     }
 
     fn append(&self) -> String {
-        let mut words = vec![
-            "console=ttyS0",
-            "8250.nr_uarts=4",
-            // A panic ends the machine, and says so on the console first.
-            "panic=-1",
-            "oops=panic",
-            "random.trust_cpu=on",
-            "log_buf_len=4M",
-            // What the driver makes and frees.
-            "wireguard.dyndbg=+p",
-            "net.ifnames=0",
-        ];
+        let mut words = read_words(include_str!("../../cmdline/guest"));
         if self.icount.is_some() {
             words.push("nokaslr");
         }
         if self.accelerator() == Accelerator::Tcg {
-            // A busy host must not look like a stuck guest.
-            words.extend([
-                // Nobody attacks a guest; page walks and self-tests cost a second each.
-                "mitigations=off",
-                "no5lvl",
-                "cryptomgr.notests",
-                // QEMU 7.2 translates a library anew wherever it is mapped: with the same place
-                // for each program, a guest of shell scripts takes half the time.
-                "norandmaps",
-                // It panics when ten ticks take too long by the host's clock.
-                "no_timer_check",
-                "nowatchdog",
-                "rcupdate.rcu_cpu_stall_timeout=180",
-                // Calibrating it against a timer goes wrong by whole factors on a busy host, and
-                // with it every limit; the other clocks need no calibration.
-                "tsc=unstable",
-            ]);
+            words.extend(read_words(include_str!("../../cmdline/translated")));
         }
         if self.interactive {
             words.push("quiet");
@@ -190,6 +163,12 @@ impl Drop for Qemu {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The lines of a list that are no comments.
+fn read_words(list: &str) -> Vec<&str> {
+    let lines = list.lines();
+    lines.filter(|line| !line.starts_with('#')).collect()
 }
 
 /// A log may be absent, and holds whatever bytes a guest wrote.

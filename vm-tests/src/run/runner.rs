@@ -96,12 +96,10 @@ type Late<T> = Mutex<Option<T>>;
 
 fn get_late<T: Clone>(slot: &Late<T>, make: impl FnOnce() -> Result<T>) -> Result<T> {
     let mut slot = slot.lock().expect("no holder panics");
-    if let Some(value) = &*slot {
-        return Ok(value.clone());
+    if slot.is_none() {
+        *slot = Some(make()?);
     }
-    let value = make()?;
-    *slot = Some(value.clone());
-    Ok(value)
+    Ok(slot.clone().expect("it was just made"))
 }
 
 /// Boots kernels and runs scenarios. Cheap to build; guests' parts are made when first wanted.

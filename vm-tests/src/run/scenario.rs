@@ -96,11 +96,8 @@ impl Scenario {
         if !self.kernels.is_empty() && !self.kernels.contains(&kernel.name) {
             return Some(format!("only for {}", self.kernels.join(", ")));
         }
-        let lacking = kernel
-            .only
-            .iter()
-            .find(|o| !o.scenarios.contains(&self.name));
-        if let Some(only) = lacking {
+        let mut only = kernel.only.iter();
+        if let Some(only) = only.find(|o| !o.scenarios.contains(&self.name)) {
             let names = only.scenarios.join(", ");
             return Some(format!("{}; the kernel runs {names} only", only.why));
         }
@@ -453,9 +450,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         smoke.path = folder.path().join("lost.sh");
         fs::write(&smoke.path, ". /lib/wgvrf/lost.sh\n").unwrap();
-        let error = find_libraries(&guest, Some(&smoke))
-            .unwrap_err()
-            .to_string();
+        let error = find_libraries(&guest, Some(&smoke)).unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("/lib/wgvrf/lost.sh is not in"), "{error}");
     }
 
@@ -469,11 +465,8 @@ mod tests {
     #[test]
     fn no_script_sleeps_by_reading_or_leaves_a_pipe_unread() {
         let folders = ["guest", "scenarios"].map(|f| fs::read_dir(crate_folder().join(f)).unwrap());
-        for path in folders
-            .into_iter()
-            .flatten()
-            .map(|file| file.unwrap().path())
-        {
+        for file in folders.into_iter().flatten() {
+            let path = file.unwrap().path();
             for line in fs::read_to_string(&path).unwrap().lines() {
                 if line.trim().starts_with('#') {
                     continue;
@@ -490,11 +483,8 @@ mod tests {
                     grep.is_some_and(|words| has_option(words.split_whitespace(), 'q'))
                 });
                 let safe = path.ends_with("init") || line.contains("sh -c '");
-                assert!(
-                    safe || !early,
-                    "{}: `{line}': `| has' reads all",
-                    path.display()
-                );
+                let place = path.display();
+                assert!(safe || !early, "{place}: `{line}': `| has' reads all");
             }
         }
     }
