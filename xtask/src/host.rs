@@ -37,13 +37,11 @@ pub const CHECKS: [Check; 3] = [
     },
 ];
 
-/// What a check came to.
 pub struct Outcome {
     pub count: Count,
     pub output: String,
     /// The tests that were not run: `name: why`.
     pub skips: Vec<String>,
-    /// What repeats what failed.
     pub again: Vec<String>,
 }
 

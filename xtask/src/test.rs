@@ -84,7 +84,6 @@ impl fmt::Display for Count {
 }
 
 impl Options {
-    /// Nothing is chosen by name.
     fn is_plain(&self) -> bool {
         self.filter.is_none() && self.kernel.is_empty() && self.tool.is_empty()
     }

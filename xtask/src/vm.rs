@@ -52,7 +52,6 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Makes what the guest needs.
     fn prepare(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
         let progress = screen.progress();
         let kernel = table::find(&self.kernel)?;

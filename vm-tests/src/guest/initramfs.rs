@@ -29,7 +29,6 @@ use kit::progress::Progress;
 /// Changes when archives are written in another way: old cache entries are not used then.
 const FORMAT: &str = "5";
 
-/// The lists of userland.toml.
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     toml::from_str(include_str!("../../userland.toml")).expect("userland.toml is sound")
 });
@@ -73,7 +72,6 @@ pub struct Archive(BTreeMap<String, (u32, Data)>);
 #[derive(Clone, Debug)]
 enum Data {
     Bytes(Vec<u8>),
-    /// A file that is read when the archive is written.
     Copy(PathBuf),
     Device(u32, u32),
 }
@@ -95,7 +93,6 @@ impl Archive {
         self.add(path, file_mode(executable), Data::Copy(from.into()));
     }
 
-    /// Adds a folder with all that is in it.
     pub fn add_tree(&mut self, place: &str, from: &Path) -> Result<()> {
         for entry in fs::read_dir(from)? {
             let path = entry?.path();
@@ -110,12 +107,10 @@ impl Archive {
         Ok(())
     }
 
-    /// Adds all that is in `other`, over what is here.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.clone());
     }
 
-    /// What it is, in bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         Ok(self.write(Vec::new())?)
     }
@@ -158,7 +153,6 @@ impl Archive {
         failure.map(|()| out)
     }
 
-    /// Writes it to a file, behind others.
     pub fn write_file(&self, place: &Path, before: &[PathBuf]) -> Result<()> {
         let mut out = BufWriter::new(File::create(place)?);
         for archive in before {
@@ -172,13 +166,11 @@ impl Archive {
 pub struct Initramfs {
     cache: Cache,
     progress: Progress,
-    /// The loader of the unpacked userland.
     loader: Loader,
     userland: PathBuf,
 }
 
 impl Initramfs {
-    /// Makes sure that the userland is there.
     pub fn new(cache: &Cache, progress: &Progress) -> Result<Self> {
         let root = unpack(&TABLE.packages, &TABLE.without, cache, progress)?;
         let mut skeleton = Archive::default();
@@ -285,7 +277,6 @@ impl Initramfs {
         Ok(())
     }
 
-    /// The archive of a kernel's modules.
     fn cache_modules(&self, modules: &Path) -> Result<PathBuf> {
         let release = modules.file_name().unwrap_or_default().to_string_lossy();
         let key = Key::new()
@@ -432,7 +423,6 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path, check: Option<&Loader
     Ok(())
 }
 
-/// `bin/ip` as `usr/bin/ip`.
 fn merge_usr(path: &str) -> String {
     let first = path.split('/').next().unwrap_or_default();
     if ["bin", "sbin", "lib", "lib64"].contains(&first) {
@@ -487,7 +477,6 @@ impl Loader {
         command
     }
 
-    /// The call that lists what a program needs.
     fn list(&self, program: &Path) -> Command {
         let mut command = self.command();
         command.arg("--list").arg(program);

@@ -20,14 +20,15 @@ use kit::{Cache, Debian, Error, Progress, Result, cargo};
 const GO_PACKAGES: &[&str] = &["golang-1.19-go", "golang-1.19-src"];
 const GO_ROOT: &str = "usr/lib/go-1.19";
 
-/// A program put into guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
     /// A program of this machine, with whatever libraries it needs.
     Local(PathBuf),
     /// A program of an unpacked root (`usr/bin/wg`), run by that root's own loader.
-    Rooted { root: PathBuf, program: String },
-    /// There is none, and why.
+    Rooted {
+        root: PathBuf,
+        program: String,
+    },
     Lacking(String),
 }
 

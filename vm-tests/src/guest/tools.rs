@@ -11,7 +11,6 @@ use kit::error::Result;
 
 const TABLE: &str = include_str!("../../tools.toml");
 
-/// A line of the table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
@@ -35,7 +34,6 @@ pub struct Without {
 }
 
 impl Tool {
-    /// Why this tool cannot run a scenario on a kernel, if it cannot.
     pub fn find_lack(&self, kernel: &str, scenario: &str) -> Option<&str> {
         let has = |names: &[String], name: &str| names.iter().any(|n| n == name);
         let mut lacks = self.without.iter();
@@ -50,7 +48,6 @@ struct Table {
     tool: Vec<Tool>,
 }
 
-/// All tools, in the order of tools.toml.
 pub fn read_all() -> Result<Vec<Tool>> {
     const FILE: &str = "vm-tests/tools.toml";
     let tools = parse_table::<Table>(FILE, TABLE)?.tool;

@@ -25,12 +25,9 @@ const RECIPE: &str = "2";
 /// The kernel's own selftest keeps its configuration here.
 const SELFTEST: &str = "tools/testing/selftests/wireguard/qemu";
 
-/// A built kernel.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// bzImage
     pub image: PathBuf,
-    /// Debian's version of the source.
     pub version: String,
 }
 
@@ -101,7 +98,6 @@ impl Area {
         self.root.join("obj")
     }
 
-    /// Source and configuration, once.
     fn prepare(&self, fragments: &[Fragment], progress: &Progress) -> Result<()> {
         let ready = self.root.join("ready");
         if ready.exists() {
@@ -181,7 +177,6 @@ impl Area {
     }
 }
 
-/// A file of vm-tests/kconfig.
 struct Fragment {
     name: String,
     path: PathBuf,

@@ -24,11 +24,9 @@ use kit::debian::Closure;
 use kit::setup::For;
 use kit::{Cache, Debian, Error, Progress, Result, process, repo};
 
-/// A kernel with the files that boot it.
 #[derive(Clone, Debug)]
 pub struct BootableKernel {
     pub kernel: Kernel,
-    /// The bzImage.
     pub image: PathBuf,
     /// `lib/modules/RELEASE`; none when everything is compiled in.
     pub modules: Option<PathBuf>,
@@ -38,7 +36,6 @@ pub struct BootableKernel {
     pub version: String,
     /// The tree that has its source, for scenarios that ask for files of it.
     pub tree: Option<Tree>,
-    /// What it is patched with.
     pub series: Option<Series>,
 }
 
@@ -217,13 +214,11 @@ fn clean_make(program: &str) -> Command {
     make
 }
 
-/// The first line of what `PROGRAM --version` says.
 pub fn read_version(program: &str) -> Result<String> {
     let text = process::run(Command::new(program).arg("--version"))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The programs that making these kernels needs.
 pub fn find_needs(kernels: &[Kernel]) -> Vec<For> {
     let mut needs = vec![For::Packages];
     for kernel in kernels {

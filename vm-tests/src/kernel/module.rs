@@ -23,18 +23,14 @@ const RECIPE: &str = "2";
 const DRIVER: &str = "drivers/net/wireguard";
 const HEADER: &str = "include/uapi/linux/wireguard.h";
 
-/// A built module.
 #[derive(Clone, Debug)]
 pub struct Module {
-    /// wireguard.ko
     pub file: PathBuf,
     /// The kernel it is for: `6.1.0-56-cloud-amd64`.
     pub release: String,
-    /// Debian's version of source and headers.
     pub version: String,
 }
 
-/// Builds, or finds, the module of `tree` with `series`.
 pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -> Result<Module> {
     build_with(tree, series, &[], cache, progress)
 }
@@ -121,9 +117,7 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
 
 /// The packages with the headers of Debian's kernel of the day.
 struct Headers {
-    /// linux-headers-6.1.0-56-cloud-amd64
     package: String,
-    /// 6.1.0-56-cloud-amd64
     release: String,
     packages: Vec<String>,
 }

@@ -26,7 +26,6 @@ pub struct Patch {
     pub text: String,
 }
 
-/// A file that a patch touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     pub path: String,
@@ -93,13 +92,11 @@ impl Series {
         Ok(())
     }
 
-    /// Adds what makes a series what it is to a cache key.
     pub fn add_to_key(&self, key: Key) -> Key {
         let patches = self.patches.iter();
         patches.fold(key, |key, patch| key.add("patch", &patch.text))
     }
 
-    /// Every file that the series touches.
     pub fn touched(&self) -> Vec<Touched> {
         let mut all = BTreeMap::new();
         for file in self.patches.iter().flat_map(|patch| touched(&patch.text)) {

@@ -9,7 +9,6 @@ use kit::error::{Error, Result};
 
 const TABLE: &str = include_str!("../../kernels.toml");
 
-/// A line of the table.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
@@ -20,13 +19,11 @@ pub struct Kernel {
     pub package: Option<Package>,
     pub module: Option<Module>,
     pub build: Option<Build>,
-    /// MiB of memory that a guest gets.
     #[serde(default = "default_memory")]
     pub memory: u32,
     /// How many times slower than a plain kernel: multiplies every limit.
     #[serde(default = "default_slow")]
     pub slow: u32,
-    /// Words for the kernel's command line.
     #[serde(default)]
     pub cmdline: Vec<String>,
     /// The scenarios made for it, when it cannot run the others.
@@ -86,12 +83,10 @@ struct Table {
     kernel: Vec<Kernel>,
 }
 
-/// All kernels, in the order of kernels.toml.
 pub fn read_all() -> Result<Vec<Kernel>> {
     read(TABLE)
 }
 
-/// The kernel of a name, or an error that lists the names.
 pub fn find(name: &str) -> Result<Kernel> {
     find_named("kernel", name, read_all()?, |k| &k.name)
 }
@@ -132,7 +127,6 @@ pub(crate) fn parse_table<T: DeserializeOwned>(file: &str, text: &str) -> Result
     })
 }
 
-/// Each name of a table once.
 pub(crate) fn check_names<'a>(
     file: &str,
     what: &str,

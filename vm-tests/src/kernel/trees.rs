@@ -29,11 +29,8 @@ pub struct Recipient {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tree {
-    /// The folder under kernel-patches.
     pub name: String,
-    /// Debian suites that carry the packages.
     pub suites: Vec<String>,
-    /// The package with the kernel's source.
     pub source: String,
     /// "newest" or an exact Debian version.
     pub version: String,

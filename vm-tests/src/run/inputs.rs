@@ -17,7 +17,6 @@ use crate::run::scenario::Scenario;
 use kit::cache::Key;
 use kit::error::Result;
 
-/// The harness itself, as it was compiled.
 const HARNESS: &[&str] = &[
     include_str!("qemu.rs"),
     include_str!("runner.rs"),
@@ -62,7 +61,6 @@ impl Runner {
         own.to_bytes()
     }
 
-    /// What is under test: the module and the programs.
     fn hash_programs(&self, kernel: &BootableKernel) -> Result<String> {
         let mut key = Key::new();
         for (name, file) in &kernel.replaced {

@@ -10,7 +10,6 @@ use kit::{process, sys};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
 pub enum Accelerator {
@@ -22,7 +21,6 @@ pub enum Accelerator {
 /// The files of a run that QEMU writes, in its results folder: one for each serial port.
 pub const PORTS: [&str; 4] = ["console.log", "verdict.log", "stdout.log", "dmesg.log"];
 
-/// A machine to be started.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub accelerator: Accelerator,
@@ -33,14 +31,12 @@ pub struct Machine {
     pub smp: u32,
     /// Count instructions: each one takes 2^N virtual nanoseconds, and nothing else takes time.
     pub icount: Option<u32>,
-    /// Where the ports' files go.
     pub folder: PathBuf,
     /// The first port is our own terminal.
     pub interactive: bool,
 }
 
 impl Machine {
-    /// The program and its arguments.
     pub fn arguments(&self) -> Vec<String> {
         let mut words: Vec<String> = vec![PROGRAM.into()];
         let mut add = |more: &[&str]| words.extend(more.iter().map(|w| (*w).to_owned()));
@@ -92,7 +88,6 @@ impl Machine {
         words.join(" ")
     }
 
-    /// The command line for a shell.
     pub fn command_line(&self) -> String {
         let words = self.arguments();
         let words: Vec<_> = words.iter().map(|word| process::quote(word)).collect();
@@ -153,7 +148,6 @@ impl Qemu {
         let _ = self.child.wait();
     }
 
-    /// What a port said so far.
     pub fn read(&self, port: &str) -> String {
         read_log(&self.folder.join(port))
     }
@@ -165,7 +159,6 @@ impl Drop for Qemu {
     }
 }
 
-/// The lines of a list that are no comments.
 fn read_words(list: &str) -> Vec<&str> {
     let lines = list.lines();
     lines.filter(|line| !line.starts_with('#')).collect()
@@ -178,7 +171,6 @@ pub fn read_log(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The first line of `qemu-system-x86_64 --version`.
 pub fn read_version() -> Result<String> {
     crate::kernel::read_version(PROGRAM)
 }

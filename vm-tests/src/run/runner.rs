@@ -39,22 +39,17 @@ pub fn results_folder() -> PathBuf {
     repo::root().join("target/vm-results")
 }
 
-/// What happens while a scenario runs.
 #[derive(Clone, Copy, Debug)]
 pub enum RunEvent<'a> {
-    /// Init was reached.
     Booted,
-    /// A line of the scenario's output.
     Line(&'a str),
 }
 
-/// What became of one scenario on one kernel.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub kernel: String,
     pub scenario: String,
     pub outcome: Outcome,
-    /// The `result` lines of the scenario.
     pub results: Vec<(String, String)>,
     /// What a reader should know, passed or not: a check that could not be made.
     pub notes: Vec<String>,
@@ -74,13 +69,11 @@ impl Report {
         format!("cargo xtask vm run --kernel {kernel} --scenario {scenario}")
     }
 
-    /// The value of a `result` line.
     pub fn find_result(&self, key: &str) -> Option<&str> {
         let found = self.results.iter().rev().find(|(k, _)| k == key)?;
         Some(&found.1)
     }
 
-    /// Writes the outcome beside the logs.
     fn save(&self) -> Result<()> {
         let mut lines = vec![self.outcome.ending.to_string()];
         lines.extend(self.outcome.why.lines().map(str::to_owned));
@@ -275,7 +268,6 @@ impl Runner {
         Ok(accelerator)
     }
 
-    /// Whether KVM brings `kernel` to init in time.
     fn try_kvm(&self, kernel: &BootableKernel) -> Result<bool> {
         let folder = tempfile::tempdir()?;
         let (kvm, zero) = (Accelerator::Kvm, Duration::ZERO);
@@ -292,7 +284,6 @@ impl Runner {
         Ok(false)
     }
 
-    /// A machine with its files in `folder`.
     fn make_machine(
         &self,
         kernel: &BootableKernel,
@@ -414,13 +405,11 @@ pub(crate) fn describe_machine(
     }
 }
 
-/// MiB of a guest.
 pub fn find_memory(kernel: &BootableKernel, scenario: Option<&Scenario>) -> u32 {
     let own = scenario.and_then(|s| s.memory).unwrap_or(0);
     kernel.kernel.memory.max(own)
 }
 
-/// The processor time of a process so far.
 fn read_cpu_time(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in brackets that may hold anything; utime and stime are the 14th
@@ -432,7 +421,6 @@ fn read_cpu_time(pid: u32) -> Option<Duration> {
     (ticks > 0).then(|| Duration::from_millis(ticks * 10))
 }
 
-/// What a machine gets for each of its stages.
 #[derive(Clone, Copy)]
 struct Limits {
     boot: Duration,

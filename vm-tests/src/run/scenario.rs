@@ -18,11 +18,9 @@ use kit::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Needs {
-    /// A kernel with `WGDEVICE_A_BIND_DEV`.
     Attr,
     /// A kernel without it: the tool has to fall back.
     Fallback,
-    /// Any kernel.
     #[default]
     Any,
 }
@@ -34,7 +32,6 @@ pub enum Needs {
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Wg {
-    /// What every `wg` can.
     #[default]
     Any,
     /// The keyword `bind-dev`, as kernel-patches/wireguard-tools.md has it for the C tool. On a
@@ -47,26 +44,20 @@ pub enum Wg {
 /// The header of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scenario {
-    /// The file's name without `.sh`.
     pub name: String,
     pub path: PathBuf,
-    /// One line for people.
     pub title: String,
     pub needs: Needs,
-    /// What it needs of the `wg` under test.
     pub tool: Wg,
     /// For the script itself; boot and shutdown have limits of their own.
     pub timeout: Duration,
-    /// Kernel modules to load besides the usual ones.
     pub modules: Vec<String>,
-    /// Debian packages of the guest besides the usual ones.
     pub packages: Vec<String>,
     /// Files of the kernel's own source that the guest gets, under /lib/wgvrf/source/stock and,
     /// where the kernel has a series, .../patched.
     pub source: Vec<String>,
     /// Programs that no package of the guest's brings, see `programs`.
     pub programs: Vec<String>,
-    /// Words for the kernel's command line.
     pub cmdline: Vec<String>,
     /// Labels to choose by: `smoke`, `demo`, `selftest`.
     pub suites: Vec<String>,
@@ -109,7 +100,6 @@ impl Scenario {
         Some(reason.into())
     }
 
-    /// Why this scenario is not run on `kernel` with this `wg`; none if it is.
     pub fn find_obstacle_with(&self, kernel: &Kernel, wg: Wg) -> Option<String> {
         if let Some(reason) = self.find_obstacle(kernel) {
             return Some(reason);
@@ -147,7 +137,6 @@ impl Scenario {
         self.suites.iter().any(|s| s == suite)
     }
 
-    /// Reads one script's header.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(path, &fs::read_to_string(path)?)
     }
@@ -264,7 +253,6 @@ pub fn read_all() -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// The scenario of a name, or an error that lists the names.
 pub fn find(name: &str) -> Result<Scenario> {
     find_named("scenario", name, read_all()?, |s| &s.name)
 }

@@ -41,11 +41,9 @@ pub enum Ending {
     ScenarioTimeout,
     /// The scenario ended, cleaning up or powering off did not.
     ShutdownTimeout,
-    /// The kernel complained.
     Splat,
     /// Something could not be removed after the scenario.
     Leak,
-    /// The harness itself did not work.
     HarnessError,
 }
 
@@ -69,7 +67,6 @@ impl Outcome {
         self.ending == Ending::Passed
     }
 
-    /// Neither passed nor skipped.
     pub fn is_bad(&self) -> bool {
         !matches!(self.ending, Ending::Passed | Ending::Skipped)
     }
@@ -89,10 +86,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How the machine came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// QEMU ended by itself.
     Exited,
     /// We ended it: init was not reached in time.
     BootLimit,
@@ -102,10 +97,8 @@ pub enum End {
     ShutdownLimit,
 }
 
-/// What a guest left behind.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
-    /// The verdict's port.
     pub port: &'a str,
     pub console: &'a str,
     /// The kernel's log, copied by the guest at its end.
@@ -155,7 +148,6 @@ impl Stages {
     }
 }
 
-/// The outcome of one run.
 pub fn judge(evidence: Evidence<'_>) -> Outcome {
     let stages = Stages::read(evidence.port);
     if let Some(lines) = find_panic(evidence.console) {
