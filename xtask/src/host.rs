@@ -37,6 +37,7 @@ pub const CHECKS: [Check; 3] = [
     },
 ];
 
+#[derive(Default)]
 pub struct Outcome {
     pub count: Count,
     pub output: String,
@@ -74,17 +75,17 @@ pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
 /// What test programs print: a line for each test, and a summary. libtest has no stable output for
 /// programs; these two lines have not changed in years.
 fn read_tests(stdout: &str) -> Outcome {
-    let (mut count, mut skips, mut again) = (Count::default(), Vec::new(), Vec::new());
+    let mut read = Outcome::default();
     for line in stdout.lines() {
         if let Some(summary) = line.strip_prefix("test result: ") {
             for part in summary.split(['.', ';']) {
                 let (number, word) = part.trim().split_once(' ').unwrap_or_default();
                 let number: usize = number.parse().unwrap_or(0);
                 match word {
-                    "passed" => count.passed += number,
-                    "failed" => count.failed += number,
+                    "passed" => read.count.passed += number,
+                    "failed" => read.count.failed += number,
                     // They were not run.
-                    "ignored" => count.skipped += number,
+                    "ignored" => read.count.skipped += number,
                     _ => {}
                 }
             }
@@ -96,23 +97,17 @@ fn read_tests(stdout: &str) -> Outcome {
         };
         // libtest's own words, and those of libtest-mimic, which pads the names.
         let name = name.trim_end();
-        if let Some(why) = end.strip_prefix("ignored") {
-            let why = why
-                .trim_start_matches([',', ' ', '('])
-                .trim_end_matches(')');
-            skips.extend((!why.is_empty()).then(|| format!("{name}: {why}")));
+        let mimic = end
+            .strip_prefix("ignored (")
+            .and_then(|why| why.strip_suffix(')'));
+        if let Some(why) = mimic.or(end.strip_prefix("ignored, ")) {
+            read.skips.push(format!("{name}: {why}"));
         } else if end == "FAILED" {
-            again.push(format!("cargo test --workspace {name}"));
+            read.again.push(format!("cargo test --workspace {name}"));
         }
     }
-    again.dedup();
-    let output = String::new();
-    Outcome {
-        count,
-        output,
-        skips,
-        again,
-    }
+    read.again.dedup();
+    read
 }
 
 #[cfg(test)]
@@ -130,12 +125,7 @@ mod tests {
              test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
              test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n",
         );
-        let Count {
-            passed,
-            failed,
-            skipped,
-        } = read.count;
-        assert_eq!([passed, failed, skipped], [13, 2, 3]);
+        assert_eq!(read.count.to_string(), "13 passed, 2 failed, 3 skipped");
         let skips = ["b::other: needs `cpio'", "words::zsh: zsh is not installed"];
         assert_eq!(read.skips, skips);
         assert_eq!(read.again, ["cargo test --workspace b::bad"]);

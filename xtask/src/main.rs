@@ -145,7 +145,7 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
             setup::ensure(&[For::Packages, For::Kernel], progress)?;
             let (tree, config) = (trees.find(&patched.tree)?, config.as_deref());
             let series = (!vanilla).then(|| patched.read_series()).transpose()?;
-            Ok(image::build(tree, series.as_ref(), config, cache, progress)?.image)
+            Ok(image::build(tree, series.as_ref(), config, cache, progress)?.0)
         }
     }
 }

@@ -17,7 +17,7 @@ use kit::{Cache, Result};
 use vm_tests::guest::tools::{self, Tool};
 use vm_tests::kernel::table::{self, Kernel};
 use vm_tests::matrix;
-use vm_tests::matrix::data::{Data, Kind};
+use vm_tests::matrix::data::Kind;
 use vm_tests::matrix::guests::{Wanted, run_cells};
 use vm_tests::matrix::plan::{self, OURS, Planned, TREES, USUAL};
 use vm_tests::run::scenario::{self, Wg};
@@ -138,7 +138,12 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     };
     let (data, repeats) = run_cells(&cells, &settings, cache, screen)?;
     again.extend(repeats);
-    count.add(count_cells(&data));
+    let of = |kind| data.count(kind, |_| true);
+    count.add(Count {
+        passed: of(Kind::Passed),
+        failed: of(Kind::Failed),
+        skipped: of(Kind::Skipped),
+    });
     let missing = data.count_missing();
     let whole = options.full && plain && options.wg.is_none() && missing == 0;
     if !data.cells.is_empty() {
@@ -222,14 +227,6 @@ fn format_count(name: &str, count: Count) -> String {
     match count.passed + count.failed + count.skipped {
         1 => format!("{word:14}  {name}"),
         _ => format!("{word:14}  {name}: {count}"),
-    }
-}
-
-fn count_cells(data: &Data) -> Count {
-    Count {
-        passed: data.count(Kind::Passed, |_| true),
-        failed: data.count(Kind::Failed, |_| true),
-        skipped: data.count(Kind::Skipped, |_| true),
     }
 }
 

@@ -25,20 +25,15 @@ const RECIPE: &str = "2";
 /// The kernel's own selftest keeps its configuration here.
 const SELFTEST: &str = "tools/testing/selftests/wireguard/qemu";
 
-#[derive(Clone, Debug)]
-pub struct Image {
-    pub image: PathBuf,
-    pub version: String,
-}
-
-/// Builds, or finds, the kernel of `tree`; without a series it is the vanilla one.
+/// Builds, or finds, the kernel of `tree`; without a series it is the vanilla one. Returns its
+/// bzImage, and Debian's version of the source.
 pub fn build(
     tree: &Tree,
     series: Option<&Series>,
     config: Option<&str>,
     cache: &Cache,
     progress: &Progress,
-) -> Result<Image> {
+) -> Result<(PathBuf, String)> {
     let source = Source::find(tree, cache, progress)?;
     let fragments = fragments(config)?;
     let base = fragments
@@ -77,10 +72,7 @@ pub fn build(
         progress.done();
         Ok(())
     })?;
-    Ok(Image {
-        image: dir.join("bzImage"),
-        version: source.version,
-    })
+    Ok((dir.join("bzImage"), source.version))
 }
 
 /// A build folder: a copy of the source that the series goes in and out of, and the objects.

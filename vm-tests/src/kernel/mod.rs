@@ -128,8 +128,8 @@ pub fn prepare(
         }
         (_, _, Some(build), Some(tree)) => {
             let config = build.config.as_deref();
-            let built = image::build(tree, series.as_ref(), config, cache, progress)?;
-            BootableKernel::of_image(kernel, &built.image, &built.version)?
+            let (image, version) = image::build(tree, series.as_ref(), config, cache, progress)?;
+            BootableKernel::of_image(kernel, &image, &version)?
         }
         _ => {
             let text = format!("kernel {} has no source", kernel.name);

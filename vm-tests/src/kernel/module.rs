@@ -104,11 +104,8 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
         .arg(headers)
         .arg(format!("M={}", work.join(DRIVER).display()))
         // Type information would need pahole and the kernel's own.
-        .args([
-            "CONFIG_WIREGUARD=m",
-            "CONFIG_DEBUG_INFO_BTF_MODULES=",
-            "modules",
-        ])
+        .args(["CONFIG_WIREGUARD=m", "CONFIG_DEBUG_INFO_BTF_MODULES="])
+        .arg("modules")
         // The folder is one of this run: a module of the same sources is the same file.
         .arg(format!("KCFLAGS=-ffile-prefix-map={}=.", work.display()))
         .args(arguments);
@@ -124,7 +121,7 @@ struct Headers {
 
 impl Headers {
     fn find(source: &Source<'_>, meta: &str) -> Result<Self> {
-        let debian = source.debian();
+        let debian = &source.debian;
         let named = |package: &str, prefixes: &[&str]| -> Result<Vec<String>> {
             let mut names = debian.depends(package)?;
             names.retain(|name| prefixes.iter().any(|p| name.starts_with(p)));
@@ -154,7 +151,7 @@ impl Headers {
     /// The headers, ready to build against wherever they were unpacked.
     fn unpack(&self, source: &Source<'_>, cache: &Cache) -> Result<PathBuf> {
         let names: Vec<_> = self.packages.iter().map(String::as_str).collect();
-        let unpacked = source.debian().unpack(&names, Closure::Named)?;
+        let unpacked = source.debian.unpack(&names, Closure::Named)?;
         let folder = unpacked.join("usr/src").join(&self.package);
         let makefile = folder.join("Makefile");
         let _lock = cache.lock(&format!("headers-{}", self.release))?;

@@ -47,11 +47,8 @@ impl Series {
         let read = |name: &str| -> Result<Patch> {
             let path = dir.join(name);
             let text = fs::read_to_string(&path)?;
-            Ok(Patch {
-                name: name.to_owned(),
-                path,
-                text,
-            })
+            let name = name.to_owned();
+            Ok(Patch { name, path, text })
         };
         let patches = names(&list).into_iter().map(read);
         let patches = patches.collect::<Result<Vec<_>>>()?;

@@ -15,7 +15,7 @@ pub struct Source<'a> {
     tree: &'a Tree,
     cache: &'a Cache,
     progress: &'a Progress,
-    debian: Debian,
+    pub debian: Debian,
     /// Debian's version: `6.1.192-2`.
     pub version: String,
 }
@@ -38,10 +38,6 @@ impl<'a> Source<'a> {
             debian,
             version,
         })
-    }
-
-    pub fn debian(&self) -> &Debian {
-        &self.debian
     }
 
     /// The whole tree. Callers must not change it.

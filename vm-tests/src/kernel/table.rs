@@ -97,12 +97,8 @@ fn read(text: &str) -> Result<Vec<Kernel>> {
     check_names(FILE, "kernel", kernels.iter().map(|k| k.name.as_str()))?;
     for (index, kernel) in kernels.iter().enumerate() {
         let name = &kernel.name;
-        let sources = [
-            kernel.package.is_some(),
-            kernel.module.is_some(),
-            kernel.build.is_some(),
-        ];
-        if sources.iter().filter(|given| **given).count() != 1 {
+        let (package, build) = (kernel.package.is_some(), kernel.build.is_some());
+        if u8::from(package) + u8::from(kernel.module.is_some()) + u8::from(build) != 1 {
             let text = format!("kernel `{name}' needs one of package, module, build");
             return Err(table_error(FILE, 1, text));
         }

@@ -99,12 +99,7 @@ mod tests {
     use kit::cache::Cache;
     use kit::progress::Progress;
 
-    struct Scene {
-        runner: Runner,
-        boot: BootableKernel,
-        scenario: Scenario,
-        _folder: tempfile::TempDir,
-    }
+    type Scene = (Runner, BootableKernel, Scenario, tempfile::TempDir);
 
     /// A runner in a folder of its own, with a kernel and a scenario whose files hold these texts.
     fn scene(kernel: &str, texts: [&str; 3]) -> Scene {
@@ -121,12 +116,7 @@ mod tests {
         let (wg, results) = (Program::Local(tool), folder.path().into());
         let runner = Runner::new(wg, &cache, results, &Progress::silent());
         let scenario = Scenario::read(&script).unwrap();
-        Scene {
-            runner,
-            boot,
-            scenario,
-            _folder: folder,
-        }
+        (runner, boot, scenario, folder)
     }
 
     const SCRIPT: &str = "# title: x\n. /lib/wgvrf/lib.sh\n";
@@ -134,10 +124,9 @@ mod tests {
     #[test]
     fn the_script_and_the_kernel_count_and_the_hour_does_not() {
         let own = |kernel: &str, slow: u32, script: &str| {
-            let mut scene = scene(kernel, [script, "", ""]);
-            scene.boot.kernel.slow = slow;
-            let hash = scene.runner.hash_own_files(&scene.boot, &scene.scenario);
-            hash.unwrap()
+            let (runner, mut boot, scenario, _folder) = scene(kernel, [script, "", ""]);
+            boot.kernel.slow = slow;
+            runner.hash_own_files(&boot, &scenario).unwrap()
         };
         let one = own("debian-6.1", 1, SCRIPT);
         assert_eq!(one, own("debian-6.1", 1, SCRIPT));
@@ -156,8 +145,8 @@ mod tests {
     #[test]
     fn what_is_under_test_counts_by_its_bytes() {
         let hash = |module: &str, tool: &str| {
-            let scene = scene("patched-6.1", [SCRIPT, module, tool]);
-            scene.runner.hash_programs(&scene.boot).unwrap()
+            let (runner, boot, _, _folder) = scene("patched-6.1", [SCRIPT, module, tool]);
+            runner.hash_programs(&boot).unwrap()
         };
         let one = hash("b", "c");
         assert_eq!(one, hash("b", "c"));
@@ -167,15 +156,17 @@ mod tests {
 
     #[test]
     fn the_machine_counts() {
-        let line = |change: fn(&mut Scene)| {
-            let mut scene = scene("debian-6.1", [SCRIPT, "", ""]);
-            change(&mut scene);
-            let (boot, scenario) = (&scene.boot, Some(&scene.scenario));
-            describe_machine(boot, scenario, Accelerator::Tcg).command_line()
+        let line = |change: fn(&mut BootableKernel, &mut Scenario)| {
+            let (_, mut boot, mut scenario, _folder) = scene("debian-6.1", [SCRIPT, "", ""]);
+            change(&mut boot, &mut scenario);
+            describe_machine(&boot, Some(&scenario), Accelerator::Tcg).command_line()
         };
-        let one = line(|_| {});
-        assert_ne!(one, line(|s| s.boot.kernel.cmdline.push("debug".into())));
-        assert_ne!(one, line(|s| s.scenario.memory = Some(4096)));
-        assert_ne!(one, line(|s| s.scenario.smp = 7));
+        let one = line(|_, _| {});
+        assert_ne!(
+            one,
+            line(|boot, _| boot.kernel.cmdline.push("debug".into()))
+        );
+        assert_ne!(one, line(|_, s| s.memory = Some(4096)));
+        assert_ne!(one, line(|_, s| s.smp = 7));
     }
 }

@@ -142,12 +142,6 @@ impl Qemu {
         Ok(())
     }
 
-    pub fn kill(&mut self) {
-        // It may have ended by itself just now.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
     pub fn read(&self, port: &str) -> String {
         read_log(&self.folder.join(port))
     }
@@ -155,10 +149,13 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        self.kill();
+        // It may have ended by itself just now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
+/// The lines of a list that are no comments.
 fn read_words(list: &str) -> Vec<&str> {
     let lines = list.lines();
     lines.filter(|line| !line.starts_with('#')).collect()

@@ -45,7 +45,7 @@ pub enum RunEvent<'a> {
     Line(&'a str),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     pub kernel: String,
     pub scenario: String,
@@ -137,13 +137,8 @@ impl Runner {
         let mut report = Report {
             kernel: name.clone(),
             scenario: scenario.name.clone(),
-            outcome: Outcome::new(Ending::Passed, ""),
-            results: Vec::new(),
-            notes: Vec::new(),
-            boot: None,
-            took: Duration::ZERO,
-            cpu: Duration::ZERO,
             folder: self.results.join(name).join(&scenario.name),
+            ..Report::default()
         };
         let broken = |error: Error| Outcome::new(Ending::HarnessError, error.to_string());
         report.outcome = match self.boot(kernel, scenario, &mut report, watch) {
@@ -428,7 +423,7 @@ struct Limits {
     shutdown: Duration,
 }
 
-/// Watches a machine until its end or one of its limits.
+/// Watches a machine until its end or one of its limits; the caller ends one that is over it.
 fn watch_machine(
     qemu: &mut Qemu,
     limits: Limits,
@@ -457,7 +452,6 @@ fn watch_machine(
             (None, None) => (begun, limits.boot, End::BootLimit),
         };
         if now.duration_since(since) > limit {
-            qemu.kill();
             return Ok(end);
         }
         thread::sleep(Duration::from_millis(50));

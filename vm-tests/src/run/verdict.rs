@@ -16,6 +16,7 @@ const SPLATS: &str = include_str!("../../guest/splats");
     Clone,
     Copy,
     Debug,
+    Default,
     PartialEq,
     Eq,
     Serialize,
@@ -44,11 +45,12 @@ pub enum Ending {
     Splat,
     /// Something could not be removed after the scenario.
     Leak,
+    #[default]
     HarnessError,
 }
 
 /// An ending and why, in lines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub ending: Ending,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -57,10 +59,8 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn new(ending: Ending, why: impl Into<String>) -> Self {
-        Self {
-            ending,
-            why: why.into(),
-        }
+        let why = why.into();
+        Self { ending, why }
     }
 
     pub fn is_passed(&self) -> bool {
