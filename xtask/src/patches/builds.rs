@@ -143,10 +143,15 @@ pub fn check_configs(
     Ok((findings, count))
 }
 
-/// The warnings of a build, or why it failed.
+/// The warnings of a build; of one that failed also that it did.
 fn take_failure(built: Result<Vec<String>>) -> Result<Vec<String>> {
     match built {
-        Err(Error::Failed { output, .. }) => Ok(vec![find_error(&output)]),
+        Err(Error::Failed { output, .. }) => {
+            let mut said = read_warnings(&output);
+            let last = output.lines().last().unwrap_or_default();
+            said.push(format!("does not build: {last}"));
+            Ok(said)
+        }
         other => other,
     }
 }
@@ -273,20 +278,6 @@ fn read_warnings(log: &str) -> Vec<String> {
     found
 }
 
-/// Why a build failed.
-fn find_error(log: &str) -> String {
-    let words = ["error:", "Error ", "*** ", "fatal:"];
-    let mut lines = log.lines().filter(|l| words.iter().any(|w| l.contains(w)));
-    let mut ours = read_warnings(log).into_iter();
-    let ours = ours.find(|line| line.contains(": error: "));
-    ours.unwrap_or_else(|| {
-        lines
-            .next()
-            .unwrap_or("make failed without a word")
-            .to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,7 +302,17 @@ mod tests {
             /tmp/src/kernel/fork.c:1:2: warning: other\n";
         let want = "drivers/net/wireguard/socket.c: warning: unused variable 'pot' [-W]";
         assert_eq!(read_warnings(log), [want]);
-        let log = "x\n/s/drivers/net/wireguard/a.c:3:4: error: no pot\n";
-        assert_eq!(find_error(log), "drivers/net/wireguard/a.c: error: no pot");
+        let output = "x\n/s/drivers/net/wireguard/a.c:3:4: error: no pot\nmake: Error 2".to_owned();
+        let (command, status) = ("make".to_owned(), "2".to_owned());
+        let failed = Error::Failed {
+            command,
+            status,
+            output,
+        };
+        let want = [
+            "drivers/net/wireguard/a.c: error: no pot",
+            "does not build: make: Error 2",
+        ];
+        assert_eq!(take_failure(Err(failed)).unwrap(), want);
     }
 }

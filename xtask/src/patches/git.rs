@@ -32,17 +32,8 @@ pub fn plain(repo: &Path) -> Command {
 /// git in a scratch repository; who commits is what that repository says.
 pub fn command_as_configured(repo: &Path) -> Command {
     let mut command = plain(repo);
-    command
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1");
-    for setting in [
-        "core.autocrlf=false",
-        "gc.auto=0",
-        "advice.detachedHead=false",
-        "advice.mergeConflict=false",
-    ] {
-        command.args(["-c", setting]);
-    }
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.env("GIT_CONFIG_NOSYSTEM", "1");
     command
 }
 
