@@ -57,7 +57,7 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// A file that is the same one in every namespace of the network and that only root can open:
 /// nobody else can hold its lock.
 const LOCK: &str = "/proc/vmallocinfo";
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Room for the words of the kernel's checker.
 const LOG_LEN: usize = 256 * 1024;

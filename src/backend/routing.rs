@@ -19,7 +19,7 @@ use crate::sys;
 use crate::wire::route::{self, Link};
 
 /// How long one command waits for another that is changing rules.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket to routing netlink.
 pub struct Routing(Socket);
