@@ -17,4 +17,4 @@ pub mod sys;
 pub use cache::Cache;
 pub use debian::Debian;
 pub use error::{Error, Result};
-pub use progress::{Event, Progress};
+pub use progress::Progress;

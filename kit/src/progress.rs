@@ -14,12 +14,6 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// Without a terminal a step says that it is still alive this often.
 const ALIVE: Duration = Duration::from_secs(60);
 
-/// What [`Progress::tell`] takes.
-pub enum Event {
-    /// The present step is over.
-    Done,
-}
-
 /// Takes the steps of long work. Cheap to clone; may be used from several threads.
 #[derive(Clone, Default)]
 pub struct Progress(Option<Arc<Shown>>);
@@ -66,12 +60,6 @@ impl Progress {
         };
         let seconds = step.since.elapsed().as_secs_f64();
         shown.say(&format!("{seconds:>6.1} s  {}", step.text));
-    }
-
-    pub fn tell(&self, event: Event) {
-        match event {
-            Event::Done => self.done(),
-        }
     }
 
     /// Ends a step without a line for it: somebody else says what came of it.

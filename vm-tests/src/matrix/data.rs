@@ -255,77 +255,18 @@ fn to_lines<T: Serialize>(values: &[T]) -> String {
 pub mod tests {
     use super::*;
 
+    const SAMPLE: &str = include_str!("../../testdata/matrix.json");
+
     /// Two kernels, two tools, two scenarios, one cell of each kind.
     pub fn sample() -> Data {
-        let heading = |name: &str, title: &str, version: &str, attr| Heading {
-            name: name.into(),
-            title: title.into(),
-            version: version.into(),
-            attr,
-        };
-        let cell = |ids: [&str; 3], ending, why: &str| {
-            let [kernel, tool, scenario] = ids.map(str::to_owned);
-            let seen = Seen {
-                took: 12_345,
-                cpu: 9_870,
-                boot: 4_000,
-                when: "2026-11-22T16:24:01Z".parse().unwrap(),
-                inputs: "key of all".into(),
-                values: vec![("kernel".into(), "6.1.0".into())],
-                notes: vec!["nobody\twatched".into()],
-                ..Seen::of_outcome(Outcome::new(ending, why), "0123456789ab")
-            };
-            Cell {
-                kernel,
-                tool,
-                scenario,
-                seen,
-            }
-        };
-        let none = |kernel: &str, tool: &str, reason: &str| Obstacle {
-            kernel: kernel.into(),
-            tool: tool.into(),
-            reason: reason.into(),
-            scenarios: vec!["k-one".into()],
-        };
-        let splat = "WARNING: <a> & ]]>\nline 2\u{1b}[0m";
-        let no_moon = "no moon\\n tonight";
-        Data {
-            run: Run {
-                commit: "0123456789ab".into(),
-                finished: "2026-11-22T16:25:00Z".parse().unwrap(),
-                ..Run::default()
-            },
-            kernels: vec![
-                heading("debian-6.1", "", "6.1.170-1", false),
-                heading("patched-6.1", "", "6.1.170-1", true),
-            ],
-            tools: ["ours", "c-sid"]
-                .map(|n| heading(n, &format!("the tool <{n}>"), "1.0", false))
-                .into(),
-            scenarios: ["k-one", "smoke"]
-                .map(|n| heading(n, &format!("title | of {n}"), "", false))
-                .into(),
-            cells: vec![
-                cell(["debian-6.1", "ours", "smoke"], Ending::Passed, ""),
-                cell(["debian-6.1", "c-sid", "smoke"], Ending::Skipped, no_moon),
-                cell(["patched-6.1", "ours", "smoke"], Ending::Splat, splat),
-                cell(["patched-6.1", "ours", "k-one"], Ending::Passed, ""),
-                cell(["patched-6.1", "c-sid", "smoke"], Ending::Passed, ""),
-            ],
-            not_applicable: vec![
-                none("debian-6.1", "c-sid", "no attribute"),
-                none("patched-6.1", "c-sid", "no bind-dev"),
-                none("debian-6.1", "ours", "no attribute"),
-            ],
-        }
+        Data::parse(Path::new("matrix.json"), SAMPLE).unwrap()
     }
 
     #[test]
     fn what_is_written_is_read_again_or_its_line_named() {
         let data = sample();
         let text = data.to_json();
-        assert_eq!(Data::parse(Path::new("x.json"), &text).unwrap(), data);
+        assert_eq!(text, SAMPLE);
         assert_eq!(data.count_missing(), 0);
         assert!(text.contains("{\"outcome\":{\"ending\":\"splat\",\"why\":\"WARNING"));
         let text = text.replace("\"splat\"", "\"perfect\"");

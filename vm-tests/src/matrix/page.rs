@@ -230,7 +230,7 @@ mod tests {
         }
         assert!(!page.contains('\u{1b}') && !page.contains("a part of"));
         let [_, (_, page)] = write_files(&with_cost());
-        assert!(!page.contains("Not measured") && page.contains("20\u{202f}300 (+1.5 %)"));
+        assert!(!page.contains("Not measured") && page.contains("20300 (+1.5 %)"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use fs_err as fs;
+use regex_lite::Regex;
 use serde::Deserialize;
 use strum::VariantNames;
 
@@ -305,11 +306,10 @@ pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Resu
 }
 
 /// `NAME.sh` of each `/lib/wgvrf/NAME.sh` in a script.
-fn named_libraries(text: &str) -> impl Iterator<Item = &str> {
-    text.split("/lib/wgvrf/").skip(1).filter_map(|rest| {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
-        Some(&rest[..end.unwrap_or(rest.len())]).filter(|name| name.ends_with(".sh"))
-    })
+fn named_libraries(text: &str) -> Vec<&str> {
+    let library = Regex::new(r"/lib/wgvrf/([\w.-]*\.sh)").expect("the pattern is sound");
+    let named = library.captures_iter(text);
+    named.filter_map(|c| Some(c.get(1)?.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -415,11 +415,10 @@ mod tests {
 
     #[test]
     fn a_guest_gets_the_libraries_that_are_named() {
-        let names: Vec<_> = named_libraries(
+        let names = named_libraries(
             ". /lib/wgvrf/lib.sh\n. \"/lib/wgvrf/ifupdown-ng.sh\"\nls /lib/wgvrf/source/x.sh\n\
              bash /lib/wgvrf/scenarios/$X.sh <\"/lib/wgvrf/lacks/$1\"",
-        )
-        .collect();
+        );
         assert_eq!(names, ["lib.sh", "ifupdown-ng.sh"]);
 
         let guest = crate_folder().join("guest");
@@ -443,36 +442,27 @@ mod tests {
         assert!(error.contains("/lib/wgvrf/lost.sh is not in"), "{error}");
     }
 
-    /// Options of a command's words, such as `-r -t`.
-    fn has_option<'a>(words: impl Iterator<Item = &'a str>, option: char) -> bool {
-        let mut options = words.take_while(|word| word.starts_with('-'));
-        options.any(|word| word.contains(option))
-    }
-
     /// guest/init and guest/has.sh say what is wrong with the two.
     #[test]
     fn no_script_sleeps_by_reading_or_leaves_a_pipe_unread() {
+        let sleeps = Regex::new(r#"(^|[\s($`"])read(\s+-\w+)*\s+-\w*t"#).unwrap();
+        let early = Regex::new(r"[^|]\|\s*grep(\s+-\w+)*\s+-\w*q").unwrap();
+        for (line, bad) in [
+            ("x <(read -r -t 1)", &sleeps),
+            ("ip rule | grep -iq x", &early),
+        ] {
+            assert!(bad.is_match(line), "{line}");
+        }
         let folders = ["guest", "scenarios"].map(|f| fs::read_dir(crate_folder().join(f)).unwrap());
         for file in folders.into_iter().flatten() {
             let path = file.unwrap().path();
-            for line in fs::read_to_string(&path).unwrap().lines() {
-                if line.trim().starts_with('#') {
-                    continue;
-                }
-                let words: Vec<_> = line.split_whitespace().collect();
-                let sleeps = words.iter().enumerate().any(|(at, word)| {
-                    word.trim_start_matches(['(', '$', '`', '"']) == "read"
-                        && has_option(words[at + 1..].iter().copied(), 't')
-                });
-                assert!(!sleeps, "{}: `{line}': sleep instead", path.display());
+            let (place, text) = (path.display(), fs::read_to_string(&path).unwrap());
+            for line in text.lines().filter(|l| !l.trim().starts_with('#')) {
+                assert!(!sleeps.is_match(line), "{place}: `{line}': sleep instead");
                 // init, and what `sh -c` runs, has no pipefail.
-                let early = line.split('|').skip(1).any(|reader| {
-                    let grep = reader.trim_start().strip_prefix("grep ");
-                    grep.is_some_and(|words| has_option(words.split_whitespace(), 'q'))
-                });
                 let safe = path.ends_with("init") || line.contains("sh -c '");
-                let place = path.display();
-                assert!(safe || !early, "{place}: `{line}': `| has' reads all");
+                let early = early.is_match(line) && !safe;
+                assert!(!early, "{place}: `{line}': `| has' reads all");
             }
         }
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use kit::cache::{Key, remove};
-use kit::{Error, Event, Result, process};
+use kit::{Error, Result, process};
 use regex_lite::Regex;
 use serde::Deserialize;
 use vm_tests::kernel::module;
@@ -62,10 +62,11 @@ pub fn check_tree(set: &Set, repo: &Path, which: Which, context: &Context) -> Re
         return check_modules(set, context);
     }
     let source = Source::find(&set.tree, &context.cache, &context.progress)?;
+    let whole = source.whole()?;
     let place = Place {
         name: &source.version,
         repo,
-        pristine: Some(&source.whole()?),
+        pristine: Some(&whole),
     };
     check_configs(set, which, &place, context)
 }
@@ -242,7 +243,7 @@ fn build(
             run(git::BASE, "")?;
         }
         run(commit, base)?;
-        context.progress.tell(Event::Done);
+        context.progress.done();
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
     // A failure is not kept: it may have been the machine.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use kit::cache::remove;
-use kit::{Event, Result, process};
+use kit::{Result, process};
 use vm_tests::kernel::trees::Tree;
 
 use super::builds::{self, Which};
@@ -57,7 +57,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     }
     let people = tools::list_maintainers(&root, &set.paths())?;
     found.extend(tools::check_people(&people, name));
-    context.progress.tell(Event::Done);
+    context.progress.done();
     let base = folder::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.

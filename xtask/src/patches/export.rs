@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use kit::cache::remove;
-use kit::{Error, Event, Result, process};
+use kit::{Error, Result, process};
 use regex_lite::Regex;
 use serde::Deserialize;
 use vm_tests::kernel::trees::Trees;
@@ -159,7 +159,7 @@ pub fn export(
     progress.step(&format!("apply the series to {}", &base[..12]));
     make_clone(onto, &repo, &base, set)?;
     apply_signed(&applied, &repo, &sender)?;
-    progress.tell(Event::Done);
+    progress.done();
 
     progress.step("run checkpatch.pl and get_maintainer.pl of the clone");
     let people = tools::list_maintainers(&repo, &chosen.paths())?;
@@ -184,7 +184,7 @@ pub fn export(
     findings.extend(tools::check_people(&export.people, "export"));
     findings.extend(check_public(onto, &base)?);
     findings.extend(status.check_pause(status::read_date()));
-    progress.tell(Event::Done);
+    progress.done();
     if request.builds != Which::None {
         findings.extend(tools::regenerate(&export.repo, "export", progress)?);
         let place = Place {

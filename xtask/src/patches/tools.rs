@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
-use kit::{Event, Progress, Result, process};
+use kit::{Progress, Result, process};
 use regex_lite::{Captures, Regex};
 
 use super::finding::{Finding, doc};
@@ -174,7 +174,7 @@ pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Fi
     }
     let changed = git::run(repo, &["diff", "--name-only"])?;
     git::run(repo, &["checkout", "-q", "--", "."])?;
-    progress.tell(Event::Done);
+    progress.done();
     let find = |file: &str| {
         let what = format!("{file} is not what its specification generates");
         let finding = Finding::new(name, what).by("ynl-regen", doc::YNL);
