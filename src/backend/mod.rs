@@ -350,12 +350,11 @@ fn change(
     if let Some((port, mark)) = interrupted {
         (facts.port, facts.mark) = (port, mark);
     }
-    let mut plan = plan::plan(&facts, update.clone(), &strategy)?;
-    if !plan.remove.is_empty() {
-        // A device that was made here and then moved may live on them.
+    if ours {
+        // A device that was made here and then moved may live on the rules that are to go.
         facts.elsewhere = read_elsewhere();
-        plan = plan::plan(&facts, update, &strategy)?;
     }
+    let mut plan = plan::plan(&facts, update, &strategy)?;
     if let Some((port, mark)) = interrupted {
         plan.restore(port, mark);
     }
