@@ -73,13 +73,15 @@ faults() {
 	done
 }
 
-# whole: if the device has a mark of ours, all of the mark's rules are there; nothing leaks.
+# whole: if the device has a mark of ours, all of the mark's rules are there; nothing leaks. Or it
+# is closed, because its sockets could not be made again: the next command that binds or unbinds
+# goes on from there, as `back` shows.
 whole() {
 	local mark
 	mark=$(mark_of wg0)
 	[ "$mark" = off ] && return 0
 	for family in 4 6; do
-		ours $family | has "fwmark $mark lookup" || return 1
+		[ "$mark" = 0x78000000 ] || ours $family | has "fwmark $mark lookup" || return 1
 		ours $family | has "fwmark $mark unreachable" || return 1
 	done
 }
