@@ -4,6 +4,7 @@
 # needs: fallback
 # tool: ours
 # timeout: 500
+# suite: long
 # smp: 1
 #
 # The model test of src/plan/histories.rs, with fewer histories and the real kernel: after each
