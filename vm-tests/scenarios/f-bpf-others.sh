@@ -143,7 +143,7 @@ done
 [ $kills -ge 4 ] || die "only $kills were killed: this proves little"
 result killed "$kills times"
 
-DEVICES=${DEVICES:-100}
+DEVICES=${DEVICES:-30}
 say "$DEVICES devices"
 for ((n = 0; n < DEVICES; n++)); do
 	echo "link add wgb$n type wireguard"

@@ -5,6 +5,7 @@
 # tool: ours
 # packages: strace
 # timeout: 400
+# suite: long
 # smp: 1
 #
 # strace makes the first, the second, the third ... message to the kernel fail, and then the
