@@ -26,7 +26,6 @@ flow_start
 refused "No such device" bind-dev nowhere
 refused "symbolic links" bind-dev wg0
 refused "in use" bind-dev blue
-refused "in use" bind-dev off
 refused "No such device" listen-port 51099 fwmark 0x77 bind-dev nowhere
 refused "in use" fwmark 0x77 bind-dev blue
 # A port of its own, and then somebody else's in the same scope.
@@ -36,6 +35,10 @@ refused "in use" listen-port 51098 bind-dev red
 refused "in use" listen-port 51098 bind-dev off
 flow_stop 0
 kill $!
+# The sockets are closed for this one, and opened again: a packet that comes meanwhile is lost.
+flow_start
+refused "in use" bind-dev off
+flow_stop 2
 state >/tmp/after
 diff -u /tmp/before /tmp/after || die "a refused command changed something"
 p_sees "198.51.100.10:$RPORT"
