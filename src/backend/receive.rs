@@ -269,11 +269,11 @@ impl Receiving {
         let look = || {
             // A device that is down has no sockets; another one's may be on the port.
             if !now.up {
-                return Ok(Receives::Bound);
+                return Ok(vrf.map_or(Receives::Nothing, |_| Receives::Bound));
             }
             diag::udp_sockets(*port).map(|s| receive::judge_sockets(&s, vrf, true))
         };
-        if !matches!(look(), Ok(Receives::Bound)) {
+        if now.up && !matches!(look(), Ok(Receives::Bound)) {
             make_again(interface, backend, routing, *port, goal.mark)?;
         }
         let old: Vec<u16> = self.own().map(|(p, _)| *p).filter(|p| p != port).collect();

@@ -48,6 +48,7 @@ for first in 1 2 3 18; do
 done
 
 say "an adopted rule at the last priority that there is"
+ip -n r rule del pref 32767
 for family in 4 6; do
 	ip -n r -$family rule del pref 32766
 	ip -n r -$family rule add pref 4294967295 fwmark 0x1023 lookup 1023

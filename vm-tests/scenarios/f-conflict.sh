@@ -28,7 +28,7 @@ say "the mark means another table already"
 for family in 4 6; do
 	ip -n r "-$family" rule add fwmark $MARK table 77 pref 20000
 	state >/tmp/before
-	r_fails "in use by the rule" -- set wg0 bind-dev vrf_external
+	r_fails "in use by the rule" -- set wg0 bind-dev vrf_external fwmark $MARK
 	grep -qF "20000: from all fwmark $MARK lookup 77" /tmp/err || die "the rule is not named"
 	unchanged
 	ip -n r "-$family" rule del pref 20000

@@ -40,8 +40,9 @@ ip -n r link add vrf_external type vrf table 1023
 ip -n r link set vrf_external up
 ip -n r link set wan0 master vrf_external
 ip -n r route replace default via 198.51.100.1 dev wan0 table 1023
-wait_for "the tunnel" ping_tunnel
+# Its sockets wait for a device that was not there: they are bound again with the file.
 r_wg setconf wg0 /tmp/conf
+wait_for "the tunnel" ping_tunnel
 expect_bind vrf_external
 capture_stop all
 assert_none leak "ciphertext in the default VRF"
