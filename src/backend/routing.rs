@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
-use crate::error::{Error, Result, Task};
+use crate::error::{Error, Result, Task, strerror};
 use crate::model::Family;
 use crate::plan::rules::{Rule, Rules};
 use crate::sys;
@@ -180,9 +180,10 @@ impl Lock {
         match self {
             Lock::Held(_) => Ok(self),
             Lock::Unavailable(err) => Err(Error::Unsupported(format!(
-                "Cannot lock the policy rules by {LOCK_FILE}: {err}; nothing was changed. It \
+                "Cannot lock the policy rules by {LOCK_FILE}: {}; nothing was changed. It \
                  takes CAP_NET_ADMIN, and an AppArmor profile of wg must allow to read and lock it \
-                 (rk)"
+                 (rk)",
+                strerror(err.raw_os_error().unwrap_or(libc::EIO))
             ))),
         }
     }

@@ -82,6 +82,6 @@ if ip netns exec r setpriv --reuid 65534 --clear-groups --inh-caps=-all --boundi
 	"$WG" set wg0 bind-dev vrf_external 2>/tmp/err; then
 	die "worked without privileges"
 fi
-grep -q 'Operation not permitted' /tmp/err || die "$(cat /tmp/err)"
+grep -q 'CAP_NET_ADMIN' /tmp/err || die "$(cat /tmp/err)"
 unchanged
 result no-privileges refused
