@@ -54,7 +54,7 @@ for family in 4 6; do
 done
 (umask 077 && ip netns exec r "$WG" showconf wg0 >/tmp/closed)
 r_wg setconf wg0 /tmp/closed
-! ip -n r route get $PEER4 mark $MARK || die "open"
+! ip -n r route get $PEER4 mark "$(mark_of wg0)" || die "open"
 r_wg setconf wg0 /tmp/conf
 wait_for "the tunnel" ping_tunnel
 result closed ok
