@@ -7,7 +7,7 @@
 # smp: 1
 # packages: systemd, udev, network-manager, dbus
 # memory: 1024
-# suite: users
+# suite: users, long
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/router.sh
