@@ -19,6 +19,6 @@ ip -n r link set wg0 up
 [ "$(sockets "$RPORT")" = 0 ] || die "sockets without the device"
 capture_start out r alt0 "udp and src port $RPORT"
 bind_to blue
-wgvrf_nap 1.5
+sleep 3
 capture_stop out
 assert_some out "packets"
