@@ -126,31 +126,46 @@ fn kernel_bind(device: &Device, dev: String) -> Bind {
         .and_then(|mut routing| routing.links().ok())
         .unwrap_or_default();
     let link = find_link(&links, &device.name);
-    let sockets = link.map_or(Sockets::Unknown, |link| {
-        find_sockets(link, device.listen_port)
-    });
-    let presence = match sockets {
-        // The kernel closes the sockets when the device is missing.
-        Sockets::Here => Presence::Present,
-        Sockets::Unknown if here => Presence::Present,
-        Sockets::Unknown => Presence::Missing,
-        // Up and without sockets anywhere.
-        Sockets::Elsewhere
-            if !here
-                && link.is_some_and(|link| link.up)
-                && !has_socket_elsewhere(device.listen_port) =>
-        {
-            Presence::Missing
+    let port = device.listen_port;
+    let sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
+    let presence = if link.is_some_and(|link| link.up) && port != 0 {
+        match has_bound_socket(&dev, port) {
+            Some(true) => Presence::Present,
+            // The kernel closes the sockets when the device is missing.
+            Some(false) if !is_bound_elsewhere(&dev, port) && !here => Presence::Missing,
+            Some(false) => Presence::Unknown,
+            None => guess_presence(sockets, here),
         }
-        Sockets::Elsewhere => Presence::Unknown,
+    } else {
+        guess_presence(sockets, here)
     };
     Bind::Kernel { dev, presence }
 }
 
-/// Whether another namespace has a socket on this port, or cannot be looked into.
-fn has_socket_elsewhere(port: u16) -> bool {
+/// For a device without sockets, or where they cannot be seen.
+fn guess_presence(sockets: Sockets, here: bool) -> Presence {
+    match sockets {
+        Sockets::Here => Presence::Present,
+        Sockets::Unknown if here => Presence::Present,
+        Sockets::Unknown => Presence::Missing,
+        Sockets::Elsewhere => Presence::Unknown,
+    }
+}
+
+/// Whether a socket on this port of this thread's namespace is bound to the device of this name;
+/// `None` when it cannot be told.
+fn has_bound_socket(dev: &str, port: u16) -> Option<bool> {
+    let Some(index) = crate::sys::if_index(dev) else {
+        return Some(false);
+    };
+    let sockets = diag::udp_sockets(port).ok()?;
+    Some(sockets.iter().any(|socket| socket.device == index))
+}
+
+/// Whether another namespace has such a socket, or cannot be looked into.
+fn is_bound_elsewhere(dev: &str, port: u16) -> bool {
     let (found, unknown) =
-        routing::in_other_namespaces(|| routing::has_udp_port(port) != Some(false));
+        routing::in_other_namespaces(|| has_bound_socket(dev, port) != Some(false));
     unknown.is_some() || found.contains(&true)
 }
 
