@@ -23,12 +23,19 @@ tx_errors() {
 	r cat /sys/class/net/wg0/statistics/tx_errors
 }
 
+# r_alone ADDRESS: r calls p there at once, without a session. p must not speak: r would answer to
+# where that came from.
+r_alone() {
+	ip -n p link set wg0 down
+	ip -n r link set wg0 down
+	ip -n r link set wg0 up
+	r_calls "$1"
+}
+
 # dropped WHAT: nothing leaves by main0, and each attempt is counted as an error.
 dropped() {
 	local before after
-	# p must not speak meanwhile: r would answer to where that came from.
-	ip -n p link set wg0 down
-	r_calls "$address"
+	r_alone "$address"
 	before=$(tx_errors)
 	capture_start main r main0 "udp port $RPORT or udp port $PPORT"
 	silent r
@@ -47,9 +54,7 @@ leaves() {
 	if [ "${1#\[}" = "$1" ]; then
 		works r 3
 	else
-		# Silent, or r would answer to wherever p speaks from.
-		ip -n p link set wg0 down
-		r_calls "$1"
+		r_alone "$1"
 		silent r
 	fi
 }
