@@ -130,6 +130,11 @@ fi
 tunnel_lost "without its VRF"
 nm connection up vrf_external
 wan_up
+if ! has_attr && binds_sockets; then
+	# The sockets are bound to the VRF that is gone.
+	tunnel_lost "with a VRF that is made again"
+	run "$WG" set wg-cr02 bind-dev vrf_external
+fi
 tunnel_works "after the VRF was made again"
 wait_for "the binding of before" bound_is "$before"
 capture_stop decoy
