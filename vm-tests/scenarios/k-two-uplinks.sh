@@ -4,7 +4,7 @@
 # needs: attr
 # tool: bind-dev
 # timeout: 240
-# suite: kernel
+# suite: kernel, tree
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/bound.sh

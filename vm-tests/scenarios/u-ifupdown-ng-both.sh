@@ -6,7 +6,7 @@
 # timeout: 150
 # smp: 1
 # packages: ifupdown-ng
-# suite: users
+# suite: users, patched
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/router.sh

@@ -7,7 +7,7 @@
 # smp: 1
 # packages: ifupdown2
 # memory: 1024
-# suite: users
+# suite: users, patched
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/router.sh

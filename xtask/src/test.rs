@@ -195,7 +195,7 @@ fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
     }
     // Who asks for one scenario or tool does not wait for a kernel to be built.
     let trees = if options.is_plain() { TREES } else { &[] };
-    let names = USUAL.iter().chain(trees);
+    let names = USUAL.iter().chain(trees.iter().map(|(name, _)| name));
     names.map(|name| table::find(name)).collect()
 }
 

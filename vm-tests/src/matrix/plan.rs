@@ -14,10 +14,12 @@ use kit::Result;
 /// where ours is.
 pub const USUAL: &[&str] = &["debian-6.1", "patched-6.1", "foreign-6.1"];
 
-/// The other kernels of a plain run: the series is another one for each tree, so what tests the
-/// series, and nothing else, runs on each.
-pub const TREES: &[&str] = &["patched-6.12", "patched-7.3"];
-const OF_THE_SERIES: &[&str] = &["kernel", "demo"];
+/// The other kernels of a plain run, and the suites that it takes there: the series is another one
+/// for each tree.
+pub const TREES: &[(&str, &[&str])] = &[
+    ("patched-6.12", &["tree", "demo"]),
+    ("patched-7.3", &["kernel", "demo"]),
+];
 
 /// The tool of a plain run.
 pub const OURS: &str = "ours";
@@ -42,12 +44,17 @@ impl Planned {
         self.obstacle.is_none()
     }
 
-    /// Whether a plain run takes it: nothing that takes minutes.
+    /// Whether a plain run takes it: nothing that takes minutes, and on stock or patched
+    /// kernels only what is in the suite of that name.
     pub fn is_usual(&self) -> bool {
         let kernel = &*self.kernel.name;
-        let of_the_series = || OF_THE_SERIES.iter().any(|s| self.scenario.in_suite(s));
+        let in_suite = |suite: &&str| self.scenario.in_suite(suite);
+        let elsewhere = if self.kernel.attr { "stock" } else { "patched" };
+        let in_tree =
+            |(name, suites): &(&str, &[&str])| *name == kernel && suites.iter().any(in_suite);
         !self.scenario.is_long()
-            && (USUAL.contains(&kernel) || TREES.contains(&kernel) && of_the_series())
+            && !in_suite(&elsewhere)
+            && (USUAL.contains(&kernel) || TREES.iter().any(in_tree))
     }
 
     pub fn ids(&self) -> [&str; 3] {
