@@ -338,7 +338,13 @@ fn change(
         Err(_) if strategy == Strategy::Keep => false,
         Err(error) => return Err(error),
     };
-    if !ours && !matches!(strategy, Strategy::Fallback { .. }) {
+    let left = !ours
+        && strategy == Strategy::Unbind
+        && !support.attribute
+        && backend
+            .mark_and_port(&update.interface)
+            .is_ok_and(|(_, port)| receive::has_leftovers(&update.interface, port));
+    if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
         // No rule is there and none will be: nothing else has to be known.
         receive::sweep();
         let facts = Facts {

@@ -42,7 +42,7 @@ pub fn look(device: &Device, vrf: Option<&str>) -> Option<Receives> {
         Vec::new()
     };
     let has_entry = match Hooks::find().and_then(|hooks| hooks.get(device.listen_port)) {
-        Ok(entry) => entry.is_some(),
+        Ok(entry) => entry.is_some_and(|binding| !binding.leaving),
         // Sockets that are there show what they are bound to, whoever asks.
         Err(_) if sockets.is_empty() => return None,
         Err(_) => false,
@@ -205,6 +205,7 @@ impl Receiving {
             .map(|(_, binding)| binding.clone());
         let binding = Binding {
             vrf: goal.vrf.clone(),
+            leaving: false,
             process: facts.support.userspace,
             owner: self.index,
             mark: goal.mark,
@@ -337,28 +338,54 @@ impl Receiving {
 
     /// The device is not bound by rules any more: nothing of it stays at the hooks.
     fn unbind(self, backend: &mut Backend, routing: &mut Routing, now: &Now) -> Result<()> {
-        let own: Vec<u16> = self.own().map(|(port, _)| *port).collect();
+        let mut own: Vec<u16> = self.own().map(|(port, _)| *port).collect();
+        let (mark, port) = backend.mark_and_port(&self.interface)?;
+        let bound = now.up && !now.attribute && self.entries.is_ok() && has_bound_socket(port);
+        let change = |job: &dyn Fn(&mut Changing) -> std::result::Result<(), Unavailable>| {
+            Changing::start()
+                .and_then(|mut changing| job(&mut changing))
+                .map_err(|reason| {
+                    Error::Unsupported(format!(
+                        "Cannot unbind the sockets of {}: {reason}",
+                        self.interface
+                    ))
+                })
+        };
+        if bound {
+            // Port and mark stay known to the next command, should this one not get to its end.
+            let leaving = Binding {
+                leaving: true,
+                owner: self.index,
+                mark,
+                ..Binding::default()
+            };
+            change(&|changing| changing.insert(port, &leaving, true))?;
+            make_again(&self.interface, backend, routing, port, mark)?;
+            own.push(port);
+        }
         if own.is_empty() {
             return Ok(());
         }
-        let unable = |reason: Unavailable| {
-            Error::Unsupported(format!(
-                "Cannot unbind the sockets of {}: {reason}",
-                self.interface
-            ))
-        };
-        Changing::start()
-            .and_then(|mut changing| changing.remove(&own))
-            .map_err(unable)?;
-        let (mark, port) = backend.mark_and_port(&self.interface)?;
-        if !now.up || now.attribute || port == 0 {
-            return Ok(());
+        change(&|changing| changing.remove(&own))
+    }
+}
+
+/// Whether a socket on this port is bound to a device.
+fn has_bound_socket(port: u16) -> bool {
+    let sockets = || diag::udp_sockets(port).unwrap_or_default();
+    port != 0 && sockets().iter().any(|one| one.wildcard && one.device != 0)
+}
+
+/// Whether a command that did not get to its end has left an entry of this device, or its sockets
+/// on a VRF, although no rule is left.
+pub fn has_leftovers(interface: &str, port: u16) -> bool {
+    let index = sys::if_index(interface);
+    match Hooks::find().and_then(|hooks| hooks.entries()) {
+        Ok(entries) => {
+            let mut owners = entries.iter().map(|(_, binding)| Some(binding.owner));
+            owners.any(|owner| owner == index) || has_bound_socket(port)
         }
-        let sockets = diag::udp_sockets(port).unwrap_or_default();
-        if sockets.iter().all(|one| !one.wildcard || one.device == 0) {
-            return Ok(());
-        }
-        make_again(&self.interface, backend, routing, port, mark)
+        Err(_) => false,
     }
 }
 

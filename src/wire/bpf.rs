@@ -598,6 +598,8 @@ pub struct Binding {
     /// The VRF's name. Empty: to no device at all, so that nothing is received until `wg` is
     /// asked which one.
     pub vrf: String,
+    /// To no device, and so to everything: the device is being unbound.
+    pub leaving: bool,
     /// The sockets are those of a process.
     pub process: bool,
     /// The index of the WireGuard device, to tell whether it is still there.
@@ -609,6 +611,7 @@ pub struct Binding {
 pub fn value(binding: &Binding) -> [u8; VALUE_LEN] {
     let Binding {
         vrf,
+        leaving,
         process,
         owner,
         mark,
@@ -616,8 +619,8 @@ pub fn value(binding: &Binding) -> [u8; VALUE_LEN] {
     let mut value = [0; VALUE_LEN];
     let length = vrf.len().min(IFNAME_MAX);
     value[..length].copy_from_slice(&vrf.as_bytes()[..length]);
-    if vrf.is_empty() {
-        // An empty name would take the socket off its device. No device can have this one.
+    if vrf.is_empty() && !leaving {
+        // An empty name takes the socket off its device. No device can have this one.
         value[0] = b'/';
     }
     let flags = if *process { FLAG_PROCESS } else { 0 };
@@ -632,6 +635,7 @@ pub fn read_value(value: &[u8; VALUE_LEN]) -> Binding {
     let number = |at: usize| super::nlmsg::u32_at(value, NAME_LEN + 4 * at);
     let name = super::nlmsg::text(&value[..NAME_LEN]);
     Binding {
+        leaving: name.is_empty(),
         vrf: if name == "/" { String::new() } else { name },
         process: number(0) & FLAG_PROCESS != 0,
         owner: number(1),
@@ -776,6 +780,7 @@ mod tests {
                 of_process: false,
                 entry: Some(Binding {
                     vrf: "vrf_external".into(),
+                    leaving: false,
                     process: false,
                     owner: 7,
                     mark: 9,
@@ -1157,12 +1162,23 @@ mod tests {
         assert_eq!(key(0, 51820)[8..10], [0xca, 0x6c]);
         let long = Binding {
             vrf: "exactly15bytes_".into(),
+            leaving: false,
             process: true,
             owner: u32::MAX,
             mark: 0x7767_03ff,
         };
         assert_eq!(read_value(&value(&long)), long);
         assert_eq!(value(&long)[15], 0, "terminated");
+        // SO_BINDTODEVICE with an empty name takes a socket off its device (socket(7)); one that
+        // no device can have is refused.
+        for (leaving, first) in [(true, 0), (false, b'/')] {
+            let nameless = Binding {
+                leaving,
+                ..Binding::default()
+            };
+            assert_eq!(value(&nameless)[0], first);
+            assert_eq!(read_value(&value(&nameless)), nameless);
+        }
     }
 
     /// Writes BTF as linux/btf.h has it.

@@ -13,6 +13,9 @@ set -euo pipefail
 . /lib/wgvrf/bpf.sh
 fb_topology
 fb_bpf
+port_of() {
+	ip netns exec r "$WG" show "$1" listen-port
+}
 fb_tunnel 4
 
 # theirs NUMBER: somebody's programs at both hooks.
@@ -117,6 +120,38 @@ for n in 1 2 3 4; do
 done
 result at-once "8 of 8, one pair of programs"
 
+say "no rule is left, as after a kill: unbinding takes the sockets off the VRF and clears the hooks"
+delete_rules() {
+	local family pref
+	for family in 4 6; do
+		for pref in 97 98; do
+			ip -n r -$family rule del pref $pref
+		done
+	done
+}
+r_wg set wg0 bind-dev vrf_external
+delete_rules
+r_wg set wg0 bind-dev off
+expect_on '*'
+expect_hooks 0
+[ "$(port_of wg0)" = $PORT ] || die "the port is $(port_of wg0)"
+say "and no entry either"
+r_wg set wg0 bind-dev vrf_external
+for id in $(bpftool prog show | sed -n 's/^\([0-9]*\):.* name wg_bind_dev4 .*/\1/p'); do
+	bpftool cgroup detach /sys/fs/cgroup cgroup_inet4_bind id "$id"
+done
+for id in $(bpftool prog show | sed -n 's/^\([0-9]*\):.* name wg_bind_dev6 .*/\1/p'); do
+	bpftool cgroup detach /sys/fs/cgroup cgroup_inet6_bind id "$id"
+done
+delete_rules
+expect_on vrf_external
+r_wg set wg0 bind-dev off
+expect_on '*'
+expect_hooks 0
+[ "$(port_of wg0)" = $PORT ] || die "the port is $(port_of wg0)"
+r_wg set wg0 fwmark off
+result left cleared
+
 say "killed anywhere: what is left is closed or whole, and the next command mends it"
 kills=0
 for delay in 0.02 0.03 0.04 0.05 0.06 0.07 0.08 0.09 0.1 0.12 0.14 0.16 0.18 0.2 0.25; do
@@ -143,7 +178,7 @@ done
 [ $kills -ge 4 ] || die "only $kills were killed: this proves little"
 result killed "$kills times"
 
-DEVICES=${DEVICES:-30}
+DEVICES=30
 say "$DEVICES devices"
 for ((n = 0; n < DEVICES; n++)); do
 	echo "link add wgb$n type wireguard"
