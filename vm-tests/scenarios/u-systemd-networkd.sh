@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: wg-bind@.service under systemd with networkd: bound and up after boot and after re-creation
+# title: wg-bind@.service and udev rules with networkd: bound after boot, tunnel or VRF made again
 # needs: any
 # tool: bind-dev
 # timeout: 600
 # smp: 1
-# packages: systemd, udev
+# packages: systemd, udev, bpftool
 # memory: 1024
 # suite: users
 set -euo pipefail
@@ -16,9 +16,10 @@ set -euo pipefail
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 networkd_config
 systemd_setup systemd-networkd
+cp /lib/wgvrf/examples/systemd/61-wg-bind-again.rules /etc/udev/rules.d/
 capture_start decoy decoy up0 "udp port $PORT"
 
 say "boot"
@@ -28,6 +29,13 @@ wan_link
 wait_for "networkd to put wan0 into the VRF" wan_ready
 tunnel_works "after boot"
 result boot works
+
+say "networkctl sets the link down and up: its sockets are made again, and bound"
+run inside networkctl down wg-cr02
+run inside networkctl up wg-cr02
+wait_for "the tunnel to be up" bound_and_up
+tunnel_works "after down and up"
+result down-up works
 
 say "the tunnel is deleted, and networkd makes it again"
 index=$(index_of wg-cr02)
@@ -39,6 +47,31 @@ is_new() {
 wait_for "networkd to make the tunnel again" is_new
 wait_for "wg-bind@.service to bind the new tunnel and bring it up" bound_and_up
 tunnel_works "after it was made again"
+
+say "the VRF is deleted, and networkd makes it again: the tunnel is bound to the new one"
+index=$(index_of vrf_external)
+run ip link del vrf_external
+tunnel_lost "without its VRF"
+run inside systemctl --no-block restart systemd-networkd
+vrf_is_new() {
+	[ -e /sys/class/net/vrf_external ] && [ "$(index_of vrf_external)" != "$index" ]
+}
+wait_for "networkd to make the VRF again" vrf_is_new
+wait_for "networkd to put wan0 into the VRF" wan_ready
+tunnel_works "after the VRF was made again"
+result vrf-again works
+
+if ! has_attr && binds_sockets; then
+	say "the tunnel is deleted: nothing stays for its port"
+	run inside systemctl --no-block stop systemd-networkd
+	run ip link del wg-cr02
+	no_program() {
+		bpftool prog show >/tmp/programs
+		! has 'name wg_bind_dev' </tmp/programs
+	}
+	wait_for "the bind hooks to be removed" no_program
+	result gone nothing
+fi
 capture_stop decoy
 assert_none decoy "encrypted packets in the default VRF"
 result recreate works
