@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: bind hook: the sockets of a userspace device (wireguard-go), without sysctl, with and without a mark
+# needs: fallback
+# tool: ours
+# packages: bpftool, wireguard-go
+# modules: tun
+# timeout: 120
+# smp: 1
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
+. /lib/wgvrf/fallback.sh
+. /lib/wgvrf/bpf.sh
+fb_topology
+fb_bpf
+fb_keys
+mkdir -p /dev/net
+[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
+ip netns exec r wireguard-go wg0 >/tmp/go.log 2>&1 || die "wireguard-go: $(cat /tmp/go.log)"
+wait_for "the userspace socket" test -S /var/run/wireguard/wg0.sock
+r_wg set wg0 listen-port $PORT private-key /tmp/r.key peer "${PUB[peer]}" \
+	endpoint $PEER4:$PEER_PORT allowed-ips $TUNNEL.0/24
+ip -n r addr add $TUNNEL.1/24 dev wg0
+ip -n r link set wg0 up
+ip -n peer link add wg1 type wireguard
+ip netns exec peer "$WG" set wg1 listen-port $PEER_PORT private-key /tmp/peer.key \
+	peer "${PUB[r]}" allowed-ips $TUNNEL.0/24 endpoint 198.51.100.10:$PORT
+ip -n peer addr add $TUNNEL.2/24 dev wg1
+ip -n peer link set wg1 up
+on_port() {
+	echo "on $(sockets)"
+	[ "$(sockets | sort -u)" = "$1" ]
+}
+wait_for "wireguard-go's sockets" on_port '*'
+if ping_tunnel >/dev/null; then
+	die "it hears without the program: this scenario proves nothing"
+fi
+
+for mode in fwmark port; do
+	say "bound, mode $mode"
+	WG_BIND_DEV_MODE=$mode r_wg set wg0 bind-dev vrf_external
+	wait_for "its sockets to be on the VRF" on_port vrf_external
+	expect_receives bound
+	watch
+	wait_for "the tunnel" ping_tunnel
+	ip netns exec peer ping -n -c1 -W2 $TUNNEL.1 >/dev/null || die "not from the other side"
+	capture_stop all
+	assert_some wan "ciphertext"
+	assert_none leak "ciphertext in the default VRF"
+	result "$mode" works
+	r_wg set wg0 bind-dev off
+	wait_for "its sockets to be on no device" on_port '*'
+	expect_receives none
+	expect_hooks 0
+	expect_ours
+done
+result unbound "nothing left"
