@@ -63,7 +63,12 @@ result vrf-again works
 
 if ! has_attr && binds_sockets; then
 	say "the tunnel is deleted: nothing stays for its port"
-	run inside systemctl --no-block stop systemd-networkd
+	# Its socket would start it again.
+	run inside systemctl --no-block stop systemd-networkd.socket systemd-networkd.service
+	networkd_is_gone() {
+		! pgrep systemd-network
+	}
+	wait_for "networkd to stop" networkd_is_gone
 	run ip link del wg-cr02
 	no_program() {
 		bpftool prog show >/tmp/programs
