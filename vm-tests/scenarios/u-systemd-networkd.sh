@@ -30,9 +30,9 @@ wait_for "networkd to put wan0 into the VRF" wan_ready
 tunnel_works "after boot"
 result boot works
 
-say "networkctl sets the link down and up: its sockets are made again, and bound"
-run inside networkctl down wg-cr02
-run inside networkctl up wg-cr02
+say "the link goes down, and a service sets it up again: its sockets are made in another cgroup"
+run inside ip link set wg-cr02 down
+run inside systemctl --no-block restart "$(systemd-escape --template=wg-bind@.service wg-cr02)"
 wait_for "the tunnel to be up" bound_and_up
 tunnel_works "after down and up"
 result down-up works
