@@ -18,6 +18,11 @@ route6() {
 	ip -n r -6 route replace table 1001 "$@"
 }
 
+# meet ADDRESS DEVICE
+meet() {
+	wait_for "$1 to answer" r ping -n -c1 -W1 -I "$2" "$1"
+}
+
 # watch DEVICE...: what r sends by each of them; watched: no more.
 watch() {
 	local device
@@ -86,6 +91,11 @@ for family in 4 6; do
 	fi
 	prefix=${leaked#\[}
 	prefix=${prefix%\]}/$width
+
+	# A kernel without CONFIG_IPV6_ROUTER_PREF uses no gateway that it does not know yet.
+	meet "${gateways[0]}" ext0
+	meet "${gateways[1]}" ext1
+	meet "${gateways[2]}" main0
 
 	say "IPv$family: two equal uplinks"
 	route$family default nexthop via "${gateways[0]}" dev ext0 nexthop via "${gateways[1]}" dev ext1
