@@ -2,7 +2,7 @@
 //! Files that the user names: opened with the reference's words, read within bounds, wiped.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
@@ -103,8 +103,16 @@ fn too_long(path: &Path) -> Error {
 
 /// Appends what says something. `ended` tells whether the line has ended before its newline, and
 /// goes on from one part of a file to the next.
-fn keep_words(part: &[u8], ended: &mut bool, text: &mut Vec<u8>) {
-    for byte in part {
+fn keep_words(mut part: &[u8], ended: &mut bool, text: &mut Vec<u8>) {
+    while let Some(mut byte) = part.first() {
+        if *ended {
+            // An endless comment is skipped as fast as it is read.
+            let comment = part;
+            let length = part.skip_until(b'\n').unwrap_or(0);
+            byte = comment[..length].last().unwrap_or(&0);
+        } else {
+            part = &part[1..];
+        }
         match byte {
             b'\n' => {
                 *ended = false;

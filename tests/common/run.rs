@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Runs tests one after the other, with libtest's options and words.
+//! Runs tests with libtest's options and words.
 
 use std::process::ExitCode;
 
@@ -18,12 +18,11 @@ where
     })
 }
 
-/// Runs what the arguments ask for. A run in which every test was ignored has tested nothing, so
-/// it fails.
-pub fn run_trials(trials: Vec<Trial>) -> ExitCode {
+/// Runs the tests that the arguments ask for, so many at a time. A run in which every test was
+/// ignored has tested nothing, so it fails.
+pub fn run_trials(trials: Vec<Trial>, threads: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // All tests share their devices and files.
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(threads);
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.num_ignored > 0 && conclusion.num_passed + conclusion.num_failed == 0 {
         eprintln!("error: nothing was tested, see the reasons above");

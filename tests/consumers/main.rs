@@ -60,13 +60,10 @@ fn main() -> ExitCode {
         Ok(bench) => Arc::new(bench),
         Err(status) => return status,
     };
-    run_trials(
-        CASES
-            .iter()
-            .map(|(name, case)| {
-                let bench = Arc::clone(&bench);
-                trial(name, move || case(&bench).map_err(|Skip(why)| why))
-            })
-            .collect(),
-    )
+    // One at a time: all cases share their devices and files.
+    let trials = CASES.iter().map(|(name, case)| {
+        let bench = Arc::clone(&bench);
+        trial(name, move || case(&bench).map_err(|Skip(why)| why))
+    });
+    run_trials(trials.collect(), 1)
 }

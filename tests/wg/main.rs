@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The integration tests of `wg`, in one binary.
 //!
-//! Most of them talk to scripted userspace devices under /var/run/wireguard. They run in mount and
-//! network namespaces of their own, so that nothing of the machine is seen or touched; where
-//! those cannot be had, the tests that need them say so and are counted as ignored.
+//! Most of them talk to scripted userspace devices under /var/run/wireguard. Each test is a process
+//! in mount and network namespaces of its own. It sees and touches nothing of the machine or of
+//! another test, so tests run at the same time. Where the system allows no namespaces, the tests
+//! that need them say so and are counted as ignored.
 //!
 //! Besides libtest's options this binary knows
 //!   --record            record tests/golden again from the reference
@@ -29,7 +30,9 @@ mod streams;
 mod tool;
 mod uapi;
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread;
 
 use crate::run::{run_trials, trial};
 
@@ -41,29 +44,34 @@ pub struct Test {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(code) = sandbox::enter() {
-        return code;
-    }
-    match args.first().map(String::as_str) {
-        Some("--record") => return golden::record(),
-        Some("--fuzz") => return fuzz::main(&args[1..]),
-        Some("--compare") => return golden::compare_live(),
-        _ => {}
+    let mode = args.first().map(String::as_str).unwrap_or_default();
+    if ["--record", "--fuzz", "--compare"].contains(&mode) {
+        if let Some(code) = sandbox::enter() {
+            return code;
+        }
+        return match mode {
+            "--record" => golden::record(),
+            "--fuzz" => fuzz::main(&args[1..]),
+            _ => golden::compare_live(),
+        };
     }
     let tests = [
+        // Names first: they wait for their retries while others compute.
+        names::tests(),
+        streams::tests(),
         golden::tests(),
         process::tests(),
         props::tests(),
-        names::tests(),
         answers::tests(),
-        streams::tests(),
         secrets::tests(),
     ];
-    run_trials(
-        tests
-            .into_iter()
-            .flatten()
-            .map(|Test { name, run }| trial(name, run))
-            .collect(),
-    )
+    let mut tests = tests.into_iter().flatten();
+    if sandbox::is_inside() {
+        let test = tests.find(|test| test.name == mode);
+        return sandbox::run_test(&test.expect("the name of a test"));
+    }
+    let trials = tests.map(|Test { name, .. }| trial(name, || sandbox::run_in_own(name)));
+    // More than processors, because some wait.
+    let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    run_trials(trials.collect(), threads)
 }

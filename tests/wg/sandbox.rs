@@ -4,31 +4,28 @@
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 
-use crate::namespaces::{self, CHROOT, ROOT, USER};
+use crate::Test;
+use crate::namespaces::{self, CHROOT, ROOT, USER, Way};
 
 const MARK: &str = "WG_VRF_TESTS_SANDBOX";
 
 /// The only services that exist in the sandbox.
 const SERVICES: &str = "domain 53/udp\ndomain 53/tcp\ntftp 69/udp\nssh 22/tcp\nhttp 80/tcp\n";
 
-/// Runs this program again inside of the namespaces and gives its exit code; `None` where it is
-/// inside already, or cannot get there.
-pub fn enter() -> Option<ExitCode> {
-    match env::var(MARK).as_deref() {
-        Ok("inside") => {
-            set_up();
-            return None;
-        }
-        Ok(_) => return None,
-        Err(_) => {}
-    }
+/// The exit code of a test that cannot run here; its reason is on standard output.
+const SKIPPED: u8 = 77;
+
+/// This program again, in new namespaces where the system allows them.
+fn new_process() -> Command {
+    static WAY: OnceLock<Option<Way>> = OnceLock::new();
     let this = env::current_exe().expect("path of the tests");
-    let mut command = match namespaces::find_way(&[ROOT, USER, CHROOT]) {
+    match WAY.get_or_init(|| namespaces::find_way(&[ROOT, USER, CHROOT])) {
         Some(way) => {
             let mut command = Command::new("unshare");
-            command.args(way).arg(this).env(MARK, "inside");
+            command.args(*way).arg(this).env(MARK, "inside");
             command
         }
         None => {
@@ -36,13 +33,53 @@ pub fn enter() -> Option<ExitCode> {
             command.env(MARK, "none");
             command
         }
-    };
-    let status = command
-        .args(env::args().skip(1))
-        .status()
-        .expect("run the tests again");
-    let code = status.code().unwrap_or(1);
+    }
+}
+
+/// Whether this process was made for one test or mode.
+pub fn is_inside() -> bool {
+    env::var_os(MARK).is_some()
+}
+
+/// Runs this program again inside of namespaces, with its arguments, and gives its exit code;
+/// `None` where it is inside already.
+pub fn enter() -> Option<ExitCode> {
+    if is_inside() {
+        set_up();
+        return None;
+    }
+    let status = new_process().args(env::args().skip(1)).status();
+    let code = status.expect("run the tests again").code().unwrap_or(1);
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// Runs the test of this name in a process of its own. It panics where the test fails.
+pub fn run_in_own(name: &str) -> Result<(), String> {
+    let output = new_process().arg(name).stdin(Stdio::null()).output();
+    let output = output.expect("run the test again");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() == Some(i32::from(SKIPPED)) {
+        return Err(stdout.trim_end().to_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{}\n{stdout}{stderr}",
+        output.status
+    );
+    Ok(())
+}
+
+/// Runs one test in this process, which was made for it.
+pub fn run_test(test: &Test) -> ExitCode {
+    set_up();
+    match (test.run)() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            println!("{reason}");
+            ExitCode::from(SKIPPED)
+        }
+    }
 }
 
 /// `Err` with the reason for a skip where the tests are not in their own namespaces.
@@ -56,6 +93,9 @@ pub fn needed() -> Result<(), String> {
 }
 
 fn set_up() {
+    if needed().is_err() {
+        return;
+    }
     let libraries = fs::read("/etc/ld.so.cache").ok();
     let run = |program: &str, args: &[&str]| {
         let status = Command::new(program).args(args).status();
