@@ -78,9 +78,9 @@ fn remove_unused(
     let mut elsewhere = None;
     let unused = receive::unused_ports(entries, |port, binding| {
         let here = links.iter().any(|link| link.index == binding.owner);
-        // A device that was made here and moved has its sockets here still. What cannot be
-        // looked at counts as such.
-        here || {
+        // A device that was made here and moved has its sockets here still, while it is up. What
+        // cannot be looked at counts as such.
+        here || has_bound_socket(port) || {
             let (ports, unknown) = elsewhere.get_or_insert_with(ports_elsewhere);
             *unknown || ports.contains(&port)
         }
@@ -91,17 +91,19 @@ fn remove_unused(
     Changing::start()?.remove(&unused)
 }
 
-/// The ports of devices in other namespaces, and whether some could not be asked.
+/// The ports of devices in other namespaces that are down, and whether some could not be asked.
 fn ports_elsewhere() -> (Vec<u16>, bool) {
     let (found, unknown) = routing::in_other_namespaces(ports_here);
     let unknown = unknown.is_some() || found.iter().any(Option::is_none);
     (found.into_iter().flatten().flatten().collect(), unknown)
 }
 
-/// The ports of this thread's namespace; `None` where a device could not be asked.
+/// The ports of devices of this thread's namespace that are down; `None` where one could not be
+/// asked.
 fn ports_here() -> Option<Vec<u16>> {
     let links = Routing::open().ok()?.links().ok()?;
-    let links: Vec<&Link> = links.iter().filter(|link| link.kind == KIND).collect();
+    let down = |link: &&Link| link.kind == KIND && !link.up;
+    let links: Vec<&Link> = links.iter().filter(down).collect();
     if links.is_empty() {
         return Some(Vec::new());
     }

@@ -82,6 +82,30 @@ result netns "left alone"
 r_wg set wg0 bind-dev off
 expect_hooks 0
 
+say "an entry goes with its device, also while another namespace's device has the port"
+fb_wg0 wg7 51007
+r_wg set wg7 bind-dev vrf_external
+ip netns exec decoy "$WG" set wgd listen-port 51007
+ip -n r link del wg7
+r_wg set wg0 listen-port $PORT
+expect_hooks 0
+say "that of a device that was made here and moved stays, down and up"
+fb_wg0 wg7 51008
+r_wg set wg7 bind-dev vrf_external
+ip -n r link set wg7 down
+ip -n r link set wg7 netns decoy
+r_wg set wg0 listen-port $PORT
+expect_hooks 1
+ip -n decoy link set wg7 up
+expect_on vrf_external 51008
+r_wg set wg0 listen-port $PORT
+expect_hooks 1
+expect_on vrf_external 51008
+ip -n decoy link del wg7
+r_wg set wg0 listen-port $PORT
+expect_hooks 0
+result moved kept
+
 say "one port in two VRFs"
 r_wg set wg0 bind-dev vrf_external
 ip -n r link add wg6 type wireguard
