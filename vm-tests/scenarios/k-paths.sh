@@ -183,6 +183,9 @@ done
 
 say "the slave leaves the VRF and comes back, under a cached route"
 bind_to red
+# What the VRF does not have is looked for in main.
+ip -n r route del table 1001 unreachable default metric 4278198272
+ip -n r -6 route del table 1001 unreachable default metric 4278198272
 for address in 198.51.100.2 "[2001:db8:1::2]"; do
 	restart
 	r_calls "$address"
