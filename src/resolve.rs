@@ -446,7 +446,8 @@ impl Names {
     fn about_vrf(&self, error: Error) -> Error {
         match &self.bound {
             Some(dev) => Error::Invalid(format!(
-                "{error} (not asked in `{0}'; if {0} is a VRF, `ip vrf exec {0} wg ...' asks there)",
+                "{error} (looked up in the VRF that wg runs in; if {0} is a VRF, \
+                 `ip vrf exec {0} wg ...' looks there)",
                 shown(dev)
             )),
             None => error,
