@@ -30,7 +30,7 @@ pub fn command() -> Command {
 pub fn wg(progress: &Progress) -> Result<PathBuf> {
     progress.step("build wg");
     let what = "--package wg-vrf --bin wg";
-    let build = format!("build --quiet {what} --message-format json-render-diagnostics");
+    let build = format!("build --locked --quiet {what} --message-format json-render-diagnostics");
     let out = process::output(command().args(build.split(' ')))?;
     if !out.ok {
         return Err(Error::Failed {

@@ -28,12 +28,12 @@ pub const CHECKS: [Check; 3] = [
     Check {
         name: "host/clippy",
         title: "clippy has no warning",
-        arguments: "clippy --quiet --workspace --all-targets -- --deny=warnings",
+        arguments: "clippy --locked --quiet --workspace --all-targets -- --deny=warnings",
     },
     Check {
         name: "host/tests",
         title: "unit and integration tests",
-        arguments: "test --workspace --no-fail-fast",
+        arguments: "test --locked --workspace --no-fail-fast",
     },
 ];
 
@@ -51,7 +51,7 @@ pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
     if check.is_tests() {
         // Tests touch no network. What cannot be fetched now is skipped by them, with the reason.
         let mut fetch = cargo::command();
-        fetch.args(["test", "--quiet", "--test", "consumers", "--", "--fetch"]);
+        fetch.args("test --locked --quiet --test consumers -- --fetch".split(' '));
         let _ = process::output(&mut fetch);
     }
     // The toolchain of this build may miss a component; that is a failure with a remedy.
