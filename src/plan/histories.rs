@@ -25,14 +25,31 @@ const TABLES: [u32; 4] = [1023, 7, 2000, 1279];
 const HISTORIES: usize = 5_000;
 const EVENTS: u64 = 14;
 
-struct Random(u64);
+enum Random<'a> {
+    Seed(u64),
+    /// A fuzzer's choices; 0 when there are no more.
+    #[cfg_attr(not(fuzzing), expect(dead_code))]
+    Chosen(&'a [u8]),
+}
 
-impl Random {
+impl Random<'_> {
     fn below(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
+        let number = match self {
+            Random::Seed(state) => {
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                *state
+            }
+            Random::Chosen(bytes) => {
+                let Some((first, rest)) = bytes.split_first_chunk::<2>() else {
+                    return 0;
+                };
+                *bytes = rest;
+                u64::from(u16::from_le_bytes(*first))
+            }
+        };
+        number % below
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -644,6 +661,22 @@ fn random_event(random: &mut Random) -> Event {
     }
 }
 
+fn random_history(random: &mut Random) -> (World, Vec<Event>) {
+    let world = World::new(random);
+    let length = 2 + random.below(EVENTS - 1);
+    let history = (0..length).map(|_| random_event(random)).collect();
+    (world, history)
+}
+
+/// The history that a fuzzer chooses.
+#[cfg(fuzzing)]
+pub fn run_bytes(bytes: &[u8]) {
+    let (world, history) = random_history(&mut Random::Chosen(bytes));
+    if let Err(why) = run(&world, &history, &mut Counts::default()) {
+        panic!("{history:#?}\n{why}");
+    }
+}
+
 fn run(world: &World, history: &[Event], counts: &mut Counts) -> Outcome {
     let mut world = world.clone();
     for event in history {
@@ -670,12 +703,10 @@ fn shorten(world: &World, mut history: Vec<Event>) -> Vec<Event> {
 
 #[test]
 fn no_history_makes_it_leak() {
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random::Seed(0x2545_f491_4f6c_dd1d);
     let mut counts = Counts::default();
     for number in 0..HISTORIES {
-        let world = World::new(&mut random);
-        let length = 2 + random.below(EVENTS - 1);
-        let history: Vec<Event> = (0..length).map(|_| random_event(&mut random)).collect();
+        let (world, history) = random_history(&mut random);
         if run(&world, &history, &mut counts).is_err() {
             let history = shorten(&world, history);
             let why = run(&world, &history, &mut Counts::default()).unwrap_err();
@@ -736,7 +767,7 @@ fn bind_first(world: &mut World, counts: &mut Counts) {
 fn restarts_of_wg_quick_do_not_wear_it_out() {
     let mut world = World {
         rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random(2))
+        ..World::new(&mut Random::Seed(2))
     };
     let mut counts = Counts::default();
     let mut first = None;
@@ -758,7 +789,7 @@ fn restarts_of_wg_quick_do_not_wear_it_out() {
 fn rules_without_a_priority_do_not_wear_it_out() {
     let mut world = World {
         rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random(2))
+        ..World::new(&mut Random::Seed(2))
     };
     let mut counts = Counts::default();
     bind_first(&mut world, &mut counts);
@@ -791,7 +822,7 @@ fn the_closing_rule_never_comes_first() {
     for pref in 0..4 {
         let mut world = World {
             rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random(2))
+            ..World::new(&mut Random::Seed(2))
         };
         let foreign = Rule {
             protocol: 3,

@@ -6,8 +6,9 @@
 //! policy rules ([`rules`]), which know a device's packets by a mark or by their source port. [`Strategy::choose`] decides that once, from what the
 //! backend supports; [`plan`] then decides the rest from what was read.
 
-#[cfg(test)]
-mod histories;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the tests' part of it"))]
+pub mod histories;
 pub mod receive;
 pub mod rules;
 pub mod sync;
