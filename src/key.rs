@@ -139,3 +139,44 @@ pub fn wipe_stack() {
     stack.zeroize();
     hint::black_box(&mut stack);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_sees_it_by_accident() {
+        assert_eq!(
+            format!("{:?}", Key::from_bytes([0x41; KEY_LEN])),
+            "Key(hidden)"
+        );
+    }
+
+    /// The scalars of RFC 7748, section 5.2, and the numbers that they are decoded to.
+    #[test]
+    fn clamped_as_the_rfc_decodes_scalars() {
+        for (scalar, decoded) in [
+            (
+                "a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4",
+                "a046e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449a44",
+            ),
+            (
+                "4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d",
+                "4866e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba4d",
+            ),
+        ] {
+            let key = Key::from_hex(scalar).unwrap();
+            assert_eq!(*key.to_hex(), scalar);
+            assert_eq!(*key.clamped().to_hex(), decoded);
+        }
+    }
+
+    #[test]
+    fn hexadecimal_is_64_digits() {
+        let good = "0f".repeat(KEY_LEN);
+        assert!(Key::from_hex(&good).is_some());
+        for wrong in [&good[1..], &(good.clone() + "0"), &good.replace('f', "g")] {
+            assert!(Key::from_hex(wrong).is_none(), "{wrong}");
+        }
+    }
+}

@@ -334,6 +334,30 @@ mod tests {
         assert_eq!(has_udp_port(port), Some(false));
     }
 
+    /// Who may not take the lock is refused; who may waits for the one who has it.
+    #[test]
+    fn rules_are_changed_by_one_at_a_time() {
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        assert!(Lock::Unavailable(denied).or_refuse().is_err());
+        let first = Lock::take().unwrap();
+        let may = matches!(first, Lock::Held(_));
+        let second = std::thread::spawn(|| (Lock::take().unwrap(), Instant::now()));
+        std::thread::sleep(Duration::from_millis(100));
+        let released = Instant::now();
+        drop(first);
+        let (second, taken) = second.join().unwrap();
+        assert_eq!(matches!(second, Lock::Held(_)), may);
+        assert!(!may || taken >= released, "two have the lock");
+    }
+
+    #[test]
+    fn what_the_machine_says_is_not_turned_round() {
+        let sysctl = fs::read_to_string("/proc/sys/net/ipv4/udp_l3mdev_accept").ok();
+        assert_eq!(l3mdev_accept(), sysctl.map(|value| value == "1\n"));
+        assert_eq!(is_older_than_namespace("lo"), Some(false));
+        assert_eq!(is_older_than_namespace("no such link"), None);
+    }
+
     #[test]
     fn ports_are_read_from_procs_table() {
         let line = "  123: 00000000:C739 00000000:0000 07 00000000:00000000 00:00000000";

@@ -8,6 +8,7 @@ use neli::consts::socket::NlFamily;
 
 use super::scripted::{DONE, Datagrams, ERROR, Kernel, done, frame, with};
 use super::*;
+use crate::model::Selector;
 use crate::wire::nlmsg::{attributes_of, u16_at, u32_at};
 
 const WIREGUARD: u16 = 0x1c;
@@ -21,6 +22,12 @@ const BUSY: i32 = libc::EBUSY;
 #[derive(Default)]
 struct State {
     mark: u32,
+    port: u16,
+    /// wg0 is down.
+    down: bool,
+    /// Attribute 9 of wg0.
+    nine: Option<&'static [u8]>,
+    family_errno: i32,
     /// `struct fib_rule_hdr` and attributes.
     rules: Vec<Vec<u8>>,
     /// SET_DEVICE takes the mark and then fails, so often.
@@ -45,10 +52,10 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn link(index: i32, name: &str, kind: &str, table: Option<u32>) -> Vec<u8> {
+fn link(index: i32, name: &str, up: bool, kind: &str, table: Option<u32>) -> Vec<u8> {
     let mut bytes = vec![0; 16];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
-    bytes[8..12].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&u32::from(up).to_ne_bytes());
     bytes.extend(attribute(3, format!("{name}\0").as_bytes()));
     let mut info = attribute(1, format!("{kind}\0").as_bytes());
     if let Some(table) = table {
@@ -103,6 +110,7 @@ impl State {
         };
         let generic = family == NlFamily::Generic;
         let bytes = match (generic, kind, payload[0]) {
+            (true, 0x10, 3) if self.family_errno != 0 => ack(self.family_errno),
             (true, 0x10, 3) => {
                 let id = attribute(1, &WIREGUARD.to_ne_bytes());
                 let found = said(0x10, &[&[1, 2, 0, 0][..], &id].concat());
@@ -112,7 +120,9 @@ impl State {
             (true, WIREGUARD, 0) => {
                 let mut device = vec![0, 1, 0, 0];
                 device.extend(attribute(2, b"wg0\0"));
+                device.extend(attribute(6, &self.port.to_ne_bytes()));
                 device.extend(attribute(7, &self.mark.to_ne_bytes()));
+                device.extend(self.nine.map_or_else(Vec::new, |name| attribute(9, name)));
                 dump(vec![device], 0)
             }
             (true, WIREGUARD, _) => {
@@ -120,18 +130,21 @@ impl State {
                 if self.set_back_fails && self.sets > 1 {
                     ack(BUSY)
                 } else {
-                    let mark = attributes_of(&payload[4..]).find(|nla| nla.kind() == 7);
-                    if let Some(mark) = mark {
-                        self.mark = u32_at(mark.value(), 0);
+                    for nla in attributes_of(&payload[4..]) {
+                        match nla.kind() {
+                            6 => self.port = u16_at(nla.value(), 0),
+                            7 => self.mark = u32_at(nla.value(), 0),
+                            _ => {}
+                        }
                     }
                     ack(if self.sets <= self.set_fails { BUSY } else { 0 })
                 }
             }
             (false, RTM_GETLINK, _) => dump(
                 vec![
-                    link(7, "wg0", "wireguard", None),
-                    link(8, "red", "vrf", Some(100)),
-                    link(9, "blue", "vrf", Some(200)),
+                    link(7, "wg0", !self.down, "wireguard", None),
+                    link(8, "red", true, "vrf", Some(100)),
+                    link(9, "blue", true, "vrf", Some(200)),
                 ],
                 0,
             ),
@@ -178,15 +191,24 @@ fn run_beside(
     other: Option<&Rc<RefCell<State>>>,
     bind_dev: Change<String>,
 ) -> (Result<()>, Vec<String>) {
-    let kernel = script(state).beside(other.map(script));
     let update = Update {
         interface: "wg0".to_owned(),
         bind_dev,
         ..Update::default()
     };
+    run_update(state, other, update, BindMode::Fwmark)
+}
+
+fn run_update(
+    state: &Rc<RefCell<State>>,
+    other: Option<&Rc<RefCell<State>>>,
+    update: Update,
+    mode: BindMode,
+) -> (Result<()>, Vec<String>) {
+    let kernel = script(state).beside(other.map(script));
     let mut notes = Vec::new();
     let result = with(kernel, || {
-        set(update, BindMode::Fwmark, ReceiveMode::Any, &mut |line| {
+        set(update, mode, ReceiveMode::Any, &mut |line| {
             notes.push(line.to_owned())
         })
     });
@@ -293,4 +315,105 @@ fn what_the_kernel_does_not_answer_is_not_guessed() {
         let state = state.borrow();
         assert_eq!((state.new_rules, state.sets, state.mark), (0, 0, 0));
     }
+}
+
+#[test]
+fn a_foreign_attribute_is_no_binding() {
+    let state = kernel(|state| state.nine = Some(b"red\0"));
+    let device = with(script(&state), || get("wg0")).unwrap();
+    assert_eq!(device.bind, Bind::Off);
+}
+
+#[test]
+fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
+    for (errno, said) in [
+        (libc::ENOENT, libc::EPROTONOSUPPORT),
+        (libc::EPERM, libc::EPERM),
+    ] {
+        let state = kernel(|state| state.family_errno = errno);
+        let result = with(script(&state), || get("wg0"));
+        let told = matches!(&result, Err(Error::Os { errno, .. }) if *errno == said);
+        assert!(told, "{result:?}");
+    }
+}
+
+#[test]
+fn a_binding_by_port_is_shown() {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let state = kernel(|state| state.port = port);
+    let update = Update {
+        interface: "wg0".to_owned(),
+        bind_dev: red(),
+        ..Update::default()
+    };
+    run_update(&state, None, update, BindMode::Port).0.unwrap();
+    assert_eq!(state.borrow().mark, 0);
+    let device = with(script(&state), || get("wg0")).unwrap();
+    let Bind::Rules { dev, by, .. } = &device.bind else {
+        panic!("{:?}", device.bind);
+    };
+    assert_eq!((dev.as_deref(), *by), (Some("red"), Selector::Port(port)));
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_of_a_device_that_is_down() {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    for down in [true, false] {
+        let state = kernel(|state| state.down = down);
+        let update = Update {
+            interface: "wg0".to_owned(),
+            listen_port: Change::Set(port),
+            ..Update::default()
+        };
+        let (result, notes) = run_update(&state, None, update, BindMode::Auto);
+        result.unwrap();
+        assert_eq!(state.borrow().port, port);
+        assert_eq!(notes.len(), usize::from(down), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_missing_interface_is_not_the_bind_devices_fault() {
+    let said = |interface: &str| {
+        let update = Update {
+            interface: interface.to_owned(),
+            bind_dev: red(),
+            ..Update::default()
+        };
+        let failure = Failure {
+            errno: libc::ENODEV,
+            extack: None,
+        };
+        refused(&update, failure).to_string()
+    };
+    assert!(said("no such name").starts_with("Unable to modify interface: No such device"));
+    assert!(said("lo").starts_with("Cannot bind lo to `red': No such device"));
+}
+
+#[test]
+fn only_wireguards_links_are_listed() {
+    let state = kernel(|_| {});
+    let links = with(script(&state), || Routing::open().unwrap().links().unwrap());
+    assert_eq!(links.len(), 3);
+    assert_eq!(names(&links, vec!["wg1".to_owned()]), ["wg0", "wg1"]);
+}
+
+#[test]
+fn wg_quicks_rules_are_for_a_default_route() {
+    let update = |prefix: &str, remove| {
+        let (list, _) = crate::parse::value::parse_allowed_ips(prefix);
+        let mut peer = crate::model::PeerUpdate::new(crate::key::Key::from_bytes([1; 32]));
+        peer.allowed_ips = list.prefixes;
+        peer.allowed_ips[0].remove = remove;
+        Update {
+            peers: vec![peer],
+            ..Update::default()
+        }
+    };
+    assert!(has_default_route(&update("0.0.0.0/0", false)));
+    assert!(has_default_route(&update("::/0", false)));
+    assert!(!has_default_route(&update("::/0", true)));
+    assert!(!has_default_route(&update("0.0.0.0/1", false)));
 }

@@ -786,6 +786,52 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_removed_by_its_flag() {
+        let gone = PeerUpdate {
+            remove: true,
+            ..PeerUpdate::new(k(1))
+        };
+        let peers = vec![busy_peer(1, 1), busy_peer(2, 1), gone];
+        let (kernel, _) = applied(&update(peers));
+        assert!(kernel.peers.keys().eq([k(2).as_bytes().as_slice()]));
+    }
+
+    #[test]
+    fn keys_are_wiped_on_their_way() {
+        let mut sent = vec![
+            WireguardAttribute::PrivateKey([1; KEY_LEN]),
+            WireguardAttribute::Peers(vec![WireguardPeer(vec![
+                WireguardPeerAttribute::PresharedKey([2; KEY_LEN]),
+            ])]),
+        ];
+        wipe_keys(&mut sent);
+        let wiped = vec![
+            WireguardAttribute::PrivateKey([0; KEY_LEN]),
+            WireguardAttribute::Peers(vec![WireguardPeer(vec![
+                WireguardPeerAttribute::PresharedKey([0; KEY_LEN]),
+            ])]),
+        ];
+        assert_eq!(sent, wiped);
+        let mut received = [3; KEY_LEN];
+        assert_eq!(take_key(&mut received), Some(Key::from_bytes([3; KEY_LEN])));
+        assert_eq!(received, [0; KEY_LEN]);
+    }
+
+    #[test]
+    fn a_prefix_longer_than_its_address_is_an_error() {
+        for (cidr, good) in [(32, true), (33, false)] {
+            let mut peer = dumped_peer(1, 0..0, true);
+            let mut long = prefix(1);
+            long.prefix.cidr = cidr;
+            peer.0.push(WireguardPeerAttribute::AllowedIps(vec![
+                allowed_ip_attributes(&long),
+            ]));
+            let message = dump(vec![WireguardAttribute::Peers(vec![peer])]);
+            assert_eq!(Decoder::new("wg0").add(&message).is_ok(), good, "{cidr}");
+        }
+    }
+
+    #[test]
     fn lengths_are_what_the_codec_emits() {
         use netlink_packet_core::Emitable;
         for (n, ips) in [(0, 0), (0, 3), (1, 1)] {

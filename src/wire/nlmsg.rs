@@ -249,6 +249,20 @@ mod tests {
         }
     }
 
+    /// Without the flag, what follows is the request that failed, be it as long as it may.
+    #[test]
+    fn an_error_without_words_has_none() {
+        let mut bytes = header(16 + 4 + 16 + 12, 2, 0, 7);
+        bytes.extend_from_slice(&(-19i32).to_ne_bytes());
+        bytes.extend_from_slice(&header(16, 30, 5, 7));
+        bytes.extend_from_slice(&attribute(NLMSGERR_ATTR_MSG, b"request\0"));
+        let silent = Reply::Ack {
+            errno: libc::ENODEV,
+            extack: None,
+        };
+        assert_eq!(replies(&bytes, 7).unwrap(), [silent]);
+    }
+
     #[test]
     fn other_answers_are_left_out_and_torn_ones_are_marked() {
         let mut bytes = header(20, 30, 2 | 0x10, 5);
