@@ -86,7 +86,11 @@ impl Routing {
                     }
                     let undone = self.remove(&added);
                     let mut error = explain_rule("add", *family, rule, failure);
-                    if let (Err(stuck), Error::Os { words, .. }) = (undone, &mut error) {
+                    // The one that was refused is mostly not there, and as mostly not removed.
+                    let others = added.len() > usize::from(!twin);
+                    if let (Err(stuck), Error::Os { words, .. }, true) =
+                        (undone, &mut error, others)
+                    {
                         *words = Some(format!("and the rules added before it stay: {stuck}"));
                     }
                     return Err(error);
