@@ -22,6 +22,7 @@ mod names;
 mod namespaces;
 mod process;
 mod props;
+mod rights;
 #[path = "../common/run.rs"]
 mod run;
 mod sandbox;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         process::tests(),
         props::tests(),
         answers::tests(),
+        rights::tests(),
         secrets::tests(),
     ];
     let mut tests = tests.into_iter().flatten();

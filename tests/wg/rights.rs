@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What each verb needs, and what is said without: the table of SECURITY.md, as far as it shows
+//! without the kernel's WireGuard. The policy rules are those of the test's own namespace.
+
+use std::process::Command;
+
+use crate::Test;
+use crate::sandbox;
+use crate::tool::{self, Outcome};
+use crate::uapi::{Device, Raw};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test {
+            name: "rights::binding",
+            run: binding,
+        },
+        Test {
+            name: "rights::unbinding",
+            run: unbinding,
+        },
+        Test {
+            name: "rights::none",
+            run: none,
+        },
+    ]
+}
+
+/// Runs our tool with all capabilities but these. Without the bind hooks: they are the host's.
+fn run_without(capabilities: &str, words: &[&str]) -> Outcome {
+    let mut tool = ["setpriv", "--inh-caps=-all", "--bounding-set", capabilities]
+        .map(str::to_owned)
+        .to_vec();
+    tool.extend(tool::ours());
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let receive = ("WG_BIND_DEV_RECEIVE".to_owned(), "any".to_owned());
+    tool::call(&tool, &words, "", &[receive])
+}
+
+/// The policy rules of ours in this namespace.
+fn our_rules() -> Vec<String> {
+    let list = |family: &str| {
+        let output = Command::new("ip")
+            .args([family, "rule", "show"])
+            .output()
+            .expect("ip rule");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let all = list("-4") + &list("-6");
+    let ours = all.lines().filter(|line| line.contains("proto 119"));
+    ours.map(str::to_owned).collect()
+}
+
+fn needed() -> Result<(), String> {
+    sandbox::needed()?;
+    let probe = Command::new("setpriv").arg("--version").output();
+    probe.map(drop).map_err(|err| format!("setpriv: {err}"))
+}
+
+const BIND: [&str; 4] = ["set", "wg0", "bind-dev", "table:1023"];
+/// The mark for that table.
+const MARK: u32 = 0x7700_00ff;
+
+fn bound(device: &Device) {
+    let outcome = run_without("-sys_admin,-sys_ptrace,-bpf,-perfmon", &BIND);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(device.take_sets(), [format!("set=1\nfwmark={MARK}\n\n")]);
+    assert_eq!(our_rules().len() % 2, 0);
+    assert!(!our_rules().is_empty());
+    let warning = "wg0: it is down, so nothing tells in which network namespace";
+    assert!(outcome.stderr.contains(warning), "{outcome:?}");
+}
+
+/// CAP_NET_ADMIN over the namespace, and nothing else.
+fn binding() -> Result<(), String> {
+    needed()?;
+    let device = Device::start("wg0", "", 0);
+    let outcome = run_without("-net_admin", &BIND);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let refused = "Operation not permitted\n";
+    let denied = "It takes CAP_NET_ADMIN";
+    assert!(
+        outcome.stderr.ends_with(refused) || outcome.stderr.contains(denied),
+        "{outcome:?}"
+    );
+    assert_eq!(device.take_sets(), [""; 0]);
+    assert_eq!(our_rules(), [""; 0]);
+    bound(&device);
+    Ok(())
+}
+
+/// A look into all other namespaces, or the rules stay, and that is said.
+fn unbinding() -> Result<(), String> {
+    needed()?;
+    bound(&Device::start("wg0", "", 0));
+    let before = our_rules();
+    let device = Device::start("wg0", &format!("fwmark={MARK}\n"), 0);
+    let off = ["set", "wg0", "bind-dev", "off"];
+    let said = "the rules for fwmark 0x770000ff stay: it cannot be told";
+    for capabilities in ["-sys_admin,-sys_ptrace", "-sys_admin"] {
+        let outcome = run_without(capabilities, &off);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert_eq!(device.take_sets(), ["set=1\nfwmark=0\n\n"]);
+        assert_eq!(our_rules(), before);
+        assert!(outcome.stderr.starts_with(said), "{outcome:?}");
+    }
+    // Nor may a device keep its mark to itself.
+    let answer = b"nonsense\n\n".to_vec();
+    let _other = Device::start_raw(
+        "wg1",
+        Raw {
+            answer,
+            holds: false,
+            reads: usize::MAX,
+        },
+    );
+    let outcome = run_without("-perfmon", &off);
+    assert_eq!(our_rules(), before);
+    assert!(
+        outcome.stderr.contains("`wg1' does not tell its fwmark"),
+        "{outcome:?}"
+    );
+    Ok(())
+}
+
+/// No capability: a userspace device is its program's affair, keys are nobody's.
+fn none() -> Result<(), String> {
+    needed()?;
+    let device = Device::start("wg0", "fwmark=7\n", 0);
+    for (words, printed) in [
+        (&["show", "interfaces"][..], "wg0\n"),
+        (&["show", "wg0", "fwmark"], "0x7\n"),
+        (&["showconf", "wg0"], "[Interface]\nFwMark = 0x7\n\n"),
+        (&["set", "wg0", "fwmark", "8"], ""),
+    ] {
+        let outcome = run_without("-all", words);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.stderr.as_str()),
+            (printed, "")
+        );
+    }
+    assert_eq!(device.take_sets(), ["set=1\nfwmark=8\n\n"]);
+    let outcome = run_without("-all", &["genkey"]);
+    assert_eq!((outcome.code, outcome.stdout.len()), (Some(0), 45));
+    Ok(())
+}
