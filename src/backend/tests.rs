@@ -39,6 +39,8 @@ struct State {
     rules_errno: i32,
     /// The kernel refuses the n-th new rule.
     refused_rule: Option<usize>,
+    /// It takes the rule that it says it refuses.
+    takes_refused: bool,
     new_rules: usize,
     /// No rule can be removed.
     stuck: bool,
@@ -154,12 +156,11 @@ impl State {
             }
             (false, RTM_NEWRULE, _) => {
                 self.new_rules += 1;
-                if self.refused_rule == Some(self.new_rules) {
-                    ack(libc::EPERM)
-                } else {
+                let refused = self.refused_rule == Some(self.new_rules);
+                if !refused || self.takes_refused {
                     self.rules.push(payload.to_vec());
-                    ack(0)
                 }
+                ack(if refused { libc::EPERM } else { 0 })
             }
             (false, RTM_DELRULE, _) if self.stuck => ack(libc::EPERM),
             (false, RTM_DELRULE, _) => match self.rules.iter().position(|rule| rule == payload) {
@@ -293,8 +294,11 @@ fn rules_are_added_all_or_none() {
     let state = kernel(|_| {});
     run(&state, red()).0.unwrap();
     let count = state.borrow().new_rules;
-    for nth in 1..=count {
-        let state = kernel(|state| state.refused_rule = Some(nth));
+    for (nth, takes_refused) in (1..=count).flat_map(|nth| [(nth, false), (nth, true)]) {
+        let state = kernel(|state| {
+            state.refused_rule = Some(nth);
+            state.takes_refused = takes_refused;
+        });
         assert!(run(&state, red()).0.is_err(), "rule {nth}");
         let state = state.borrow();
         assert_eq!((state.ours(2), state.ours(10)), (0, 0), "rule {nth}");
@@ -416,4 +420,55 @@ fn wg_quicks_rules_are_for_a_default_route() {
     assert!(has_default_route(&update("::/0", false)));
     assert!(!has_default_route(&update("::/0", true)));
     assert!(!has_default_route(&update("0.0.0.0/1", false)));
+}
+
+#[test]
+fn only_rules_that_were_added_are_said_to_stay() {
+    for nth in [1, 2] {
+        let state = kernel(|state| {
+            state.refused_rule = Some(nth);
+            state.stuck = true;
+        });
+        let said = run(&state, red()).0.unwrap_err().to_string();
+        assert_eq!(said.contains("added before it stay"), nth > 1, "{said}");
+    }
+}
+
+/// Of two that are equal the kernel removes the first, which was there before.
+#[test]
+fn a_second_copy_of_a_rule_is_not_undone() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    let before = state.borrow().ours(2);
+    let result = with(script(&state), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.rules().unwrap();
+        let ours: Vec<_> = rules.ours().map(|(family, rule)| (family, *rule)).collect();
+        let second = state.borrow().new_rules + 2;
+        state.borrow_mut().refused_rule = Some(second);
+        routing.add(&[ours[0], ours[1]], &rules)
+    });
+    assert!(result.is_err());
+    assert_eq!(state.borrow().ours(2), before + 1);
+}
+
+#[test]
+fn without_the_rules_nothing_is_unbound() {
+    let state = kernel(|state| state.rules_errno = libc::EACCES);
+    assert!(run(&state, Change::Clear).0.is_err());
+    assert_eq!(state.borrow().sets, 0);
+}
+
+#[test]
+fn rules_stay_while_another_namespace_cannot_be_read() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    let silent = kernel(|state| state.family_errno = libc::EPERM);
+    let (result, notes) = run_beside(&state, Some(&silent), Change::Clear);
+    result.unwrap();
+    assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
+    assert!(
+        notes.iter().any(|note| note.contains("cannot be told")),
+        "{notes:?}"
+    );
 }

@@ -613,3 +613,46 @@ fn no_set_of_rules_makes_it_leak() {
     }
     assert!(bound > 2_000, "{bound}");
 }
+
+/// Back home from in front of a rule that is gone: what has a route is never refused meanwhile.
+#[test]
+fn a_pair_that_moves_refuses_nothing_between() {
+    let flow = Flow::marked(7);
+    let ours = |pref, action| Rule::new_ours(pref, flow.by, action);
+    let mut rules = vec![
+        lookup(0, 255),
+        ours(48, Action::Table(1023)),
+        ours(49, Action::Unreachable),
+        lookup(32766, 254),
+    ];
+    let place = find_place(&rules, flow, 1023).map_err(|rule| rule.to_string());
+    let (add, remove) = arrange(&rules, &place.unwrap(), flow, 1023);
+    assert_eq!((add.len(), remove.len()), (2, 2));
+    rules.extend(add);
+    rules.sort_by_key(|rule| rule.pref);
+    for gone in remove {
+        rules.retain(|rule| *rule != gone);
+        let first = rules.iter().find(|rule| rule.is_ours()).unwrap();
+        assert_eq!(first.action, Action::Table(1023), "without {gone}");
+    }
+}
+
+#[test]
+fn a_mark_that_is_closed_has_no_lookup() {
+    let rules = [lookup(0, 255), lookup(32766, 254)];
+    let closing = rules::find_closing_place(&rules, 7).unwrap();
+    assert_eq!(closing.action, Action::Unreachable);
+}
+
+/// `not fwmark 7 lookup 900`, as wg-quick adds it.
+#[test]
+fn an_inverted_rule_is_for_all_others() {
+    let not = Rule {
+        mark: 7,
+        mask: u32::MAX,
+        invert: true,
+        ..lookup(50, 900)
+    };
+    assert!(!not.captures(Flow::marked(7), 1023));
+    assert!(not.captures(Flow::marked(8), 1023));
+}
