@@ -323,6 +323,8 @@ mod tests {
     fn control_characters_do_not_reach_the_terminal() {
         let text = text(Task::access("a\x1b[2J"), libc::ENODEV);
         assert!(!text.contains('\x1b'), "{text}");
+        // Nor those that turn the rest of a line round.
+        assert_eq!(shown("a\u{202e}b\u{2066}c"), "a?b?c");
         let each = Task::AccessEach {
             interface: "a\nb".to_owned(),
         };

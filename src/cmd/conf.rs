@@ -97,6 +97,12 @@ mod tests {
                 "{text}"
             );
             assert_eq!(update(Update::default, text).bind_dev, part_says, "{text}");
+            let omitted = update(update_of_everything, text).bind_dev_omitted;
+            assert_eq!(
+                omitted,
+                !text.to_ascii_lowercase().contains("binddev"),
+                "{text}"
+            );
         }
         for text in [
             "[Interface]\nBindDev =\n",

@@ -274,6 +274,17 @@ mod tests {
         }
     }
 
+    /// Also one that a file would take for a comment or for "none".
+    #[test]
+    fn every_bind_device_can_be_written() {
+        for name in ["vrf_external", "red#1", "#", "off", "Off", "offside"] {
+            let text = bind_dev_text(name);
+            let draft = crate::parse::conf::parse(&format!("[Interface]\nBindDev = {text}\n"));
+            let read = crate::parse::Step::BindDev(Change::Set(name.to_owned()));
+            assert_eq!(draft.steps, [read], "{text}");
+        }
+    }
+
     /// A secret that is wrong is a secret still.
     #[test]
     fn secrets_are_not_shown() {

@@ -369,5 +369,9 @@ mod tests {
             }
         );
         assert_eq!(decode_link(&bytes[..10]), None);
+        // What this number means for a macvlan is its mode.
+        let info = [attribute(1, b"macvlan\0"), attribute(2 | 0x8000, &data)].concat();
+        let other = [vec![0; 16], attribute(18 | 0x8000, &info)].concat();
+        assert_eq!(decode_link(&other).unwrap().vrf_table, None);
     }
 }
