@@ -107,7 +107,8 @@ fn copies(regions: &[Vec<u8>], secrets: &[[u8; 32]]) -> [usize; 3] {
     let mut needles: HashMap<[u8; 8], Vec<(usize, Vec<u8>)>> = HashMap::new();
     for (at, secret) in secrets.iter().enumerate() {
         let forms = [
-            secret.to_vec(),
+            // Of what is freed, malloc(3) overwrites the first half.
+            secret[16..].to_vec(),
             // Without the padding.
             base64(*secret).as_bytes()[..43].to_vec(),
             hex(*secret).into_bytes(),
