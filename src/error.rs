@@ -216,8 +216,8 @@ pub fn shown(value: impl Display) -> String {
     printable(&value.to_string()).replace('\n', "?")
 }
 
-/// A text of several lines as a terminal may get it: whoever named a file, a device or a value in
-/// it does not get to move the cursor, nor to turn the line round.
+/// A text of several lines as a terminal may get it. The name of a file, a device or a value in it
+/// cannot move the cursor or turn the line round.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let bad = |c: char| {
         (c.is_control() && c != '\n')

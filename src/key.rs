@@ -13,7 +13,7 @@ pub const KEY_LEN: usize = 32;
 /// Characters in a key's base64 text, padding included.
 pub const BASE64_LEN: usize = 44;
 
-/// 32 bytes that nobody sees by accident.
+/// 32 bytes that no program prints by accident.
 ///
 /// They have a place of their own and stay there: a key that moves, or a growing list of keys,
 /// would leave copies in freed memory.
@@ -94,7 +94,7 @@ impl Key {
         text
     }
 
-    /// A key made by whoever fills its bytes.
+    /// A key whose bytes `fill` writes.
     ///
     /// # Errors
     /// Those of `fill`.

@@ -130,7 +130,7 @@ pub enum Fault {
     NotSteered,
     /// Nothing stops them where the table has no route.
     NotClosed,
-    /// The rule of somebody else with this priority comes first.
+    /// A foreign rule with this priority comes first.
     Overtaken { pref: u32 },
 }
 

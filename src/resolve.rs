@@ -180,8 +180,8 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
     let mut peers: Vec<PeerDraft> = Vec::new();
     for step in steps {
         // Words of a peer come behind a `Step::Peer`; without one they have nothing to change.
-        let mut nobody = PeerDraft::default();
-        let peer = peers.last_mut().unwrap_or(&mut nobody);
+        let mut no_peer = PeerDraft::default();
+        let peer = peers.last_mut().unwrap_or(&mut no_peer);
         match step {
             Step::PrivateKey(source) => update.private_key = resolve_secret(source)?,
             Step::ListenPort(text) => update.listen_port = resolve_port(&text).map_err(wrap)?,
@@ -395,7 +395,7 @@ impl Names {
                 while let Some((number, text)) = take_next(&texts, &next) {
                     let turn = u32::try_from(number.saturating_sub(BURST)).unwrap_or(u32::MAX);
                     thread::sleep((DISTANCE * turn).saturating_sub(start.elapsed()));
-                    // Nobody listens any more once an earlier name has failed.
+                    // The receiver is gone once an earlier name has failed.
                     let _ = sender.send((number, look_up(text, retries, &say)));
                 }
             };

@@ -341,7 +341,7 @@ unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c
 /// # Safety
 /// `command` returns a new descriptor; otherwise as for [`bpf`].
 unsafe fn bpf_object<A>(command: libc::c_int, attributes: &mut A) -> io::Result<OwnedFd> {
-    // SAFETY: the caller promises what `bpf` asks for, and that the descriptor is nobody's yet.
+    // SAFETY: the caller promises what `bpf` asks for, and that the descriptor has no owner yet.
     unsafe { bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
 
@@ -369,8 +369,8 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 
 /// A hash map with keys of `K` and values of `V` bytes.
 ///
-/// The kernel reads and writes as many bytes as the map's own sizes say, whatever was passed: so
-/// the descriptor is private, and each way to make one has compared the sizes.
+/// The kernel reads and writes as many bytes as the map's own sizes say. It does not know the size
+/// of our buffers. So the descriptor is private, and each way to make one has compared the sizes.
 #[derive(Debug)]
 pub struct BpfMap<const K: usize, const V: usize>(OwnedFd);
 
@@ -680,7 +680,7 @@ pub fn bpf_attached(cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<(Vec<u32>
         ids: u64,
         count: u32,
         padding: u32,
-        /// New kernels write here, whatever size they were told.
+        /// New kernels write here, even past the size that they were told.
         rest: [u64; 4],
     }
     // As many as the kernel takes (BPF_CGROUP_MAX_PROGS).

@@ -363,7 +363,7 @@ Dir::Etc::netrc "/etc/apt/auth.conf";
 Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
 APT::Architecture "amd64";
 APT::Install-Recommends "false";
-// The user _apt cannot reach a cache in somebody's home.
+// The user _apt cannot reach a cache in a user's home.
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Dir::State "ROOT/state";

@@ -62,7 +62,7 @@ impl Progress {
         shown.say(&format!("{seconds:>6.1} s  {}", step.text));
     }
 
-    /// Ends a step without a line for it: somebody else says what came of it.
+    /// Ends a step without a line for it, where the caller prints the outcome.
     pub fn drop_step(&self) {
         self.take_step();
     }

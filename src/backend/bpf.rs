@@ -2,8 +2,8 @@
 //! The bind hooks of a stock kernel: what makes WireGuard's sockets receive from a VRF only.
 //!
 //! One program per address family is attached to the root of the cgroup v2 tree, which every
-//! process is in. Nothing remembers them but the kernel: they are found again by their names, and
-//! the last entry of their map takes them with it. `wire::bpf` has the program.
+//! process is in. Only the kernel remembers them, and we find them again by their names. The last
+//! entry of their map takes them with it. `wire::bpf` has the program.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -29,7 +29,7 @@ fn program_name(family: Family) -> &'static str {
 }
 
 /// `BPF_CGROUP_INET4_BIND` and `BPF_CGROUP_INET6_BIND` (linux/bpf.h)
-fn hook(family: Family) -> u32 {
+fn attach_type(family: Family) -> u32 {
     match family {
         Family::V4 => 8,
         Family::V6 => 9,
@@ -54,8 +54,8 @@ const ROOTS: [&str; 4] = [
 /// How the kernel describes its structures.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// A file that is the same one in every namespace of the network and that only root can open:
-/// nobody else can hold its lock.
+/// Every network namespace has this one file, and only root can open it. So only root can hold
+/// its lock.
 const LOCK: &str = "/proc/vmallocinfo";
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -79,7 +79,7 @@ pub enum Unavailable {
     /// Sockets of processes could not be told from the kernel's own.
     NoBtf,
     Lockdown,
-    /// Somebody's program that allows no other beside it.
+    /// Another program, which allows none beside it.
     InTheWay(Family),
     /// The hook or the map has no room.
     Full,
@@ -179,7 +179,7 @@ impl Hooks {
     /// Looks for our programs; that there are none is fine.
     pub fn find() -> Result<Hooks> {
         sys::bpf_may_look().map_err(failed("Cannot look for BPF programs"))?;
-        let root = root()?;
+        let root = open_root()?;
         let namespace = sys::netns_cookie().map_err(|err| Unavailable::Failed {
             what: "Cannot tell this network namespace from others",
             errno: err.raw_os_error().unwrap_or(libc::EIO),
@@ -198,7 +198,7 @@ impl Hooks {
 
     fn find_family(&mut self, family: Family) -> Result<()> {
         const WHAT: &str = "Cannot look at the bind hooks";
-        for id in self.ids(family)?.0 {
+        for id in self.read_ids(family)?.0 {
             let program = match BpfProgram::open(id) {
                 Ok(program) => program,
                 // Detached since.
@@ -215,7 +215,7 @@ impl Hooks {
             if !self.maps.iter().any(|(id, _)| id == map) {
                 match Map::open(*map, MAP_NAME).map_err(failed(WHAT))? {
                     Some(found) => self.maps.push((*map, found)),
-                    // Of another version, or of somebody who likes the name.
+                    // A map of another version, or a foreign one that has our name.
                     None => continue,
                 }
             }
@@ -228,12 +228,14 @@ impl Hooks {
         Ok(())
     }
 
-    /// The programs at a family's hook, whoever attached them.
-    fn ids(&self, family: Family) -> Result<(Vec<u32>, u32)> {
-        sys::bpf_attached(self.root.as_fd(), hook(family)).map_err(|err| match err.raw_os_error() {
-            // The command, or the hook, is not there.
-            Some(libc::EINVAL | libc::EBADF) => Unavailable::NoCgroup2,
-            _ => failed("Cannot look at the bind hooks")(err),
+    /// The programs at a family's hook, ours and others.
+    fn read_ids(&self, family: Family) -> Result<(Vec<u32>, u32)> {
+        sys::bpf_attached(self.root.as_fd(), attach_type(family)).map_err(|err| {
+            match err.raw_os_error() {
+                // The command, or the hook, is not there.
+                Some(libc::EINVAL | libc::EBADF) => Unavailable::NoCgroup2,
+                _ => failed("Cannot look at the bind hooks")(err),
+            }
         })
     }
 
@@ -250,10 +252,10 @@ impl Hooks {
     }
 
     /// All entries of this namespace.
-    pub fn entries(&self) -> Result<Vec<(u16, Binding)>> {
+    pub fn read_entries(&self) -> Result<Vec<(u16, Binding)>> {
         let mut ports: Vec<u16> = Vec::new();
         for (_, map) in &self.maps {
-            let keys = keys(map)?;
+            let keys = read_keys(map)?;
             let here = keys.iter().map(bpf::read_key);
             ports.extend(
                 here.filter(|(ns, _)| *ns == self.namespace)
@@ -271,7 +273,7 @@ impl Hooks {
 }
 
 /// The keys of a map, of all namespaces.
-fn keys(map: &Map) -> Result<Vec<[u8; KEY_LEN]>> {
+fn read_keys(map: &Map) -> Result<Vec<[u8; KEY_LEN]>> {
     let mut keys: Vec<[u8; KEY_LEN]> = Vec::new();
     // A key that is removed meanwhile starts the walk anew.
     for _ in 0..2 * ENTRIES {
@@ -296,7 +298,7 @@ pub struct Changing {
 
 impl Changing {
     pub fn start() -> Result<Changing> {
-        let lock = lock()?;
+        let lock = take_lock()?;
         Ok(Changing {
             hooks: Hooks::find()?,
             _lock: lock,
@@ -350,7 +352,7 @@ impl Changing {
     ) -> Result<()> {
         let made;
         let (id, map) = match self.hooks.maps.first() {
-            // Left by somebody who did not get to the second family.
+            // A command left it that did not get to the second family.
             Some((id, map)) => (Some(*id), map),
             None => {
                 made =
@@ -370,14 +372,14 @@ impl Changing {
         // Both are checked before one is attached.
         let mut programs = Vec::new();
         for family in &missing {
-            programs.push((*family, load(*family, map, all_sockets)?));
+            programs.push((*family, load_program(*family, map, all_sockets)?));
         }
         for (at, (family, program)) in programs.iter().enumerate() {
-            let attached = program.attach(self.hooks.root.as_fd(), hook(*family));
+            let attached = program.attach(self.hooks.root.as_fd(), attach_type(*family));
             if let Err(err) = attached {
                 for (family, program) in &programs[..at] {
-                    // What stays is found and removed by whoever looks next.
-                    let _ = program.detach(self.hooks.root.as_fd(), hook(*family));
+                    // The next command finds and removes a program that stays.
+                    let _ = program.detach(self.hooks.root.as_fd(), attach_type(*family));
                 }
                 return Err(self.why_not_attached(*family, err));
             }
@@ -388,7 +390,7 @@ impl Changing {
     fn why_not_attached(&self, family: Family, err: io::Error) -> Unavailable {
         /// `BPF_F_ALLOW_MULTI`
         const ALLOW_MULTI: u32 = 2;
-        match (err.raw_os_error(), self.hooks.ids(family)) {
+        match (err.raw_os_error(), self.hooks.read_ids(family)) {
             (Some(libc::EPERM), Ok((ids, flags)))
                 if !ids.is_empty() && flags & ALLOW_MULTI == 0 =>
             {
@@ -427,7 +429,7 @@ impl Changing {
             if !empty.contains(map) {
                 continue;
             }
-            match program.detach(self.hooks.root.as_fd(), hook(*family)) {
+            match program.detach(self.hooks.root.as_fd(), attach_type(*family)) {
                 Ok(()) => {}
                 Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(err) => return Err(failed("Cannot detach from the bind hooks")(err)),
@@ -440,7 +442,7 @@ impl Changing {
 }
 
 /// Waits for the lock, but not for ever.
-fn lock() -> Result<File> {
+fn take_lock() -> Result<File> {
     let file = File::open(LOCK).map_err(failed("Cannot lock the bind hooks"))?;
     let start = Instant::now();
     loop {
@@ -463,7 +465,7 @@ fn lock() -> Result<File> {
 }
 
 /// The root of the cgroup v2 tree, which only the host has.
-fn root() -> Result<File> {
+fn open_root() -> Result<File> {
     let found = ROOTS
         .into_iter()
         .map(Path::new)
@@ -479,8 +481,8 @@ fn root() -> Result<File> {
 }
 
 /// Loads the program of a family, the way this kernel takes it.
-fn load(family: Family, map: &Map, all_sockets: bool) -> Result<BpfProgram> {
-    let offsets = offsets();
+fn load_program(family: Family, map: &Map, all_sockets: bool) -> Result<BpfProgram> {
+    let offsets = read_offsets();
     if offsets.is_none() && !all_sockets {
         return Err(Unavailable::NoBtf);
     }
@@ -535,16 +537,22 @@ fn load_as(
     use std::os::fd::AsRawFd as _;
     let code = bpf::encode(&bpf::program(family, features), map.fd().as_raw_fd())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    BpfProgram::load(program_name(family), hook(family), &code, LICENSE, log)
+    BpfProgram::load(
+        program_name(family),
+        attach_type(family),
+        &code,
+        LICENSE,
+        log,
+    )
 }
 
 /// The offsets that tell a process's socket from the kernel's own.
-fn offsets() -> Option<Offsets> {
+fn read_offsets() -> Option<Offsets> {
     // The program reads pointers of eight bytes.
     if cfg!(not(target_pointer_width = "64")) {
         return None;
     }
-    bpf::offsets(&fs::read(BTF).ok()?)
+    bpf::find_offsets(&fs::read(BTF).ok()?)
 }
 
 fn last_lines(log: &[u8]) -> Vec<String> {

@@ -65,7 +65,7 @@ impl Wireguard {
 
     /// The device, and what its `WGDEVICE_A_BIND_DEV` says where there is one.
     pub fn get(&mut self, interface: &str) -> Result<(Device, Option<String>)> {
-        let (device, bind_dev) = read(&mut self.socket, self.family, interface, Next::More)
+        let (device, bind_dev) = read_device(&mut self.socket, self.family, interface, Next::More)
             .map_err(|failure| failure.during(Task::access(interface)))?;
         // The number may be another feature's in this kernel, and its value look like a name. A
         // kernel that does not answer has shown the attribute all the same.
@@ -81,7 +81,7 @@ impl Wireguard {
         interface: &str,
     ) -> std::result::Result<(Device, Option<String>), Failure> {
         let mut socket = Socket::open(NlFamily::Generic)?;
-        read(&mut socket, self.family, interface, Next::Enough)
+        read_device(&mut socket, self.family, interface, Next::Enough)
     }
 
     /// The messages for an update, ready for [`Wireguard::send`].
@@ -95,7 +95,7 @@ impl Wireguard {
     }
 }
 
-fn read(
+fn read_device(
     socket: &mut Socket,
     family: u16,
     interface: &str,

@@ -41,7 +41,7 @@ pub fn list() -> Result<Vec<String>> {
         .links()
         .map_err(|failure| failure.during(Task::ListInterfaces))?;
     let served = userspace::list().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
-    Ok(names(&links, served))
+    Ok(merge_names(&links, served))
 }
 
 /// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.
@@ -52,7 +52,7 @@ pub fn binds_by_attribute() -> Result<bool> {
     Wireguard::open(Task::AskKernel)?.takes_bind_dev()
 }
 
-fn names(links: &[Link], served: Vec<String>) -> Vec<String> {
+fn merge_names(links: &[Link], served: Vec<String>) -> Vec<String> {
     let mut names: Vec<String> = links
         .iter()
         .filter(|link| link.kind == KIND)
@@ -64,7 +64,7 @@ fn names(links: &[Link], served: Vec<String>) -> Vec<String> {
 
 /// One device as it is now, with how it is bound.
 pub fn get(interface: &str) -> Result<Device> {
-    let (mut device, bind_dev) = if userspace::serves(interface) {
+    let (mut device, bind_dev) = if userspace::is_served(interface) {
         (userspace::get(interface)?, None)
     } else if interface.len() > IFNAME_MAX {
         // Said by the reference before it asks the kernel.
@@ -72,19 +72,19 @@ pub fn get(interface: &str) -> Result<Device> {
     } else {
         Wireguard::open(Task::access(interface))?.get(interface)?
     };
-    device.bind = bind(&device, bind_dev);
+    device.bind = find_bind(&device, bind_dev);
     if matches!(device.bind, Bind::Rules { .. }) {
-        device.receives = receive::look(&device, device.bind.dev());
+        device.receives = receive::read_receives(&device, device.bind.dev());
     }
     Ok(device)
 }
 
 /// How a device is bound. What cannot be read is not reported: `wg show` goes on.
-fn bind(device: &Device, bind_dev: Option<String>) -> Bind {
+fn find_bind(device: &Device, bind_dev: Option<String>) -> Bind {
     if let Some(dev) = bind_dev {
         return kernel_bind(device, dev);
     }
-    // Nobody who sends nothing in particular pays for a look at the rules.
+    // Rules know a device by its mark or port; without both there is nothing to look up.
     if device.fwmark == 0 && device.listen_port == 0 {
         return Bind::Off;
     }
@@ -197,7 +197,7 @@ enum Backend {
 
 impl Backend {
     fn open(interface: &str) -> Result<Self> {
-        if userspace::serves(interface) {
+        if userspace::is_served(interface) {
             Ok(Backend::Userspace)
         } else if interface.len() > IFNAME_MAX {
             // There cannot be such a device; the reference says so too.
@@ -208,7 +208,7 @@ impl Backend {
     }
 
     /// What can be had of a binding. The kernel is asked only where the update speaks of one.
-    fn support(&mut self, update: &Update) -> Result<Support> {
+    fn probe_support(&mut self, update: &Update) -> Result<Support> {
         Ok(match self {
             Backend::Kernel(wireguard) => Support {
                 attribute: !update.bind_dev.is_keep() && wireguard.takes_bind_dev()?,
@@ -239,7 +239,7 @@ impl Backend {
                 for mut message in wireguard.encode(update) {
                     wireguard
                         .send(&mut message)
-                        .map_err(|failure| refused(update, failure))?;
+                        .map_err(|failure| explain_refusal(update, failure))?;
                 }
                 Ok(())
             }
@@ -250,7 +250,7 @@ impl Backend {
 
 /// An error of a change, with the name it is about: the kernel gives ENODEV for a missing
 /// interface and for a missing device to bind to.
-fn refused(update: &Update, failure: Failure) -> Error {
+fn explain_refusal(update: &Update, failure: Failure) -> Error {
     let interface = &update.interface;
     let about_binding = match failure.errno {
         libc::ENODEV => crate::sys::if_index(interface).is_some(),
@@ -280,7 +280,7 @@ pub fn set(
         _ => None,
     };
     let interface = update.interface.clone();
-    change(update, mode, receive, note)?;
+    change_bound(update, mode, receive, note)?;
     if let Some(port) = port {
         note_taken_port(&interface, port, note);
     }
@@ -312,7 +312,7 @@ fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
 }
 
 /// Changes the device, and the rules with it.
-fn change(
+fn change_bound(
     mut update: Update,
     mode: BindMode,
     receive: ReceiveMode,
@@ -321,12 +321,12 @@ fn change(
     let mut backend = Backend::open(&update.interface)?;
     // Those who change neither binding, mark nor port do not pay for any.
     if update.bind_dev.is_keep() && update.fwmark.is_keep() && update.listen_port.is_keep() {
-        receive::sweep();
+        receive::sweep_entries();
         return backend.send(&update);
     }
-    // From here to the end nobody else changes rules or marks.
+    // From here to the end no other `wg` changes rules or marks.
     let lock = Lock::take()?;
-    let support = backend.support(&update)?;
+    let support = backend.probe_support(&update)?;
     if let Change::Set(name) = &mut update.bind_dev {
         *name = name_of_vrf(name)?;
     }
@@ -346,7 +346,7 @@ fn change(
             .is_ok_and(|(_, port)| receive::has_leftovers(&update.interface, port));
     if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
         // No rule is there and none will be: nothing else has to be known.
-        receive::sweep();
+        receive::sweep_entries();
         let facts = Facts {
             support,
             kernel_binding: omitted_binding(&mut backend, &update, support),
@@ -367,7 +367,7 @@ fn change(
         .map_err(|failure| failure.during(Task::modify(&update.interface)))?;
     let mut receiving = Receiving::start(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
-    let interrupted = receiving.interrupted(facts.mark);
+    let interrupted = receiving.find_interrupted(facts.mark);
     if let Some((port, mark)) = interrupted {
         (facts.port, facts.mark) = (port, mark);
     }
@@ -388,7 +388,7 @@ fn change(
         return Err(error);
     }
     let removed = routing.remove(&plan.remove);
-    // The device has changed by now, whatever became of the rules.
+    // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
     let now = Now {
         up: facts.up,
@@ -515,7 +515,7 @@ fn read_facts(
     let (mark, port) = backend.mark_and_port(interface)?;
     let rules = routing.rules().map_err(unreadable)?;
     let target = match &update.bind_dev {
-        Change::Set(name) => target(links, name),
+        Change::Set(name) => find_target(links, name),
         Change::Keep | Change::Clear => Target::None,
     };
     // An altname is as good, but the others are found by their own.
@@ -558,7 +558,7 @@ fn called_by_wg_quick() -> bool {
         .any(|word| word == b"wg-quick" || word.ends_with(b"/wg-quick"))
 }
 
-fn target(links: &[Link], name: &str) -> Target {
+fn find_target(links: &[Link], name: &str) -> Target {
     match find_link(links, name) {
         None => Target::Missing,
         Some(Link {
@@ -586,8 +586,8 @@ fn read_others(
     });
     for name in served.iter().filter(|name| *name != own_name) {
         match userspace::get(name) {
-            Ok(device) => others.push(other(device)),
-            // Somebody else's program that does not answer must not hold this device up.
+            Ok(device) => others.push(to_other(device)),
+            // Another device's program that does not answer must not hold this device up.
             Err(error) => unknown = Some(format!("`{name}' does not tell its fwmark: {error}")),
         }
     }
@@ -601,7 +601,7 @@ fn read_others(
             Backend::Userspace => Wireguard::open(Task::modify(own_name))?.get_head(name),
         };
         match head {
-            Ok((device, _)) => others.push(other(device)),
+            Ok((device, _)) => others.push(to_other(device)),
             // Deleted since the links were read.
             Err(Failure {
                 errno: libc::ENODEV,
@@ -616,7 +616,7 @@ fn read_others(
     Ok((others, unknown))
 }
 
-fn other(device: Device) -> Other {
+fn to_other(device: Device) -> Other {
     Other {
         name: device.name,
         mark: device.fwmark,
@@ -662,7 +662,7 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
             Ok((device, _)) => {
                 let at_home = link.up && routing::has_udp_port(device.listen_port) == Some(true);
                 if !at_home {
-                    devices.push(other(device));
+                    devices.push(to_other(device));
                 }
             }
             Err(Failure {

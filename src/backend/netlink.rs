@@ -112,7 +112,7 @@ pub struct Socket {
 impl Socket {
     pub fn open(family: NlFamily) -> io::Result<Self> {
         let carrier = Carrier::open(family)?;
-        // No number that anybody could expect.
+        // A number that another process cannot guess.
         let mut start = [0; 4];
         sys::random(&mut start)?;
         Ok(Socket {
@@ -127,7 +127,7 @@ impl Socket {
         self.send(request)?;
         loop {
             let sequence = self.sequence;
-            for reply in replies(self.receive()?, sequence)? {
+            for reply in read_replies(self.receive()?, sequence)? {
                 match reply {
                     Reply::Ack { errno: 0, .. } => return Ok(()),
                     Reply::Ack { errno, extack } => return Err(Failure { errno, extack }),
@@ -152,7 +152,7 @@ impl Socket {
             if self.dump_once(request, |payload| add(&mut gathered, payload))? {
                 return Ok(gathered);
             }
-            // Somebody is changing it right now: give them a moment, a longer one each time.
+            // Another process changes it right now. Wait a moment, a longer one each time.
             std::thread::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20))));
         }
         Err(Failure::new(
@@ -172,7 +172,7 @@ impl Socket {
         let mut whole = true;
         loop {
             let sequence = self.sequence;
-            for reply in replies(self.receive()?, sequence)? {
+            for reply in read_replies(self.receive()?, sequence)? {
                 match reply {
                     Reply::Data { payload, torn } => {
                         whole &= !torn;
@@ -198,7 +198,7 @@ impl Socket {
     fn send(&mut self, request: &mut [u8]) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         nlmsg::set_sequence(request, self.sequence);
-        uninterrupted(|| self.carrier.send(request))
+        retry_interrupted(|| self.carrier.send(request))
     }
 
     /// One datagram of the kernel, whole. Others may send to this socket as well, with the rights
@@ -221,7 +221,8 @@ const KERNEL: u32 = 0;
 
 /// The length of a datagram is asked for before it is taken.
 fn receive_whole(carrier: &Carrier, buffer: &mut Zeroizing<Vec<u8>>) -> io::Result<(usize, u32)> {
-    let receive = |buffer: &mut [u8], flags| uninterrupted(|| carrier.receive(&mut *buffer, flags));
+    let receive =
+        |buffer: &mut [u8], flags| retry_interrupted(|| carrier.receive(&mut *buffer, flags));
     let (length, _) = receive(&mut buffer[..1], libc::MSG_PEEK | libc::MSG_TRUNC)?;
     if length > buffer.len() {
         *buffer = Zeroizing::new(vec![0; length]);
@@ -229,15 +230,15 @@ fn receive_whole(carrier: &Carrier, buffer: &mut Zeroizing<Vec<u8>>) -> io::Resu
     receive(&mut buffer[..], libc::MSG_TRUNC)
 }
 
-fn replies(datagram: &[u8], sequence: u32) -> Result<Vec<Reply<'_>>, Failure> {
-    nlmsg::replies(datagram, sequence).map_err(|words| Failure::new(libc::EPROTO, words))
+fn read_replies(datagram: &[u8], sequence: u32) -> Result<Vec<Reply<'_>>, Failure> {
+    nlmsg::read_replies(datagram, sequence).map_err(|words| Failure::new(libc::EPROTO, words))
 }
 
 fn overrun() -> Failure {
     Failure::new(libc::ENOBUFS, "the kernel dropped messages")
 }
 
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(errno(result), libc::EPROTO);
     }
 
-    /// Whoever may change the network can send to this socket; the sequence may be guessed.
+    /// A process that may change the network can send to this socket and guess the sequence.
     #[test]
     fn only_the_kernel_answers() {
         let (result, seen) = asked(vec![

@@ -27,7 +27,7 @@ const PORT_PAUSE: Duration = Duration::from_millis(5);
 const FREE_ATTEMPTS: u32 = 16;
 
 /// What a device receives, as far as it can be seen. `vrf` is the name of its VRF.
-pub fn look(device: &Device, vrf: Option<&str>) -> Option<Receives> {
+pub fn read_receives(device: &Device, vrf: Option<&str>) -> Option<Receives> {
     if device.listen_port == 0 {
         return None;
     }
@@ -43,7 +43,7 @@ pub fn look(device: &Device, vrf: Option<&str>) -> Option<Receives> {
     };
     let has_entry = match Hooks::find().and_then(|hooks| hooks.get(device.listen_port)) {
         Ok(entry) => entry.is_some_and(|binding| !binding.leaving),
-        // Sockets that are there show what they are bound to, whoever asks.
+        // Sockets that are there show every user what they are bound to.
         Err(_) if sockets.is_empty() => return None,
         Err(_) => false,
     };
@@ -54,10 +54,10 @@ pub fn look(device: &Device, vrf: Option<&str>) -> Option<Receives> {
     ))
 }
 
-/// Removes entries of devices that are gone. That the hooks cannot be seen is nobody's business
-/// who does not bind.
-pub fn sweep() {
-    let Ok(entries) = Hooks::find().and_then(|hooks| hooks.entries()) else {
+/// Removes entries of devices that are gone. It is silent where the hooks cannot be seen: the
+/// command binds nothing.
+pub fn sweep_entries() {
+    let Ok(entries) = Hooks::find().and_then(|hooks| hooks.read_entries()) else {
         return;
     };
     if entries.is_empty() {
@@ -136,9 +136,9 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// Reads what the hooks know of this namespace, and clears away what nobody needs.
+    /// Reads the entries of this namespace, and removes those of devices that are gone.
     pub fn start(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
-        let read = || Hooks::find().and_then(|hooks| hooks.entries());
+        let read = || Hooks::find().and_then(|hooks| hooks.read_entries());
         let entries = read().and_then(|entries| {
             if entries.is_empty() {
                 return Ok(entries);
@@ -156,26 +156,28 @@ impl Receiving {
         }
     }
 
-    fn known(&self) -> &[(u16, Binding)] {
+    fn known_entries(&self) -> &[(u16, Binding)] {
         self.entries.as_ref().map_or(&[], Vec::as_slice)
     }
 
     /// The entries of this device.
-    fn own(&self) -> impl Iterator<Item = &(u16, Binding)> {
-        self.known()
+    fn own_entries(&self) -> impl Iterator<Item = &(u16, Binding)> {
+        self.known_entries()
             .iter()
             .filter(|(_, binding)| binding.owner == self.index)
     }
 
     /// Port and mark of a device whose sockets were being made again when that was interrupted.
-    pub fn interrupted(&self, mark: u32) -> Option<(u16, u32)> {
-        let (port, binding) = self.own().next()?;
+    pub fn find_interrupted(&self, mark: u32) -> Option<(u16, u32)> {
+        let (port, binding) = self.own_entries().next()?;
         (mark == CLOSED_MARK).then_some((*port, binding.mark))
     }
 
     /// The name of the VRF that the device is known to be bound to.
     pub fn known_vrf(&self) -> Option<&str> {
-        let (_, binding) = self.own().find(|(_, binding)| !binding.vrf.is_empty())?;
+        let (_, binding) = self
+            .own_entries()
+            .find(|(_, binding)| !binding.vrf.is_empty())?;
         Some(&binding.vrf)
     }
 
@@ -192,7 +194,11 @@ impl Receiving {
             return;
         }
         let wanted = receive::port_after(port, &update.listen_port);
-        let kept = || self.own().map(|(own, _)| *own).find(|own| *own == port);
+        let kept = || {
+            self.own_entries()
+                .map(|(own, _)| *own)
+                .find(|own| *own == port)
+        };
         let Some(chosen) = wanted.or_else(kept).or_else(free_port) else {
             self.reason = Some(Unavailable::Failed {
                 what: "Cannot find a free port",
@@ -201,7 +207,7 @@ impl Receiving {
             return;
         };
         let before = self
-            .known()
+            .known_entries()
             .iter()
             .find(|(known, _)| *known == chosen)
             .map(|(_, binding)| binding.clone());
@@ -248,12 +254,12 @@ impl Receiving {
         note: &mut dyn FnMut(&str),
     ) -> Result<()> {
         match goal {
-            Some(goal) => self.bind(goal, backend, routing, now, note),
-            None => self.unbind(backend, routing, now),
+            Some(goal) => self.bind_ports(goal, backend, routing, now, note),
+            None => self.unbind_ports(backend, routing, now),
         }
     }
 
-    fn bind(
+    fn bind_ports(
         self,
         goal: &Goal,
         backend: &mut Backend,
@@ -279,7 +285,11 @@ impl Receiving {
         if now.up && !matches!(look(), Ok(Receives::Bound)) {
             make_again(interface, backend, routing, *port, goal.mark)?;
         }
-        let old: Vec<u16> = self.own().map(|(p, _)| *p).filter(|p| p != port).collect();
+        let old: Vec<u16> = self
+            .own_entries()
+            .map(|(p, _)| *p)
+            .filter(|p| p != port)
+            .collect();
         let mut done = Ok(());
         if !old.is_empty() {
             done = Changing::start().and_then(|mut changing| changing.remove(&old));
@@ -287,13 +297,13 @@ impl Receiving {
         let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
             && self.shares_port(*port, routing);
         if done.is_ok() && shared {
-            // The hooks see a port, not a device: whoever is next must ask which VRF is meant.
-            let nobody = Binding {
+            // The hooks see a port and no device. The next device must ask which VRF is meant.
+            let no_vrf = Binding {
                 owner: self.index,
                 mark: goal.mark,
                 ..Binding::default()
             };
-            done = Changing::start().and_then(|mut c| c.insert(*port, &nobody, true));
+            done = Changing::start().and_then(|mut c| c.insert(*port, &no_vrf, true));
             note(&format!(
                 "{interface}: another device has port {port} too, in another VRF: whichever of \
                  them is set down and up receives nothing until it is bound again"
@@ -339,8 +349,8 @@ impl Receiving {
     }
 
     /// The device is not bound by rules any more: nothing of it stays at the hooks.
-    fn unbind(self, backend: &mut Backend, routing: &mut Routing, now: &Now) -> Result<()> {
-        let mut own: Vec<u16> = self.own().map(|(port, _)| *port).collect();
+    fn unbind_ports(self, backend: &mut Backend, routing: &mut Routing, now: &Now) -> Result<()> {
+        let mut own: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         let (mark, port) = backend.mark_and_port(&self.interface)?;
         let bound = now.up && !now.attribute && self.entries.is_ok() && has_bound_socket(port);
         let change = |job: &dyn Fn(&mut Changing) -> std::result::Result<(), Unavailable>| {
@@ -382,7 +392,7 @@ fn has_bound_socket(port: u16) -> bool {
 /// on a VRF, although no rule is left.
 pub fn has_leftovers(interface: &str, port: u16) -> bool {
     let index = sys::if_index(interface);
-    match Hooks::find().and_then(|hooks| hooks.entries()) {
+    match Hooks::find().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             let mut owners = entries.iter().map(|(_, binding)| Some(binding.owner));
             owners.any(|owner| owner == index) || has_bound_socket(port)
@@ -439,7 +449,7 @@ fn make_again(
     done.map_err(|left| left.error)
 }
 
-/// Rules that keep [`CLOSED_MARK`] from going anywhere, before whatever would take it.
+/// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it.
 fn closing_rules(rules: &Rules) -> Vec<(Family, Rule)> {
     Family::ALL
         .into_iter()

@@ -133,11 +133,11 @@ fn explain_rule(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Er
 
 /// The file whose lock is held while rules, marks and ports are read and changed.
 ///
-/// A sysctl that only those may open who may change this namespace's network (the kernel checks
-/// CAP_NET_ADMIN over it), and that is another file in each namespace. So nobody without
-/// privileges can hold it, nothing is left behind, and /run need not be writable. It is never
-/// read. Two processes exclude each other when they see one mount of /proc, which also those of
-/// different mount namespaces do, unless somebody mounted a /proc of their own.
+/// It is a sysctl. The kernel checks CAP_NET_ADMIN over this namespace's network when a process
+/// opens it, and each namespace has its own. So a process without privileges cannot hold the
+/// lock, nothing is left behind, and /run need not be writable. The file is never read. Two
+/// processes exclude each other when they see one mount of /proc. Those of different mount
+/// namespaces do, too, unless one has mounted a /proc of its own.
 const LOCK_FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 
 /// Keeps two commands from changing rules at once.
@@ -208,8 +208,8 @@ pub fn has_udp_port(port: u16) -> Option<bool> {
             let mut lines = v4.lines().chain(v6.lines());
             Some(lines.any(|line| local_port(line) == Some(port)))
         }
-        // Hidden or forbidden. A port that somebody has cannot be taken; for a moment it is
-        // taken if nobody has it, and it is no device's of this namespace then.
+        // Hidden or forbidden. Binding fails for a port in use. It takes a free port for a
+        // moment, which is no device's of this namespace then.
         Err(_) => match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
             Ok(_) => Some(false),
             Err(err) if err.kind() == io::ErrorKind::AddrInUse => Some(true),
@@ -218,7 +218,7 @@ pub fn has_udp_port(port: u16) -> Option<bool> {
     }
 }
 
-/// A UDP port that nobody has in this namespace.
+/// A UDP port that is free in this namespace.
 pub fn find_free_port() -> Option<u16> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     Some(socket.local_addr().ok()?.port())

@@ -53,7 +53,7 @@ fn find_socket(interface: &str) -> Option<PathBuf> {
         .filter(|path| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()))
 }
 
-/// Connects; a socket that nobody listens on any more is removed, as the reference does.
+/// Connects. Removes a socket without a listener, as the reference does.
 fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let (sender, receiver) = mpsc::channel();
     let socket = path.to_owned();
@@ -71,7 +71,7 @@ fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 
 /// Whether a program serves this interface. Also where it does not let us in: that is then the
 /// error to report, not what the kernel says about the name.
-pub fn serves(interface: &str) -> bool {
+pub fn is_served(interface: &str) -> bool {
     let Some(path) = find_socket(interface) else {
         return false;
     };
@@ -101,7 +101,7 @@ fn list_in(directory: &Path) -> io::Result<Vec<String>> {
     for entry in entries {
         let name = entry?.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-        if let Some(name) = name.filter(|name| !name.is_empty() && serves(name)) {
+        if let Some(name) = name.filter(|name| !name.is_empty() && is_served(name)) {
             names.push(name.to_owned());
         }
     }
@@ -112,7 +112,7 @@ pub fn get(interface: &str) -> Result<Device> {
     let task = || Task::access(interface);
     let request = || Zeroizing::new(uapi::GET.to_owned());
     let answer = exchange(task(), interface, request)?;
-    uapi::get(interface, &answer, &look_up).map_err(|why| explain_answer(task(), why))
+    uapi::decode_get(interface, &answer, &look_up).map_err(|why| explain_answer(task(), why))
 }
 
 pub fn set(update: &Update) -> Result<()> {
@@ -121,8 +121,8 @@ pub fn set(update: &Update) -> Result<()> {
     };
     let interface = &update.interface;
     let task = || Task::modify(interface);
-    let answer = exchange(task(), interface, || uapi::set(update, &names))?;
-    uapi::verdict(&answer).map_err(|why| explain_answer(task(), why))
+    let answer = exchange(task(), interface, || uapi::encode_set(update, &names))?;
+    uapi::read_verdict(&answer).map_err(|why| explain_answer(task(), why))
 }
 
 fn look_up(host: &str, service: &str) -> Option<SocketAddr> {
@@ -179,7 +179,7 @@ fn talk(
     while !rest.is_empty() {
         stream.set_write_timeout(time_left()?)?;
         // In parts: the kernel counts the time for each of them anew.
-        let written = again(stream.write(&rest[..rest.len().min(PART)]))?;
+        let written = count_written(stream.write(&rest[..rest.len().min(PART)]))?;
         rest = &rest[written..];
     }
     // Wiped before the program takes its time.
@@ -224,7 +224,7 @@ fn read(stream: &mut UnixStream, part: &mut [u8]) -> io::Result<Option<usize>> {
 }
 
 /// The bytes that were written, none where the clock or a signal ended the wait.
-fn again(written: io::Result<usize>) -> io::Result<usize> {
+fn count_written(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Err(err) if is_passing(&err) => Ok(0),
         written => written,
@@ -322,7 +322,7 @@ mod tests {
     fn only_a_socket_without_a_program_is_removed() {
         let folder = folder("stale");
         let path = folder.join("wg0.sock");
-        // Somebody is there, who does not take connections of this kind.
+        // A program is there that does not take connections of this kind.
         let other = UnixDatagram::bind(&path).unwrap();
         let refused = connect(&path, LIMITS.connect).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPROTOTYPE));

@@ -37,7 +37,7 @@ fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
 pub fn pubkey(call: Call) -> Result<()> {
     let wrong = |what: &str| Error::Invalid(format!("{}: {what}", call.program));
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
-    // Not by std's own handle, which has a buffer that nobody wipes.
+    // Not by std's own handle: its buffer is never wiped.
     let mut input = io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -60,7 +60,7 @@ pub fn pubkey(call: Call) -> Result<()> {
 }
 
 fn print_key(out: &mut dyn Write, key: &Key) -> Result<()> {
-    // std has /dev/null there: the key would be lost, and nobody told.
+    // std has /dev/null there, so the key would be lost without an error.
     if sys::was_closed(libc::STDOUT_FILENO) {
         return Err(Error::output(io::Error::from_raw_os_error(libc::EBADF)));
     }

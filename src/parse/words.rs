@@ -162,7 +162,7 @@ pub fn find_field(text: &str) -> Option<Field> {
         .map(|(_, field)| *field)
 }
 
-/// What an error adds about a word that nobody knows: the nearest of those that could stand there.
+/// What an error adds about an unknown word: the nearest of those that could stand there.
 pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let plain = |word: &str| word.to_ascii_lowercase().replace(['-', '_'], "");
     let likeness = |known: &str| strsim::jaro_winkler(&plain(word), &plain(known));

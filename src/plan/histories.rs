@@ -5,7 +5,7 @@
 //! The model is naive on purpose: it walks a packet rule by rule as fib_rules_lookup() does, and
 //! shares no code with the placement. After each command that ends well, a packet of its device
 //! must reach the VRF's table when that has a route, and nothing when it has none. A device that
-//! was bound before stays so whatever the others do, and what is not ours is never touched.
+//! was bound before stays so when others change, and foreign rules are never touched.
 
 use super::*;
 
@@ -13,7 +13,7 @@ use super::*;
 type Outcome<T = ()> = std::result::Result<T, String>;
 
 const MAIN: u32 = 254;
-/// A table of somebody else's, with a default route.
+/// A foreign table, with a default route.
 const FOREIGN: u32 = 900;
 const VRFS: [&str; 2] = ["vrf_a", "vrf_b"];
 /// The ports that the devices have at first.

@@ -30,7 +30,7 @@ pub enum BindMode {
     Auto,
     /// The attribute or an error.
     Kernel,
-    /// The fallback by a mark, whatever the kernel can do.
+    /// The fallback by a mark, even where the kernel has the attribute.
     Fwmark,
     /// The fallback by the source port.
     Port,
@@ -180,7 +180,7 @@ pub struct Facts {
     pub mark: u32,
     /// The device's present port; 0 until it has one.
     pub port: u16,
-    /// A port that nobody has, for a device that has none.
+    /// A free port, for a device that has none.
     pub free_port: u16,
     pub target: Target,
     pub rules: Rules,
@@ -290,7 +290,7 @@ impl Plan {
         }
     }
 
-    /// The rules that nobody here needs. A device in another namespace may live on them: its
+    /// Removes rules that no device here needs. A device in another namespace may live on them: its
     /// sockets are where it was created, and without the rules it would leak.
     fn remove_rules(&mut self, facts: &Facts, by: Selector) {
         let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
@@ -490,7 +490,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
 /// A binding that the fallback is to reach.
 struct Goal<'a> {
     name: &'a str,
-    /// 0 for one that nobody knows any more: then all that can be had is that nothing leaves.
+    /// 0 for a table whose number is lost: then the rules can only keep packets from leaving.
     table: u32,
     kind: Kind,
     /// For the note that names the mark.
@@ -704,7 +704,7 @@ fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Bindi
 
 /// Why a mark or port must not be taken: it already means another table.
 enum Conflict<'a> {
-    /// A rule of somebody else looks at it.
+    /// A foreign rule looks at it.
     Rule(&'a Rule),
     /// Another device is bound by it.
     Device { name: String, rule: Rule },
@@ -753,7 +753,7 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
     if let (Selector::Port(_), Some(name)) = (flow.by, sharing.first()) {
         return Some(Conflict::Port { name });
     }
-    // Rules for the mark take these packets, too, whatever these are to be known by.
+    // Rules for the mark take these packets, too, also when the port selects them.
     let marked = Selector::Mark(flow.mark);
     let to_another = |by: Selector| {
         facts.rules.ours().map(|(_, rule)| *rule).find(|rule| {

@@ -27,7 +27,7 @@ pub const CLOSED_MARK: u32 = 0x7800_0000;
 /// What the sockets on a device's port receive. `vrf` is the index of the VRF where it exists.
 /// Without sockets, the entry for the port tells what they will be bound to.
 pub fn judge_sockets(sockets: &[UdpSocket], vrf: Option<u32>, has_entry: bool) -> Receives {
-    // WireGuard's own take packets to every address; so does whatever could be mistaken for one.
+    // WireGuard's sockets take packets to every address. So does each that looks like one.
     let devices = || {
         sockets
             .iter()

@@ -18,12 +18,12 @@
 //! The pair must come before every other rule that could answer for these packets. Its place is
 //! computed from the rules of others alone, each time anew, so that it does not wander:
 //!
-//! - at home (97 and 98) unless a rule of somebody else comes before that;
+//! - at home (97 and 98) unless a foreign rule comes before that;
 //! - else right before that rule;
 //! - where little room is left before it, at priority 0, behind `local`. A rule without a
 //!   priority gets one less than the second rule in the list, so the pair would soon be at 1, and
 //!   the next one without a priority at 0 in front of it, for good. At 0 nothing gets ahead of
-//!   the pair any more. It is the last resort, because everybody's rules without a priority then
+//!   the pair any more. It is the last resort, because all rules without a priority then
 //!   keep the order in which they are added instead of the reverse.
 //!
 //! A rule without a priority, as wg-quick adds its own, can get ahead of a pair that is not at 0.
@@ -41,8 +41,8 @@ pub const RULE_PROTOCOL: u8 = 119;
 /// rules that are added without a priority.
 const HOME: u32 = 97;
 
-/// The pair is not put lower than this, but to 0: rules without a priority that arrive while
-/// nobody looks still find room behind 0.
+/// The pair is not put lower than this, but to 0: rules without a priority that arrive
+/// between two commands still find room behind 0.
 const LOWEST: u32 = 16;
 
 /// Marks of our own choosing: 'w' in the top byte, and the low byte of the table's number.
@@ -60,12 +60,12 @@ pub(super) const TABLE_LOCAL: u32 = 255;
 
 const PROTO_UDP: u8 = 17;
 
-/// The marks for a table when nobody gave one, the best first.
+/// The marks for a table when the user gave none, the best first.
 pub(super) fn default_marks(table: u32) -> impl Iterator<Item = u32> {
     (0..=0xff).map(move |step| MARK_PREFIX | (table.wrapping_add(step) & 0xff))
 }
 
-/// The mark for a table when nobody gave one and nobody uses it.
+/// The mark for a table when the user gave none and this one is free.
 pub fn default_mark(table: u32) -> u32 {
     MARK_PREFIX | (table & 0xff)
 }
@@ -99,7 +99,7 @@ pub struct Flow {
     pub by: Selector,
     /// What rules of others see in any case.
     pub mark: u32,
-    /// 0 where nobody asks.
+    /// 0 where no rule asks.
     pub port: u16,
 }
 
@@ -217,7 +217,7 @@ impl Rule {
         }
     }
 
-    /// Whether it selects these packets by their mark or port, and not everybody's.
+    /// Whether it selects these packets by their mark or port, and not all packets.
     pub(super) fn looks_at(&self, flow: Flow) -> bool {
         let by = match flow.by {
             Selector::Mark(_) => self.mask != 0,
@@ -394,7 +394,7 @@ pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault
         } else if rule.our_selector() == Some(flow.by) && rule.action == Action::Unreachable {
             return (!steered).then_some(Fault::NotSteered);
         } else if rule.our_selector() == Some(flow.by) || rule.captures(flow, table) {
-            // Ours to another table is as wrong as anybody's.
+            // Our rule to another table is as wrong as a foreign one.
             let first = rules.iter().any(|rule| rule.steers(flow, table));
             return Some(match (steered, first) {
                 (true, _) => Fault::NotClosed,
@@ -409,7 +409,7 @@ pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault
 /// Our rules of one family for a flow, in their order.
 pub(super) struct Place {
     pub rules: Vec<Rule>,
-    /// Somebody else's rule does the lookup.
+    /// A foreign rule does the lookup.
     pub adopted: bool,
 }
 
@@ -434,7 +434,7 @@ pub(super) fn find_place(
     let close = |pref| Rule::new_ours(pref, flow.by, Action::Unreachable);
     let open = |pref| Rule::new_ours(pref, flow.by, Action::Table(table));
 
-    // Somebody else's rule that comes in time is as good as ours. The closing rule goes right
+    // A foreign rule that comes in time is as good as ours. The closing rule goes right
     // behind it; at the same priority the kernel puts the newer one last.
     let theirs = before
         .iter()
@@ -473,7 +473,7 @@ pub(super) fn find_place(
         _ => vec![open(HOME), close(HOME + 1)],
     };
     if table == 0 {
-        // Nobody knows the table: nothing leaves.
+        // The table is unknown, so nothing leaves.
         pair.remove(0);
     }
     Ok(Place {

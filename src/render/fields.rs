@@ -13,7 +13,7 @@ pub fn bind_word(bind: &Bind) -> &str {
     match bind {
         Bind::Off => "off",
         Bind::Kernel { dev, presence: _ } => dev,
-        // Rules without their VRF: bound, and to what is not known any more.
+        // Rules without their VRF: bound to a name that is lost.
         Bind::Rules { dev, .. } => dev.as_deref().unwrap_or("(missing)"),
     }
 }

@@ -55,10 +55,10 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
         Paint(on, &[GREEN], name)
     )?;
     if let Some(key) = public_key {
-        line(out, on, "public key", key.to_base64().as_str())?;
+        write_line(out, on, "public key", key.to_base64().as_str())?;
     }
     if let Some(key) = private_key {
-        line(
+        write_line(
             out,
             on,
             "private key",
@@ -66,13 +66,13 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
         )?;
     }
     if *listen_port != 0 {
-        line(out, on, "listening port", listen_port)?;
+        write_line(out, on, "listening port", listen_port)?;
     }
     if *fwmark != 0 {
-        line(out, on, "fwmark", format_args!("{fwmark:#x}"))?;
+        write_line(out, on, "fwmark", format_args!("{fwmark:#x}"))?;
     }
-    if let Some(text) = bind_text(bind) {
-        line(out, on, "bind device", text)?;
+    if let Some(text) = describe_bind(bind) {
+        write_line(out, on, "bind device", text)?;
     }
     if let Some(receives) = receives {
         let text = match receives {
@@ -80,7 +80,7 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
             Receives::Any => "from everywhere (its sockets are not bound)",
             Receives::Nothing => "nothing (its sockets are bound to a device that is not there)",
         };
-        line(out, on, "receives", text)?;
+        write_line(out, on, "receives", text)?;
     }
     let mut peers: Vec<&Peer> = peers.iter().collect();
     peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake.unwrap_or_default()));
@@ -91,7 +91,7 @@ pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Res
 }
 
 /// How a device is bound, for people.
-fn bind_text(bind: &Bind) -> Option<String> {
+fn describe_bind(bind: &Bind) -> Option<String> {
     match bind {
         Bind::Off => None,
         Bind::Kernel { dev, presence } => Some(match presence {
@@ -143,7 +143,7 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result
         Paint(on, &[YELLOW], public_key.to_base64().as_str())
     )?;
     if let Some(key) = preshared_key {
-        line(
+        write_line(
             out,
             on,
             "preshared key",
@@ -151,14 +151,14 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result
         )?;
     }
     if let Some(addr) = endpoint {
-        line(out, on, "endpoint", Endpoint(*addr, &options.names))?;
+        write_line(out, on, "endpoint", Endpoint(*addr, &options.names))?;
     }
-    line(out, on, "allowed ips", Prefixes(on, allowed_ips))?;
+    write_line(out, on, "allowed ips", Prefixes(on, allowed_ips))?;
     if let Some(at) = last_handshake.filter(|at| at.as_secs() != 0) {
-        line(out, on, "latest handshake", Age(on, at, options.now))?;
+        write_line(out, on, "latest handshake", Age(on, at, options.now))?;
     }
     if *rx_bytes != 0 || *tx_bytes != 0 {
-        line(
+        write_line(
             out,
             on,
             "transfer",
@@ -171,7 +171,7 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result
     }
     if *persistent_keepalive != 0 {
         let interval = Span(on, u64::from(*persistent_keepalive));
-        line(
+        write_line(
             out,
             on,
             "persistent keepalive",
@@ -181,7 +181,7 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result
     Ok(())
 }
 
-fn line(out: &mut dyn Write, on: bool, name: &str, value: impl Display) -> io::Result<()> {
+fn write_line(out: &mut dyn Write, on: bool, name: &str, value: impl Display) -> io::Result<()> {
     writeln!(out, "  {}: {value}", Paint(on, &[BOLD], name))
 }
 

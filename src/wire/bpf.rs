@@ -148,7 +148,7 @@ pub const NO_DEVICE: u32 = 0x7fff_ffff;
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
 
-/// The stack: the map's key, and below it a slot for whatever a helper writes or reads.
+/// The stack: the map's key, and below it a slot that helpers write and read.
 const KEY: i16 = -(KEY_LEN as i16);
 const KEY_PORT: i16 = KEY + 8;
 const KEY_REST: i16 = KEY + 12;
@@ -669,7 +669,7 @@ const TYPE_LEN: usize = 12;
 const MEMBER_LEN: usize = 12;
 
 /// The offsets out of the contents of /sys/kernel/btf/vmlinux; `None` when they are not there.
-pub fn offsets(btf: &[u8]) -> Option<Offsets> {
+pub fn find_offsets(btf: &[u8]) -> Option<Offsets> {
     let word = |at: usize| -> Option<u32> {
         let bytes = btf.get(at..at.checked_add(4)?)?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
@@ -1103,12 +1103,12 @@ mod tests {
 
     #[test]
     fn an_entry_for_no_vrf_closes() {
-        let nobody = Binding::default();
+        let no_vrf = Binding::default();
         let mut world = World::wireguard(Family::V4);
-        world.entry = Some(nobody.clone());
+        world.entry = Some(no_vrf.clone());
         // No device can have this name, and an empty one would mean "any device".
         assert_eq!(run(&world, &WITH).named.as_deref(), Some("/"));
-        assert_eq!(read_value(&value(&nobody)), nobody);
+        assert_eq!(read_value(&value(&no_vrf)), no_vrf);
     }
 
     /// The list itself: its length, its stack, and that it says what it is meant to say.
@@ -1263,23 +1263,27 @@ mod tests {
         btf.structure("sock_common", 0, &[("sk_socket", 8)]);
         btf.structure("sock", 1, &[("__sk_common", 0), ("sk_socket", 0x260 * 8)]);
         btf.structure("socket", 0, &[("state", 0), ("file", 0x10 * 8)]);
-        assert_eq!(offsets(&btf.bytes()), Some(OFFSETS));
+        assert_eq!(find_offsets(&btf.bytes()), Some(OFFSETS));
 
         // Cut short anywhere in the types, it is not there; and nothing panics.
         let whole = btf.bytes();
         for length in 0..whole.len() {
-            let _ = offsets(&whole[..length]);
+            let _ = find_offsets(&whole[..length]);
         }
         btf.words(&[0, 30 << 24, 0]);
-        assert_eq!(offsets(&btf.bytes()), Some(OFFSETS), "not needed any more");
+        assert_eq!(
+            find_offsets(&btf.bytes()),
+            Some(OFFSETS),
+            "not needed any more"
+        );
         let mut unknown = Btf::default();
         unknown.words(&[0, 30 << 24, 0]);
         unknown.structure("sock", 0, &[("sk_socket", 64)]);
         unknown.structure("socket", 0, &[("file", 64)]);
-        assert_eq!(offsets(&unknown.bytes()), None);
+        assert_eq!(find_offsets(&unknown.bytes()), None);
         let mut bit_field = Btf::default();
         bit_field.structure("sock", 1, &[("sk_socket", 1 << 24 | 65)]);
         bit_field.structure("socket", 0, &[("file", 64)]);
-        assert_eq!(offsets(&bit_field.bytes()), None);
+        assert_eq!(find_offsets(&bit_field.bytes()), None);
     }
 }

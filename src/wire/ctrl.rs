@@ -2,7 +2,7 @@
 //! The generic netlink controller: a family's id, and what a command accepts.
 //!
 //! The policy dump is how the tool learns whether `WGDEVICE_A_BIND_DEV` exists. It asks for the
-//! attribute's type as well, because a kernel may carry somebody else's attribute 9.
+//! attribute's type as well, because a kernel may carry another feature's attribute 9.
 //!
 //! Requests are encoded by netlink-packet-generic. Answers are decoded here, because its decoder
 //! gives up a whole message for one attribute or type that it does not know (kernels since 6.7

@@ -341,9 +341,11 @@ impl Decoder {
             .ok_or("a message shorter than its header")?;
         for nla in attributes_of(body) {
             match nla.kind() {
-                WGDEVICE_A_PEERS => self.peers(nla.value())?,
+                WGDEVICE_A_PEERS => self.read_peers(nla.value())?,
                 WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::name(nla.value())),
-                _ => self.attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?),
+                _ => {
+                    self.read_attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?)
+                }
             }
         }
         Ok(())
@@ -354,7 +356,7 @@ impl Decoder {
         (self.device, self.bind_dev)
     }
 
-    fn attribute(&mut self, attribute: WireguardAttribute) {
+    fn read_attribute(&mut self, attribute: WireguardAttribute) {
         match attribute {
             WireguardAttribute::IfName(name) => self.device.name = name,
             WireguardAttribute::PrivateKey(mut bytes) => {
@@ -372,14 +374,14 @@ impl Decoder {
     }
 
     /// Peers one attribute at a time: ten thousand of them need no second copy in memory.
-    fn peers(&mut self, peers: &[u8]) -> Result<(), String> {
+    fn read_peers(&mut self, peers: &[u8]) -> Result<(), String> {
         for nla in attributes_of(peers) {
-            self.peer(nla.value())?;
+            self.read_peer(nla.value())?;
         }
         Ok(())
     }
 
-    fn peer(&mut self, attributes: &[u8]) -> Result<(), String> {
+    fn read_peer(&mut self, attributes: &[u8]) -> Result<(), String> {
         let mut peer: Option<Peer> = None;
         let mut before = Vec::new();
         for nla in attributes_of(attributes) {

@@ -37,7 +37,7 @@ pub fn get_udp(family: Family, port: u16) -> Request {
         Family::V6 => libc::AF_INET6 as u8,
     };
     request[1] = libc::IPPROTO_UDP as u8;
-    // In whatever state.
+    // In every state.
     request[4..8].fill(0xff);
     request[REQUEST_ID..REQUEST_ID + 2].copy_from_slice(&port.to_be_bytes());
     nlmsg::request_raw(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request)

@@ -80,7 +80,7 @@ pub enum Reply<'a> {
 ///
 /// # Errors
 /// The datagram is not made of whole messages.
-pub fn replies(mut datagram: &[u8], sequence: u32) -> Result<Vec<Reply<'_>>, &'static str> {
+pub fn read_replies(mut datagram: &[u8], sequence: u32) -> Result<Vec<Reply<'_>>, &'static str> {
     let mut found = Vec::new();
     while !datagram.is_empty() {
         if datagram.len() < HEADER_LEN {
@@ -240,7 +240,7 @@ mod tests {
         };
         for bytes in [capped, whole] {
             assert_eq!(
-                replies(&bytes, 7).unwrap(),
+                read_replies(&bytes, 7).unwrap(),
                 [Reply::Ack {
                     errno: libc::ENODEV,
                     extack: Some("no such device here".into())
@@ -271,7 +271,7 @@ mod tests {
         bytes.extend_from_slice(&header(20, 3, 2, 5));
         bytes.extend_from_slice(&0i32.to_ne_bytes());
         assert_eq!(
-            replies(&bytes, 5).unwrap(),
+            read_replies(&bytes, 5).unwrap(),
             [
                 Reply::Data {
                     payload: b"abcd",
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn half_a_message_is_an_error() {
         let whole = header(20, 30, 0, 5);
-        assert!(replies(&whole, 5).is_err());
-        assert!(replies(&whole[..10], 5).is_err());
-        assert!(replies(&header(3, 30, 0, 5), 5).is_err());
+        assert!(read_replies(&whole, 5).is_err());
+        assert!(read_replies(&whole[..10], 5).is_err());
+        assert!(read_replies(&header(3, 30, 0, 5), 5).is_err());
     }
 }

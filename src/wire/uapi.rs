@@ -20,7 +20,7 @@ use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerU
 pub const GET: &str = "get=1\n\n";
 
 /// The request that makes `update` happen; it holds keys. The API knows no binding.
-pub fn set(update: &Update, names: &Names) -> Zeroizing<String> {
+pub fn encode_set(update: &Update, names: &Names) -> Zeroizing<String> {
     let Update {
         interface: _,
         private_key,
@@ -37,20 +37,20 @@ pub fn set(update: &Update, names: &Names) -> Zeroizing<String> {
         512 + peers.len() * 512 + prefixes * 64,
     ));
     text.push_str("set=1\n");
-    key_line(&mut text, "private_key", private_key);
-    number_line(&mut text, "listen_port", listen_port);
-    number_line(&mut text, "fwmark", fwmark);
+    push_key(&mut text, "private_key", private_key);
+    push_number(&mut text, "listen_port", listen_port);
+    push_number(&mut text, "fwmark", fwmark);
     if *replace_peers {
         text.push_str("replace_peers=true\n");
     }
     for peer in peers {
-        peer_lines(&mut text, peer, names);
+        push_peer(&mut text, peer, names);
     }
     text.push('\n');
     text
 }
 
-fn peer_lines(text: &mut String, peer: &PeerUpdate, names: &Names) {
+fn push_peer(text: &mut String, peer: &PeerUpdate, names: &Names) {
     let PeerUpdate {
         public_key,
         remove,
@@ -60,16 +60,16 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, names: &Names) {
         persistent_keepalive,
         allowed_ips,
     } = peer;
-    line(text, "public_key", &public_key.to_hex());
+    push_line(text, "public_key", &public_key.to_hex());
     if *remove {
         text.push_str("remove=true\n");
         return;
     }
-    key_line(text, "preshared_key", preshared_key);
+    push_key(text, "preshared_key", preshared_key);
     if let Some(endpoint) = endpoint {
-        line(text, "endpoint", &Endpoint(*endpoint, names).to_string());
+        push_line(text, "endpoint", &Endpoint(*endpoint, names).to_string());
     }
-    number_line(text, "persistent_keepalive_interval", persistent_keepalive);
+    push_number(text, "persistent_keepalive_interval", persistent_keepalive);
     if *replace_allowed_ips {
         text.push_str("replace_allowed_ips=true\n");
     }
@@ -83,28 +83,28 @@ fn peer_lines(text: &mut String, peer: &PeerUpdate, names: &Names) {
     }
 }
 
-fn line(text: &mut String, key: &str, value: &str) {
+fn push_line(text: &mut String, key: &str, value: &str) {
     text.push_str(key);
     text.push('=');
     text.push_str(value);
     text.push('\n');
 }
 
-fn key_line(text: &mut String, name: &str, change: &Change<Key>) {
+fn push_key(text: &mut String, name: &str, change: &Change<Key>) {
     match change {
         Change::Keep => {}
-        Change::Set(key) => line(text, name, &key.to_hex()),
-        Change::Clear => line(text, name, &Key::from_bytes([0; KEY_LEN]).to_hex()),
+        Change::Set(key) => push_line(text, name, &key.to_hex()),
+        Change::Clear => push_line(text, name, &Key::from_bytes([0; KEY_LEN]).to_hex()),
     }
 }
 
-fn number_line<T: Copy + Default + Into<u64>>(text: &mut String, name: &str, change: &Change<T>) {
+fn push_number<T: Copy + Default + Into<u64>>(text: &mut String, name: &str, change: &Change<T>) {
     let value = match change {
         Change::Keep => return,
         Change::Set(value) => *value,
         Change::Clear => T::default(),
     };
-    line(text, name, &value.into().to_string());
+    push_line(text, name, &value.into().to_string());
 }
 
 /// What a userspace device answered.
@@ -148,7 +148,7 @@ fn read_lines<'a>(
         let [name, value] = [&text[..equals], &text[equals + 1..]]
             .map(|part| str::from_utf8(part).unwrap_or(NO_TEXT));
         if name == "errno" {
-            verdict = match errno(value) {
+            verdict = match read_errno(value) {
                 Err(Broken::Protocol) => return Err(Broken::Protocol),
                 verdict => verdict,
             };
@@ -166,11 +166,11 @@ const NO_TEXT: &str = "\u{fffd}";
 ///
 /// # Errors
 /// The device refused, or did not say.
-pub fn verdict(answer: &[u8]) -> Result<(), Broken> {
+pub fn read_verdict(answer: &[u8]) -> Result<(), Broken> {
     read_lines(answer, |_, _| Ok(()))
 }
 
-fn errno(code: &str) -> Result<(), Broken> {
+fn read_errno(code: &str) -> Result<(), Broken> {
     let digits = code.strip_prefix('-').unwrap_or(code);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Broken::Protocol);
@@ -188,7 +188,7 @@ fn errno(code: &str) -> Result<(), Broken> {
 ///
 /// # Errors
 /// The device refused, or a line does not hold what its key says.
-pub fn get(
+pub fn decode_get(
     interface: &str,
     answer: &[u8],
     look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>,
@@ -208,16 +208,16 @@ pub fn get(
         let peer = device.peers.last_mut();
         match (name, peer) {
             ("private_key", None) => {
-                let key = hex(value)?;
+                let key = read_key(value)?;
                 device.public_key = Some(key.public());
                 device.private_key = Some(key);
             }
-            ("listen_port", None) => device.listen_port = number(value)?,
-            ("fwmark", None) => device.fwmark = number(value)?,
+            ("listen_port", None) => device.listen_port = read_number(value)?,
+            ("fwmark", None) => device.fwmark = read_number(value)?,
             ("public_key", _) => {
                 (seconds, nanos) = (0, 0);
                 device.peers.push(Peer {
-                    public_key: hex(value)?,
+                    public_key: read_key(value)?,
                     preshared_key: None,
                     endpoint: None,
                     last_handshake: None,
@@ -227,28 +227,28 @@ pub fn get(
                     allowed_ips: Vec::new(),
                 });
             }
-            ("preshared_key", Some(peer)) => peer.preshared_key = some(hex(value)?),
+            ("preshared_key", Some(peer)) => peer.preshared_key = drop_zero(read_key(value)?),
             ("endpoint", Some(peer)) => {
-                peer.endpoint = Some(endpoint(value, look_up).ok_or(Broken::Protocol)?);
+                peer.endpoint = Some(read_endpoint(value, look_up).ok_or(Broken::Protocol)?);
             }
             ("persistent_keepalive_interval", Some(peer)) => {
-                peer.persistent_keepalive = number(value)?;
+                peer.persistent_keepalive = read_number(value)?;
             }
             ("allowed_ip", Some(peer)) => {
                 peer.allowed_ips
-                    .push(prefix(value).ok_or(Broken::Protocol)?);
+                    .push(read_prefix(value).ok_or(Broken::Protocol)?);
             }
             ("last_handshake_time_sec", Some(peer)) => {
-                seconds = time(value)?;
-                peer.last_handshake = handshake(seconds, nanos);
+                seconds = read_time(value)?;
+                peer.last_handshake = join_time(seconds, nanos);
             }
             ("last_handshake_time_nsec", Some(peer)) => {
-                nanos = time(value)?;
-                peer.last_handshake = handshake(seconds, nanos);
+                nanos = read_time(value)?;
+                peer.last_handshake = join_time(seconds, nanos);
             }
-            ("rx_bytes", Some(peer)) => peer.rx_bytes = counter(value)?,
-            ("tx_bytes", Some(peer)) => peer.tx_bytes = counter(value)?,
-            // protocol_version, and whatever newer devices add.
+            ("rx_bytes", Some(peer)) => peer.rx_bytes = read_counter(value)?,
+            ("tx_bytes", Some(peer)) => peer.tx_bytes = read_counter(value)?,
+            // protocol_version, and keys that newer devices add.
             _ => {}
         }
         Ok(())
@@ -256,15 +256,15 @@ pub fn get(
     Ok(device)
 }
 
-fn some(key: Key) -> Option<Key> {
+fn drop_zero(key: Key) -> Option<Key> {
     (!key.is_zero()).then_some(key)
 }
 
-fn hex(value: &str) -> Result<Key, Broken> {
+fn read_key(value: &str) -> Result<Key, Broken> {
     Key::from_hex(value).ok_or(Broken::Protocol)
 }
 
-fn number<T: std::str::FromStr>(value: &str) -> Result<T, Broken> {
+fn read_number<T: std::str::FromStr>(value: &str) -> Result<T, Broken> {
     if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Broken::Protocol);
     }
@@ -273,18 +273,18 @@ fn number<T: std::str::FromStr>(value: &str) -> Result<T, Broken> {
 
 /// A number of bytes; one that needs more than 64 bits is shown as the largest, as strtoull(3)
 /// reads it.
-fn counter(value: &str) -> Result<u64, Broken> {
+fn read_counter(value: &str) -> Result<u64, Broken> {
     match value.parse::<u64>() {
         Err(err) if *err.kind() == IntErrorKind::PosOverflow && !value.starts_with('+') => {
             Ok(u64::MAX)
         }
-        _ => number(value),
+        _ => read_number(value),
     }
 }
 
 /// A part of a `struct timespec`, which is signed.
-fn time(value: &str) -> Result<u64, Broken> {
-    let part: u64 = number(value)?;
+fn read_time(value: &str) -> Result<u64, Broken> {
+    let part: u64 = read_number(value)?;
     if i64::try_from(part).is_err() {
         return Err(Broken::Protocol);
     }
@@ -292,21 +292,24 @@ fn time(value: &str) -> Result<u64, Broken> {
 }
 
 /// The seconds are never changed by nanoseconds that are too many.
-fn handshake(seconds: u64, nanos: u64) -> Option<Duration> {
+fn join_time(seconds: u64, nanos: u64) -> Option<Duration> {
     let nanos = u32::try_from(nanos.min(999_999_999)).unwrap_or(0);
     let at = Duration::new(seconds, nanos);
     (!at.is_zero()).then_some(at)
 }
 
-fn prefix(value: &str) -> Option<AllowedIp> {
+fn read_prefix(value: &str) -> Option<AllowedIp> {
     let (addr, cidr) = value.split_once('/')?;
     let addr: IpAddr = addr.parse().ok()?;
     // Not as the reference, which keeps 8 bits of it: 256 is not 0.
-    let cidr: u8 = number(cidr).ok()?;
+    let cidr: u8 = read_number(cidr).ok()?;
     (cidr <= if addr.is_ipv4() { 32 } else { 128 }).then_some(AllowedIp { addr, cidr })
 }
 
-fn endpoint(value: &str, look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>) -> Option<SocketAddr> {
+fn read_endpoint(
+    value: &str,
+    look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>,
+) -> Option<SocketAddr> {
     if let Ok(addr) = value.parse() {
         return Some(addr);
     }
@@ -397,7 +400,7 @@ mod tests {
         let names = Names {
             interface: no_scope,
         };
-        assert_eq!(*set(&update, &names), expected);
+        assert_eq!(*encode_set(&update, &names), expected);
     }
 
     #[test]
@@ -418,7 +421,7 @@ mod tests {
             assert_eq!((host, port), ("fe80::1%eth7", "51820"));
             Some(SocketAddrV6::new("fe80::1".parse().unwrap(), 51820, 0, 7).into())
         };
-        let device = get("wg0", answer.as_bytes(), &look_up).unwrap();
+        let device = decode_get("wg0", answer.as_bytes(), &look_up).unwrap();
         assert_eq!((device.listen_port, device.fwmark), (12912, 1911));
         assert_eq!(device.public_key, Some(k(0xe8).public()));
         let [first, second] = &device.peers[..] else {
@@ -438,8 +441,8 @@ mod tests {
 
     #[test]
     fn refusals_and_nonsense_are_errors() {
-        let ask = |text: &str| get("wg0", text.as_bytes(), &|_, _| None).map(|_| ());
-        let verdict = |text: &str| verdict(text.as_bytes());
+        let ask = |text: &str| decode_get("wg0", text.as_bytes(), &|_, _| None).map(|_| ());
+        let verdict = |text: &str| read_verdict(text.as_bytes());
         assert_eq!(ask("errno=-22\n\n"), Err(Broken::Errno(22)));
         assert_eq!(ask("errno=1\n\n"), Err(Broken::Errno(1)));
         for text in [
@@ -476,7 +479,7 @@ mod tests {
             ("::/", false),
             ("10.0.0.0", false),
         ] {
-            assert_eq!(prefix(text).is_some(), good, "{text}");
+            assert_eq!(read_prefix(text).is_some(), good, "{text}");
         }
     }
 

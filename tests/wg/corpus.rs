@@ -782,7 +782,7 @@ fn set_shapes() -> (&'static str, Vec<Case>) {
             "allowed-ips",
             "1.1.1.1",
         ],
-        // The error that is reported is the first, whatever it takes to find it.
+        // The first error is reported, also where it takes the longest to find.
         &["listen-port", "x", "fwmark", "y"],
         &["fwmark", "x", "listen-port"],
         &["private-key", "/nonexistent", "fwmark", "x"],

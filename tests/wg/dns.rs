@@ -37,7 +37,7 @@ impl Server {
     }
 }
 
-/// Answers in the order of their time; one thread for all delays, whatever their number.
+/// Answers in the order of their time; one thread for all delays, however many.
 fn serve(socket: &Arc<UdpSocket>, asked: &Mutex<HashMap<String, u32>>) {
     let (sender, delayed) = std::sync::mpsc::channel::<(Instant, Vec<u8>, _)>();
     let slow = Arc::clone(socket);

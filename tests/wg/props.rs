@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-fn nobody() -> Names {
+fn no_names() -> Names {
     Names {
         interface: |_| None,
     }
@@ -182,7 +182,7 @@ fn showconf_is_read_back() -> Result<(), String> {
     for _ in 0..500 {
         let device = device(&mut random);
         let mut text = Vec::new();
-        render::conf::print(&device, &nobody(), &mut text).expect("a Vec takes all");
+        render::conf::print(&device, &no_names(), &mut text).expect("a Vec takes all");
         let text = String::from_utf8(text).expect("text");
         assert_eq!(read(&text), wanted(&device), "{text}");
         // Neither blanks, comments, the end of lines nor the case of keys matter.

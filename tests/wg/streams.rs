@@ -61,7 +61,7 @@ fn shell(line: &str) -> (Option<i32>, String, String) {
     )
 }
 
-/// What is not there must not be taken for an empty file: that would clear the device.
+/// A closed input must not count as an empty file, which would clear the device.
 fn closed_input() -> Result<(), String> {
     sandbox::needed()?;
     let device = Device::start("wg0", "listen_port=5\n", 0);
@@ -94,7 +94,7 @@ fn closed_input() -> Result<(), String> {
         assert_eq!(code, Some(1), "{path}");
         assert!(device.take_sets().is_empty(), "{path}");
     }
-    // By a link of somebody's own.
+    // By a link that a user made.
     std::os::unix::fs::symlink("/dev/stdin", format!("{DIR}/link")).expect("link");
     let (code, ..) = shell(&format!("$WG setconf wg0 {DIR}/link <&-"));
     let _ = std::fs::remove_file(format!("{DIR}/link"));
@@ -114,7 +114,7 @@ fn closed_input() -> Result<(), String> {
     Ok(())
 }
 
-/// A key that nobody can have got is not a success.
+/// A key that no reader can have got is not a success.
 fn closed_output() -> Result<(), String> {
     sandbox::needed()?;
     let wanted = "Unable to write to standard output: Bad file descriptor\n";
@@ -170,7 +170,7 @@ fn read_endless(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whatever a message repeats, it is one line of plain characters.
+/// A message that repeats a value is one line of plain characters.
 fn control_characters() -> Result<(), String> {
     sandbox::needed()?;
     const BAD: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{85}\u{202e}x";

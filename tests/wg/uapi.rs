@@ -15,7 +15,7 @@ struct Shared {
     errno: i32,
     sets: Vec<String>,
     ended: bool,
-    /// All that it says, whatever it is asked.
+    /// Its answer to every request.
     raw: Option<Raw>,
     /// Takes changes and never says how they went.
     holds_sets: bool,
@@ -131,7 +131,7 @@ fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
         if request.starts_with("get=1") {
             format!("{}errno={errno}\n\n", at_now(&shared.state))
         } else if request.is_empty() {
-            // Somebody only looked whether anybody is here.
+            // The tool only looked whether a device is here.
             return;
         } else {
             shared.sets.push(request);

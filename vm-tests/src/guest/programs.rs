@@ -22,7 +22,7 @@ const GO_ROOT: &str = "usr/lib/go-1.19";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// A program of this machine, with whatever libraries it needs.
+    /// A program of this machine, with the libraries that it needs.
     Local(PathBuf),
     /// A program of an unpacked root (`usr/bin/wg`), run by that root's own loader.
     Rooted {

@@ -97,7 +97,7 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
         work.join(DRIVER).join("Makefile").display()
     );
     fs::write(&kbuild, text)?;
-    // Not niced, unlike a whole kernel: somebody waits for these seconds.
+    // Not niced, unlike a whole kernel: a person waits for these seconds.
     let mut command = clean_make("make");
     command
         .arg("-C")

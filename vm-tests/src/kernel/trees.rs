@@ -17,7 +17,7 @@ pub struct Trees {
     pub trees: Vec<Tree>,
 }
 
-/// Somebody who gets the series beyond get_maintainer.pl's list.
+/// A person who gets the series beyond get_maintainer.pl's list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipient {

@@ -168,7 +168,7 @@ impl Data {
         Some(Known::NotApplicable(&obstacle.reason))
     }
 
-    /// How many cells nobody knows anything of. A matrix has none.
+    /// How many cells have no result. A matrix has none.
     pub fn count_missing(&self) -> usize {
         let none = self.not_applicable.iter().map(|o| o.scenarios.len());
         (self.kernels.len() * self.tools.len() * self.scenarios.len())

@@ -88,7 +88,7 @@ pub fn run_cells(
     let kernels = list_distinct(&runs, |p| (&p.kernel.name, &p.kernel));
     let mut again = Vec::new();
     let (mut boots, mut made) = (BTreeMap::new(), BTreeMap::new());
-    // What is not there has no inputs, and nothing was seen with it.
+    // A missing tool or kernel has no inputs, and nothing was seen with it.
     let as_it_is = cache.as_it_is();
     let cache = if wanted.only_seen { &as_it_is } else { cache };
     if !runs.is_empty() {
@@ -161,7 +161,7 @@ pub fn run_cells(
     let seen = runs.iter().filter_map(|planned| {
         let seen = match found.remove(&planned.ids()) {
             None if wanted.only_seen => return None,
-            // A cell that nobody reports on is not a pass.
+            // A cell without a report is not a pass.
             None => Seen::of_outcome(Outcome::new(Ending::HarnessError, "no report of it"), ""),
             Some(seen) => seen,
         };

@@ -243,7 +243,7 @@ mod tests {
         assert!(page.contains("| k-one | ? | ok |"), "{page}");
     }
 
-    /// What is committed is what the committed data says: nobody wrote into it by hand.
+    /// The committed page is made from the committed data, and not written by hand.
     #[test]
     fn the_page_is_what_the_data_says() {
         let docs = kit::repo::root().join("docs");

@@ -139,7 +139,7 @@ pub fn list_obstacles(cells: &[Planned]) -> Vec<Obstacle> {
     found.collect()
 }
 
-/// What a `wg` that somebody hands over can, by what is in it: the messages of ours name the
+/// What a given `wg` can do, by the words in it. The messages of ours name the
 /// variable that only it reads, and a tool without the keyword does not hold the word.
 pub fn find_abilities(program: &[u8]) -> Wg {
     let holds = |word: &str| {

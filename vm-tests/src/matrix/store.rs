@@ -80,7 +80,7 @@ mod tests {
                 let wanted = (seen.outcome.ending != Ending::Splat).then(|| seen.clone());
                 assert_eq!(store.find(ids, "key of all"), wanted, "{ids:?}");
                 assert_eq!(store.find(ids, "another key"), None);
-                // It has no key where nobody could tell one.
+                // It has no key where its inputs could not be read.
                 assert_eq!(store.find(ids, ""), None);
             }
             // Kept after the first round, for the second.

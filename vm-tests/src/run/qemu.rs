@@ -161,7 +161,7 @@ fn read_words(list: &str) -> Vec<&str> {
     lines.filter(|line| !line.starts_with('#')).collect()
 }
 
-/// A log may be absent, and holds whatever bytes a guest wrote.
+/// A log may be absent, and holds any bytes that a guest wrote.
 pub fn read_log(path: &Path) -> String {
     fs::read(path)
         .map(|bytes| String::from_utf8_lossy(&bytes).replace("\r\n", "\n"))

@@ -125,7 +125,7 @@ impl Runner {
         }
     }
 
-    /// Runs one scenario on one kernel. Whatever goes wrong is the report's outcome.
+    /// Runs one scenario on one kernel. A failure of any kind is the report's outcome.
     pub fn run(
         &self,
         kernel: &BootableKernel,
@@ -161,7 +161,7 @@ impl Runner {
     ) -> Result<Outcome> {
         let accelerator = self.find_accelerator(kernel)?;
         let folder = report.folder.clone();
-        // Somebody else may be running the same pair into the same folder.
+        // Another process may run the same pair into the same folder.
         let place = Key::new().add("folder", folder.to_string_lossy().as_bytes());
         let _lock = self.cache.lock(&format!("run-{}", place.finish()))?;
         // Nothing of an earlier run may be taken for this one's.

@@ -130,7 +130,7 @@ impl Stages {
             let line = line.trim_end_matches('\r');
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let rest = rest.trim().to_owned();
-            // Whatever follows a verdict takes it back: it was not the last word.
+            // A line after a verdict takes it back: it was not the last word.
             stages.verdict = None;
             match word {
                 "@init" => stages.init = true,

@@ -78,7 +78,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Everybody who gets a copy, by address.
+    /// All who get a copy, by address.
     pub fn list_addresses(&self) -> BTreeSet<String> {
         self.people.iter().map(Person::address).collect()
     }

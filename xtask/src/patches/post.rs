@@ -296,7 +296,7 @@ mod tests {
         let error = world.export("feature", "1").unwrap_err().to_string();
         assert!(error.contains("0001-"), "{error}");
         assert!(error.contains("pot1.c:2"), "{error}");
-        // A base that nobody else has is worth a note.
+        // A base that only this repository has is worth a note.
         world.commit("other", "line 5");
         let export = world.export("feature", "1").unwrap();
         assert!(join(&export.findings).contains("on no remote branch"));

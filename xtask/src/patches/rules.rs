@@ -357,7 +357,7 @@ index 1111111..2222222 100644
         assert_eq!(check(&series(&[fix, change("pots", "pans")])), []);
     }
 
-    /// A rule that nobody has seen fail may not work.
+    /// A rule that has never failed may not work.
     #[test]
     #[rustfmt::skip]
     fn each_rule_finds_its_bad_fixture() {

@@ -47,7 +47,7 @@ pub fn make(dir: &Path, set: &Set, context: &Context) -> Result<String> {
     Ok(name)
 }
 
-/// Makes one with the source in the folder `from`; what is not there is left out.
+/// Makes one with the source in the folder `from`. Leaves out files that it lacks.
 pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
     remove(dir)?;
     fs::create_dir_all(dir)?;

@@ -109,7 +109,7 @@ pub fn read_address(who: &str) -> String {
     inner.trim().trim_end_matches('>').to_lowercase()
 }
 
-/// Everybody whom get_maintainer.pl names for these patches.
+/// All people whom get_maintainer.pl names for these patches.
 pub fn list_maintainers(root: &Path, patches: &[PathBuf]) -> Result<Vec<Person>> {
     // The history of the files is not at hand, and would add drive-by authors.
     let options = ["--no-git", "--no-git-fallback", "--roles", "--no-rolestats"];
@@ -132,7 +132,7 @@ fn read_people(text: &str) -> Vec<Person> {
     pattern.captures_iter(text).map(read).collect()
 }
 
-/// Who must be on the list of recipients of a WireGuard series, whatever else changes.
+/// Who must always be on the list of recipients of a WireGuard series.
 pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
     let lists = "wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org";
     let is_missing = |list: &&str| !people.iter().any(|p| p.address() == *list);
