@@ -57,8 +57,8 @@ expect_hooks() {
 	[ "$n" = "$1" ] || die "$n maps of ours in the kernel, expected $1"
 }
 
-# attach_somebody multi|exclusive: somebody else's program that allows everything, at both hooks of
-# the cgroup root. It stays until it is detached.
+# attach_somebody multi|exclusive: attaches a foreign program that allows everything to both hooks
+# of the cgroup root. It stays until it is detached.
 attach_somebody() {
 	python3 - "$1" <<-'END'
 	import ctypes

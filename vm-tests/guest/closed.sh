@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# The f-closed*.sh scenarios: whatever happens to the VRF, nothing leaves by another, and the
-# tunnel works again by itself.
+# The f-closed*.sh scenarios: the VRF goes and comes back in many ways. Nothing leaves by another
+# VRF, and the tunnel works again by itself.
 . /lib/wgvrf/has.sh
 
 # route VERB ... : the router's routes in the family under test.

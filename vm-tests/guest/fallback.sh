@@ -150,7 +150,7 @@ expect_socket() {
 	if binds_sockets; then
 		[ "$(grep -c '%vrf_external' /tmp/sockets)" = $n ] || die "a socket is not on the VRF"
 	else
-		! grep -q '%' /tmp/sockets || die "a socket is on a device: nobody can have done that"
+		! grep -q '%' /tmp/sockets || die "a socket is on a device, but no program here can bind it"
 	fi
 }
 

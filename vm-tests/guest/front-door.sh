@@ -172,7 +172,7 @@ front_door() {
 		done
 		result without-sysctl works
 	else
-		# What the administrator sees before the sysctl: packets arrive, nobody listens.
+		# What the administrator sees before the sysctl: packets arrive, but no socket takes them.
 		grep -q 'net.ipv4.udp_l3mdev_accept=1' /tmp/site1.setconf.err ||
 			die "no warning about udp_l3mdev_accept: $(cat /tmp/site1.setconf.err)"
 		if ip netns exec site1 ping -n -c3 -i0.3 -W1 192.0.2.43 >/dev/null; then

@@ -66,8 +66,8 @@ has_attr() {
 	[ "${WGVRF_KERNEL_HAS_ATTR:-0}" = 1 ]
 }
 
-# binds_sockets: whether our wg binds the sockets of this kernel's wireguard by itself: by the
-# attribute, or by a program at the bind hooks, which wants to tell sockets apart.
+# binds_sockets: whether our wg can bind the sockets of this kernel's wireguard. It uses the
+# attribute, or a program at the bind hooks, which has to tell sockets apart.
 binds_sockets() {
 	has_attr || { [ -e /sys/fs/cgroup/cgroup.controllers ] && [ -e /sys/kernel/btf/vmlinux ]; }
 }
@@ -117,8 +117,8 @@ vrf_add() {
 # --- listening ---------------------------------------------------------------------------
 #
 # A capture that sees nothing proves nothing, unless it is known to see. So each one must catch
-# a canary first, and again at its end: a frame of a protocol that nobody speaks, sent out of
-# the interface that is listened to (on "any": out of one of the namespace's interfaces).
+# a canary first, and again at its end: a frame of an unused protocol, sent out of the interface
+# under the capture (on "any": out of one of the namespace's interfaces).
 
 # Told apart by its length (with one link header or another) and by being no IP.
 WGVRF_CANARY='len >= 960 and len <= 1020 and not ip and not ip6'
@@ -133,7 +133,7 @@ capture_start() {
 	printf '%s\n' "$ns" >"$dir/netns"
 	printf '%s\n' "$interface" >"$dir/interface"
 	printf '%s\n' "$filter" >"$dir/filter"
-	# There before anybody reads it: bash ends without a word when $(<file) finds none.
+	# The file exists before it is read: bash ends without a word when $(<file) finds none.
 	: >"$dir/log"
 	# -Z root: it would drop to a user that may write nothing here. -U: each packet at once.
 	nsenter --net="/run/netns/$ns" tcpdump -Z root --immediate-mode -U -n -s 256 -i "$interface" \
@@ -158,8 +158,8 @@ wgvrf_canary() {
 			grep -vx lo | head -n1)
 		interface=${interface:-lo}
 	fi
-	# Fourteen bytes for a link header (a multicast address that nobody has, a protocol that
-	# nobody speaks), then what to look for.
+	# Fourteen bytes for a link header (an unused multicast address, an unused
+	# protocol), then the bytes to look for.
 	serial="canary $name $SRANDOM."
 	printf -v frame '%-996s' "wgvrf-wgvrf-wg$serial"
 	end=$((SECONDS + 5 * ${WGVRF_SLOW:-1}))

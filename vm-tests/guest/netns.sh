@@ -15,6 +15,6 @@ kernel_netns() {
 	steps=$(grep -c '^\[+\]' /tmp/netns.log || true)
 	result steps "$steps"
 	[ $code = 0 ] || die "netns.sh ended with $code after $steps steps: $(tail -n 12 /tmp/netns.log | grep '^\[+\]' | tail -n 1)"
-	# Its last words: what it says must not end early without anybody noticing.
+	# Its last words. Without them it ended early, which must not pass unnoticed.
 	grep -q 'Objects that were created were also destroyed' /tmp/netns.log || die "netns.sh ended early"
 }

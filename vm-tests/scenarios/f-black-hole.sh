@@ -27,7 +27,7 @@ pair() {
 }
 
 for first in 1 2 3 18; do
-	say "somebody's rule at priority $first, then one VRF and another"
+	say "a foreign rule at priority $first, then one VRF and another"
 	for family in 4 6; do
 		ip -n r -$family rule add pref $first not fwmark 0x99 lookup 900
 	done

@@ -15,7 +15,7 @@ fb_topology
 fb_bpf
 sysctls >/tmp/sysctls
 expect_hooks 0
-# Another VRF, with somebody in it who knows the port.
+# Another VRF, with a sender in it that knows the port.
 netns_add other
 vrf_add r vrf_b 2000
 veth_pair r b0 other o0
@@ -59,7 +59,7 @@ for family in 4 6; do
 	assert_none leak "ciphertext in the default VRF"
 
 	if [ $family = 4 ]; then
-		say "somebody in the default VRF and somebody in another VRF send to the port"
+		say "one sender in the default VRF and one in another VRF send to the port"
 		before=$(unheard)
 		rx=$(ip netns exec r "$WG" show wg0 transfer | cut -f2)
 		capture_start answers decoy d0 "udp src port $PORT"

@@ -18,7 +18,7 @@ port_of() {
 }
 fb_tunnel 4
 
-# theirs NUMBER: somebody's programs at both hooks.
+# theirs NUMBER: the number of foreign programs at both hooks.
 theirs() {
 	[ "$(bpftool cgroup show /sys/fs/cgroup | grep -c somebody)" = "$1" ] || die "their programs: $(bpftool cgroup show /sys/fs/cgroup)"
 }
@@ -29,7 +29,7 @@ their_end() {
 	done < <(bpftool cgroup show /sys/fs/cgroup | grep somebody)
 }
 
-say "somebody else's programs are there first, and stay"
+say "foreign programs are there first, and stay"
 attach_somebody multi
 theirs 2
 r_wg set wg0 bind-dev vrf_external
@@ -43,7 +43,7 @@ theirs 2
 their_end
 result beside ok
 
-say "somebody else's program comes later"
+say "a foreign program comes later"
 r_wg set wg0 bind-dev vrf_external
 attach_somebody multi
 ip -n r link set wg0 down

@@ -16,7 +16,7 @@ fb_tunnel 4
 all_rules >/tmp/before
 
 # The kernel puts the bytes of "wg0" into attribute 9 of every dump, and wg0 exists.
-say "nobody has bound anything, so nothing is shown as bound"
+say "nothing is bound, so nothing is shown as bound"
 expect_bind off
 r_wg show wg0 >/tmp/show
 ! grep -i bind /tmp/show || die "wg show"

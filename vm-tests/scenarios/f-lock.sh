@@ -17,7 +17,7 @@ fb_wg0
 all_rules >/tmp/before
 nobody=(setpriv --reuid 65534 --clear-groups --inh-caps=-all --bounding-set=-all)
 
-say "nobody without privileges can take it"
+say "a process without privileges cannot take it"
 ! ip netns exec r "${nobody[@]}" flock -n $lock true || die "taken without privileges"
 ip netns exec r "${nobody[@]}" flock /proc/self/ns/net sleep 60 &
 holder=$!

@@ -25,7 +25,7 @@ mode() {
 	WG_BIND_DEV_MODE=$mode r_wg "$@"
 }
 
-say "fwmark: the fallback, whatever the kernel can do"
+say "fwmark: the fallback, even where the kernel has the attribute"
 mode fwmark set wg0 bind-dev vrf_external
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 r_wg show wg0 | has -x "  bind device: vrf_external (fwmark $MARK)" || die "wg show"

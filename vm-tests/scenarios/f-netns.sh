@@ -42,7 +42,7 @@ grep -q 'where it was created' /tmp/err || die "the reason is not said"
 ip -n box rule show | diff /tmp/box.before - || die "rules in the box"
 result moved-before refused
 
-say "and now nobody needs the rules here"
+say "now no device needs the rules here"
 r_wg set wg2 bind-dev off
 all_rules | diff /tmp/before - || die "rules stay"
 capture_stop all

@@ -59,7 +59,7 @@ expect_bind off
 all_rules | diff /tmp/before - || die "rules stay"
 result unbound ok
 
-say "a socket that nobody serves any more is removed"
+say "a socket without a listener is removed"
 rm -f /var/run/wireguard/wg0.sock
 socat UNIX-LISTEN:/var/run/wireguard/wg9.sock,unlink-close=0 /dev/null &
 listener=$!

@@ -8,9 +8,9 @@
 # timeout: 200
 # smp: 1
 #
-# wg-quick's `not fwmark' rule comes before the VRF's l3mdev rule, so whatever arrives in a VRF
-# without the mark is looked up in the tunnel's table. For IPv4 that is what a peer says first; for
-# IPv6 also the neighbour advertisements, without which nothing can be sent.
+# wg-quick's `not fwmark' rule comes before the VRF's l3mdev rule, so a packet that
+# arrives in a VRF without the mark is looked up in the tunnel's table. For IPv4 that is the first
+# packet of a peer. For IPv6 it is also the neighbour advertisements, without which nothing is sent.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh

@@ -54,7 +54,7 @@ churn_patience 20
 churn 40 fail_me
 faults 0
 
-say "the allocations of packets fail, in whatever context"
+say "the allocations of packets fail, in every context"
 echo N >$FAULTS/task-filter
 echo Y >$FAULTS/cache-filter
 caches=0

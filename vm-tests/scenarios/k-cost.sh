@@ -11,7 +11,7 @@
 # The machine has one processor and its clock counts instructions, one a nanosecond, so that a run
 # repeats and the host's speed does not matter. Both ends of the tunnel are in it: the time of a
 # packet is the number of instructions that sending, encrypting, the wire, receiving and decrypting
-# it take. What is not the packet's is taken off by a second, shorter measurement. A debug kernel
+# it take. A second, shorter measurement takes off the instructions that are not the packet's. A debug kernel
 # would measure its own checks, which are twenty times as much.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -104,7 +104,7 @@ ip -n r addr add 2001:db8:3::1/64 dev nic0 nodad
 ip -n p addr add 2001:db8:3::2/64 dev p2 nodad
 ip -n r rule add fwmark 0x77 lookup 1001
 ip -n r -6 rule add fwmark 0x77 lookup 1001
-# Somebody has the port, so that nothing is answered, and reads nothing.
+# A socket has the port, so that p sends no error, and reads nothing.
 ip netns exec p socat -u UDP6-RECV:9,ipv6-v6only=0 OPEN:/dev/null &
 sink=$!
 wait_for "the sink" p bash -c 'ss -lunH "sport = :9" | grep -q .'

@@ -28,7 +28,7 @@ refused "symbolic links" bind-dev wg0
 refused "in use" bind-dev blue
 refused "No such device" listen-port 51099 fwmark 0x77 bind-dev nowhere
 refused "in use" fwmark 0x77 bind-dev blue
-# A port of its own, and then somebody else's in the same scope.
+# A port of its own, and then the port of another socket in the same scope.
 ip netns exec r socat -u UDP4-RECV:51098,so-bindtodevice=red OPEN:/dev/null &
 wait_for "socat to listen" r bash -c 'ss -lunH "sport = :51098" | grep -q .'
 refused "in use" listen-port 51098 bind-dev red

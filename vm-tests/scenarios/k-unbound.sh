@@ -28,7 +28,7 @@ wait_for "socat to listen" r bash -c 'ss -lunH "sport = :51045" | grep -q .'
 refused "in use" listen-port 51045
 works r
 r "$WG" set wg0 listen-port "$RPORT"
-say "packets of a VRF are for nobody, unless udp_l3mdev_accept says so"
+say "packets of a VRF reach no unbound socket, unless udp_l3mdev_accept is set"
 restart
 p_calls 198.51.100.1
 silent p

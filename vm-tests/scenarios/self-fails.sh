@@ -7,7 +7,7 @@
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 nested() {
-	# From deep inside: a subshell of a function whose code somebody looks at.
+	# From deep inside: a subshell of a function whose exit code is tested.
 	(die "1 is not 2")
 }
 nested || say "still here"

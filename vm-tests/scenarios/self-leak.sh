@@ -9,6 +9,6 @@ set -euo pipefail
 netns_add a
 ip -n a link add wg0 type wireguard
 ip -n a link set wg0 up
-# A second hold on the namespace, which nobody gives back.
+# A second hold on the namespace, which is never given back.
 touch /tmp/hold
 mount --bind /run/netns/a /tmp/hold

@@ -22,7 +22,7 @@ for ns in a b; do
 	run ip -n $ns link set wg0 up
 done
 
-# Each kind of link is listened to, and what is not there is not seen.
+# Each kind of link is listened to. A packet that was not sent is not seen.
 capture_start wire b wire0 "icmp or icmp6"
 capture_start wg a wg0 "udp"
 capture_start vrf a vrf_external "udp"

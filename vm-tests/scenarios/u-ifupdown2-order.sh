@@ -17,7 +17,7 @@ set -euo pipefail
 router_world
 tool_binds || skip "this wg has no bind-dev"
 udp_l3mdev_accept 1
-# The same file with the stanzas in the other order.
+# The file again, with its stanzas in the other order.
 awk '/^auto vrf_external/ { vrf = 1 } /^auto wg-cr02/ { vrf = 0 } vrf { held = held $0 "\n"; next } { print } END { printf "%s", held }' \
 	/etc/network/interfaces >/tmp/interfaces
 cp /tmp/interfaces /etc/network/interfaces
@@ -49,7 +49,7 @@ grep -q vrf_external /tmp/early || die "the error does not name the VRF: $(cat /
 [ "$("$WG" show wg-cr02 private-key)" = "(none)" ] || die "half of the file was applied"
 result bind-first refused
 
-say "the machine boots on, and somebody calls ifreload"
+say "the machine boots on, and the administrator calls ifreload"
 tool ifup vrf_external
 wan_comes
 tool ifreload -a

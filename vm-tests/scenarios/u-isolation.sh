@@ -28,8 +28,8 @@ ip link set wg-cr02 up
 SITE1=$(cat /tmp/site1.pub)
 SITE2=$(cat /tmp/site2.pub)
 
-# Somebody in the default VRF who holds a valid key and shakes hands without end: an unbound
-# tunnel would answer.
+# A peer in the default VRF holds a valid key and shakes hands without end. An unbound tunnel
+# would answer.
 (umask 077 && "$WG" genkey >/tmp/flood.key)
 "$WG" set wg-cr02 peer "$("$WG" pubkey </tmp/flood.key)" allowed-ips 192.0.2.99/32
 ip -n decoy link add wg-flood type wireguard
@@ -147,7 +147,7 @@ while [ $SECONDS -lt $end ] || [ $step -lt 15 ]; do
 		"$WG" set wg-cr02 peer "$SITE2" endpoint $far:$PORT allowed-ips 0.0.0.0/0,::/0
 		;;
 	3)
-		# A name that nobody can resolve: the command or the file fails, the tunnel stays as it is.
+		# A name that does not resolve: the command or the file fails, the tunnel stays as it is.
 		failures=$((failures + 1))
 		! WG_ENDPOINT_RESOLUTION_RETRIES=0 "$WG" syncconf wg-cr02 /tmp/no-dns.conf >/dev/null 2>&1 ||
 			die "a file with a name without DNS was taken"
@@ -198,7 +198,7 @@ tunnel_works "at the end"
 [ "$handshakes" -ge 2 ] || die "only $handshakes new sessions: this proves little"
 
 for ns in here decoy; do
-	interfaces $ns | diff /tmp/listening-$ns - || die "there are interfaces that nobody listened to"
+	interfaces $ns | diff /tmp/listening-$ns - || die "there are interfaces without a capture"
 done
 capture_stop all
 assert_some internet "encrypted packets in the Internet" 100

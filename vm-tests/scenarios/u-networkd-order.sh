@@ -49,7 +49,7 @@ result up-by-networkd leaks
 networkd_stop
 ip link del wg-cr02
 
-say "the example: networkd makes it, and who has bound it ups it"
+say "the example: networkd makes it, a service binds it and ups it"
 cp /tmp/manual $ETC/20-wg-cr02.network
 capture_start patient decoy up0 "udp port $PORT"
 : >/tmp/networkd.log

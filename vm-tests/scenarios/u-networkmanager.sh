@@ -96,7 +96,7 @@ wait_for "reapply to set the address" has_address 192.0.2.52
 still "reapply with an address and a peer changed"
 result reapply kept
 
-# The same device: NetworkManager keeps the link and configures it again.
+# The device stays: NetworkManager keeps the link and configures it again.
 index=$(cat /sys/class/net/wg-cr02/ifindex)
 nm connection up wg-cr02
 wait_for "up to set the peer" shows persistent-keepalive 7
