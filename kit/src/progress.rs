@@ -149,7 +149,7 @@ impl Screen {
 
     /// A line of the result: on stdout, between the live lines.
     pub fn result(&self, text: &str) {
-        self.shown.lines.suspend(|| println!("{text}"));
+        self.shown.lines.suspend(|| crate::println!("{text}"));
     }
 
     pub fn elapsed(&self) -> Duration {

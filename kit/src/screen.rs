@@ -1,7 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Text for a terminal.
 
+use std::io::{ErrorKind, Write as _};
+
 pub use crate::progress::Screen;
+
+/// Writes a line on stdout. Unwinds without a word where the reader has gone: `vm list | head -1`.
+pub fn write_line(text: std::fmt::Arguments<'_>) {
+    match std::io::stdout().write_fmt(format_args!("{text}\n")) {
+        Err(err) if err.kind() == ErrorKind::BrokenPipe => std::panic::resume_unwind(Box::new(err)),
+        done => done.expect("write on stdout"),
+    }
+}
+
+/// In place of std's, which panics aloud where the reader has gone.
+#[macro_export]
+macro_rules! println {
+    ($($text:tt)*) => { $crate::screen::write_line(format_args!($($text)*)) };
+}
 
 /// Rows as columns that begin under each other.
 pub fn align(rows: &[Vec<String>]) -> String {

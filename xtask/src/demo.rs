@@ -73,20 +73,16 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
         report
     };
     let reports = pool::run_jobs(&vec![0; pairs.len()], 2, 0, work);
-    print!("\n{}", format_table(&reports));
+    println!("\n{}", format_table(&reports).trim_end());
     if let Some(line) = reports.iter().find_map(explain_sysctl) {
         println!("\n{line}");
     }
     let bad: Vec<_> = reports.iter().filter(|r| !r.outcome.is_passed()).collect();
     for report in &bad {
-        println!(
-            "\n{} on {}: {}\n  again: {}\n  logs:  {}",
-            report.scenario,
-            report.kernel,
-            report.outcome,
-            report.repeat_command(),
-            report.folder.display()
-        );
+        let (name, kernel, outcome) = (&report.scenario, &report.kernel, &report.outcome);
+        let again = report.repeat_command();
+        println!("\n{name} on {kernel}: {outcome}\n  again: {again}");
+        println!("  logs:  {}", report.folder.display());
     }
     println!("\n{:.0} s in all", screen.elapsed().as_secs_f64());
     Ok(ExitCode::from(u8::from(!bad.is_empty())))

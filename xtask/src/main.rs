@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask`: the table of commands. Each command's work is in the module of its name.
 
+#[macro_use(println)]
+extern crate kit;
+
 mod demo;
 mod host;
 mod patches;

@@ -107,7 +107,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
             vec![planned.name(), text]
         });
         let rows: Vec<_> = checks.chain(cells).collect();
-        print!("{}", kit::screen::align(&rows));
+        println!("{}", kit::screen::align(&rows).trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let (mut count, mut again) = (Count::default(), Vec::new());
@@ -122,9 +122,8 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
             eprintln!("{}", outcome.output);
         }
         println!("{}", format_count(check.name, outcome.count));
-        for text in &outcome.skips {
-            println!("skipped         host/{text}");
-        }
+        let skips = outcome.skips.iter();
+        skips.for_each(|text| println!("skipped         host/{text}"));
         again.extend(outcome.again);
         count.add(outcome.count);
     }
@@ -158,7 +157,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         println!("not applicable  {kernel}{with}: {reason}: {scenarios}");
     }
     if data.kernels.len() > 1 && runs > 1 {
-        print!("\n{}", data.to_table());
+        println!("\n{}", data.to_table().trim_end());
     }
     if plain {
         let taken = |p: &Planned| cells.iter().any(|c| c.ids() == p.ids());

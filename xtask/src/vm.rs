@@ -110,15 +110,11 @@ fn run_one(guest: &Guest, scenario: &str, cache: &Cache, screen: &Screen) -> Res
     for line in report.outcome.why.lines() {
         screen.say(&format!("          {line}"));
     }
-    println!(
-        "{} on {}: {} ({:.1} s, {:.1} s of CPU), logs in {}",
-        report.scenario,
-        report.kernel,
-        report.outcome.ending,
-        report.took.as_secs_f64(),
-        report.cpu.as_secs_f64(),
-        report.folder.display()
-    );
+    let (name, kernel, ending) = (&report.scenario, &report.kernel, &report.outcome.ending);
+    let (took, cpu) = (report.took.as_secs_f64(), report.cpu.as_secs_f64());
+    let times = format!("{took:.1} s, {cpu:.1} s of CPU");
+    let logs = report.folder.display();
+    println!("{name} on {kernel}: {ending} ({times}), logs in {logs}");
     Ok(match report.outcome.ending {
         Ending::Passed => ExitCode::SUCCESS,
         Ending::Skipped => ExitCode::from(77),

@@ -91,11 +91,8 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
     // Kbuild prefers this file to the driver's own Makefile, which it goes on to read. The
     // headers package has a wireguard.h of its own, without our attribute: ours comes first.
     let kbuild = work.join(DRIVER).join("Kbuild");
-    let text = format!(
-        "NOSTDINC_FLAGS += -I{}\ninclude {}\n",
-        work.join("include").display(),
-        work.join(DRIVER).join("Makefile").display()
-    );
+    let root = work.display();
+    let text = format!("NOSTDINC_FLAGS += -I{root}/include\ninclude {root}/{DRIVER}/Makefile\n");
     fs::write(&kbuild, text)?;
     // Not niced, unlike a whole kernel: a person waits for these seconds.
     let mut command = clean_make("make");

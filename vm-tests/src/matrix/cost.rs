@@ -51,10 +51,8 @@ fn write_costs(seen: &Seen) -> String {
         let cells = modes.iter().map(|mode| match (values[*mode], values[0]) {
             (None, _) => "–".to_owned(),
             (Some(value), Some(base)) if *mode > 0 && base > 0 => {
-                format!(
-                    "{value} ({:+.1} %)",
-                    (value as f64 / base as f64 - 1.0) * 100.0
-                )
+                let more = (value as f64 / base as f64 - 1.0) * 100.0;
+                format!("{value} ({more:+.1} %)")
             }
             (Some(value), _) => value.to_string(),
         });

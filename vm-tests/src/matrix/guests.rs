@@ -235,10 +235,9 @@ fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
     let seen = found.values().filter(|seen| seen.kind() != Kind::Failed);
     let times: Vec<_> = seen.map(|seen| seen.when).collect();
     if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
-        println!(
-            "earlier         {} of {runs} cells are as seen before with the same inputs, from {first} to {last}",
-            times.len()
-        );
+        let count = format!("{} of {runs} cells", times.len());
+        let same = "are as seen before with the same inputs";
+        println!("earlier         {count} {same}, from {first} to {last}");
     }
 }
 
@@ -334,13 +333,9 @@ impl Session<'_> {
         fs::rename(&first.folder, &kept).ok()?;
         let note = format!("the first try came to: {}", first.outcome);
         let (report, seen) = self.run(job, Some(note));
-        println!(
-            "second try      {}: first {}, then {}; the first one's logs: {}",
-            job.planned.name(),
-            first.outcome,
-            report.outcome,
-            kept.display()
-        );
+        let (name, first, then) = (job.planned.name(), &first.outcome, &report.outcome);
+        let logs = format!("the first one's logs: {}", kept.display());
+        println!("second try      {name}: first {first}, then {then}; {logs}");
         Some(seen)
     }
 }

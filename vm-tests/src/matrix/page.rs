@@ -175,10 +175,8 @@ fn write_versions(data: &Data, text: &mut String) {
         vec![kernel.name.clone(), attr.into(), escape(&kernel.version)]
     });
     let head = ["kernel", "attribute", "version"].map(str::to_owned);
-    *text += &format!(
-        "\n## Versions\n\n{}",
-        write_table(&head, "---", rows.collect())
-    );
+    let table = write_table(&head, "---", rows.collect());
+    *text += &format!("\n## Versions\n\n{table}");
     let rows = data.tools.iter().map(|tool| {
         let name = format!("{}: {}", tool.name, escape(&tool.title));
         vec![name, escape(&tool.version)]

@@ -338,10 +338,8 @@ mod tests {
         // Even if the guest overlooked it.
         let port = "@init 6.1 @start @end 0 @verdict passed\n";
         let outcome = judged(port, "", &dmesg, End::Exited);
-        assert!(
-            outcome.starts_with("splat: ") && outcome.contains("wg0"),
-            "{outcome}"
-        );
+        let named = outcome.starts_with("splat: ") && outcome.contains("wg0");
+        assert!(named, "{outcome}");
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             setup::ensure(&[For::Packages], &context.progress)?;
             let tree = trees.find(&tree)?;
             if write {
-                print!("{}", refresh::write(tree, context)?);
+                println!("{}", refresh::write(tree, context)?.trim_end());
                 return Ok(ExitCode::SUCCESS);
             }
             let series = repo::kernel_patches().join(&tree.name);
@@ -144,7 +144,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         }
         Command::RangeDiff { a, b } => {
             setup::ensure(&[For::Packages], &context.progress)?;
-            print!("{}", refresh::compare_series(&a, &b, context)?);
+            println!("{}", refresh::compare_series(&a, &b, context)?.trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Command::Export {
@@ -228,9 +228,8 @@ fn run_export(
     for person in &export.people {
         println!("{}: {}  ({})", person.header(), person.who, person.role);
     }
-    for file in &export.files {
-        println!("{}", file.display());
-    }
+    let files = export.files.iter();
+    files.for_each(|file| println!("{}", file.display()));
     let errors = count_errors(&export.findings);
     if errors > 0 {
         let accept = "--accept RULE what you have judged";
@@ -242,7 +241,7 @@ fn run_export(
         true => println!("{onto}: branch {branch} has the series"),
         false => println!("{onto}: branch {branch} exists and was left as it is"),
     }
-    print!("{}", include_str!("reminders.txt"));
+    println!("{}", include_str!("reminders.txt").trim_end());
     if let Some(last) = status.posted.iter().max_by_key(|p| p.version) {
         let (version, date) = (last.version, last.date);
         println!("remember: The last posted version is v{version} of {date}.");

@@ -222,7 +222,7 @@ pub fn start_tree(version: &str, suites: &[String], context: &Context) -> Result
     let place = "its lines are at the end of kernel-patches/trees.toml";
     println!("{version}: started from {neighbour}; {place}");
     match branch.refused.is_empty() {
-        true => print!("{}", write(tree, context)?),
+        true => println!("{}", write(tree, context)?.trim_end()),
         false => branch.print(version),
     }
     Ok(branch)
