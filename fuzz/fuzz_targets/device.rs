@@ -10,7 +10,7 @@ use wg_vrf::wire::nlmsg::{self, Reply};
 mod show;
 
 fuzz_target!(|datagram: &[u8]| {
-    let Ok(replies) = nlmsg::replies(datagram, 7) else {
+    let Ok(replies) = nlmsg::read_replies(datagram, 7) else {
         return;
     };
     let mut decoder = Decoder::new("wg0");

@@ -12,5 +12,5 @@ fuzz_target!(|bytes: &[u8]| {
         policy.add(message, device::WG_CMD_SET_DEVICE);
     }
     let _ = policy.is_string(device::WGDEVICE_A_BIND_DEV);
-    let _ = bpf::offsets(bytes);
+    let _ = bpf::find_offsets(bytes);
 });

@@ -390,7 +390,7 @@ fn a_missing_interface_is_not_the_bind_devices_fault() {
             errno: libc::ENODEV,
             extack: None,
         };
-        refused(&update, failure).to_string()
+        explain_refusal(&update, failure).to_string()
     };
     assert!(said("no such name").starts_with("Unable to modify interface: No such device"));
     assert!(said("lo").starts_with("Cannot bind lo to `red': No such device"));
@@ -401,7 +401,7 @@ fn only_wireguards_links_are_listed() {
     let state = kernel(|_| {});
     let links = with(script(&state), || Routing::open().unwrap().links().unwrap());
     assert_eq!(links.len(), 3);
-    assert_eq!(names(&links, vec!["wg1".to_owned()]), ["wg0", "wg1"]);
+    assert_eq!(merge_names(&links, vec!["wg1".to_owned()]), ["wg0", "wg1"]);
 }
 
 #[test]

@@ -260,7 +260,7 @@ mod tests {
             errno: libc::ENODEV,
             extack: None,
         };
-        assert_eq!(replies(&bytes, 7).unwrap(), [silent]);
+        assert_eq!(read_replies(&bytes, 7).unwrap(), [silent]);
     }
 
     #[test]
