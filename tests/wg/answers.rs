@@ -3,6 +3,8 @@
 //! 12's wireguard-tools 1.0.20210914 does with the same answers, except where a line says why not.
 
 use std::fs;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
 use std::process::Command;
 
 use crate::Test;
@@ -24,6 +26,10 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "answers::folder_that_cannot_be_read",
             run: folder_that_cannot_be_read,
+        },
+        Test {
+            name: "answers::sockets_without_a_program",
+            run: sockets_without_a_program,
         },
     ]
 }
@@ -249,5 +255,30 @@ fn folder_that_cannot_be_read() -> Result<(), String> {
         assert!(stderr.starts_with(wanted), "{stderr}");
     }
     assert_eq!(endless.0, Some(1), "{endless:?}");
+    Ok(())
+}
+
+/// A socket that its program left is removed and the kernel is asked; what is no socket stays.
+fn sockets_without_a_program() -> Result<(), String> {
+    sandbox::needed()?;
+    let kernels = ask(&["show", "wg7"]);
+    assert_eq!(kernels.0, Some(1));
+    let path = Path::new("/var/run/wireguard/wg7.sock");
+    for verb in ["show", "showconf"] {
+        drop(UnixListener::bind(path).expect("a socket"));
+        assert_eq!(ask(&[verb, "wg7"]), kernels);
+        assert!(!path.exists(), "{verb}");
+    }
+    fs::write(path, "").expect("a file");
+    assert_eq!(ask(&["show", "wg7"]), kernels);
+    assert_eq!(ask(&["show", "interfaces"]).1, "");
+    assert!(path.exists());
+    fs::remove_file(path).expect("the file");
+    // One that lets nobody in is a program's all the same, and what it says is the error.
+    let _strange = UnixDatagram::bind(path).expect("a socket");
+    let (code, _, stderr) = ask(&["show", "wg7"]);
+    let wanted = "Unable to access interface: Protocol wrong type for socket";
+    assert!(code == Some(1) && stderr.starts_with(wanted), "{stderr}");
+    fs::remove_file(path).expect("the socket");
     Ok(())
 }
