@@ -852,3 +852,29 @@ fn the_closing_rule_never_comes_first() {
         );
     }
 }
+
+/// Found by the fuzzer: the rules for a port took the packets of a moved device with that port,
+/// whose own VRF was gone.
+#[test]
+fn a_port_of_a_moved_device_is_not_taken() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    };
+    let mut counts = Counts::default();
+    bind_first(&mut world, &mut counts);
+    world.devices[2].port = world.devices[0].port;
+    let by_port = Event::Command(Command {
+        device: 2,
+        what: What::Bind {
+            vrf: 1,
+            fwmark: Change::Keep,
+            mode: BindMode::Port,
+        },
+        crash: None,
+    });
+    for event in [Event::Move(0), Event::VrfGone(0), by_port] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!(counts.refused, 1);
+}

@@ -791,6 +791,16 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
         let name = other.name.clone();
         return Some(Conflict::Device { name, rule });
     }
+    // And a port that a moved device has, which is bound here by its mark to another VRF.
+    let mut moved = facts.elsewhere.devices.iter();
+    if let Some((other, rule)) = moved
+        .find(|other| other.carries(flow.by))
+        .filter(|_| matches!(flow.by, Selector::Port(_)))
+        .and_then(|other| Some((other, to_another(Selector::Mark(other.mark))?)))
+    {
+        let name = other.name.clone();
+        return Some(Conflict::Device { name, rule });
+    }
     // And a mark that another device has, which is bound by its port to another VRF.
     let by_port = facts
         .others
