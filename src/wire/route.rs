@@ -6,7 +6,7 @@
 //! decoder of netlink-packet-route gives up a whole link for one attribute of another size; a
 //! test shows it.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Nla, Parseable};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Nla, Parseable};
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{
     RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange,
@@ -32,6 +32,7 @@ const IFLA_VRF_TABLE: u16 = 1;
 // linux/fib_rules.h
 const RULE_HEADER_LEN: usize = 12;
 const FRA_PRIORITY: u16 = 6;
+const FRA_SPORT_MASK: u16 = 28;
 const FR_ACT_GOTO: u8 = 2;
 const FR_ACT_NOP: u8 = 3;
 /// `RT_TABLE_COMPAT`: what the 8-bit field of the header says for tables above 255.
@@ -147,6 +148,7 @@ pub fn decode_rule(payload: &[u8]) -> Rule {
         ..Rule::default()
     };
     let mut table = u32::from(table);
+    let mut source_mask = u16::MAX;
     for attribute in message.attributes {
         match attribute {
             RuleAttribute::Priority(pref) => rule.pref = pref,
@@ -168,10 +170,19 @@ pub fn decode_rule(payload: &[u8]) -> Rule {
                 rule.source_ports = Some((start, end));
             }
             RuleAttribute::Realm(_) => {}
+            // Since 6.15 every exact port comes with its mask.
+            RuleAttribute::Other(nla) if nla.kind() == FRA_SPORT_MASK => {
+                source_mask = read_u16(&nla);
+            }
             // Padding.
             RuleAttribute::Other(nla) if nla.value_len() == 0 => {}
             _ => rule.narrowed = true,
         }
+    }
+    if source_mask != u16::MAX {
+        // Ports that are no range: whoever asks must reckon with each.
+        rule.source_ports = None;
+        rule.narrowed = true;
     }
     rule.action = match action {
         RuleAction::ToTable => Action::Table(table),
@@ -181,6 +192,15 @@ pub fn decode_rule(payload: &[u8]) -> Rule {
         _ => Action::Other,
     };
     rule
+}
+
+/// 0 where it is no number of two bytes: a mask that every port passes.
+fn read_u16(nla: &DefaultNla) -> u16 {
+    let mut value = [0; 2];
+    if nla.value_len() == value.len() {
+        nla.emit_value(&mut value);
+    }
+    u16::from_ne_bytes(value)
 }
 
 /// A rule of ours: nothing but a mark or a source port decides, see `plan::rules`.
@@ -302,6 +322,20 @@ mod tests {
         let odd = decode_rule(&dumped(plain, &[(6, &pref), (15, &[1, 0])]));
         assert!(odd.narrowed && odd.action == Action::Other, "{odd:?}");
         assert_eq!(odd.pref, 40_000);
+        // FRA_SPORT_RANGE (23) with FRA_SPORT_MASK (28): of one port, and of 256.
+        let range = [0x07, 0xc7, 0x07, 0xc7];
+        let exact = decode_rule(&dumped(
+            plain,
+            &[NO_SUPPRESS, (28, &[0xff; 2]), (23, &range)],
+        ));
+        assert_eq!(exact.source_ports, Some((0xc707, 0xc707)));
+        assert!(!exact.narrowed);
+        let mask = 0xff00u16.to_ne_bytes();
+        let masked = decode_rule(&dumped(plain, &[NO_SUPPRESS, (28, &mask), (23, &range)]));
+        assert!(
+            masked.narrowed && masked.source_ports.is_none(),
+            "{masked:?}"
+        );
         let inverted = dumped([2, 0, 0, 0, 254, 0, 0, 1, 2, 0, 0, 0], &[NO_SUPPRESS]);
         assert!(decode_rule(&inverted).invert);
         assert!(decode_rule(&dumped(plain, &[NO_SUPPRESS, (3, b"lo\0")])).local_output);
