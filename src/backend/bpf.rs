@@ -305,6 +305,11 @@ impl Changing {
         })
     }
 
+    /// All entries of this namespace.
+    pub fn read_entries(&self) -> Result<Vec<(u16, Binding)>> {
+        self.hooks.read_entries()
+    }
+
     /// Sees to it that sockets made on a port of this namespace from now on are bound. With
     /// `all_sockets`, also where other programs' sockets cannot be told from the kernel's.
     pub fn insert(&mut self, port: u16, binding: &Binding, all_sockets: bool) -> Result<()> {

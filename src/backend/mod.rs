@@ -176,9 +176,9 @@ fn find_link<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 /// The namespace of a device's sockets, by what shows from here.
 fn find_sockets(link: &Link, port: u16) -> Sockets {
     if link.up && port != 0 {
-        return match routing::has_udp_port(port) {
-            Some(true) => Sockets::Here,
-            Some(false) => Sockets::Elsewhere,
+        return match routing::count_wildcard_sockets(port) {
+            Some(0) => Sockets::Elsewhere,
+            Some(_) => Sockets::Here,
             None => Sockets::Unknown,
         };
     }
@@ -343,7 +343,7 @@ fn change_bound(
         && !support.attribute
         && backend
             .mark_and_port(&update.interface)
-            .is_ok_and(|(_, port)| receive::has_leftovers(&update.interface, port));
+            .is_ok_and(|(mark, port)| receive::has_leftovers(&update.interface, mark, port));
     if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
         // No rule is there and none will be: nothing else has to be known.
         receive::sweep_entries();
@@ -367,7 +367,7 @@ fn change_bound(
         .map_err(|failure| failure.during(Task::modify(&update.interface)))?;
     let mut receiving = Receiving::start(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
-    let interrupted = receiving.find_interrupted(facts.mark);
+    let interrupted = receiving.find_interrupted(facts.mark, facts.port);
     if let Some((port, mark)) = interrupted {
         (facts.port, facts.mark) = (port, mark);
     }
@@ -380,6 +380,9 @@ fn change_bound(
         plan.restore(port, mark);
     }
     let goal = find_goal(&facts, &plan, &strategy, &receiving);
+    if goal.is_some() || strategy == Strategy::Unbind {
+        receiving.check_port(goal.as_ref(), &plan.update, &facts)?;
+    }
     if let Some(goal) = &goal {
         receiving.prepare(goal, &mut plan.update, &facts);
     }
@@ -522,6 +525,18 @@ fn read_facts(
     let link = find_link(links, interface);
     let own_name = link.map_or(interface, |link| link.name.as_str());
     let (others, unknown) = read_others(backend, links, own_name)?;
+    let mut sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
+    // Each device has one socket of a family: where there are fewer, one of them came from elsewhere.
+    let is_up = |other: &&Other| find_link(links, &other.name).is_some_and(|link| link.up);
+    let rivals = others
+        .iter()
+        .filter(|other| other.port == port)
+        .filter(is_up);
+    if sockets == Sockets::Here
+        && routing::count_wildcard_sockets(port).is_some_and(|count| count <= rivals.count())
+    {
+        sockets = Sockets::Unknown;
+    }
     Ok(Facts {
         support,
         mark,
@@ -535,7 +550,7 @@ fn read_facts(
         others,
         unknown,
         elsewhere: Elsewhere::default(),
-        sockets: link.map_or(Sockets::Unknown, |link| find_sockets(link, port)),
+        sockets,
         alone: !routing::has_other_namespaces(),
         kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
@@ -659,12 +674,7 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
     let mut devices = Vec::new();
     for link in links {
         match wireguard.get_head(&link.name) {
-            Ok((device, _)) => {
-                let at_home = link.up && routing::has_udp_port(device.listen_port) == Some(true);
-                if !at_home {
-                    devices.push(to_other(device));
-                }
-            }
+            Ok((device, _)) => devices.push((link.up, to_other(device))),
             Err(Failure {
                 errno: libc::ENODEV,
                 ..
@@ -672,5 +682,14 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
             Err(failure) => return Err(unreadable(failure)),
         }
     }
-    Ok(devices)
+    // At home is who is up and has a socket here. Another socket on the port must not pass for it.
+    let is_home = |(up, device): &(bool, Other)| {
+        let rivals = devices
+            .iter()
+            .filter(|(up, other)| *up && other.port == device.port);
+        *up && routing::count_wildcard_sockets(device.port)
+            .is_some_and(|count| count >= rivals.count())
+    };
+    let away = devices.iter().filter(|device| !is_home(device));
+    Ok(away.map(|(_, device)| device.clone()).collect())
 }

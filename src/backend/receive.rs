@@ -51,7 +51,13 @@ pub fn read_receives(device: &Device, vrf: Option<&str>) -> Option<Receives> {
         &sockets,
         vrf.and_then(sys::if_index),
         has_entry,
+        is_live,
     ))
+}
+
+/// Whether a device has this index.
+fn is_live(index: u32) -> bool {
+    sys::interface_name(index).is_some()
 }
 
 /// Removes entries of devices that are gone. It is silent where the hooks cannot be seen: the
@@ -88,7 +94,14 @@ fn remove_unused(
     if unused.is_empty() {
         return Ok(());
     }
-    Changing::start()?.remove(&unused)
+    let mut changing = Changing::start()?;
+    // Another command may have made a new device's entry meanwhile.
+    let now = changing.read_entries()?;
+    let same = |port: &u16| {
+        let mut old = entries.iter().filter(|(known, _)| known == port);
+        old.all(|entry| now.contains(entry))
+    };
+    changing.remove(&unused.into_iter().filter(same).collect::<Vec<_>>())
 }
 
 /// The ports of devices in other namespaces that are down, and whether some could not be asked.
@@ -167,10 +180,58 @@ impl Receiving {
             .filter(|(_, binding)| binding.owner == self.index)
     }
 
-    /// Port and mark of a device whose sockets were being made again when that was interrupted.
-    pub fn find_interrupted(&self, mark: u32) -> Option<(u16, u32)> {
-        let (port, binding) = self.own_entries().next()?;
-        (mark == CLOSED_MARK).then_some((*port, binding.mark))
+    /// Port and mark of a device whose sockets were being made again when that was interrupted:
+    /// as its entry has them, else the port of now and no mark.
+    pub fn find_interrupted(&self, mark: u32, port: u16) -> Option<(u16, u32)> {
+        let entry = self.own_entries().next();
+        let known = entry.map_or((port, 0), |(port, binding)| (*port, binding.mark));
+        (mark == CLOSED_MARK).then_some(known)
+    }
+
+    /// Sees to it that the port can be had where a device that is up is to receive from: in the
+    /// VRF of `goal`, else everywhere. The kernel with the attribute refuses what it cannot have,
+    /// too, and keeps the binding.
+    ///
+    /// # Errors
+    /// EADDRINUSE: another socket has the port there. Nothing was changed.
+    pub fn check_port(&self, goal: Option<&Goal>, update: &Update, facts: &Facts) -> Result<()> {
+        let port = facts.port;
+        if !facts.up || receive::port_after(port, &update.listen_port) != Some(port) {
+            return Ok(());
+        }
+        let table = facts
+            .rules
+            .find_binding(facts.mark, port)
+            .and_then(|binding| binding.table);
+        let (taken, place) = match goal {
+            Some(goal) => {
+                let index = sys::if_index(&goal.vrf);
+                let stays = facts
+                    .vrfs
+                    .iter()
+                    .any(|(name, t)| *name == goal.vrf && Some(*t) == table);
+                let sockets = diag::udp_sockets(port).unwrap_or_default();
+                let is_there = index.is_some_and(|i| sockets.iter().any(|one| one.device == i));
+                (!stays && is_there, goal.vrf.as_str())
+            }
+            None => (
+                self.entries.is_ok()
+                    && has_bound_socket(port)
+                    && routing::count_wildcard_sockets(port).is_some_and(|count| count > 1),
+                "another VRF",
+            ),
+        };
+        if !taken {
+            return Ok(());
+        }
+        Err(Error::os(
+            Task::Other(format!(
+                "Cannot move the sockets of {}: another socket has port {port} in {place}; give \
+                 one of them another port first (listen-port)",
+                self.interface
+            )),
+            libc::EADDRINUSE,
+        ))
     }
 
     /// The name of the VRF that the device is known to be bound to.
@@ -269,6 +330,12 @@ impl Receiving {
     ) -> Result<()> {
         let interface = &self.interface;
         let Some((port, before)) = &self.inserted else {
+            let is_bound = |device: &Device| device.receives == Some(Receives::Bound);
+            if self.reason == Some(Unavailable::Off)
+                && super::get(interface).is_ok_and(|d| is_bound(&d))
+            {
+                return Ok(());
+            }
             if let Some(reason) = &self.reason {
                 say_why_not(interface, goal, reason, note);
             }
@@ -280,7 +347,7 @@ impl Receiving {
             if !now.up {
                 return Ok(vrf.map_or(Receives::Nothing, |_| Receives::Bound));
             }
-            diag::udp_sockets(*port).map(|s| receive::judge_sockets(&s, vrf, true))
+            diag::udp_sockets(*port).map(|s| receive::judge_sockets(&s, vrf, true, is_live))
         };
         if now.up && !matches!(look(), Ok(Receives::Bound)) {
             make_again(interface, backend, routing, *port, goal.mark)?;
@@ -292,7 +359,7 @@ impl Receiving {
             .collect();
         let mut done = Ok(());
         if !old.is_empty() {
-            done = Changing::start().and_then(|mut changing| changing.remove(&old));
+            done = self.release(&old, routing);
         }
         let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
             && self.shares_port(*port, routing);
@@ -353,15 +420,11 @@ impl Receiving {
         let mut own: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         let (mark, port) = backend.mark_and_port(&self.interface)?;
         let bound = now.up && !now.attribute && self.entries.is_ok() && has_bound_socket(port);
-        let change = |job: &dyn Fn(&mut Changing) -> std::result::Result<(), Unavailable>| {
-            Changing::start()
-                .and_then(|mut changing| job(&mut changing))
-                .map_err(|reason| {
-                    Error::Unsupported(format!(
-                        "Cannot unbind the sockets of {}: {reason}",
-                        self.interface
-                    ))
-                })
+        let unable = |reason: Unavailable| {
+            Error::Unsupported(format!(
+                "Cannot unbind the sockets of {}: {reason}",
+                self.interface
+            ))
         };
         if bound {
             // Port and mark stay known to the next command, should this one not get to its end.
@@ -371,14 +434,62 @@ impl Receiving {
                 mark,
                 ..Binding::default()
             };
-            change(&|changing| changing.insert(port, &leaving, true))?;
+            Changing::start()
+                .and_then(|mut changing| changing.insert(port, &leaving, true))
+                .map_err(unable)?;
             make_again(&self.interface, backend, routing, port, mark)?;
             own.push(port);
         }
         if own.is_empty() {
             return Ok(());
         }
-        change(&|changing| changing.remove(&own))
+        self.release(&own, routing).map_err(unable)
+    }
+
+    /// Takes away the entries of ports that this device leaves. Another device here that has such a
+    /// port and is bound by rules inherits it.
+    fn release(
+        &self,
+        ports: &[u16],
+        routing: &mut Routing,
+    ) -> std::result::Result<(), Unavailable> {
+        let heirs: Vec<_> = ports
+            .iter()
+            .map(|port| (*port, self.find_heir(*port, routing)))
+            .collect();
+        let mut changing = Changing::start()?;
+        for (port, heir) in heirs {
+            match heir {
+                Some(binding) => changing.insert(port, &binding, true)?,
+                None => changing.remove(&[port])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn find_heir(&self, port: u16, routing: &mut Routing) -> Option<Binding> {
+        let links = routing.links().ok()?;
+        let rules = routing.rules().ok()?;
+        let wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
+        let is_other = |link: &&Link| link.kind == KIND && link.index != self.index;
+        let mut heirs = links.iter().filter(is_other).filter_map(|link| {
+            let (device, _) = wireguard.get_head(&link.name).ok()?;
+            let table = rules.find_binding(device.fwmark, port)?.table;
+            let vrf = links
+                .iter()
+                .find(|vrf| vrf.vrf_table.is_some() && vrf.vrf_table == table)?;
+            (device.listen_port == port).then(|| Binding {
+                vrf: vrf.name.clone(),
+                owner: link.index,
+                mark: device.fwmark,
+                ..Binding::default()
+            })
+        });
+        let mut heir = heirs.next()?;
+        if heirs.any(|other| other.vrf != heir.vrf) {
+            heir.vrf.clear();
+        }
+        Some(heir)
     }
 }
 
@@ -390,7 +501,10 @@ fn has_bound_socket(port: u16) -> bool {
 
 /// Whether a command that did not get to its end has left an entry of this device, or its sockets
 /// on a VRF, although no rule is left.
-pub fn has_leftovers(interface: &str, port: u16) -> bool {
+pub fn has_leftovers(interface: &str, mark: u32, port: u16) -> bool {
+    if mark == CLOSED_MARK {
+        return true;
+    }
     let index = sys::if_index(interface);
     match Hooks::find().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {

@@ -218,6 +218,27 @@ pub fn has_udp_port(port: u16) -> Option<bool> {
     }
 }
 
+/// How many UDP sockets of this thread's namespace take packets to every address on this port, as
+/// a device's do: the larger number of either family. `None` when it cannot be told.
+pub fn count_wildcard_sockets(port: u16) -> Option<usize> {
+    let count = |file: &str| {
+        let text = fs::read_to_string(file).ok()?;
+        let lines = text.lines().filter(|line| {
+            let address = line.split_whitespace().nth(1).unwrap_or_default();
+            local_port(line) == Some(port)
+                && address
+                    .bytes()
+                    .take_while(|byte| *byte != b':')
+                    .all(|byte| byte == b'0')
+        });
+        Some(lines.count())
+    };
+    match count("/proc/thread-self/net/udp") {
+        Some(v4) => Some(v4.max(count("/proc/thread-self/net/udp6").unwrap_or(0))),
+        None => has_udp_port(port).map(usize::from),
+    }
+}
+
 /// A UDP port that is free in this namespace.
 pub fn find_free_port() -> Option<u16> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;

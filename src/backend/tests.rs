@@ -343,7 +343,7 @@ fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
 
 #[test]
 fn a_binding_by_port_is_shown() {
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     let state = kernel(|state| state.port = port);
     let update = Update {

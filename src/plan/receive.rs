@@ -26,7 +26,12 @@ pub const CLOSED_MARK: u32 = 0x7800_0000;
 
 /// What the sockets on a device's port receive. `vrf` is the index of the VRF where it exists.
 /// Without sockets, the entry for the port tells what they will be bound to.
-pub fn judge_sockets(sockets: &[UdpSocket], vrf: Option<u32>, has_entry: bool) -> Receives {
+pub fn judge_sockets(
+    sockets: &[UdpSocket],
+    vrf: Option<u32>,
+    has_entry: bool,
+    is_live: impl Fn(u32) -> bool,
+) -> Receives {
     // WireGuard's sockets take packets to every address. So does each that looks like one.
     let devices = || {
         sockets
@@ -44,7 +49,9 @@ pub fn judge_sockets(sockets: &[UdpSocket], vrf: Option<u32>, has_entry: bool) -
     if devices().any(|device| device == 0) {
         return Receives::Any;
     }
-    if devices().any(|device| Some(device) == vrf) {
+    // One on a device that is gone is a WireGuard's that lost its VRF; the one on the VRF may be
+    // another program's.
+    if devices().all(is_live) && devices().any(|device| Some(device) == vrf) {
         Receives::Bound
     } else {
         Receives::Nothing
@@ -104,9 +111,11 @@ mod tests {
             (vec![socket(6), socket(6)], Some(7), true, Receives::Nothing),
             (vec![socket(6)], None, true, Receives::Nothing),
             (vec![socket(7), own_address], Some(7), true, Receives::Bound),
+            // Another program has the port in the new VRF, the device's sockets are on the old one.
+            (vec![socket(7), socket(6)], Some(7), true, Receives::Nothing),
         ] {
             assert_eq!(
-                judge_sockets(&sockets, vrf, entry),
+                judge_sockets(&sockets, vrf, entry, |device| [7, 9].contains(&device)),
                 receives,
                 "{sockets:?} {vrf:?}"
             );

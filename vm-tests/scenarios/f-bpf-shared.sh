@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: bind hook: devices that share a port: none takes another's binding, what cannot be had is refused
+# needs: fallback
+# tool: ours
+# packages: bpftool
+# timeout: 240
+# smp: 1
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
+. /lib/wgvrf/fallback.sh
+. /lib/wgvrf/bpf.sh
+fb_topology
+fb_bpf
+vrf_add r vrf_b 2000
+fb_tunnel 4
+flap() {
+	ip -n r link set "$1" down
+	ip -n r link set "$1" up
+}
+sorted() {
+	sockets | sort | uniq -c | tr -s ' ' | tr '\n' ';'
+}
+
+say "another device had the port for a moment: the entry stays for the one that has it"
+r_wg set wg0 bind-dev vrf_external
+ip -n r link add wg6 type wireguard
+r_wg set wg6 listen-port 52222 private-key /tmp/r.key bind-dev vrf_external
+r_wg set wg6 listen-port $PORT
+r_wg set wg6 listen-port 52222
+flap wg0
+expect_on vrf_external
+say "and when that one is deleted"
+r_wg set wg6 listen-port $PORT
+ip -n r link del wg6
+r_wg set wg0 peer "${PUB[peer]}" persistent-keepalive 0
+flap wg0
+expect_on vrf_external
+wait_for "the tunnel" ping_tunnel
+result inherited ok
+
+say "a VRF where another device has the port"
+ip -n r link add wg6 type wireguard
+ip -n r link set wg6 up
+r_wg set wg6 private-key /tmp/r.key bind-dev vrf_b
+r_wg set wg6 listen-port $PORT bind-dev vrf_b
+[ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "not both: $(sorted)"
+r_fails "another socket has port $PORT in vrf_b" -- set wg0 bind-dev vrf_b
+expect_bind vrf_external
+[ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "a refused change moved sockets: $(sorted)"
+say "unbinding, while the other one has the port"
+all_rules >/tmp/before
+for device in wg0 wg6; do
+	r_fails "another socket has port $PORT" -- set $device bind-dev off
+	[ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "a refused change moved sockets: $(sorted)"
+	all_rules | diff /tmp/before - || die "a refused change changed rules"
+done
+wait_for "the tunnel" ping_tunnel
+result refused ok
+
+say "with a port of its own it can be unbound"
+r_wg set wg6 listen-port 52222
+r_wg set wg6 bind-dev off
+flap wg0
+expect_on '*' 52222
+r_wg set wg0 bind-dev vrf_external
+expect_on vrf_external
+ip -n r link del wg6
+
+say "another program has the port in the VRF that was made again: bound is said when it is so"
+ip -n r link del vrf_external
+ip -n r link add vrf_external type vrf table 1023
+ip -n r link set vrf_external up
+ip -n r link set wan0 master vrf_external
+ip -n r route replace default via 198.51.100.1 dev wan0 table 1023
+ip netns exec r socat -u "UDP4-RECV:$PORT,so-bindtodevice=vrf_external" /dev/null &
+daemon=$!
+on_vrf() {
+	sockets | has -x vrf_external
+}
+wait_for "the daemon's socket" on_vrf
+expect_receives nothing
+if r_wg set wg0 bind-dev vrf_external; then
+	die "bound on a port that another program has"
+fi
+if ping_tunnel >/dev/null; then
+	die "it receives without its port"
+fi
+kill $daemon
+wait $daemon || true
+r_wg set wg0 bind-dev vrf_external
+expect_on vrf_external
+[ "$(mark_of wg0)" = $MARK ] || die "the mark is $(mark_of wg0)"
+wait_for "the tunnel" ping_tunnel
+result program ok
+
+r_wg set wg0 bind-dev off
+expect_on '*'
+expect_hooks 0
+expect_ours
+result nothing-left ok
