@@ -44,8 +44,8 @@ impl Planned {
         self.obstacle.is_none()
     }
 
-    /// Whether a plain run takes it: nothing that takes minutes, and on stock or patched
-    /// kernels only what is in the suite of that name.
+    /// Whether a plain run takes it: nothing that takes minutes, on stock or patched kernels only
+    /// what is in the suite of that name, and all of the series on the reference only.
     pub fn is_usual(&self) -> bool {
         let kernel = &*self.kernel.name;
         let in_suite = |suite: &&str| self.scenario.in_suite(suite);
@@ -54,7 +54,8 @@ impl Planned {
             |(name, suites): &(&str, &[&str])| *name == kernel && suites.iter().any(in_suite);
         !self.scenario.is_long()
             && !in_suite(&elsewhere)
-            && (USUAL.contains(&kernel) || TREES.iter().any(in_tree))
+            && (USUAL.contains(&kernel) && (in_suite(&"tree") || !in_suite(&"kernel"))
+                || TREES.iter().any(in_tree))
     }
 
     pub fn ids(&self) -> [&str; 3] {
