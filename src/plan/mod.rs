@@ -609,10 +609,15 @@ fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &Goal, flow: Flow) {
         ));
     }
     if facts.sockets == Sockets::Unknown && !facts.alone {
+        let why = if facts.up {
+            "another interface has its port, and there are fewer sockets than interfaces"
+        } else {
+            "it is down"
+        };
         notes.push(format!(
-            "{interface}: it is down, so nothing tells in which network namespace its sockets \
-             will be; if it was created in another one, these rules do not hold it \
-             (`wg show {interface}' says so once it is up)"
+            "{interface}: {why}, so nothing tells in which network namespace its sockets will be; \
+             if it was created in another one, these rules do not hold it (`wg show {interface}' \
+             says so once it is up)"
         ));
     }
     if facts.wg_quick {
