@@ -203,23 +203,22 @@ impl Receiving {
             .rules
             .find_binding(facts.mark, port)
             .and_then(|binding| binding.table);
+        // The device has a socket of its own: a single one on the port is that.
+        let shared = routing::count_wildcard_sockets(port).is_some_and(|count| count > 1);
         let (taken, place) = match goal {
             Some(goal) => {
                 let index = sys::if_index(&goal.vrf);
-                let stays = facts
-                    .vrfs
-                    .iter()
-                    .any(|(name, t)| *name == goal.vrf && Some(*t) == table);
+                let known = |name: &str, t: u32| name == goal.vrf && Some(t) == table;
+                let stays = facts.vrfs.iter().any(|(name, t)| known(name, *t))
+                    || self.own_entries().any(|(_, entry)| entry.vrf == goal.vrf);
                 let sockets = diag::udp_sockets(port).unwrap_or_default();
                 let is_there = index.is_some_and(|i| sockets.iter().any(|one| one.device == i));
-                (!stays && is_there, goal.vrf.as_str())
+                (shared && !stays && is_there, goal.vrf.as_str())
             }
-            None => (
-                self.entries.is_ok()
-                    && has_bound_socket(port)
-                    && routing::count_wildcard_sockets(port).is_some_and(|count| count > 1),
-                "another VRF",
-            ),
+            None => {
+                let bound = self.entries.is_ok() && has_bound_socket(port);
+                (shared && bound, "another VRF")
+            }
         };
         if !taken {
             return Ok(());
