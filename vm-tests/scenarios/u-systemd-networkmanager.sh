@@ -29,7 +29,10 @@ systemd_boot
 wait_for "the tunnel to be bound and up" bound_and_up
 wan_up
 tunnel_works "after boot"
+capture_stop decoy
+assert_none decoy "encrypted packets in the default VRF at boot"
 result boot works
+capture_start decoy decoy up0 "udp port $PORT"
 
 say "the tunnel is deleted, and NetworkManager makes it again"
 index=$(index_of wg-cr02)
