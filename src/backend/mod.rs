@@ -129,7 +129,7 @@ fn kernel_bind(device: &Device, dev: String) -> Bind {
     let port = device.listen_port;
     let sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
     let presence = if link.is_some_and(|link| link.up) && port != 0 {
-        match has_bound_socket(&dev, port) {
+        match has_socket_on(&dev, port) {
             Some(true) => Presence::Present,
             // The kernel closes the sockets when the device is missing.
             Some(false) if !is_bound_elsewhere(&dev, port) && !here => Presence::Missing,
@@ -154,7 +154,7 @@ fn guess_presence(sockets: Sockets, here: bool) -> Presence {
 
 /// Whether a socket on this port of this thread's namespace is bound to the device of this name;
 /// `None` when it cannot be told.
-fn has_bound_socket(dev: &str, port: u16) -> Option<bool> {
+fn has_socket_on(dev: &str, port: u16) -> Option<bool> {
     let Some(index) = crate::sys::if_index(dev) else {
         return Some(false);
     };
@@ -164,8 +164,7 @@ fn has_bound_socket(dev: &str, port: u16) -> Option<bool> {
 
 /// Whether another namespace has such a socket, or cannot be looked into.
 fn is_bound_elsewhere(dev: &str, port: u16) -> bool {
-    let (found, unknown) =
-        routing::in_other_namespaces(|| has_bound_socket(dev, port) != Some(false));
+    let (found, unknown) = routing::in_other_namespaces(|| has_socket_on(dev, port) != Some(false));
     unknown.is_some() || found.contains(&true)
 }
 

@@ -124,6 +124,20 @@ p_calls() {
 	p "$WG" set wg0 peer "$RKEY" endpoint "$1:$RPORT"
 }
 
+# r_alone ADDRESS: r calls p there at once, without a session. p must not speak: r would answer to
+# where that came from.
+r_alone() {
+	ip -n p link set wg0 down
+	ip -n r link set wg0 down
+	ip -n r link set wg0 up
+	r_calls "$1"
+}
+
+# tx_errors: how many packets r's wg0 could not send.
+tx_errors() {
+	r cat /sys/class/net/wg0/statistics/tx_errors
+}
+
 # p_sees ADDRESS:PORT: where p believes r to be, by the source of what it received.
 p_sees() {
 	local is

@@ -100,6 +100,14 @@ fb_wg0() {
 	ip -n r link set "$name" up
 }
 
+# fb_userspace: wg0 of the router is wireguard-go's.
+fb_userspace() {
+	mkdir -p /dev/net
+	[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
+	ip netns exec r wireguard-go wg0 >/tmp/go.log 2>&1 || die "wireguard-go: $(cat /tmp/go.log)"
+	wait_for "the userspace socket" test -S /var/run/wireguard/wg0.sock
+}
+
 # fb_tunnel 4|6: both ends of a tunnel; the router's is not bound yet and knows the endpoint.
 fb_tunnel() {
 	local endpoint=$PEER4:$PEER_PORT

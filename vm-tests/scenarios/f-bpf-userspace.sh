@@ -15,10 +15,7 @@ set -euo pipefail
 fb_topology
 fb_bpf
 fb_keys
-mkdir -p /dev/net
-[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
-ip netns exec r wireguard-go wg0 >/tmp/go.log 2>&1 || die "wireguard-go: $(cat /tmp/go.log)"
-wait_for "the userspace socket" test -S /var/run/wireguard/wg0.sock
+fb_userspace
 r_wg set wg0 listen-port $PORT private-key /tmp/r.key peer "${PUB[peer]}" \
 	endpoint $PEER4:$PEER_PORT allowed-ips $TUNNEL.0/24
 ip -n r addr add $TUNNEL.1/24 dev wg0

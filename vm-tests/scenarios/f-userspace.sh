@@ -13,10 +13,7 @@ set -euo pipefail
 fb_topology
 accept
 fb_keys
-mkdir -p /dev/net
-[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
-ip netns exec r wireguard-go wg0 >/tmp/go.log 2>&1 || die "wireguard-go: $(cat /tmp/go.log)"
-wait_for "the userspace socket" test -S /var/run/wireguard/wg0.sock
+fb_userspace
 all_rules >/tmp/before
 
 r_wg set wg0 listen-port $PORT private-key /tmp/r.key peer "${PUB[peer]}" \

@@ -19,19 +19,6 @@ leak6() {
 	ip -n r -6 route replace "$@" table 1001
 }
 
-tx_errors() {
-	r cat /sys/class/net/wg0/statistics/tx_errors
-}
-
-# r_alone ADDRESS: r calls p there at once, without a session. p must not speak: r would answer to
-# where that came from.
-r_alone() {
-	ip -n p link set wg0 down
-	ip -n r link set wg0 down
-	ip -n r link set wg0 up
-	r_calls "$1"
-}
-
 # dropped WHAT: nothing leaves by main0, and each attempt is counted as an error.
 dropped() {
 	local before after

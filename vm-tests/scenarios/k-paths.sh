@@ -18,29 +18,17 @@ route6() {
 	ip -n r -6 route replace table 1001 "$@"
 }
 
-# meet ADDRESS DEVICE
+# meet ADDRESS DEVICE: the neighbour there is known.
 meet() {
 	wait_for "$1 to answer" r ping -n -c1 -W1 -I "$2" "$1"
 }
 
-# watch DEVICE...: what r sends by each of them; watched: no more.
+# watch DEVICE...: what r sends by each of them.
 watch() {
 	local device
 	for device in "$@"; do
 		capture_start "$device" r "$device" "udp src portrange $RPORT-51016"
 	done
-}
-
-tx_errors() {
-	r cat /sys/class/net/wg0/statistics/tx_errors
-}
-
-# r_alone ADDRESS: r calls p there, without a session and without an answer.
-r_alone() {
-	ip -n p link set wg0 down
-	ip -n r link set wg0 down
-	ip -n r link set wg0 up
-	r_calls "$1"
 }
 
 # calls_by ADDRESS DEVICE...: handshakes from as many ports as it takes until each of these devices
