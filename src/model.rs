@@ -263,3 +263,68 @@ pub struct AllowedIpUpdate {
     pub prefix: AllowedIp,
     pub remove: bool,
 }
+
+/// What a policy rule does with what it matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    Table(u32),
+    Unreachable,
+    Nop,
+    Goto,
+    /// Prohibit, blackhole, or news.
+    #[default]
+    Other,
+}
+
+/// A policy rule, reduced to what decides whether it touches what this host sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    pub pref: u32,
+    pub mark: u32,
+    /// 0: the mark is not looked at.
+    pub mask: u32,
+    pub protocol: u8,
+    pub action: Action,
+    /// `not`
+    pub invert: bool,
+    /// Matches only packets that belong to a VRF already.
+    pub l3mdev: bool,
+    /// `iif lo`: what this host sends itself.
+    pub local_output: bool,
+    /// `iif` of another interface: never what this host sends itself.
+    pub forwarded_only: bool,
+    /// `ipproto`; 0 for any.
+    pub ip_proto: u8,
+    /// `sport`, the first and the last.
+    pub source_ports: Option<(u16, u16)>,
+    /// `suppress_prefixlength` or `suppress_ifgroup`
+    pub suppress: bool,
+    /// Looks at more than the members above.
+    pub narrowed: bool,
+}
+
+/// A UDP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpSocket {
+    pub port: u16,
+    /// It takes packets to every address, as WireGuard's sockets do.
+    pub wildcard: bool,
+    /// The index of the device that it is bound to; 0: none.
+    pub device: u32,
+}
+
+/// What the bind hooks do with the sockets on a port of a namespace, and for which device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookEntry {
+    /// The VRF's name. Empty: to no device at all, so that nothing is received until `wg` is
+    /// asked which one.
+    pub vrf: String,
+    /// To no device, and so to everything: the device is being unbound.
+    pub leaving: bool,
+    /// The sockets are those of a process.
+    pub process: bool,
+    /// The index of the WireGuard device, to tell whether it is still there.
+    pub owner: u32,
+    /// The device's mark: known also while the device has another one for a moment.
+    pub mark: u32,
+}

@@ -175,7 +175,7 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
         }
     };
     let has_endpoint = steps.iter().any(|step| matches!(step, Step::Endpoint(_)));
-    let mut names = Names::start(&steps, has_endpoint.then(Retries::from_env), say);
+    let mut names = NameLookups::start(&steps, has_endpoint.then(Retries::from_env), say);
     let mut update = base;
     let mut peers: Vec<PeerDraft> = Vec::new();
     for step in steps {
@@ -320,7 +320,7 @@ enum Lookup {
 }
 
 /// All endpoint names of one draft, being looked up at the same time.
-struct Names {
+struct NameLookups {
     retries: Result<Retries>,
     lookups: HashMap<String, Lookup>,
     answers: HashMap<usize, Result<SocketAddr>>,
@@ -332,17 +332,17 @@ struct Names {
     heard: Arc<Mutex<bool>>,
 }
 
-impl Drop for Names {
+impl Drop for NameLookups {
     fn drop(&mut self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 }
 
-impl Names {
+impl NameLookups {
     fn start(steps: &[Step], retries: Option<Result<Retries>>, say: &Say) -> Self {
         let (sender, incoming) = mpsc::channel();
         let retries = retries.unwrap_or(Ok(Retries::DEFAULT));
-        let mut names = Names {
+        let mut names = NameLookups {
             retries: retries.clone(),
             lookups: HashMap::new(),
             answers: HashMap::new(),

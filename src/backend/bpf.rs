@@ -13,9 +13,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::model::Family;
+use crate::model::{Family, HookEntry};
 use crate::sys::{self, BpfMap, BpfProgram};
-use crate::wire::bpf::{self, Binding, Features, KEY_LEN, Offsets, VALUE_LEN};
+use crate::wire::bpf::{self, Features, KEY_LEN, Offsets, VALUE_LEN};
 
 type Map = BpfMap<KEY_LEN, VALUE_LEN>;
 
@@ -143,7 +143,7 @@ impl fmt::Display for Unavailable {
     }
 }
 
-type Result<T> = std::result::Result<T, Unavailable>;
+type HookResult<T> = std::result::Result<T, Unavailable>;
 
 /// What an error of bpf(2) means, where it means nothing particular to the call.
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
@@ -177,7 +177,7 @@ pub struct Hooks {
 
 impl Hooks {
     /// Looks for our programs; that there are none is fine.
-    pub fn find() -> Result<Hooks> {
+    pub fn find() -> HookResult<Hooks> {
         sys::bpf_may_look().map_err(failed("Cannot look for BPF programs"))?;
         let root = open_root()?;
         let namespace = sys::netns_cookie().map_err(|err| Unavailable::Failed {
@@ -196,7 +196,7 @@ impl Hooks {
         Ok(hooks)
     }
 
-    fn find_family(&mut self, family: Family) -> Result<()> {
+    fn find_family(&mut self, family: Family) -> HookResult<()> {
         const WHAT: &str = "Cannot look at the bind hooks";
         for id in self.read_ids(family)?.0 {
             let program = match BpfProgram::open(id) {
@@ -229,7 +229,7 @@ impl Hooks {
     }
 
     /// The programs at a family's hook, ours and others.
-    fn read_ids(&self, family: Family) -> Result<(Vec<u32>, u32)> {
+    fn read_ids(&self, family: Family) -> HookResult<(Vec<u32>, u32)> {
         sys::bpf_attached(self.root.as_fd(), attach_type(family)).map_err(|err| {
             match err.raw_os_error() {
                 // The command, or the hook, is not there.
@@ -240,19 +240,19 @@ impl Hooks {
     }
 
     /// The entry for a port of this namespace.
-    pub fn get(&self, port: u16) -> Result<Option<Binding>> {
+    pub fn get(&self, port: u16) -> HookResult<Option<HookEntry>> {
         let key = bpf::key(self.namespace, port);
         for (_, map) in &self.maps {
             let value = map.get(&key).map_err(failed("Cannot read the bind map"))?;
             if let Some(value) = value {
-                return Ok(Some(bpf::read_value(&value)));
+                return Ok(Some(bpf::read_entry(&value)));
             }
         }
         Ok(None)
     }
 
     /// All entries of this namespace.
-    pub fn read_entries(&self) -> Result<Vec<(u16, Binding)>> {
+    pub fn read_entries(&self) -> HookResult<Vec<(u16, HookEntry)>> {
         let mut ports: Vec<u16> = Vec::new();
         for (_, map) in &self.maps {
             let keys = read_keys(map)?;
@@ -273,7 +273,7 @@ impl Hooks {
 }
 
 /// The keys of a map, of all namespaces.
-fn read_keys(map: &Map) -> Result<Vec<[u8; KEY_LEN]>> {
+fn read_keys(map: &Map) -> HookResult<Vec<[u8; KEY_LEN]>> {
     let mut keys: Vec<[u8; KEY_LEN]> = Vec::new();
     // A key that is removed meanwhile starts the walk anew.
     for _ in 0..2 * ENTRIES {
@@ -297,7 +297,7 @@ pub struct Changing {
 }
 
 impl Changing {
-    pub fn start() -> Result<Changing> {
+    pub fn start() -> HookResult<Changing> {
         let lock = take_lock()?;
         Ok(Changing {
             hooks: Hooks::find()?,
@@ -306,15 +306,15 @@ impl Changing {
     }
 
     /// All entries of this namespace.
-    pub fn read_entries(&self) -> Result<Vec<(u16, Binding)>> {
+    pub fn read_entries(&self) -> HookResult<Vec<(u16, HookEntry)>> {
         self.hooks.read_entries()
     }
 
     /// Sees to it that sockets made on a port of this namespace from now on are bound. With
     /// `all_sockets`, also where other programs' sockets cannot be told from the kernel's.
-    pub fn insert(&mut self, port: u16, binding: &Binding, all_sockets: bool) -> Result<()> {
+    pub fn insert(&mut self, port: u16, entry: &HookEntry, all_sockets: bool) -> HookResult<()> {
         let key = bpf::key(self.hooks.namespace, port);
-        let value = bpf::value(binding);
+        let value = bpf::encode_entry(entry);
         for (_, map) in &self.hooks.maps {
             map.insert(&key, &value)
                 .map_err(failed("Cannot write the bind map"))?;
@@ -354,7 +354,7 @@ impl Changing {
         key: &[u8; KEY_LEN],
         value: &[u8; VALUE_LEN],
         all_sockets: bool,
-    ) -> Result<()> {
+    ) -> HookResult<()> {
         let made;
         let (id, map) = match self.hooks.maps.first() {
             // A command left it that did not get to the second family.
@@ -407,7 +407,7 @@ impl Changing {
     }
 
     /// Removes entries of this namespace, and the programs with the last entry of the host.
-    pub fn remove(&mut self, ports: &[u16]) -> Result<()> {
+    pub fn remove(&mut self, ports: &[u16]) -> HookResult<()> {
         for (_, map) in &self.hooks.maps {
             for port in ports {
                 let key = bpf::key(self.hooks.namespace, *port);
@@ -447,7 +447,7 @@ impl Changing {
 }
 
 /// Waits for the lock, but not for ever.
-fn take_lock() -> Result<File> {
+fn take_lock() -> HookResult<File> {
     let file = File::open(LOCK).map_err(failed("Cannot lock the bind hooks"))?;
     let start = Instant::now();
     loop {
@@ -470,7 +470,7 @@ fn take_lock() -> Result<File> {
 }
 
 /// The root of the cgroup v2 tree, which only the host has.
-fn open_root() -> Result<File> {
+fn open_root() -> HookResult<File> {
     let found = ROOTS
         .into_iter()
         .map(Path::new)
@@ -486,7 +486,7 @@ fn open_root() -> Result<File> {
 }
 
 /// Loads the program of a family, the way this kernel takes it.
-fn load_program(family: Family, map: &Map, all_sockets: bool) -> Result<BpfProgram> {
+fn load_program(family: Family, map: &Map, all_sockets: bool) -> HookResult<BpfProgram> {
     let offsets = read_offsets();
     if offsets.is_none() && !all_sockets {
         return Err(Unavailable::NoBtf);

@@ -4,8 +4,8 @@
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
-use crate::model::Family;
-use crate::wire::diag::{self, UdpSocket};
+use crate::model::{Family, UdpSocket};
+use crate::wire::diag;
 
 /// The UDP sockets on a port of this thread's namespace, of both families.
 ///

@@ -26,7 +26,7 @@ use crate::plan::{
 };
 use kernel::Wireguard;
 use netlink::Failure;
-use receive::{Goal, Now, Receiving};
+use receive::{Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
 
 use crate::wire::route::Link;
@@ -406,7 +406,7 @@ fn find_goal(
     plan: &Plan,
     strategy: &Strategy,
     receiving: &Receiving,
-) -> Option<Goal> {
+) -> Option<ReceiveGoal> {
     let vrf = match strategy {
         Strategy::Fallback { name, .. } => name.clone(),
         Strategy::Keep => {
@@ -419,7 +419,7 @@ fn find_goal(
         }
         Strategy::Unbind | Strategy::Attribute { .. } => return None,
     };
-    Some(Goal {
+    Some(ReceiveGoal {
         vrf,
         mark: facts.mark_after(&plan.update.fwmark),
     })

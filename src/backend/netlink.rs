@@ -64,7 +64,7 @@ pub enum Next {
 
 /// What takes requests to the kernel and brings its answers: the one place that talks to it.
 enum Carrier {
-    Kernel(NlSocket),
+    ScriptedKernel(NlSocket),
     /// Stands for the kernel in tests, which need no rights then.
     #[cfg(test)]
     Scripted(super::scripted::Connection),
@@ -81,12 +81,12 @@ impl Carrier {
         // may hold keys. Kernels that know neither still give an errno.
         let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_EXT_ACK);
         let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_CAP_ACK);
-        Ok(Carrier::Kernel(socket))
+        Ok(Carrier::ScriptedKernel(socket))
     }
 
     fn send(&self, request: &[u8]) -> io::Result<()> {
         match self {
-            Carrier::Kernel(socket) => socket.send(request, Msg::empty()).map(drop),
+            Carrier::ScriptedKernel(socket) => socket.send(request, Msg::empty()).map(drop),
             #[cfg(test)]
             Carrier::Scripted(connection) => connection.send(request),
         }
@@ -95,7 +95,9 @@ impl Carrier {
     /// The length of a datagram and the port id of its sender.
     fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, u32)> {
         match self {
-            Carrier::Kernel(socket) => sys::receive_netlink(socket.as_raw_fd(), buffer, flags),
+            Carrier::ScriptedKernel(socket) => {
+                sys::receive_netlink(socket.as_raw_fd(), buffer, flags)
+            }
             #[cfg(test)]
             Carrier::Scripted(connection) => connection.receive(buffer, flags),
         }
@@ -249,7 +251,7 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::{DONE, ERROR, Kernel, done, frame, with};
+    use super::super::scripted::{DONE, ERROR, ScriptedKernel, done, frame, with};
     use super::*;
 
     const DATA: u16 = 0x20;
@@ -280,7 +282,7 @@ mod tests {
                 })
                 .collect()
         };
-        with(Kernel::saying(answer), || {
+        with(ScriptedKernel::saying(answer), || {
             test(&mut Socket::open(NlFamily::Route).unwrap())
         })
     }
@@ -353,7 +355,7 @@ mod tests {
             let seen = std::rc::Rc::new(std::cell::Cell::new(0));
             let kernel = {
                 let seen = seen.clone();
-                Kernel::saying(move |_, request: &[u8]| {
+                ScriptedKernel::saying(move |_, request: &[u8]| {
                     seen.set(nlmsg::u32_at(request, 8));
                     vec![(0, frame(ERROR, 0, seen.get(), &done(0)))]
                 })

@@ -11,12 +11,11 @@ use super::bpf::{Changing, Hooks, Unavailable};
 use super::routing::{self, Routing};
 use super::{Backend, KIND, Wireguard, diag};
 use crate::error::{Error, Result, Task};
-use crate::model::{Change, Device, Family, Receives, Update};
+use crate::model::{Change, Device, Family, HookEntry, Receives, Rule, Update};
 use crate::plan::Facts;
 use crate::plan::receive::{self, CLOSED_MARK, ReceiveMode};
-use crate::plan::rules::{Rule, Rules, find_closing_place};
+use crate::plan::rules::{Rules, find_closing_place};
 use crate::sys;
-use crate::wire::bpf::Binding;
 use crate::wire::route::Link;
 
 /// How often a port is tried that was free a moment ago.
@@ -78,7 +77,7 @@ pub fn sweep_entries() {
 }
 
 fn remove_unused(
-    entries: &[(u16, Binding)],
+    entries: &[(u16, HookEntry)],
     links: &[Link],
 ) -> std::result::Result<(), Unavailable> {
     let mut elsewhere = None;
@@ -129,7 +128,7 @@ fn ports_here() -> Option<Vec<u16>> {
 
 /// Where a device is to receive from after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Goal {
+pub struct ReceiveGoal {
     pub vrf: String,
     /// The device's mark after the change.
     pub mark: u32,
@@ -141,9 +140,9 @@ pub struct Receiving {
     interface: String,
     /// The device's index.
     index: u32,
-    entries: std::result::Result<Vec<(u16, Binding)>, Unavailable>,
+    entries: std::result::Result<Vec<(u16, HookEntry)>, Unavailable>,
     /// The entry that this change made or replaced, and what was there before.
-    inserted: Option<(u16, Option<Binding>)>,
+    inserted: Option<(u16, Option<HookEntry>)>,
     /// Why there is none.
     reason: Option<Unavailable>,
 }
@@ -169,12 +168,12 @@ impl Receiving {
         }
     }
 
-    fn known_entries(&self) -> &[(u16, Binding)] {
+    fn known_entries(&self) -> &[(u16, HookEntry)] {
         self.entries.as_ref().map_or(&[], Vec::as_slice)
     }
 
     /// The entries of this device.
-    fn own_entries(&self) -> impl Iterator<Item = &(u16, Binding)> {
+    fn own_entries(&self) -> impl Iterator<Item = &(u16, HookEntry)> {
         self.known_entries()
             .iter()
             .filter(|(_, binding)| binding.owner == self.index)
@@ -194,7 +193,12 @@ impl Receiving {
     ///
     /// # Errors
     /// EADDRINUSE: another socket has the port there. Nothing was changed.
-    pub fn check_port(&self, goal: Option<&Goal>, update: &Update, facts: &Facts) -> Result<()> {
+    pub fn check_port(
+        &self,
+        goal: Option<&ReceiveGoal>,
+        update: &Update,
+        facts: &Facts,
+    ) -> Result<()> {
         let port = facts.port;
         if !facts.up || receive::port_after(port, &update.listen_port) != Some(port) {
             return Ok(());
@@ -243,7 +247,7 @@ impl Receiving {
 
     /// Tells the hooks where the device's sockets belong, before it is changed. A device that is
     /// to have any port gets one that is known.
-    pub fn prepare(&mut self, goal: &Goal, update: &mut Update, facts: &Facts) {
+    pub fn prepare(&mut self, goal: &ReceiveGoal, update: &mut Update, facts: &Facts) {
         let port = facts.port;
         if self.mode == ReceiveMode::Any {
             self.reason = Some(Unavailable::Off);
@@ -271,7 +275,7 @@ impl Receiving {
             .iter()
             .find(|(known, _)| *known == chosen)
             .map(|(_, binding)| binding.clone());
-        let binding = Binding {
+        let binding = HookEntry {
             vrf: goal.vrf.clone(),
             leaving: false,
             process: facts.support.userspace,
@@ -307,7 +311,7 @@ impl Receiving {
     /// After the change: sees to it that the sockets are where they belong, and says where.
     pub fn finish(
         self,
-        goal: Option<&Goal>,
+        goal: Option<&ReceiveGoal>,
         backend: &mut Backend,
         routing: &mut Routing,
         now: &Now,
@@ -321,7 +325,7 @@ impl Receiving {
 
     fn bind_ports(
         self,
-        goal: &Goal,
+        goal: &ReceiveGoal,
         backend: &mut Backend,
         routing: &mut Routing,
         now: &Now,
@@ -364,10 +368,10 @@ impl Receiving {
             && self.shares_port(*port, routing);
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
-            let no_vrf = Binding {
+            let no_vrf = HookEntry {
                 owner: self.index,
                 mark: goal.mark,
-                ..Binding::default()
+                ..HookEntry::default()
             };
             done = Changing::start().and_then(|mut c| c.insert(*port, &no_vrf, true));
             note(&format!(
@@ -427,11 +431,11 @@ impl Receiving {
         };
         if bound {
             // Port and mark stay known to the next command, should this one not get to its end.
-            let leaving = Binding {
+            let leaving = HookEntry {
                 leaving: true,
                 owner: self.index,
                 mark,
-                ..Binding::default()
+                ..HookEntry::default()
             };
             Changing::start()
                 .and_then(|mut changing| changing.insert(port, &leaving, true))
@@ -466,7 +470,7 @@ impl Receiving {
         Ok(())
     }
 
-    fn find_heir(&self, port: u16, routing: &mut Routing) -> Option<Binding> {
+    fn find_heir(&self, port: u16, routing: &mut Routing) -> Option<HookEntry> {
         let links = routing.links().ok()?;
         let rules = routing.rules().ok()?;
         let wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
@@ -477,11 +481,11 @@ impl Receiving {
             let vrf = links
                 .iter()
                 .find(|vrf| vrf.vrf_table.is_some() && vrf.vrf_table == table)?;
-            (device.listen_port == port).then(|| Binding {
+            (device.listen_port == port).then(|| HookEntry {
                 vrf: vrf.name.clone(),
                 owner: link.index,
                 mark: device.fwmark,
-                ..Binding::default()
+                ..HookEntry::default()
             })
         });
         let mut heir = heirs.next()?;
@@ -523,7 +527,12 @@ pub struct Now {
 }
 
 /// Names the reason, and what can be done.
-fn say_why_not(interface: &str, goal: &Goal, reason: &Unavailable, note: &mut dyn FnMut(&str)) {
+fn say_why_not(
+    interface: &str,
+    goal: &ReceiveGoal,
+    reason: &Unavailable,
+    note: &mut dyn FnMut(&str),
+) {
     let vrf = &goal.vrf;
     match routing::l3mdev_accept() {
         Some(false) => note(&format!(

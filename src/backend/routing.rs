@@ -13,8 +13,8 @@ use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
 use crate::error::{Error, Result, Task, strerror};
-use crate::model::Family;
-use crate::plan::rules::{Rule, Rules};
+use crate::model::{Family, Rule};
+use crate::plan::rules::Rules;
 use crate::sys;
 use crate::wire::route::{self, Link};
 

@@ -14,33 +14,33 @@ pub type Datagrams = Vec<(u32, Vec<u8>)>;
 type Answer = dyn FnMut(NlFamily, &[u8]) -> Datagrams;
 
 #[derive(Clone)]
-pub struct Kernel {
+pub struct ScriptedKernel {
     answer: Rc<RefCell<Answer>>,
     /// What other namespaces have.
-    elsewhere: Vec<Kernel>,
+    elsewhere: Vec<ScriptedKernel>,
 }
 
-impl Kernel {
+impl ScriptedKernel {
     pub fn saying(answer: impl FnMut(NlFamily, &[u8]) -> Datagrams + 'static) -> Self {
-        Kernel {
+        ScriptedKernel {
             answer: Rc::new(RefCell::new(answer)),
             elsewhere: Vec::new(),
         }
     }
 
-    pub fn beside(mut self, other: Option<Kernel>) -> Self {
+    pub fn beside(mut self, other: Option<ScriptedKernel>) -> Self {
         self.elsewhere.extend(other);
         self
     }
 }
 
 thread_local! {
-    static KERNEL: RefCell<Option<Kernel>> = const { RefCell::new(None) };
+    static KERNEL: RefCell<Option<ScriptedKernel>> = const { RefCell::new(None) };
 }
 
 /// Runs `test` with this kernel in place of the machine's.
-pub fn with<T>(kernel: Kernel, test: impl FnOnce() -> T) -> T {
-    struct Back(Option<Kernel>);
+pub fn with<T>(kernel: ScriptedKernel, test: impl FnOnce() -> T) -> T {
+    struct Back(Option<ScriptedKernel>);
     impl Drop for Back {
         fn drop(&mut self) {
             KERNEL.set(self.0.take());
@@ -68,7 +68,7 @@ pub fn connect(family: NlFamily) -> Option<Connection> {
 
 /// One socket.
 pub struct Connection {
-    kernel: Kernel,
+    kernel: ScriptedKernel,
     family: NlFamily,
     waiting: RefCell<VecDeque<(u32, Vec<u8>)>>,
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use neli::consts::socket::NlFamily;
 
-use super::scripted::{DONE, Datagrams, ERROR, Kernel, done, frame, with};
+use super::scripted::{DONE, Datagrams, ERROR, ScriptedKernel, done, frame, with};
 use super::*;
 use crate::model::Selector;
 use crate::wire::nlmsg::{attributes_of, u16_at, u32_at};
@@ -181,9 +181,9 @@ fn run(state: &Rc<RefCell<State>>, bind_dev: Change<String>) -> (Result<()>, Vec
     run_beside(state, None, bind_dev)
 }
 
-fn script(state: &Rc<RefCell<State>>) -> Kernel {
+fn script(state: &Rc<RefCell<State>>) -> ScriptedKernel {
     let state = Rc::clone(state);
-    Kernel::saying(move |family, request| state.borrow_mut().answer(family, request))
+    ScriptedKernel::saying(move |family, request| state.borrow_mut().answer(family, request))
 }
 
 /// `run`, with another namespace that has a wg0 of its own.

@@ -16,10 +16,10 @@ pub mod sync;
 mod tests;
 
 use crate::error::{Error, Result, Task};
-use crate::model::{Change, Family, Selector, Update, bind_table};
+use crate::model::{Action, Change, Family, Rule, Selector, Update, bind_table};
 use rules::{
-    Action, Binding, Flow, Rule, Rules, TABLE_LOCAL, arrange, default_mark, default_marks,
-    find_place, is_default_mark, is_our_mark,
+    Binding, Flow, Rules, TABLE_LOCAL, arrange, default_mark, default_marks, find_place,
+    is_default_mark, is_our_mark,
 };
 
 /// Which way to bind is allowed (`WG_BIND_DEV_MODE`).
@@ -325,7 +325,7 @@ pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> 
         Strategy::Unbind => unbind(facts, update, &present),
         Strategy::Attribute { name } => bind_by_attribute(facts, update, name, &present),
         Strategy::Fallback { name, kind, why } => {
-            let goal = Goal {
+            let goal = RuleGoal {
                 name,
                 table: vrf_table(&update.interface, name, &facts.target)?,
                 kind: kind.unwrap_or_else(|| present_kind(&present)),
@@ -375,7 +375,7 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
     };
     let name = facts.vrf_name(table);
     let wants_none = kind == Kind::Mark && facts.mark_after(&update.fwmark) == 0;
-    let goal = Goal {
+    let goal = RuleGoal {
         name: &name,
         table,
         kind,
@@ -488,7 +488,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
 }
 
 /// A binding that the fallback is to reach.
-struct Goal<'a> {
+struct RuleGoal<'a> {
     name: &'a str,
     /// 0 for a table whose number is lost: then the rules can only keep packets from leaving.
     table: u32,
@@ -500,10 +500,10 @@ struct Goal<'a> {
 fn bind_by_rules(
     facts: &Facts,
     mut update: Update,
-    goal: &Goal,
+    goal: &RuleGoal,
     present: &[Binding],
 ) -> Result<Plan> {
-    let Goal {
+    let RuleGoal {
         name,
         table,
         kind,
@@ -597,9 +597,9 @@ fn bind_by_rules(
 }
 
 /// What the user should know of this binding.
-fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &Goal, flow: Flow) {
+fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &RuleGoal, flow: Flow) {
     let interface = &plan.update.interface;
-    let Goal { name, table, .. } = *goal;
+    let RuleGoal { name, table, .. } = *goal;
     let mut notes = Vec::new();
     if flow.by == Selector::Mark(table) {
         notes.push(format!(

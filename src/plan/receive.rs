@@ -4,9 +4,7 @@
 //! Rules steer what is sent. What is received depends on the device that the sockets are bound
 //! to: a program at the kernel's bind hooks binds them to the VRF where it can (`wire::bpf`).
 
-use crate::model::{Change, Receives};
-use crate::wire::bpf::Binding;
-use crate::wire::diag::UdpSocket;
+use crate::model::{Change, HookEntry, Receives, UdpSocket};
 
 /// What is done about receiving (`WG_BIND_DEV_RECEIVE`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +68,8 @@ pub fn port_after(now: u16, wanted: &Change<u16>) -> Option<u16> {
 
 /// The ports of entries that no device needs: its owner is not `alive` any more.
 pub fn unused_ports(
-    entries: &[(u16, Binding)],
-    mut alive: impl FnMut(u16, &Binding) -> bool,
+    entries: &[(u16, HookEntry)],
+    mut alive: impl FnMut(u16, &HookEntry) -> bool,
 ) -> Vec<u16> {
     entries
         .iter()
@@ -133,9 +131,9 @@ mod tests {
 
     #[test]
     fn entries_of_devices_that_are_gone_are_found() {
-        let of = |owner| Binding {
+        let of = |owner| HookEntry {
             owner,
-            ..Binding::default()
+            ..HookEntry::default()
         };
         let entries = [(1, of(10)), (2, of(11)), (3, of(12))];
         assert_eq!(

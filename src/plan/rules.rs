@@ -31,7 +31,7 @@
 
 use std::fmt;
 
-use crate::model::{Family, Fault, Selector};
+use crate::model::{Action, Family, Fault, Rule, Selector};
 
 /// The rule protocol (FRA_PROTOCOL) that tells our rules from everyone else's: 'w'. Not in
 /// linux/rtnetlink.h and not in iproute2's rt_protos.
@@ -80,18 +80,6 @@ pub fn is_our_mark(mark: u32) -> bool {
     is_default_mark(mark) || mark & 0xffff_0000 == OLD_MARK_PREFIX
 }
 
-/// What a policy rule does with what it matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Action {
-    Table(u32),
-    Unreachable,
-    Nop,
-    Goto,
-    /// Prohibit, blackhole, or news.
-    #[default]
-    Other,
-}
-
 /// The packets that a device sends.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
@@ -120,33 +108,6 @@ enum Match {
     /// Some of them, or it cannot be told.
     Some,
     All,
-}
-
-/// A policy rule, reduced to what decides whether it touches what this host sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
-    pub pref: u32,
-    pub mark: u32,
-    /// 0: the mark is not looked at.
-    pub mask: u32,
-    pub protocol: u8,
-    pub action: Action,
-    /// `not`
-    pub invert: bool,
-    /// Matches only packets that belong to a VRF already.
-    pub l3mdev: bool,
-    /// `iif lo`: what this host sends itself.
-    pub local_output: bool,
-    /// `iif` of another interface: never what this host sends itself.
-    pub forwarded_only: bool,
-    /// `ipproto`; 0 for any.
-    pub ip_proto: u8,
-    /// `sport`, the first and the last.
-    pub source_ports: Option<(u16, u16)>,
-    /// `suppress_prefixlength` or `suppress_ifgroup`
-    pub suppress: bool,
-    /// Looks at more than the members above.
-    pub narrowed: bool,
 }
 
 impl Rule {

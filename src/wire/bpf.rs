@@ -18,8 +18,7 @@
 //! Pure: a list of instructions, the layout of the map, and the two offsets out of the kernel's
 //! BTF. Loading it is the backend's.
 
-use crate::model::Family;
-use crate::model::IFNAME_MAX;
+use crate::model::{Family, HookEntry, IFNAME_MAX};
 
 /// Registers, by what they are used for. The first six are the kernel's calling convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -592,30 +591,14 @@ pub fn read_key(key: &[u8; KEY_LEN]) -> (u64, u16) {
     )
 }
 
-/// What is to happen to sockets on a port of a namespace, and for whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Binding {
-    /// The VRF's name. Empty: to no device at all, so that nothing is received until `wg` is
-    /// asked which one.
-    pub vrf: String,
-    /// To no device, and so to everything: the device is being unbound.
-    pub leaving: bool,
-    /// The sockets are those of a process.
-    pub process: bool,
-    /// The index of the WireGuard device, to tell whether it is still there.
-    pub owner: u32,
-    /// The device's mark: known also while the device has another one for a moment.
-    pub mark: u32,
-}
-
-pub fn value(binding: &Binding) -> [u8; VALUE_LEN] {
-    let Binding {
+pub fn encode_entry(entry: &HookEntry) -> [u8; VALUE_LEN] {
+    let HookEntry {
         vrf,
         leaving,
         process,
         owner,
         mark,
-    } = binding;
+    } = entry;
     let mut value = [0; VALUE_LEN];
     let length = vrf.len().min(IFNAME_MAX);
     value[..length].copy_from_slice(&vrf.as_bytes()[..length]);
@@ -631,10 +614,10 @@ pub fn value(binding: &Binding) -> [u8; VALUE_LEN] {
     value
 }
 
-pub fn read_value(value: &[u8; VALUE_LEN]) -> Binding {
+pub fn read_entry(value: &[u8; VALUE_LEN]) -> HookEntry {
     let number = |at: usize| super::nlmsg::u32_at(value, NAME_LEN + 4 * at);
     let name = super::nlmsg::text(&value[..NAME_LEN]);
-    Binding {
+    HookEntry {
         leaving: name.is_empty(),
         vrf: if name == "/" { String::new() } else { name },
         process: number(0) & FLAG_PROCESS != 0,
@@ -764,7 +747,7 @@ mod tests {
         port: u16,
         device: u32,
         of_process: bool,
-        entry: Option<Binding>,
+        entry: Option<HookEntry>,
         vrf_is_there: bool,
         any_device_works: bool,
     }
@@ -778,7 +761,7 @@ mod tests {
                 port: 51820,
                 device: 0,
                 of_process: false,
-                entry: Some(Binding {
+                entry: Some(HookEntry {
                     vrf: "vrf_external".into(),
                     leaving: false,
                     process: false,
@@ -916,7 +899,7 @@ mod tests {
                 (_, 8) if address == CONTEXT + 64 => SK,
                 (_, 4) if address == SK => world.device.into(),
                 (_, 4) if address == VALUE + 16 => {
-                    let entry = value(world.entry.as_ref().expect("an entry"));
+                    let entry = encode_entry(world.entry.as_ref().expect("an entry"));
                     super::super::nlmsg::u32_at(&entry, 16).into()
                 }
                 (STACK_LOW..=STACK, 8) => {
@@ -965,7 +948,7 @@ mod tests {
                         (25, 16) => {
                             assert_eq!(a4, VALUE, "the name comes first");
                             let entry = self.world.entry.as_ref().expect("an entry");
-                            let name = super::super::nlmsg::text(&value(entry)[..16]);
+                            let name = super::super::nlmsg::text(&encode_entry(entry)[..16]);
                             self.outcome.named = Some(name);
                             if self.world.vrf_is_there {
                                 0
@@ -1103,12 +1086,12 @@ mod tests {
 
     #[test]
     fn an_entry_for_no_vrf_closes() {
-        let no_vrf = Binding::default();
+        let no_vrf = HookEntry::default();
         let mut world = World::wireguard(Family::V4);
         world.entry = Some(no_vrf.clone());
         // No device can have this name, and an empty one would mean "any device".
         assert_eq!(run(&world, &WITH).named.as_deref(), Some("/"));
-        assert_eq!(read_value(&value(&no_vrf)), no_vrf);
+        assert_eq!(read_entry(&encode_entry(&no_vrf)), no_vrf);
     }
 
     /// The list itself: its length, its stack, and that it says what it is meant to say.
@@ -1160,24 +1143,24 @@ mod tests {
         assert_eq!(read_key(&key(NAMESPACE, 51820)), (NAMESPACE, 51820));
         // The port as the kernel has it in the context.
         assert_eq!(key(0, 51820)[8..10], [0xca, 0x6c]);
-        let long = Binding {
+        let long = HookEntry {
             vrf: "exactly15bytes_".into(),
             leaving: false,
             process: true,
             owner: u32::MAX,
             mark: 0x7767_03ff,
         };
-        assert_eq!(read_value(&value(&long)), long);
-        assert_eq!(value(&long)[15], 0, "terminated");
+        assert_eq!(read_entry(&encode_entry(&long)), long);
+        assert_eq!(encode_entry(&long)[15], 0, "terminated");
         // SO_BINDTODEVICE with an empty name takes a socket off its device (socket(7)); one that
         // no device can have is refused.
         for (leaving, first) in [(true, 0), (false, b'/')] {
-            let nameless = Binding {
+            let nameless = HookEntry {
                 leaving,
-                ..Binding::default()
+                ..HookEntry::default()
             };
-            assert_eq!(value(&nameless)[0], first);
-            assert_eq!(read_value(&value(&nameless)), nameless);
+            assert_eq!(encode_entry(&nameless)[0], first);
+            assert_eq!(read_entry(&encode_entry(&nameless)), nameless);
         }
     }
 

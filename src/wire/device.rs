@@ -505,7 +505,7 @@ mod tests {
     /// What a kernel would hold after the messages: written from drivers/net/wireguard/netlink.c,
     /// with nothing of the encoder in it.
     #[derive(Default, Debug, PartialEq)]
-    struct Kernel {
+    struct FakeKernel {
         port: Option<u16>,
         mark: Option<u32>,
         private: Option<Vec<u8>>,
@@ -533,7 +533,7 @@ mod tests {
         out
     }
 
-    impl Kernel {
+    impl FakeKernel {
         fn set(&mut self, message: &[u8], name: &str) {
             assert_eq!(nlmsg::u32_at(message, 0) as usize, message.len());
             assert_eq!(nlmsg::u16_at(message, 4), FAMILY_ID);
@@ -587,9 +587,9 @@ mod tests {
         }
     }
 
-    fn applied(update: &Update) -> (Kernel, Vec<Request>) {
+    fn applied(update: &Update) -> (FakeKernel, Vec<Request>) {
         let messages = encode_set(FAMILY_ID, update);
-        let mut kernel = Kernel::default();
+        let mut kernel = FakeKernel::default();
         for message in &messages {
             kernel.set(message, &update.interface);
         }
@@ -723,7 +723,7 @@ mod tests {
             interface: "wg0".into(),
             ..Update::default()
         };
-        assert_eq!(applied(&kept).0, Kernel::default());
+        assert_eq!(applied(&kept).0, FakeKernel::default());
     }
 
     #[test]

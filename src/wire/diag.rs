@@ -4,7 +4,7 @@
 use netlink_packet_core::NLM_F_DUMP;
 
 use super::nlmsg::{self, Request, u32_at};
-use crate::model::Family;
+use crate::model::{Family, UdpSocket};
 
 // linux/sock_diag.h
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -18,16 +18,6 @@ const MESSAGE_ID: usize = 4;
 /// Offsets in `struct inet_diag_sockid`.
 const ID_SOURCE: usize = 4;
 const ID_DEVICE: usize = 36;
-
-/// A UDP socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UdpSocket {
-    pub port: u16,
-    /// It takes packets to every address, as WireGuard's sockets do.
-    pub wildcard: bool,
-    /// The index of the device that it is bound to; 0: none.
-    pub device: u32,
-}
 
 /// Asks for the UDP sockets of a family; of one port unless that is 0.
 pub fn get_udp(family: Family, port: u16) -> Request {

@@ -14,8 +14,7 @@ use netlink_packet_route::rule::{
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 
 use super::nlmsg::{self, Request, attributes_of, u32_at};
-use crate::model::Family;
-use crate::plan::rules::{Action, Rule};
+use crate::model::{Action, Family, Rule};
 
 // linux/rtnetlink.h
 const RTM_GETLINK: u16 = 18;
