@@ -16,9 +16,14 @@ set -euo pipefail
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
-has_attr || udp_l3mdev_accept 1
+binds_sockets || udp_l3mdev_accept 1
 networkmanager_config
 systemd_setup dbus NetworkManager
+if ! has_attr; then
+	# NetworkManager sends before anybody can bind.
+	cp /lib/wgvrf/examples/networkmanager/wg-cr02-rules.service /etc/systemd/system/
+	run systemctl -q enable wg-cr02-rules.service
+fi
 cp /lib/wgvrf/examples/systemd/60-wg-bind.rules /etc/udev/rules.d/
 # NetworkManager would have it started, and does without.
 ln -s /dev/null /etc/systemd/system/systemd-hostnamed.service
@@ -31,6 +36,7 @@ wan_up
 tunnel_works "after boot"
 capture_stop decoy
 assert_none decoy "encrypted packets in the default VRF at boot"
+"$WG" show wg-cr02 | has 'receives: from everywhere' && die "its sockets are not bound: $("$WG" show wg-cr02)"
 result boot works
 capture_start decoy decoy up0 "udp port $PORT"
 
