@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What a WireGuard device is, and what a change to one says.
 //!
-//! Values only: no text, no bytes on the wire, no I/O and no clock. A [`Device`] is what the
+//! Values only: no bytes on the wire, no I/O and no clock. Text is at most a name or the words for one
+//! value. A [`Device`] is what the
 //! kernel reported; an [`Update`] is what it is asked to become. Three states (keep, set, clear)
 //! have a type here, so that no number has to double as "unset".
 

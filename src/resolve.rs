@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What the user wrote into an [`Update`]: names to addresses, key files to keys, and the `WG_*`
-//! environment. The only step that asks DNS, opens key files or reads the environment.
+//! environment. The only step of a change that asks DNS, opens key files or reads the environment.
 
 use std::collections::HashMap;
 use std::env;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The only place for `unsafe`: the few libc calls that neither std nor neli wraps.
+//! The only place for `unsafe`: the libc calls that neither std nor neli wraps. bpf(2) is half of it:
+//! rustix and nix do not have it.
 
 #![allow(unsafe_code)]
 

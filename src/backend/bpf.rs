@@ -3,7 +3,8 @@
 //!
 //! One program per address family is attached to the root of the cgroup v2 tree, which every
 //! process is in. Only the kernel remembers them, and we find them again by their names. The last
-//! entry of their map takes them with it. `wire::bpf` has the program.
+//! entry of their map takes them with it. `wire::bpf` has the program,
+//! and says why no crate loads it.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! List, read and change devices: the kernel's and userspace ones.
 //!
-//! Three functions are the whole surface. A userspace socket wins over a kernel device of the
+//! `list`, `get`, `set` and `binds_by_attribute` are the whole surface. A userspace socket wins over a kernel device of the
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
 

@@ -3,8 +3,9 @@
 //!
 //! Pure: facts and the wanted update go in, a [`Plan`] comes out. No sockets here, so that every
 //! case is tested without a kernel. A binding is either the kernel's attribute or the fallback of
-//! policy rules ([`rules`]), which know a device's packets by a mark or by their source port. [`Strategy::choose`] decides that once, from what the
-//! backend supports; [`plan`] then decides the rest from what was read.
+//! policy rules ([`rules`]), which know a device's packets by a mark or by their source port.
+//! [`Strategy::choose`] decides that once, from what the backend supports; [`plan`] then decides
+//! the rest from what was read.
 
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(not(test), expect(dead_code, reason = "the tests' part of it"))]
@@ -159,7 +160,8 @@ pub enum Sockets {
     Here,
     /// The device was made in another namespace.
     Elsewhere,
-    /// It is down and has none. Nothing tells where it was made, and it may have been elsewhere.
+    /// It is down and has none, or there are fewer sockets on its port here than devices that
+    /// have the port. Nothing tells where it was made, and it may have been elsewhere.
     #[default]
     Unknown,
 }
@@ -235,11 +237,7 @@ impl Facts {
 
     /// The device's port after a change; 0 when the kernel will choose one.
     fn port_after(&self, listen_port: &Change<u16>) -> u16 {
-        match listen_port {
-            Change::Keep => self.port,
-            Change::Set(port) => *port,
-            Change::Clear => 0,
-        }
+        receive::port_after(self.port, listen_port).unwrap_or(0)
     }
 
     /// The VRF with this table, as people call it.

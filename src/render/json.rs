@@ -225,3 +225,67 @@ impl<T: Display> Serialize for Text<T> {
         serializer.collect_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Family, Fault};
+    use std::collections::BTreeSet;
+
+    /// Every way in which a device can be bound.
+    fn all_bindings() -> Vec<(Bind, Option<Receives>)> {
+        let kernel = [Presence::Present, Presence::Missing, Presence::Unknown]
+            .map(|presence| Bind::Kernel {
+                dev: "vrf_a".to_owned(),
+                presence,
+            })
+            .map(|bind| (bind, None));
+        let mut all = Vec::from(kernel);
+        for by in [Selector::Mark(0x77), Selector::Port(51820)] {
+            for receives in [Receives::Bound, Receives::Any, Receives::Nothing] {
+                for (dev, fault) in [
+                    (Some("vrf_a"), None),
+                    (Some("vrf_a"), Some(Fault::NotClosed)),
+                    (None, None),
+                ] {
+                    let bind = Bind::Rules {
+                        dev: dev.map(str::to_owned),
+                        by,
+                        table: 1023,
+                        faults: fault.map(|fault| (Family::V4, fault)).into_iter().collect(),
+                        elsewhere: false,
+                    };
+                    all.push((bind, Some(receives)));
+                }
+            }
+        }
+        all
+    }
+
+    /// A monitor is built from docs/json.md: its table has each value that is printed, and no other.
+    #[test]
+    fn the_page_has_the_values_of_a_binding() {
+        let page = include_str!("../../docs/json.md");
+        let printed = |member: &str| -> BTreeSet<String> {
+            let values = all_bindings().into_iter().filter_map(|(bind, receives)| {
+                let json = serde_json::to_value(BindJson::new(&bind, receives)?).expect("json");
+                Some(json.get(member)?.as_str()?.to_owned())
+            });
+            values.collect()
+        };
+        for member in ["method", "receives", "state"] {
+            let row = page
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("| `{member}` | ")))
+                .unwrap_or_else(|| panic!("{member} is not in the table"));
+            let (types, _) = row.split_once(" | ").expect("a column");
+            let documented: BTreeSet<String> = types
+                .split('"')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(printed(member), documented, "{member}");
+        }
+    }
+}

@@ -17,6 +17,10 @@
 //!
 //! Pure: a list of instructions, the layout of the map, and the two offsets out of the kernel's
 //! BTF. Loading it is the backend's.
+//!
+//! Written here, because the programs are some thirty instructions whose offsets are known only at run
+//! time. aya loads object files of a BPF compiler, which Debian 13's own cargo does not have,
+//! and its links end with the process. libbpf is a C library that would have to be linked.
 
 use crate::model::{Family, HookEntry, IFNAME_MAX};
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Socket diagnosis: which device the UDP sockets on a port are bound to.
+//!
+//! Written here, because two structures of the kernel's headers are read: netlink-packet-sock-diag
+//! brings types for TCP, Unix sockets and their states for the sake of three members.
 
 use netlink_packet_core::NLM_F_DUMP;
 

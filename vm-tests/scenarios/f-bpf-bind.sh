@@ -42,7 +42,7 @@ for family in 4 6; do
 	r_wg show wg0 | has -x '  receives: from the bind device only' || die "wg show does not say it"
 	watch
 	wait_for "the tunnel over IPv$family" ping_tunnel
-	ip netns exec peer ping -n -c1 -W2 $TUNNEL.1 >/dev/null || die "not from the other side"
+	wait_for "a ping from the other side" ip netns exec peer ping -n -c1 -W1 $TUNNEL.1
 	result "both-ways-v$family" ok
 
 	say "link down and up, not by wg: bound again"
@@ -69,7 +69,11 @@ for family in 4 6; do
 			ip netns exec decoy socat -u OPEN:/tmp/datagram UDP4-SENDTO:100.64.0.2:$PORT
 			ip netns exec other socat -u OPEN:/tmp/datagram UDP4-SENDTO:192.0.2.1:$PORT
 		done
-		sleep 1
+		all_unheard() {
+			echo "$(($(unheard) - before)) of 10 packets found no socket"
+			[ $(($(unheard) - before)) -ge 10 ]
+		}
+		wait_for "no packet to find a socket" all_unheard
 		[ $(($(unheard) - before)) = 10 ] || die "$(($(unheard) - before)) of 10 packets found no socket"
 		[ "$(ip netns exec r "$WG" show wg0 transfer | cut -f2)" = "$rx" ] || die "something was received"
 		capture_stop all

@@ -25,7 +25,7 @@ under_ping() {
 	local name=$1 sent got
 	shift
 	ip netns exec r ping -n -i 0.1 -c 50 -W 2 $TUNNEL.2 >/tmp/ping 2>&1 &
-	sleep 1
+	wait_for "a ping to be answered" grep -q 'icmp_seq=[0-9]* ttl' /tmp/ping
 	"$@"
 	wait $! || true
 	sent=$(sed -n 's/^\([0-9]*\) packets transmitted.*/\1/p' /tmp/ping)

@@ -73,6 +73,7 @@ unchanged
 expect_bind vrf_b
 r_wg set wg0 bind-dev off
 kill $holder
+wait $holder || true
 result set-refused rolled-back
 
 say "without privileges"

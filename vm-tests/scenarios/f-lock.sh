@@ -21,6 +21,7 @@ say "a process without privileges cannot take it"
 ! ip netns exec r "${nobody[@]}" flock -n $lock true || die "taken without privileges"
 ip netns exec r "${nobody[@]}" flock /proc/self/ns/net sleep 60 &
 holder=$!
+wait_for "the namespace file to be locked" sh -c "! ip netns exec r flock -n /proc/self/ns/net true"
 r_wg set wg0 bind-dev vrf_external
 r_wg set wg0 bind-dev off
 kill $holder

@@ -16,6 +16,7 @@ works p
 # The device is in a namespace whose user is root there only. Its sockets stay in r.
 unshare --user --map-root-user --net sleep 1000 &
 user=$!
+wait_for "the user namespace to have its root" grep -qE "^ +0 +0 +1$" "/proc/$user/uid_map"
 wait_for "the other namespace" bash -c "[ \"\$(readlink /proc/$user/ns/net)\" != \"\$(readlink /proc/self/ns/net)\" ]"
 ip -n r link set wg0 netns "$user"
 in_user() {

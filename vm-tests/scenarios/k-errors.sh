@@ -35,6 +35,7 @@ refused "in use" listen-port 51098 bind-dev red
 refused "in use" listen-port 51098 bind-dev off
 flow_stop 0
 kill $!
+wait $! || true
 # The sockets are closed for this one, and opened again: a packet that comes meanwhile is lost.
 flow_start
 refused "in use" bind-dev off

@@ -19,6 +19,9 @@ ip -n r link set wg0 up
 [ "$(sockets "$RPORT")" = 0 ] || die "sockets without the device"
 capture_start out r alt0 "udp and src port $RPORT"
 bind_to blue
-sleep 3
+seen() {
+	[ "$(capture_count out)" -gt 0 ]
+}
+wait_for "a keepalive" seen
 capture_stop out
 assert_some out "packets"

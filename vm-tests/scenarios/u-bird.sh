@@ -93,6 +93,13 @@ before=$(routes)
 # BIRD would take its routes away when an adjacency is lost, if only for a moment.
 ip monitor route >/tmp/monitor &
 monitor=$!
+# It hears a route that comes and goes, so it will hear BIRD's.
+monitor_hears() {
+	ip route add 192.0.2.128/32 dev lan0
+	ip route del 192.0.2.128/32 dev lan0
+	grep -q 192.0.2.128 /tmp/monitor
+}
+wait_for "ip monitor to listen" monitor_hears
 wan_down
 ip link del vrf_external
 sleep 3

@@ -77,6 +77,7 @@ bound_is() {
 
 # still WHAT: neither the binding nor the rules of the fallback were disturbed.
 still() {
+	wait_for "the binding of before" bound_is "$before"
 	[ "$(bound)" = "$before" ] || die "$1: '$(bound)' instead of '$before'"
 	[ "$(policy)" = "$rules" ] || die "$1 changed rules: $(policy)"
 	tunnel_works "after $1"
@@ -146,13 +147,14 @@ nm connection down wg-cr02
 wait_for "NetworkManager to delete the tunnel" eval "[ ! -e /sys/class/net/wg-cr02 ]"
 nm connection up wg-cr02
 if has_attr; then
+	wait_for "NetworkManager to configure the new device" configured
 	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "a new device is bound: $(bound)"
 else
 	# Its mark is in the profile, and the rules are still there.
 	wait_for "the binding of before" bound_is "$before"
 fi
 run "$WG" set wg-cr02 bind-dev vrf_external
-[ "$(bound)" = "$before" ] || die "bound: '$(bound)' instead of '$before'"
+wait_for "the binding of before" bound_is "$before"
 tunnel_works "bound again"
 
 if ! has_attr; then
