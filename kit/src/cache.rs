@@ -24,7 +24,7 @@ pub const STRIPPED: &str = "stripped";
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
-    /// See [`Cache::as_it_is`].
+    /// See [`Cache::forbid_making`].
     makes: bool,
 }
 
@@ -36,11 +36,11 @@ impl Cache {
             .map(PathBuf::from)
             .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
             .ok_or_else(|| Error::other("neither XDG_CACHE_HOME nor HOME is set: no cache"))?;
-        Self::at(base.join("wg-vrf"))
+        Self::open_at(base.join("wg-vrf"))
     }
 
     /// A cache in a given folder.
-    pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
+    pub fn open_at(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
         let root = root.canonicalize()?;
@@ -49,7 +49,7 @@ impl Cache {
 
     /// A view of this cache in which an entry that is not there is an error. Apt is still asked:
     /// its answers cost nothing, and only tell which entries are meant.
-    pub fn as_it_is(&self) -> Self {
+    pub fn forbid_making(&self) -> Self {
         Self {
             root: self.root.clone(),
             makes: false,
@@ -57,59 +57,59 @@ impl Cache {
     }
 
     /// A folder of the cache that callers manage themselves, under their own lock.
-    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+    pub fn open_folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 
     /// Holds the lock of `name` until the returned value is dropped.
-    pub fn lock(&self, name: &str) -> Result<File> {
+    pub fn hold_lock(&self, name: &str) -> Result<File> {
         let name = format!("{}.lock", name.replace('/', "_"));
-        let file = File::create(self.folder("locks")?.join(name))?;
-        sys::lock(file.file())?;
+        let file = File::create(self.open_folder("locks")?.join(name))?;
+        sys::lock_file(file.file())?;
         Ok(file)
     }
 
     /// The path of an entry if it is there.
     pub fn get(&self, kind: &str, key: &str) -> Option<PathBuf> {
-        let path = self.path(kind, key);
+        let path = self.find_place(kind, key);
         path.exists().then_some(path)
     }
 
     /// Where an entry is or would be.
-    pub fn path(&self, kind: &str, key: &str) -> PathBuf {
+    pub fn find_place(&self, kind: &str, key: &str) -> PathBuf {
         self.root.join(kind).join(key)
     }
 
     /// An entry that is a folder. `make` fills an empty folder; on an error nothing is kept.
-    pub fn dir(
+    pub fn keep_folder(
         &self,
         kind: &str,
         key: &str,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        self.file(kind, key, |path| {
+        self.keep_file(kind, key, |path| {
             fs::create_dir(path)?;
             make(path)
         })
     }
 
     /// An entry that is a file. `make` writes the file at the path it is given.
-    pub fn file(
+    pub fn keep_file(
         &self,
         kind: &str,
         key: &str,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let place = self.path(kind, key);
+        let place = self.find_place(kind, key);
         if place.exists() {
             return Ok(place);
         }
         if !self.makes && ![ANSWERS, STRIPPED].contains(&kind) {
             return Err(Error::other(format!("the cache has no {kind} {key}")));
         }
-        let _lock = self.lock(&format!("{kind}-{key}"))?;
+        let _lock = self.hold_lock(&format!("{kind}-{key}"))?;
         // The other process may have made it while we waited.
         if place.exists() {
             return Ok(place);
@@ -118,10 +118,10 @@ impl Cache {
         fs::create_dir_all(folder)?;
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let draft = folder.join(format!(".draft-{}-{name}", process::id()));
-        remove(&draft)?;
+        remove_path(&draft)?;
         let made = make(&draft).and_then(|()| Ok(fs::rename(&draft, &place)?));
         if let Err(error) = made {
-            let _ = remove(&draft);
+            let _ = remove_path(&draft);
             return Err(error);
         }
         Ok(place)
@@ -129,7 +129,7 @@ impl Cache {
 }
 
 /// Removes a file or a folder that may not be there.
-pub fn remove(path: &Path) -> Result<()> {
+pub fn remove_path(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -151,7 +151,7 @@ impl Key {
     }
 
     /// Adds one named value; lengths go in too, so that no two lists hash alike.
-    pub fn add(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    pub fn add_value(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         for part in [name.as_bytes(), value.as_ref()] {
             self.0.update((part.len() as u64).to_le_bytes());
             self.0.update(part);
@@ -163,7 +163,7 @@ impl Key {
     pub fn add_file(self, name: &str, path: &Path) -> Result<Self> {
         let mut hash = Sha256::new();
         io::copy(&mut File::open(path)?, &mut hash)?;
-        Ok(self.add(name, hex(&hash.finalize())))
+        Ok(self.add_value(name, hex(&hash.finalize())))
     }
 
     /// 32 hexadecimal digits: 128 bits are enough against chance.
@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn an_entry_is_made_once_and_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::at(folder.path()).unwrap();
+        let cache = Cache::open_at(folder.path()).unwrap();
         let half = |dir: &Path| {
             fs::write(dir.join("half"), "x")?;
             Err(Error::other("no"))
         };
-        cache.dir("kind", "key", half).unwrap_err();
+        cache.keep_folder("kind", "key", half).unwrap_err();
         assert_eq!(fs::read_dir(folder.path().join("kind")).unwrap().count(), 0);
         let made = AtomicUsize::new(0);
         let make = |dir: &Path| {
@@ -199,22 +199,24 @@ mod tests {
         };
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| cache.dir("kind", "key", make).unwrap());
+                scope.spawn(|| cache.keep_folder("kind", "key", make).unwrap());
             }
         });
         assert_eq!(made.load(Ordering::SeqCst), 1);
-        assert!(cache.path("kind", "key").join("file").exists());
-        let as_it_is = cache.as_it_is();
-        as_it_is.dir("kind", "key", |_| panic!("made")).unwrap();
-        let error = as_it_is.dir("kind", "other", |_| panic!("made"));
+        assert!(cache.find_place("kind", "key").join("file").exists());
+        let as_it_is = cache.forbid_making();
+        as_it_is
+            .keep_folder("kind", "key", |_| panic!("made"))
+            .unwrap();
+        let error = as_it_is.keep_folder("kind", "other", |_| panic!("made"));
         assert!(error.unwrap_err().to_string().contains("no kind other"));
     }
 
     #[test]
     fn keys_tell_lists_apart() {
-        let one = Key::new().add("a", "bc").finish();
-        let two = Key::new().add("ab", "c").finish();
+        let one = Key::new().add_value("a", "bc").finish();
+        let two = Key::new().add_value("ab", "c").finish();
         assert_ne!(one, two);
-        assert_eq!(one, Key::new().add("a", "bc").finish());
+        assert_eq!(one, Key::new().add_value("a", "bc").finish());
     }
 }

@@ -12,9 +12,9 @@ use std::process::Command;
 use crate::{Error, Progress, Result, process, repo};
 
 /// A cargo command in this repository.
-pub fn command() -> Command {
+pub fn prepare_cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(repo::root());
+    command.current_dir(repo::find_root());
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         let ours = ["PKG_", "MANIFEST_", "CRATE_", "BIN_"];
@@ -27,11 +27,11 @@ pub fn command() -> Command {
 }
 
 /// Builds our `wg` and says where it is.
-pub fn wg(progress: &Progress) -> Result<PathBuf> {
-    progress.step("build wg");
+pub fn build_wg(progress: &Progress) -> Result<PathBuf> {
+    progress.begin_step("build wg");
     let what = "--package wg-vrf --bin wg";
     let build = format!("build --locked --quiet {what} --message-format json-render-diagnostics");
-    let out = process::output(command().args(build.split(' ')))?;
+    let out = process::capture_output(prepare_cargo().args(build.split(' ')))?;
     if !out.ok {
         return Err(Error::Failed {
             command: format!("cargo build {what}"),
@@ -39,7 +39,7 @@ pub fn wg(progress: &Progress) -> Result<PathBuf> {
             output: out.stderr,
         });
     }
-    progress.done();
+    progress.end_step();
     let program = out.stdout.lines().rev().find_map(find_executable);
     let program = program.ok_or_else(|| Error::other("cargo built no `wg'"))?;
     Ok(PathBuf::from(program))

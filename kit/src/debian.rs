@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 
-use crate::cache::{ANSWERS, Cache, Key, remove};
+use crate::cache::{ANSWERS, Cache, Key, remove_path};
 use crate::error::{Error, Result};
 use crate::process::run;
 use crate::progress::Progress;
@@ -64,17 +64,17 @@ impl Debian {
     /// Prepares (does not download) the root for `suites`, e.g. [`BOOKWORM`] or
     /// `&["bookworm", "bookworm-backports"]`.
     pub fn new(cache: &Cache, suites: &[&str], progress: &Progress) -> Result<Self> {
-        let sources = write_sources(suites, &Mirrors::of_this_machine()?)?;
+        let sources = write_sources(suites, &Mirrors::find_on_machine()?)?;
         // How this machine's apt reaches a mirror: proxies, retries, a clock not to be trusted.
         let machine = run(Command::new("apt-config").env("LC_ALL", "C").arg("dump"))?;
         let key = Key::new()
-            .add("sources", &sources)
-            .add("settings", write_settings(&machine, Path::new("")))
+            .add_value("sources", &sources)
+            .add_value("settings", write_settings(&machine, Path::new("")))
             .finish();
         let name = suites.join("+");
         let entry = format!("{name}-{}", &key[..12]);
-        let settings = write_settings(&machine, &cache.path("apt", &entry));
-        let root = cache.dir("apt", &entry, |dir| {
+        let settings = write_settings(&machine, &cache.find_place("apt", &entry));
+        let root = cache.keep_folder("apt", &entry, |dir| {
             for folder in ["etc", "state/lists/partial", "cache/archives/partial"] {
                 fs::create_dir_all(dir.join(folder))?;
             }
@@ -91,69 +91,69 @@ impl Debian {
     }
 
     /// The version that apt would choose for a package: `6.1.170-1`.
-    pub fn candidate(&self, package: &str) -> Result<String> {
-        let found = self.plan(&[package], Closure::Named)?;
+    pub fn find_candidate(&self, package: &str) -> Result<String> {
+        let found = self.plan_fetch(&[package], Closure::Named)?;
         Ok(found[0].version.clone())
     }
 
     /// The packages that a package's candidate depends on, first alternatives, as named there.
     /// For metapackages: `linux-image-cloud-amd64` names the kernel of the day.
-    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
-        self.candidate(package)?;
-        let output = self.ask("apt-cache", &["--no-all-versions", "show", package])?;
+    pub fn list_dependencies(&self, package: &str) -> Result<Vec<String>> {
+        self.find_candidate(package)?;
+        let output = self.ask_apt("apt-cache", &["--no-all-versions", "show", package])?;
         let depends = output.lines().find_map(|l| l.strip_prefix("Depends: "));
-        Ok(depends.map(first_alternatives).unwrap_or_default())
+        Ok(depends.map(list_first_alternatives).unwrap_or_default())
     }
 
     /// What would be fetched for `packages`, sorted by name. Refreshes the lists when they are
     /// old or when a package is not in them.
-    pub fn plan(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
-        let fresh = self.refresh(false)?;
-        match self.uris(packages, closure) {
+    pub fn plan_fetch(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
+        let fresh = self.refresh_lists(false)?;
+        match self.list_uris(packages, closure) {
             Err(Error::Failed { .. }) if !fresh => {
-                self.refresh(true)?;
-                self.uris(packages, closure)
+                self.refresh_lists(true)?;
+                self.list_uris(packages, closure)
             }
             other => other,
         }
     }
 
     /// The package files of `packages`, downloaded unless the cache has them.
-    pub fn fetch(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<PathBuf>> {
-        let plan = self.plan(packages, closure)?;
-        self.download(&plan)
+    pub fn fetch_packages(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<PathBuf>> {
+        let plan = self.plan_fetch(packages, closure)?;
+        self.download_files(&plan)
     }
 
     /// A folder with the contents of `packages`, keyed by their exact versions.
-    pub fn unpack(&self, packages: &[&str], closure: Closure<'_>) -> Result<PathBuf> {
-        let plan = self.plan(packages, closure)?;
+    pub fn unpack_packages(&self, packages: &[&str], closure: Closure<'_>) -> Result<PathBuf> {
+        let plan = self.plan_fetch(packages, closure)?;
         let key = plan
             .iter()
-            .fold(Key::new(), |key, p| key.add("deb", &p.file));
+            .fold(Key::new(), |key, p| key.add_value("deb", &p.file));
         let key = key.finish();
         if let Some(dir) = self.cache.get("unpacked", &key) {
             return Ok(dir);
         }
-        let files = self.download(&plan)?;
-        self.cache.dir("unpacked", &key, |dir| {
-            self.step("unpack", &plan.iter().collect::<Vec<_>>());
+        let files = self.download_files(&plan)?;
+        self.cache.keep_folder("unpacked", &key, |dir| {
+            self.begin_step("unpack", &plan.iter().collect::<Vec<_>>());
             for file in &files {
                 run(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
             }
-            self.progress.done();
+            self.progress.end_step();
             Ok(())
         })
     }
 
-    fn step(&self, doing: &str, packages: &[&Package]) {
-        self.progress.step(&match packages {
+    fn begin_step(&self, doing: &str, packages: &[&Package]) {
+        self.progress.begin_step(&match packages {
             [one] => format!("{doing} {} {}", one.name, one.version),
             more => format!("{doing} {} packages of {}", more.len(), self.name),
         });
     }
 
-    fn download(&self, plan: &[Package]) -> Result<Vec<PathBuf>> {
-        let debs = self.cache.folder("debs")?;
+    fn download_files(&self, plan: &[Package]) -> Result<Vec<PathBuf>> {
+        let debs = self.cache.open_folder("debs")?;
         let find_missing = || {
             let missing = plan.iter().filter(|p| !debs.join(&p.file).exists());
             missing.collect::<Vec<_>>()
@@ -162,18 +162,18 @@ impl Debian {
         if find_missing().is_empty() {
             return Ok(places);
         }
-        let _lock = self.cache.lock("debs")?;
+        let _lock = self.cache.hold_lock("debs")?;
         // Another process may have fetched them meanwhile.
         let wanted = find_missing();
         if wanted.is_empty() {
             return Ok(places);
         }
-        self.step("download", &wanted);
+        self.begin_step("download", &wanted);
         // Apt writes a file under its final name while it still grows: into a draft folder.
         let draft = debs.join(".draft");
-        remove(&draft)?;
+        remove_path(&draft)?;
         fs::create_dir(&draft)?;
-        let mut command = self.apt("apt-get");
+        let mut command = self.prepare_apt("apt-get");
         command.args(["-qq", "download"]).current_dir(&draft);
         command.args(wanted.iter().map(|p| {
             let arch = p.arch.replace("all", "amd64");
@@ -183,13 +183,13 @@ impl Debian {
         for package in &wanted {
             fs::rename(draft.join(&package.file), debs.join(&package.file))?;
         }
-        remove(&draft)?;
-        self.progress.done();
+        remove_path(&draft)?;
+        self.progress.end_step();
         Ok(places)
     }
 
     /// Downloads the package lists if they are old, absent, or `force`d. Says whether it did.
-    fn refresh(&self, force: bool) -> Result<bool> {
+    fn refresh_lists(&self, force: bool) -> Result<bool> {
         let stamp = self.root.join("state/refreshed");
         let age = || {
             let time = fs::metadata(&stamp).and_then(|m| m.modified()).ok()?;
@@ -199,14 +199,14 @@ impl Debian {
         if !wanted() {
             return Ok(false);
         }
-        let _lock = self.cache.lock(&format!("apt-{}", self.name))?;
+        let _lock = self.cache.hold_lock(&format!("apt-{}", self.name))?;
         if !wanted() {
             return Ok(true);
         }
         self.progress
-            .step(&format!("package lists of {}", self.name));
+            .begin_step(&format!("package lists of {}", self.name));
         let arguments = ["-qq", "-o", "APT::Update::Error-Mode=any", "update"];
-        match run(self.apt("apt-get").args(arguments)) {
+        match run(self.prepare_apt("apt-get").args(arguments)) {
             // Without a network, what was fetched before is good enough.
             Err(_) if !force && stamp.exists() => {}
             result => {
@@ -214,11 +214,11 @@ impl Debian {
                 fs::write(&stamp, "")?;
             }
         }
-        self.progress.done();
+        self.progress.end_step();
         Ok(true)
     }
 
-    fn uris(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
+    fn list_uris(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
         let mut arguments = vec!["-qq", "--print-uris"];
         match closure {
             Closure::Named => arguments.push("download"),
@@ -227,7 +227,7 @@ impl Debian {
             }
         }
         arguments.extend(packages);
-        let output = self.ask("apt-get", &arguments)?;
+        let output = self.ask_apt("apt-get", &arguments)?;
         let mut found = Vec::new();
         for line in output.lines().filter(|line| line.starts_with('\'')) {
             found.push(parse_uri(line).ok_or_else(|| {
@@ -250,22 +250,22 @@ impl Debian {
 
     /// What apt answers from the lists that are there. Asking takes it half a second each time,
     /// so the answer is kept for as long as the lists stay the same.
-    fn ask(&self, program: &str, arguments: &[&str]) -> Result<String> {
+    fn ask_apt(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let stamp = self.root.join("state/refreshed");
         let time = fs::metadata(&stamp).and_then(|m| m.modified())?;
         let key = Key::new()
-            .add("root", self.root.to_string_lossy().as_bytes())
-            .add("lists", format!("{time:?}"))
-            .add("question", format!("{program} {arguments:?}"))
+            .add_value("root", self.root.to_string_lossy().as_bytes())
+            .add_value("lists", format!("{time:?}"))
+            .add_value("question", format!("{program} {arguments:?}"))
             .finish();
-        let place = self.cache.file(ANSWERS, &key, |place| {
-            let answer = run(self.apt(program).args(arguments))?;
+        let place = self.cache.keep_file(ANSWERS, &key, |place| {
+            let answer = run(self.prepare_apt(program).args(arguments))?;
             Ok(fs::write(place, answer)?)
         })?;
         Ok(fs::read_to_string(&place)?)
     }
 
-    fn apt(&self, program: &str) -> Command {
+    fn prepare_apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         // APT_CONFIG is read before everything else, so that it can keep apt from reading the
         // machine's own configuration, whose hooks touch the machine's own lists.
@@ -284,7 +284,7 @@ struct Mirrors {
 }
 
 impl Mirrors {
-    fn of_this_machine() -> Result<Self> {
+    fn find_on_machine() -> Result<Self> {
         let variable = |name| env::var(name).ok().filter(|v| !v.is_empty());
         if let Some(main) = variable(MIRROR_VARIABLE) {
             return Ok(Self {
@@ -399,7 +399,7 @@ fn parse_uri(line: &str) -> Option<Package> {
 }
 
 /// `kmod, linux-base (>= 4.3~), a | b` as `[kmod, linux-base, a]`.
-fn first_alternatives(depends: &str) -> Vec<String> {
+fn list_first_alternatives(depends: &str) -> Vec<String> {
     depends
         .split(',')
         .filter_map(|item| item.split('|').next()?.split_whitespace().next())
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn dependencies_lose_versions_and_alternatives() {
-        let first = first_alternatives("linux-image-6.1 (= 6.1.1-1), kmod:any, a | b");
+        let first = list_first_alternatives("linux-image-6.1 (= 6.1.1-1), kmod:any, a | b");
         assert_eq!(first, ["linux-image-6.1", "kmod", "a"]);
     }
 }

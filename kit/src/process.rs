@@ -11,13 +11,13 @@ use crate::{Error, Result, sys};
 const TAIL: usize = 25;
 
 /// A command line as a person would type it.
-pub fn text(command: &Command) -> String {
+pub fn format_command(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|a| quote(&a.to_string_lossy())));
+    words.extend(command.get_args().map(|a| quote_word(&a.to_string_lossy())));
     words.join(" ")
 }
 
-pub fn quote(word: &str) -> String {
+pub fn quote_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%^~".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -36,16 +36,16 @@ pub struct Output {
 
 impl Output {
     /// Both streams, for tools that report on either.
-    pub fn all(&self) -> String {
+    pub fn join_streams(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 }
 
 /// Runs to the end; a bad exit status is a value here.
-pub fn output(command: &mut Command) -> Result<Output> {
+pub fn capture_output(command: &mut Command) -> Result<Output> {
     sys::die_with_parent(command);
     let out = command.stdin(Stdio::null()).output();
-    let out = out.map_err(|source| start(command, source))?;
+    let out = out.map_err(|source| explain_start(command, source))?;
     Ok(Output {
         ok: out.status.success(),
         status: out.status.to_string(),
@@ -56,36 +56,44 @@ pub fn output(command: &mut Command) -> Result<Output> {
 
 /// Runs to the end; stdout, or an error with the end of what was said.
 pub fn run(command: &mut Command) -> Result<String> {
-    let out = output(command)?;
+    let out = capture_output(command)?;
     if out.ok {
         return Ok(out.stdout);
     }
-    Err(failed(command, out.status.clone(), &out.all()))
+    Err(explain_failure(
+        command,
+        out.status.clone(),
+        &out.join_streams(),
+    ))
 }
 
 /// Runs with both streams going to `log`.
-pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
+pub fn run_into_log(command: &mut Command, log: &Path) -> Result<()> {
     let file = fs_err::File::create(log)?.into_file();
     let twin = file.try_clone()?;
     sys::die_with_parent(command);
     command.stdin(Stdio::null()).stdout(file).stderr(twin);
-    let status = command.status().map_err(|source| start(command, source))?;
+    let status = command
+        .status()
+        .map_err(|source| explain_start(command, source))?;
     if status.success() {
         return Ok(());
     }
     let said = fs_err::read(log)?;
     let said = String::from_utf8_lossy(&said);
-    Err(failed(command, status.to_string(), &said))
+    Err(explain_failure(command, status.to_string(), &said))
 }
 
 /// Runs on our own terminal; whether it ended well.
-pub fn passed(command: &mut Command) -> Result<bool> {
-    let status = command.status().map_err(|source| start(command, source))?;
+pub fn run_on_terminal(command: &mut Command) -> Result<bool> {
+    let status = command
+        .status()
+        .map_err(|source| explain_start(command, source))?;
     Ok(status.success())
 }
 
 /// The path of a program on PATH.
-pub fn which(program: &str) -> Option<PathBuf> {
+pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         // Debian keeps some programs where only root's PATH looks.
@@ -95,24 +103,24 @@ pub fn which(program: &str) -> Option<PathBuf> {
 }
 
 /// The error of a program that did not start.
-pub fn start(command: &Command, source: std::io::Error) -> Error {
+pub fn explain_start(command: &Command, source: std::io::Error) -> Error {
     Error::Start {
         program: command.get_program().to_string_lossy().into_owned(),
         source,
     }
 }
 
-fn failed(command: &Command, status: String, said: &str) -> Error {
+fn explain_failure(command: &Command, status: String, said: &str) -> Error {
     let lines: Vec<_> = said.trim_end().lines().collect();
     Error::Failed {
-        command: text(command),
+        command: format_command(command),
         status,
         output: lines[lines.len().saturating_sub(TAIL)..].join("\n"),
     }
 }
 
 /// How many jobs a build starts.
-pub fn jobs() -> usize {
+pub fn count_jobs() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -122,9 +130,9 @@ mod tests {
 
     #[test]
     fn words_are_quoted_when_a_shell_would_touch_them() {
-        assert_eq!(quote("a-b/c=1"), "a-b/c=1");
-        assert_eq!(quote("it's"), "'it'\\''s'");
-        assert_eq!(quote(""), "''");
+        assert_eq!(quote_word("a-b/c=1"), "a-b/c=1");
+        assert_eq!(quote_word("it's"), "'it'\\''s'");
+        assert_eq!(quote_word(""), "''");
     }
 
     #[test]

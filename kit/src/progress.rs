@@ -39,8 +39,8 @@ impl Progress {
     }
 
     /// A step starts on this thread: `unpack linux-image-…`.
-    pub fn step(&self, text: &str) {
-        self.done();
+    pub fn begin_step(&self, text: &str) {
+        self.end_step();
         let Some(shown) = &self.0 else { return };
         let line = shown.lines.add(ProgressBar::new_spinner());
         line.set_message(text.to_owned());
@@ -50,16 +50,16 @@ impl Progress {
             since: Instant::now(),
             line,
         };
-        shown.steps().insert(thread::current().id(), step);
+        shown.lock_steps().insert(thread::current().id(), step);
     }
 
     /// The present step is over: a line says how long it took.
-    pub fn done(&self) {
+    pub fn end_step(&self) {
         let Some((shown, step)) = self.take_step() else {
             return;
         };
         let seconds = step.since.elapsed().as_secs_f64();
-        shown.say(&format!("{seconds:>6.1} s  {}", step.text));
+        shown.say_line(&format!("{seconds:>6.1} s  {}", step.text));
     }
 
     /// Ends a step without a line for it, where the caller prints the outcome.
@@ -69,29 +69,33 @@ impl Progress {
 
     fn take_step(&self) -> Option<(&Shown, Step)> {
         let shown = self.0.as_ref()?;
-        let step = shown.steps().remove(&thread::current().id())?;
+        let step = shown.lock_steps().remove(&thread::current().id())?;
         step.line.finish_and_clear();
         Some((shown, step))
     }
 }
 
 impl Shown {
-    fn steps(&self) -> MutexGuard<'_, HashMap<ThreadId, Step>> {
+    fn lock_steps(&self) -> MutexGuard<'_, HashMap<ThreadId, Step>> {
         self.steps.lock().expect("no holder panics")
     }
 
-    fn say(&self, text: &str) {
+    fn say_line(&self, text: &str) {
         self.lines.suspend(|| eprintln!("{text}"));
     }
 
     /// Says what has run for a while, where no line is redrawn.
     fn say_alive(&self) {
-        for step in self.steps().values().filter(|s| s.since.elapsed() >= ALIVE) {
+        for step in self
+            .lock_steps()
+            .values()
+            .filter(|s| s.since.elapsed() >= ALIVE)
+        {
             let seconds = step.since.elapsed().as_secs();
-            self.say(&format!("{seconds:>6} s  … {}", step.text));
+            self.say_line(&format!("{seconds:>6} s  … {}", step.text));
         }
         if let Some(head) = &*self.head.lock().expect("no holder panics") {
-            self.say(&format!("          {}", head.message()));
+            self.say_line(&format!("          {}", head.message()));
         }
     }
 }
@@ -124,12 +128,12 @@ impl Default for Screen {
 }
 
 impl Screen {
-    pub fn progress(&self) -> Progress {
+    pub fn make_progress(&self) -> Progress {
         Progress(Some(Arc::clone(&self.shown)))
     }
 
     /// How far the whole is, above the steps. Empty ends it.
-    pub fn head(&self, text: &str) {
+    pub fn show_head(&self, text: &str) {
         let mut head = self.shown.head.lock().expect("no holder panics");
         let line = head.get_or_insert_with(|| {
             let line = self.shown.lines.insert(0, ProgressBar::new_spinner());
@@ -143,12 +147,12 @@ impl Screen {
     }
 
     /// A line that stays, above the live ones.
-    pub fn say(&self, text: &str) {
-        self.shown.say(text);
+    pub fn say_line(&self, text: &str) {
+        self.shown.say_line(text);
     }
 
     /// A line of the result: on stdout, between the live lines.
-    pub fn result(&self, text: &str) {
+    pub fn print_result(&self, text: &str) {
         self.shown.lines.suspend(|| crate::println!("{text}"));
     }
 
@@ -172,18 +176,20 @@ mod tests {
     #[test]
     fn a_thread_has_one_step_at_a_time() {
         let screen = Screen::default();
-        let progress = screen.progress();
-        progress.step("one");
-        progress.step("two");
+        let progress = screen.make_progress();
+        progress.begin_step("one");
+        progress.begin_step("two");
         let other = progress.clone();
-        thread::spawn(move || other.step("beside")).join().unwrap();
+        thread::spawn(move || other.begin_step("beside"))
+            .join()
+            .unwrap();
         let texts = || {
-            let steps = screen.shown.steps();
+            let steps = screen.shown.lock_steps();
             let texts = steps.values().map(|s| s.text.clone());
             texts.collect::<BTreeSet<_>>()
         };
         assert_eq!(texts(), ["beside", "two"].map(str::to_owned).into());
-        progress.done();
+        progress.end_step();
         assert_eq!(texts(), ["beside".to_owned()].into());
     }
 }

@@ -4,16 +4,16 @@
 use std::path::{Path, PathBuf};
 
 /// The top of the repository. Known at build time: xtask is only ever run from its checkout.
-pub fn root() -> &'static Path {
+pub fn find_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the crate is in a folder of the repository")
 }
 
-pub fn kernel_patches() -> PathBuf {
-    root().join("kernel-patches")
+pub fn find_patches() -> PathBuf {
+    find_root().join("kernel-patches")
 }
 
 pub fn kconfig() -> PathBuf {
-    root().join("vm-tests/kconfig")
+    find_root().join("vm-tests/kconfig")
 }

@@ -20,7 +20,7 @@ macro_rules! println {
 }
 
 /// Rows as columns that begin under each other.
-pub fn align(rows: &[Vec<String>]) -> String {
+pub fn align_columns(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

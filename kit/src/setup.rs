@@ -68,24 +68,24 @@ const NEEDS: &[(&str, &str, &[For])] = &[
 ];
 
 /// Sees to it that everything for `uses` is there, or says what is missing.
-pub fn ensure(uses: &[For], progress: &Progress) -> Result<()> {
+pub fn ensure_programs(uses: &[For], progress: &Progress) -> Result<()> {
     let missing = find_missing(uses);
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
-    if !is_root() || !has("apt-get") {
+    if !is_root() || !has_program("apt-get") {
         return Err(Error::other(format!(
             "missing: {packages}\nas root: apt-get install --no-install-recommends {packages}"
         )));
     }
-    progress.step(&format!("install {packages}"));
-    if install(&missing).is_err() {
+    progress.begin_step(&format!("install {packages}"));
+    if install_packages(&missing).is_err() {
         // Fresh machines have no package lists, or ones that name files that are gone.
-        process::run(apt().args(["-qq", "update"]))?;
-        install(&missing)?;
+        process::run(prepare_apt().args(["-qq", "update"]))?;
+        install_packages(&missing)?;
     }
-    progress.done();
+    progress.end_step();
     match find_missing(uses).join(" ").as_str() {
         "" => Ok(()),
         left => Err(Error::other(format!(
@@ -94,23 +94,23 @@ pub fn ensure(uses: &[For], progress: &Progress) -> Result<()> {
     }
 }
 
-/// Like [`ensure`], for what is worth having and no reason to stop: without root, or without a
+/// Like [`ensure_programs`], for what is worth having and no reason to stop: without root, or without a
 /// network, what is missing stays so.
-pub fn offer(uses: &[For], progress: &Progress) {
+pub fn offer_programs(uses: &[For], progress: &Progress) {
     if is_root() {
         // The tests that need it say what is not there.
-        let _ = ensure(uses, progress);
+        let _ = ensure_programs(uses, progress);
     }
 }
 
-fn has(program: &str) -> bool {
-    process::which(program).is_some()
+fn has_program(program: &str) -> bool {
+    process::find_program(program).is_some()
 }
 
 fn find_missing(uses: &[For]) -> Vec<&'static str> {
     let is_there = |sign: &str| match sign.starts_with('/') {
         true => Path::new(sign).exists(),
-        false => has(sign),
+        false => has_program(sign),
     };
     let needed = |for_what: &[For]| for_what.iter().any(|u| uses.contains(u));
     let missing = NEEDS
@@ -119,12 +119,12 @@ fn find_missing(uses: &[For]) -> Vec<&'static str> {
     missing.map(|(_, package, _)| *package).collect()
 }
 
-fn install(packages: &[&str]) -> Result<String> {
+fn install_packages(packages: &[&str]) -> Result<String> {
     let options = ["-qq", "-y", "--no-install-recommends", "install"];
-    process::run(apt().args(options).args(packages))
+    process::run(prepare_apt().args(options).args(packages))
 }
 
-fn apt() -> Command {
+fn prepare_apt() -> Command {
     let mut command = Command::new("apt-get");
     command
         .env("DEBIAN_FRONTEND", "noninteractive")

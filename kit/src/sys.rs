@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Waits for the exclusive lock of an open file; the kernel drops it with the file.
-pub fn lock(file: &File) -> io::Result<()> {
+pub fn lock_file(file: &File) -> io::Result<()> {
     loop {
         // SAFETY: the descriptor is open for as long as `file` is borrowed.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } == 0 {

@@ -29,14 +29,14 @@ const COLUMNS: &[(&str, &str)] = &[
 ];
 
 pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
-    setup::ensure(&[For::Packages], &progress)?;
+    let progress = screen.make_progress();
+    setup::ensure_programs(&[For::Packages], &progress)?;
     let (stock, patched) = (table::find("debian-6.1")?, table::find("patched-6.1")?);
     // What only waits for the network beside what only computes.
     let (wg, stock, patched) = thread::scope(|scope| {
         let wg = scope.spawn(|| programs::find_wg(None, cache, &progress));
         let patched = scope.spawn(|| {
-            setup::ensure(&[For::Vm, For::Module], &progress)?;
+            setup::ensure_programs(&[For::Vm, For::Module], &progress)?;
             kernel::prepare(&patched, None, cache, &progress)
         });
         let stock = kernel::prepare(&stock, None, cache, &progress).and_then(|stock| {
@@ -48,7 +48,7 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
         (wg, stock, patched)
     });
     let (wg, stock, patched) = (wg?, stock?, patched?);
-    screen.say(&format!(
+    screen.say_line(&format!(
         "kernel    {} as it is, and with wireguard.ko from kernel-patches/6.1",
         stock.release().unwrap_or(&stock.version)
     ));
@@ -64,12 +64,12 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let work = |index: usize| {
         let (kernel, scenario) = pairs[index];
         let (name, kernel_name) = (&scenario.name, &kernel.kernel.name);
-        progress.step(&format!("boot {kernel_name} for {name}"));
+        progress.begin_step(&format!("boot {kernel_name} for {name}"));
         let report = runner.run(kernel, scenario, &|event| match event {
-            RunEvent::Booted => progress.step(&format!("run {name} on {kernel_name}")),
+            RunEvent::Booted => progress.begin_step(&format!("run {name} on {kernel_name}")),
             RunEvent::Line(_) => {}
         });
-        progress.done();
+        progress.end_step();
         report
     };
     let reports = pool::run_jobs(&vec![0; pairs.len()], 2, 0, work);
@@ -109,7 +109,7 @@ fn format_table(reports: &[Report]) -> String {
         }));
         rows.push(row);
     }
-    kit::screen::align(&rows)
+    kit::screen::align_columns(&rows)
 }
 
 /// On a stock kernel the scenario first shows what the administrator's sysctl is for.

@@ -47,16 +47,16 @@ pub struct Outcome {
 }
 
 pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
-    progress.step(check.title);
+    progress.begin_step(check.title);
     if check.is_tests() {
         // Tests touch no network. What cannot be fetched now is skipped by them, with the reason.
-        let mut fetch = cargo::command();
+        let mut fetch = cargo::prepare_cargo();
         fetch.args("test --locked --quiet --test consumers -- --fetch".split(' '));
-        let _ = process::output(&mut fetch);
+        let _ = process::capture_output(&mut fetch);
     }
     // The toolchain of this build may miss a component; that is a failure with a remedy.
-    let out = process::output(cargo::command().args(check.arguments.split(' ')))?;
-    progress.done();
+    let out = process::capture_output(cargo::prepare_cargo().args(check.arguments.split(' ')))?;
+    progress.end_step();
     let mut outcome = read_tests(if check.is_tests() { &out.stdout } else { "" });
     if !check.is_tests() {
         outcome.count.passed = usize::from(out.ok);
@@ -68,7 +68,7 @@ pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
     if outcome.count.failed > 0 && outcome.again.is_empty() {
         outcome.again.push(format!("cargo {}", check.arguments));
     }
-    outcome.output = out.all();
+    outcome.output = out.join_streams();
     Ok(outcome)
 }
 

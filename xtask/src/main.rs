@@ -106,7 +106,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
+    let progress = screen.make_progress();
     let cache = Cache::open()?;
     match command {
         Command::Demo => return demo::run(&cache, screen),
@@ -120,8 +120,8 @@ fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         }
         Command::Setup => {
             use For::{Kernel, Module, Packages, Patches, Reading, Vm};
-            setup::ensure(&[Packages, Vm, Module, Kernel, Patches], &progress)?;
-            setup::offer(&[Reading], &progress);
+            setup::ensure_programs(&[Packages, Vm, Module, Kernel, Patches], &progress)?;
+            setup::offer_programs(&[Reading], &progress);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -132,11 +132,11 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
     let trees = Trees::load()?;
     match command {
         KernelCommand::Fetch { tree } => {
-            setup::ensure(&[For::Packages], progress)?;
+            setup::ensure_programs(&[For::Packages], progress)?;
             Source::find(trees.find(&tree)?, cache, progress)?.whole()
         }
         KernelCommand::Module(patched) => {
-            setup::ensure(&[For::Packages, For::Module], progress)?;
+            setup::ensure_programs(&[For::Packages, For::Module], progress)?;
             let (tree, series) = (trees.find(&patched.tree)?, patched.read_series()?);
             Ok(module::build(tree, &series, cache, progress)?.file)
         }
@@ -145,7 +145,7 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
             vanilla,
             config,
         } => {
-            setup::ensure(&[For::Packages, For::Kernel], progress)?;
+            setup::ensure_programs(&[For::Packages, For::Kernel], progress)?;
             let (tree, config) = (trees.find(&patched.tree)?, config.as_deref());
             let series = (!vanilla).then(|| patched.read_series()).transpose()?;
             Ok(image::build(tree, series.as_ref(), config, cache, progress)?.0)

@@ -107,15 +107,15 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
             vec![planned.name(), text]
         });
         let rows: Vec<_> = checks.chain(cells).collect();
-        println!("{}", kit::screen::align(&rows).trim_end());
+        println!("{}", kit::screen::align_columns(&rows).trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let (mut count, mut again) = (Count::default(), Vec::new());
     for check in &checks {
-        let progress = screen.progress();
+        let progress = screen.make_progress();
         if check.is_tests() {
-            setup::ensure(&[For::Posting], &progress)?;
-            setup::offer(&[For::Reading], &progress);
+            setup::ensure_programs(&[For::Posting], &progress)?;
+            setup::offer_programs(&[For::Reading], &progress);
         }
         let outcome = host::run(check, &progress)?;
         if outcome.count.failed > 0 {

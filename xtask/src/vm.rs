@@ -53,11 +53,11 @@ pub struct Guest {
 
 impl Guest {
     fn prepare(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
-        let progress = screen.progress();
+        let progress = screen.make_progress();
         let kernel = table::find(&self.kernel)?;
         let mut needs = kernel::find_needs(std::slice::from_ref(&kernel));
         needs.push(For::Vm);
-        setup::ensure(&needs, &progress)?;
+        setup::ensure_programs(&needs, &progress)?;
         let series = self.series.as_deref().map(Series::read).transpose()?;
         let wg = programs::find_wg(self.wg.as_deref(), cache, &progress)?;
         let boot = kernel::prepare(&kernel, series, cache, &progress)?;
@@ -94,21 +94,21 @@ pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCod
 }
 
 fn run_one(guest: &Guest, scenario: &str, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.progress();
+    let progress = screen.make_progress();
     let scenario = scenario::find(scenario)?;
     let (boot, runner) = guest.prepare(cache, screen)?;
     if let Some(reason) = scenario.find_obstacle(&boot.kernel) {
         // Asked for by name: run it all the same, but say what to expect.
-        screen.say(&format!("not meant for this kernel: {reason}"));
+        screen.say_line(&format!("not meant for this kernel: {reason}"));
     }
-    progress.step(&format!("boot {}", boot.kernel.name));
+    progress.begin_step(&format!("boot {}", boot.kernel.name));
     let report = runner.run(&boot, &scenario, &|event| match event {
-        RunEvent::Booted => progress.done(),
-        RunEvent::Line(line) => screen.say(&format!("          {line}")),
+        RunEvent::Booted => progress.end_step(),
+        RunEvent::Line(line) => screen.say_line(&format!("          {line}")),
     });
-    progress.done();
+    progress.end_step();
     for line in report.outcome.why.lines() {
-        screen.say(&format!("          {line}"));
+        screen.say_line(&format!("          {line}"));
     }
     let (name, kernel, ending) = (&report.scenario, &report.kernel, &report.outcome.ending);
     let (took, cpu) = (report.took.as_secs_f64(), report.cpu.as_secs_f64());

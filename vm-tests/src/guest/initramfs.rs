@@ -280,13 +280,13 @@ impl Initramfs {
     fn cache_modules(&self, modules: &Path) -> Result<PathBuf> {
         let release = modules.file_name().unwrap_or_default().to_string_lossy();
         let key = Key::new()
-            .add("format", FORMAT)
-            .add("modules", modules.to_string_lossy().as_bytes())
-            .add("chosen", TABLE.describe_modules());
+            .add_value("format", FORMAT)
+            .add_value("modules", modules.to_string_lossy().as_bytes())
+            .add_value("chosen", TABLE.describe_modules());
         let name = format!("modules-{}.cpio", key.finish());
-        self.cache.file("initramfs", &name, |place| {
+        self.cache.keep_file("initramfs", &name, |place| {
             self.progress
-                .step(&format!("archive of the modules of {release}"));
+                .begin_step(&format!("archive of the modules of {release}"));
             let index = self.index_modules(modules, &release)?;
             let wanted = find_closure(&read_dependencies(&index)?, |path| TABLE.takes(path));
             let mut archive = Archive::default();
@@ -302,7 +302,7 @@ impl Initramfs {
                 }
             }
             archive.write_file(place, &[])?;
-            self.progress.done();
+            self.progress.end_step();
             Ok(())
         })
     }
@@ -311,10 +311,10 @@ impl Initramfs {
     /// it here, on a tree of links.
     fn index_modules(&self, modules: &Path, release: &str) -> Result<PathBuf> {
         let key = Key::new()
-            .add("format", FORMAT)
-            .add("modules", modules.to_string_lossy().as_bytes())
+            .add_value("format", FORMAT)
+            .add_value("modules", modules.to_string_lossy().as_bytes())
             .finish();
-        let dir = self.cache.dir("depmod", &key, |dir| {
+        let dir = self.cache.keep_folder("depmod", &key, |dir| {
             let tree = dir.join("lib/modules").join(release);
             fs::create_dir_all(&tree)?;
             for entry in fs::read_dir(modules)? {
@@ -347,7 +347,7 @@ fn unpack(
     let [packages, without] = [packages, without].map(|l| l.iter().map(String::as_str).collect());
     let (packages, without): (Vec<_>, Vec<_>) = (packages, without);
     let closure = Closure::Dependencies { without: &without };
-    Debian::new(cache, BOOKWORM, progress)?.unpack(&packages, closure)
+    Debian::new(cache, BOOKWORM, progress)?.unpack_packages(&packages, closure)
 }
 
 /// The cached archive of an unpacked root, over what is in `archive`.
@@ -359,13 +359,13 @@ fn cache_root(
     mut archive: Archive,
 ) -> Result<PathBuf> {
     let key = Key::new()
-        .add("format", FORMAT)
-        .add("root", root.to_string_lossy().as_bytes())
-        .add("dropped", format!("{:?}", TABLE.dropped))
-        .add("skeleton", archive.to_bytes()?)
+        .add_value("format", FORMAT)
+        .add_value("root", root.to_string_lossy().as_bytes())
+        .add_value("dropped", format!("{:?}", TABLE.dropped))
+        .add_value("skeleton", archive.to_bytes()?)
         .finish();
-    cache.file("initramfs", &format!("{name}-{key}.cpio"), |place| {
-        progress.step(&format!("archive of the guest's {name}"));
+    cache.keep_file("initramfs", &format!("{name}-{key}.cpio"), |place| {
+        progress.begin_step(&format!("archive of the guest's {name}"));
         // The packages of a scenario count on those of the userland.
         let loader = (name == "userland").then(|| Loader::find(root));
         add_root(
@@ -375,7 +375,7 @@ fn cache_root(
             loader.transpose()?.as_ref(),
         )?;
         archive.write_file(place, &[])?;
-        progress.done();
+        progress.end_step();
         Ok(())
     })
 }
@@ -485,19 +485,19 @@ impl Loader {
 
     /// What a program would miss in this root; none for one that needs no library.
     fn find_lack(&self, program: &Path) -> Result<Option<String>> {
-        let kind = process::output(Command::new(&self.path).arg("--verify").arg(program))?;
+        let kind = process::capture_output(Command::new(&self.path).arg("--verify").arg(program))?;
         // As ldd does it: a script, or a program that is whole by itself.
         if kind.status.ends_with(": 1") {
             return Ok(None);
         }
-        let listing = process::output(&mut self.list(program))?;
+        let listing = process::capture_output(&mut self.list(program))?;
         let libraries = read_libraries(&listing.stdout);
         let outside = libraries.iter().find(|l| !l.starts_with(&self.root));
         if let Some(outside) = outside {
             return Ok(Some(format!("{} is of this machine", outside.display())));
         }
         let whole = listing.ok && !listing.stdout.contains("not found");
-        Ok((!whole).then(|| listing.all()))
+        Ok((!whole).then(|| listing.join_streams()))
     }
 }
 

@@ -41,10 +41,10 @@ impl Program {
             // The root is named by the packages in it, its libraries among them.
             Self::Rooted { root, program } => {
                 let name = root.file_name().unwrap_or_default();
-                let key = Key::new().add("root", name.as_encoded_bytes());
+                let key = Key::new().add_value("root", name.as_encoded_bytes());
                 key.add_file("file", &root.join(program))?
             }
-            Self::Lacking(why) => Key::new().add("lacking", why),
+            Self::Lacking(why) => Key::new().add_value("lacking", why),
         };
         Ok(key.finish())
     }
@@ -54,7 +54,7 @@ impl Program {
 /// C tool of that suite.
 pub fn find_wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Result<Program> {
     let Some(choice) = choice else {
-        return Ok(Program::Local(cargo::wg(progress)?));
+        return Ok(Program::Local(cargo::build_wg(progress)?));
     };
     if let Some(suite) = choice.strip_prefix("debian:") {
         return find_c_tool(suite, cache, progress);
@@ -84,7 +84,7 @@ pub fn find(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
 fn find_c_tool(suite: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     let debian = Debian::new(cache, &[suite], progress)?;
     Ok(Program::Rooted {
-        root: debian.unpack(&["wireguard-tools", "libc6"], Closure::Named)?,
+        root: debian.unpack_packages(&["wireguard-tools", "libc6"], Closure::Named)?,
         program: "usr/bin/wg".into(),
     })
 }
@@ -92,9 +92,9 @@ fn find_c_tool(suite: &str, cache: &Cache, progress: &Progress) -> Result<Progra
 /// A debug build is ten times as large as its code, and every guest would unpack it. Its build id
 /// goes as well: a hash that has the folder it was built in.
 pub fn strip(program: &Path, cache: &Cache) -> Result<PathBuf> {
-    let key = Key::new().add("without", "build-id");
+    let key = Key::new().add_value("without", "build-id");
     let key = key.add_file("program", program)?.finish();
-    cache.file(STRIPPED, &key, |place| {
+    cache.keep_file(STRIPPED, &key, |place| {
         fs::copy(program, place)?;
         // Without binutils, or for a script, the program is as good as it is.
         let _ = run(Command::new("strip")
@@ -107,7 +107,7 @@ pub fn strip(program: &Path, cache: &Cache) -> Result<PathBuf> {
 /// Builds a Go program of ours, once for each state of its sources.
 fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     let folder = crate_folder().join("guest-programs").join(name);
-    let mut key = Key::new().add("program", name);
+    let mut key = Key::new().add_value("program", name);
     for file in ["go.mod", "go.sum", "main.go"] {
         key = key.add_file(file, &folder.join(file))?;
     }
@@ -116,8 +116,10 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
         return Ok(Program::Local(program));
     }
     let debian = Debian::new(cache, BOOKWORM, progress)?;
-    let root = debian.unpack(GO_PACKAGES, Closure::Named)?.join(GO_ROOT);
-    let path = cache.folder("go-path")?;
+    let root = debian
+        .unpack_packages(GO_PACKAGES, Closure::Named)?
+        .join(GO_ROOT);
+    let path = cache.open_folder("go-path")?;
     // Folders of its own. Where modules come from is the machine's business (GOPROXY,
     // GONOSUMDB); what they are is not: go.sum has their hashes.
     let go = || {
@@ -132,11 +134,11 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
         }
         command
     };
-    progress.step(&format!("modules of {name}"));
+    progress.begin_step(&format!("modules of {name}"));
     // On its own: a machine without the modules lacks something, a program that does not compile
     // is wrong.
     let modules = run(go().args(["mod", "download"]));
-    progress.done();
+    progress.end_step();
     let why = "the Go modules that it is built of cannot be downloaded here; \
                a GOPROXY that has them helps";
     match modules {
@@ -147,12 +149,12 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
         }
         other => drop(other?),
     }
-    let program = cache.file("go", &key, |place| {
-        progress.step(&format!("build {name}"));
+    let program = cache.keep_file("go", &key, |place| {
+        progress.begin_step(&format!("build {name}"));
         let mut build = go();
         build.args(["build", "-mod=readonly", "-trimpath", "-o"]);
         run(build.arg(place).arg("."))?;
-        progress.done();
+        progress.end_step();
         Ok(())
     })?;
     Ok(Program::Local(program))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
-use kit::cache::{Key, remove};
+use kit::cache::{Key, remove_path};
 use kit::{Cache, Error, Progress, Result, process, repo};
 
 use super::source::Source;
@@ -38,10 +38,10 @@ pub fn build(
     let fragments = fragments(config)?;
     let base = fragments
         .iter()
-        .fold(Key::new(), |key, f| key.add(&f.name, &f.text))
-        .add("recipe", RECIPE)
-        .add("source", &source.version)
-        .add("compiler", read_version("gcc")?);
+        .fold(Key::new(), |key, f| key.add_value(&f.name, &f.text))
+        .add_value("recipe", RECIPE)
+        .add_value("source", &source.version)
+        .add_value("compiler", read_version("gcc")?);
     let suffix = config.map(|c| format!("-{c}")).unwrap_or_default();
     let digest = base.clone().finish();
     let area = format!("{}{suffix}-{}", source.version, &digest[..12]);
@@ -53,13 +53,13 @@ pub fn build(
         (_, false) => format!("vanilla{suffix}"),
     };
     let key = format!("{}-{kind}-{key}", source.version);
-    let dir = cache.dir("kernel", &key, |dir| {
-        let _lock = cache.lock(&format!("build-{area}"))?;
-        let (pristine, root) = (source.whole()?, cache.folder("build")?.join(&area));
+    let dir = cache.keep_folder("kernel", &key, |dir| {
+        let _lock = cache.hold_lock(&format!("build-{area}"))?;
+        let (pristine, root) = (source.whole()?, cache.open_folder("build")?.join(&area));
         let area = Area { pristine, root };
         area.prepare(&fragments, progress)?;
         area.patch(series)?;
-        progress.step(&format!("build linux {} ({kind})", source.version));
+        progress.begin_step(&format!("build linux {} ({kind})", source.version));
         area.make(&["bzImage"], &dir.join("build.log"))?;
         for (from, to) in [
             ("arch/x86/boot/bzImage", "bzImage"),
@@ -69,7 +69,7 @@ pub fn build(
         ] {
             fs::copy(area.obj().join(from), dir.join(to))?;
         }
-        progress.done();
+        progress.end_step();
         Ok(())
     })?;
     Ok((dir.join("bzImage"), source.version))
@@ -95,8 +95,8 @@ impl Area {
         if ready.exists() {
             return Ok(());
         }
-        progress.step("configure the kernel");
-        remove(&self.root)?;
+        progress.begin_step("configure the kernel");
+        remove_path(&self.root)?;
         let obj = self.obj();
         fs::create_dir_all(&obj)?;
         // Hard links: files that the series changes are replaced, never written into.
@@ -127,7 +127,7 @@ impl Area {
             return Err(Error::other(format!("{what}: {}", lost.join(", "))));
         }
         fs::write(&ready, "")?;
-        progress.done();
+        progress.end_step();
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl Area {
         let src = self.src();
         for path in fs::read_to_string(&list).unwrap_or_default().lines() {
             let (pristine, target) = (self.pristine.join(path), src.join(path));
-            remove(&target)?;
+            remove_path(&target)?;
             if pristine.exists() {
                 fs::create_dir_all(target.parent().unwrap_or(&src))?;
                 fs::copy(pristine, target)?;
@@ -165,7 +165,7 @@ impl Area {
                 "KBUILD_BUILD_VERSION=1",
             ])
             .args(targets);
-        process::logged(&mut command, log)
+        process::run_into_log(&mut command, log)
     }
 }
 

@@ -73,10 +73,10 @@ impl BootableKernel {
         let Some(series) = &self.series else {
             return Ok((stock, None));
         };
-        let key = Key::new().add("stock", stock.to_string_lossy().as_bytes());
+        let key = Key::new().add_value("stock", stock.to_string_lossy().as_bytes());
         let key = series.add_to_key(key).finish();
         let paths: Vec<_> = paths.iter().map(String::as_str).collect();
-        let dir = cache.dir("patched-source", &key, |dir| {
+        let dir = cache.keep_folder("patched-source", &key, |dir| {
             let copy = dir.join("src");
             process::run(Command::new("cp").arg("-a").arg(&stock).arg(&copy))?;
             series.apply(&copy, &paths)
@@ -104,7 +104,7 @@ pub fn prepare(
             return Err(Error::other(text));
         }
         (None, Some(tree)) if patched => Some(match named {
-            Some(folder) => Series::read(&repo::root().join(folder))?,
+            Some(folder) => Series::read(&repo::find_root().join(folder))?,
             None => Series::of_tree(tree)?,
         }),
         (series, _) => series,
@@ -152,11 +152,11 @@ fn fetch_image(
     let suites: Vec<_> = package.suites.iter().map(String::as_str).collect();
     let debian = Debian::new(cache, &suites, progress)?;
     let name = &package.name;
-    let depends = debian.depends(name)?;
+    let depends = debian.list_dependencies(name)?;
     let image = depends.iter().find(|d| d.starts_with("linux-image-"));
     let image = image.ok_or_else(|| Error::other(format!("package `{name}' names no image")))?;
-    let version = debian.candidate(image)?;
-    let dir = debian.unpack(&[image], Closure::Named)?;
+    let version = debian.find_candidate(image)?;
+    let dir = debian.unpack_packages(&[image], Closure::Named)?;
     let release = image.trim_start_matches("linux-image-");
     let file = dir.join("boot").join(format!("vmlinuz-{release}"));
     let mut boot = BootableKernel::of_image(kernel, &file, &version)?;
@@ -199,14 +199,14 @@ fn measure_load() -> u32 {
     // Of the last minute and of the last five: a short lull is no promise.
     let load = load.split(' ').take(2).filter_map(|l| l.parse().ok());
     let load: f64 = load.fold(0.0, f64::max);
-    ((load / process::jobs() as f64).ceil() as u32).clamp(1, 8)
+    ((load / process::count_jobs() as f64).ceil() as u32).clamp(1, 8)
 }
 
 /// make for kernels: nothing of cargo's or of an outer make's may reach kbuild.
 fn clean_make(program: &str) -> Command {
     let mut make = Command::new(program);
     make.args((program != "make").then_some("make"))
-        .arg(format!("-j{}", process::jobs()))
+        .arg(format!("-j{}", process::count_jobs()))
         .env("LC_ALL", "C")
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS")

@@ -50,14 +50,14 @@ pub fn build_with(
     let source = Source::find(tree, cache, progress)?;
     let headers = Headers::find(&source, headers_meta)?;
     let key = Key::new()
-        .add("recipe", RECIPE)
-        .add("source", &source.version)
-        .add("headers", headers.packages.join(" "))
-        .add("compiler", read_version("gcc-12")?);
-    let add = |key: Key, argument: &&str| key.add("argument", argument);
+        .add_value("recipe", RECIPE)
+        .add_value("source", &source.version)
+        .add_value("headers", headers.packages.join(" "))
+        .add_value("compiler", read_version("gcc-12")?);
+    let add = |key: Key, argument: &&str| key.add_value("argument", argument);
     let key = arguments.iter().fold(key, add);
     let key = series.add_to_key(key).finish();
-    let dir = cache.dir("module", &format!("{}-{key}", headers.release), |dir| {
+    let dir = cache.keep_folder("module", &format!("{}-{key}", headers.release), |dir| {
         // The long download and the short one side by side.
         let (slice, unpacked) = std::thread::scope(|scope| {
             let unpacked = scope.spawn(|| headers.unpack(&source, cache));
@@ -65,7 +65,7 @@ pub fn build_with(
             (slice, unpacked.join().expect("unpacking does not panic"))
         });
         let (slice, unpacked) = (slice?, unpacked?);
-        progress.step(&format!("build wireguard.ko for {}", headers.release));
+        progress.begin_step(&format!("build wireguard.ko for {}", headers.release));
         let work = dir.join("work");
         process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
         series.apply(&work, &[DRIVER, HEADER])?;
@@ -77,7 +77,7 @@ pub fn build_with(
         process::run(Command::new("strip").arg("--strip-debug").arg(&built))?;
         fs::rename(&built, &file)?;
         fs::remove_dir_all(&work)?;
-        progress.done();
+        progress.end_step();
         Ok(())
     })?;
     Ok(Module {
@@ -106,7 +106,7 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
         // The folder is one of this run: a module of the same sources is the same file.
         .arg(format!("KCFLAGS=-ffile-prefix-map={}=.", work.display()))
         .args(arguments);
-    process::logged(&mut command, &dir.join("build.log"))
+    process::run_into_log(&mut command, &dir.join("build.log"))
 }
 
 /// The packages with the headers of Debian's kernel of the day.
@@ -120,14 +120,14 @@ impl Headers {
     fn find(source: &Source<'_>, meta: &str) -> Result<Self> {
         let debian = &source.debian;
         let named = |package: &str, prefixes: &[&str]| -> Result<Vec<String>> {
-            let mut names = debian.depends(package)?;
+            let mut names = debian.list_dependencies(package)?;
             names.retain(|name| prefixes.iter().any(|p| name.starts_with(p)));
             Ok(names)
         };
         let package = named(meta, &["linux-headers-"])?
             .pop()
             .ok_or_else(|| Error::other(format!("{meta} depends on no linux-headers package")))?;
-        let version = debian.candidate(&package)?;
+        let version = debian.find_candidate(&package)?;
         if version != source.version {
             return Err(Error::other(format!(
                 "the mirror has the source of {} but headers of {version}: it is being updated, try later",
@@ -148,10 +148,10 @@ impl Headers {
     /// The headers, ready to build against wherever they were unpacked.
     fn unpack(&self, source: &Source<'_>, cache: &Cache) -> Result<PathBuf> {
         let names: Vec<_> = self.packages.iter().map(String::as_str).collect();
-        let unpacked = source.debian.unpack(&names, Closure::Named)?;
+        let unpacked = source.debian.unpack_packages(&names, Closure::Named)?;
         let folder = unpacked.join("usr/src").join(&self.package);
         let makefile = folder.join("Makefile");
-        let _lock = cache.lock(&format!("headers-{}", self.release))?;
+        let _lock = cache.hold_lock(&format!("headers-{}", self.release))?;
         let text = fs::read_to_string(&makefile)?;
         let moved = relocate(&text);
         if moved != text {

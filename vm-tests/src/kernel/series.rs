@@ -36,7 +36,7 @@ pub struct Touched {
 impl Series {
     /// The series of a tree. One that is absent or empty is an error, never "no patches".
     pub fn of_tree(name: &str) -> Result<Self> {
-        Self::read(&repo::kernel_patches().join(name))
+        Self::read(&repo::find_patches().join(name))
     }
 
     pub fn read(dir: &Path) -> Result<Self> {
@@ -79,9 +79,9 @@ impl Series {
             for path in only {
                 command.args([format!("--include={path}"), format!("--include={path}/*")]);
             }
-            let out = process::output(command.arg(&patch.path))?;
+            let out = process::capture_output(command.arg(&patch.path))?;
             if !out.ok {
-                let (path, said) = (patch.path.display(), out.all());
+                let (path, said) = (patch.path.display(), out.join_streams());
                 let text = format!("{path} does not apply:\n{}", said.trim_end());
                 return Err(Error::other(text));
             }
@@ -91,7 +91,7 @@ impl Series {
 
     pub fn add_to_key(&self, key: Key) -> Key {
         let patches = self.patches.iter();
-        patches.fold(key, |key, patch| key.add("patch", &patch.text))
+        patches.fold(key, |key, patch| key.add_value("patch", &patch.text))
     }
 
     pub fn touched(&self) -> Vec<Touched> {

@@ -24,7 +24,7 @@ impl<'a> Source<'a> {
     pub fn find(tree: &'a Tree, cache: &'a Cache, progress: &'a Progress) -> Result<Self> {
         let suites: Vec<_> = tree.suites.iter().map(String::as_str).collect();
         let debian = Debian::new(cache, &suites, progress)?;
-        let version = debian.candidate(&tree.source)?;
+        let version = debian.find_candidate(&tree.source)?;
         if tree.version != "newest" && tree.version != version {
             return Err(Error::other(format!(
                 "kernel-patches/trees.toml wants {} {}, the mirror has {version}",
@@ -43,7 +43,7 @@ impl<'a> Source<'a> {
     /// The whole tree. Callers must not change it.
     pub fn whole(&self) -> Result<PathBuf> {
         let extract = |dir: &Path| self.extract(dir, &[]);
-        self.cache.dir("source", &self.whole_key(), extract)
+        self.cache.keep_folder("source", &self.whole_key(), extract)
     }
 
     fn whole_key(&self) -> String {
@@ -59,9 +59,9 @@ impl<'a> Source<'a> {
         paths.dedup();
         let key = paths
             .iter()
-            .fold(Key::new(), |key, path| key.add("path", path));
+            .fold(Key::new(), |key, path| key.add_value("path", path));
         let key = format!("{}-part-{}", self.whole_key(), &key.finish()[..12]);
-        self.cache.dir("source", &key, |dir| {
+        self.cache.keep_folder("source", &key, |dir| {
             match self.cache.get("source", &self.whole_key()) {
                 Some(whole) => {
                     let mut copy = Command::new("cp");
@@ -75,12 +75,14 @@ impl<'a> Source<'a> {
 
     fn extract(&self, dir: &Path, paths: &[&str]) -> Result<()> {
         let name = &self.tree.source;
-        let files = self.debian.fetch(&[name.as_str()], Closure::Named)?;
+        let files = self
+            .debian
+            .fetch_packages(&[name.as_str()], Closure::Named)?;
         let [package] = files.as_slice() else {
             return Err(Error::other(format!("{name} is not one package file")));
         };
         self.progress
-            .step(&format!("unpack {name} {}", self.version));
+            .begin_step(&format!("unpack {name} {}", self.version));
         // Nothing is written between the package and the files; xz uses all processors.
         let mut command = Command::new("bash");
         command
@@ -90,7 +92,7 @@ impl<'a> Source<'a> {
             .arg(dir);
         command.args(paths.iter().map(|path| format!("{name}/{path}")));
         process::run(&mut command)?;
-        self.progress.done();
+        self.progress.end_step();
         Ok(())
     }
 }

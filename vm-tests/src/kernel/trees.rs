@@ -52,7 +52,7 @@ pub enum Build {
 impl Trees {
     pub fn load() -> Result<Self> {
         const FILE: &str = "kernel-patches/trees.toml";
-        let text = fs::read_to_string(repo::root().join(FILE))?;
+        let text = fs::read_to_string(repo::find_root().join(FILE))?;
         let trees: Self = parse_table(FILE, &text)?;
         for tree in &trees.trees {
             if (tree.build == Build::Module) != tree.headers.is_some() {

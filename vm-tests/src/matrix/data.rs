@@ -233,7 +233,7 @@ impl Data {
                 rows.push(row.map(str::to_owned).collect());
             }
             if rows.len() > 1 {
-                text += &kit::screen::align(&rows);
+                text += &kit::screen::align_columns(&rows);
                 text += "\n";
             }
         }

@@ -45,7 +45,9 @@ impl Wanted {
 
     fn repeat_command(&self, planned: &Planned) -> String {
         let wg = self.find_choice(&planned.tool);
-        let wg = wg.map_or(String::new(), |wg| format!(" --wg {}", process::quote(&wg)));
+        let wg = wg.map_or(String::new(), |wg| {
+            format!(" --wg {}", process::quote_word(&wg))
+        });
         let [kernel, _, scenario] = planned.ids();
         format!("cargo xtask vm run --kernel {kernel} --scenario {scenario}{wg}")
     }
@@ -83,18 +85,18 @@ pub fn run_cells(
     cache: &Cache,
     screen: &Screen,
 ) -> Result<(Data, Vec<String>)> {
-    let progress = screen.progress();
+    let progress = screen.make_progress();
     let runs: Vec<_> = cells.iter().filter(|p| p.is_run()).collect();
     let kernels = list_distinct(&runs, |p| (&p.kernel.name, &p.kernel));
     let mut again = Vec::new();
     let (mut boots, mut made) = (BTreeMap::new(), BTreeMap::new());
     // A missing tool or kernel has no inputs, and nothing was seen with it.
-    let as_it_is = cache.as_it_is();
+    let as_it_is = cache.forbid_making();
     let cache = if wanted.only_seen { &as_it_is } else { cache };
     if !runs.is_empty() {
         let mut needs = kernel::find_needs(&kernels);
         needs.push(For::Vm);
-        setup::ensure(&needs, &progress)?;
+        setup::ensure_programs(&needs, &progress)?;
     }
     for tool in list_distinct(&runs, |p| (&p.tool.name, &p.tool)) {
         let result = make_tool(&tool, wanted, cache, &progress);
@@ -105,7 +107,7 @@ pub fn run_cells(
     }
     for kernel in kernels {
         let result = kernel::prepare(&kernel, None, cache, &progress);
-        progress.done();
+        progress.end_step();
         if let (Err(error), false) = (&result, wanted.only_seen) {
             println!("FAILED          {}/*: {error}", kernel.name);
             again.push(format!("cargo xtask test --kernel {}", kernel.name));
@@ -248,10 +250,13 @@ fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache, progress: &Progress) -
     let version = match (&program, &tool.debian) {
         (_, Some(suite)) => {
             let debian = Debian::new(cache, &[suite], progress)?;
-            format!("wireguard-tools {}", debian.candidate("wireguard-tools")?)
+            format!(
+                "wireguard-tools {}",
+                debian.find_candidate("wireguard-tools")?
+            )
         }
         (Program::Local(path), None) => {
-            let said = process::output(std::process::Command::new(path).arg("--version"))?;
+            let said = process::capture_output(std::process::Command::new(path).arg("--version"))?;
             said.stdout.lines().next().unwrap_or_default().to_owned()
         }
         _ => choice.unwrap_or_default(),
@@ -276,17 +281,17 @@ impl Session<'_> {
         let memory = memory.unwrap_or_else(pool::read_available_memory);
         let (done, bad) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let total = jobs.len();
-        self.screen.head(&format!("0 of {total}"));
+        self.screen.show_head(&format!("0 of {total}"));
         let reports = pool::run_jobs(&sizes, self.wanted.jobs, memory, |index| {
             let (report, seen) = self.run(&jobs[index], None);
             let one = usize::from(report.outcome.is_bad());
             let bad = bad.fetch_add(one, Ordering::Relaxed) + one;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             self.screen
-                .head(&format!("{done} of {total}, {bad} failed"));
+                .show_head(&format!("{done} of {total}, {bad} failed"));
             (report, seen)
         });
-        self.screen.head("");
+        self.screen.show_head("");
         let reports = jobs.iter().zip(reports).map(|(job, (report, seen))| {
             match is_worth_retry(&report.outcome) {
                 true => self.run_again(job, &report).unwrap_or(seen),
@@ -301,18 +306,19 @@ impl Session<'_> {
     fn run(&self, job: &Job<'_>, note: Option<String>) -> (Report, Seen) {
         let planned = job.planned;
         let name = planned.name();
-        self.progress.step(&name);
+        self.progress.begin_step(&name);
         let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
         self.progress.drop_step();
         let mut seen = Seen::of_report(&report, &self.commit, job.inputs.as_deref());
         seen.notes.extend(note);
         if job.inputs.is_some() {
             if let Err(error) = self.store.keep(planned.ids(), &seen) {
-                self.screen.say(&format!("not kept for --resume: {error}"));
+                self.screen
+                    .say_line(&format!("not kept for --resume: {error}"));
             }
         }
         let seconds = report.took.as_secs_f64();
-        self.screen.result(&match report.outcome.ending {
+        self.screen.print_result(&match report.outcome.ending {
             Ending::Passed => format!("passed          {name} ({seconds:.1} s)"),
             Ending::Skipped => format!("skipped         {name}: {}", report.outcome.first_line()),
             _ => format!(

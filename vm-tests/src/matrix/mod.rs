@@ -44,7 +44,7 @@ pub fn write_results(options: &Options) -> Result<ExitCode> {
     let data = Data::read(&file)?;
     let mut differs = false;
     for (name, text) in page::write_files(&data) {
-        let place = repo::root().join("docs").join(name);
+        let place = repo::find_root().join("docs").join(name);
         let same = fs::read_to_string(&place).is_ok_and(|there| there == text);
         differs |= !same;
         let what = match (same, options.check) {
@@ -58,7 +58,7 @@ pub fn write_results(options: &Options) -> Result<ExitCode> {
         println!("{what:10}docs/{name}");
     }
     if options.check && differs {
-        let file = file.strip_prefix(repo::root()).unwrap_or(&file);
+        let file = file.strip_prefix(repo::find_root()).unwrap_or(&file);
         println!("again:    cargo xtask results {}", file.display());
         return Ok(ExitCode::FAILURE);
     }
@@ -77,7 +77,7 @@ pub fn save(data: &Data, whole: bool) -> Result<PathBuf> {
 }
 
 fn committed_file() -> PathBuf {
-    repo::root().join("docs/results.json")
+    repo::find_root().join("docs/results.json")
 }
 
 /// What docs/results.json says; nothing where there is none.
@@ -92,7 +92,9 @@ pub fn read_committed() -> Result<Data> {
 pub fn find_commit() -> String {
     let mut command = Command::new("git");
     let arguments = "describe --always --exclude=* --abbrev=12 --dirty";
-    command.current_dir(repo::root()).args(arguments.split(' '));
+    command
+        .current_dir(repo::find_root())
+        .args(arguments.split(' '));
     // From an archive without its history there is none to name.
     process::run(&mut command).map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
 }

@@ -244,7 +244,7 @@ mod tests {
     /// The committed page is made from the committed data, and not written by hand.
     #[test]
     fn the_page_is_what_the_data_says() {
-        let docs = kit::repo::root().join("docs");
+        let docs = kit::repo::find_root().join("docs");
         let data = Data::read(&docs.join("results.json")).unwrap();
         for (name, text) in write_files(&data) {
             let there = fs_err::read_to_string(docs.join(name)).unwrap_or_default();

@@ -22,7 +22,7 @@ impl Store {
     /// `committed` is docs/results.json, or nothing where there is none.
     pub fn open(cache: &Cache, committed: Data) -> Result<Self> {
         Ok(Self {
-            folder: cache.folder("results")?,
+            folder: cache.open_folder("results")?,
             committed,
         })
     }
@@ -52,9 +52,9 @@ impl Store {
 
     /// The names go in as well: two cells with equal inputs are still two cells.
     fn place(&self, ids: [&str; 3], inputs: &str) -> PathBuf {
-        let named = |key: Key, name: &&str| key.add("name", name);
+        let named = |key: Key, name: &&str| key.add_value("name", name);
         let key = ids.iter().fold(Key::new(), named);
-        self.folder.join(key.add("seen", inputs).finish())
+        self.folder.join(key.add_value("seen", inputs).finish())
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use crate::run::verdict::Ending;
 
     fn open(folder: &tempfile::TempDir, committed: Data) -> Store {
-        Store::open(&Cache::at(folder.path()).unwrap(), committed).unwrap()
+        Store::open(&Cache::open_at(folder.path()).unwrap(), committed).unwrap()
     }
 
     #[test]

@@ -29,26 +29,26 @@ impl Runner {
         let accelerator = self.find_accelerator(kernel)?;
         let machine = describe_machine(kernel, Some(scenario), accelerator);
         let mut key = Key::new()
-            .add("own", self.hash_own_files(kernel, scenario)?)
-            .add("machine", machine.command_line())
-            .add("image", self.hash_file(&kernel.image)?)
-            .add("qemu", self.remember("qemu", qemu::read_version)?)
-            .add("programs", self.hash_programs(kernel)?);
+            .add_value("own", self.hash_own_files(kernel, scenario)?)
+            .add_value("machine", machine.command_line())
+            .add_value("image", self.hash_file(&kernel.image)?)
+            .add_value("qemu", self.remember("qemu", qemu::read_version)?)
+            .add_value("programs", self.hash_programs(kernel)?);
         let parts = self.get_initramfs()?;
         for archive in parts.find_archives(kernel, &scenario.packages)? {
             // Its name says what it was made from; where the cache is does not count.
             let name = archive.file_name().unwrap_or_default();
-            key = key.add("archive", name.as_encoded_bytes());
+            key = key.add_value("archive", name.as_encoded_bytes());
         }
         for name in &scenario.programs {
             let program = programs::find(name, &self.cache, &self.progress)?;
             key = key
-                .add("program", name)
-                .add("file", program.hash(&self.cache)?);
+                .add_value("program", name)
+                .add_value("file", program.hash(&self.cache)?);
         }
         let harness = HARNESS.iter();
         Ok(harness
-            .fold(key, |key, file| key.add("harness", file))
+            .fold(key, |key, file| key.add_value("harness", file))
             .finish())
     }
 
@@ -64,11 +64,13 @@ impl Runner {
     fn hash_programs(&self, kernel: &BootableKernel) -> Result<String> {
         let mut key = Key::new();
         for (name, file) in &kernel.replaced {
-            key = key.add("module", name).add("file", self.hash_file(file)?);
+            key = key
+                .add_value("module", name)
+                .add_value("file", self.hash_file(file)?);
         }
         for (name, program) in &self.programs {
             let hash = self.remember(&format!("program {name}"), || program.hash(&self.cache))?;
-            key = key.add("tool", name).add("file", hash);
+            key = key.add_value("tool", name).add_value("file", hash);
         }
         Ok(key.finish())
     }
@@ -112,9 +114,9 @@ mod tests {
         let row = table::find(kernel).unwrap();
         let mut boot = BootableKernel::of_image(&row, &tool, "1").unwrap();
         boot.replaced.push(("wireguard".into(), module));
-        let cache = Cache::at(folder.path()).unwrap();
+        let cache = Cache::open_at(folder.path()).unwrap();
         let (wg, results) = (Program::Local(tool), folder.path().into());
-        let runner = Runner::new(wg, &cache, results, &Progress::silent());
+        let runner = Runner::new(wg, &cache, results, &Progress::default());
         let scenario = Scenario::read(&script).unwrap();
         (runner, boot, scenario, folder)
     }

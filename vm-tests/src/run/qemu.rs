@@ -90,7 +90,7 @@ impl Machine {
 
     pub fn command_line(&self) -> String {
         let words = self.arguments();
-        let words: Vec<_> = words.iter().map(|word| process::quote(word)).collect();
+        let words: Vec<_> = words.iter().map(|word| process::quote_word(word)).collect();
         words.join(" ")
     }
 
@@ -107,7 +107,9 @@ impl Machine {
                 .stderr(log.into_file());
         }
         sys::die_with_parent(&mut command);
-        let child = command.spawn().map_err(|e| process::start(&command, e))?;
+        let child = command
+            .spawn()
+            .map_err(|e| process::explain_start(&command, e))?;
         let folder = self.folder.clone();
         Ok(Qemu { child, folder })
     }

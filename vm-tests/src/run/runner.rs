@@ -16,7 +16,7 @@ use crate::kernel::BootableKernel;
 use crate::run::qemu::{Accelerator, Machine, Qemu, read_log};
 use crate::run::scenario::{self, Scenario};
 use crate::run::verdict::{self, End, Ending, Evidence, Outcome, Stages};
-use kit::cache::{Cache, Key, remove};
+use kit::cache::{Cache, Key, remove_path};
 use kit::error::{Error, Result};
 use kit::progress::Progress;
 use kit::repo;
@@ -36,7 +36,7 @@ const SHUTDOWN: Duration = Duration::from_secs(45);
 
 /// Where results are kept; ignored by git.
 pub fn results_folder() -> PathBuf {
-    repo::root().join("target/vm-results")
+    repo::find_root().join("target/vm-results")
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,10 +162,10 @@ impl Runner {
         let accelerator = self.find_accelerator(kernel)?;
         let folder = report.folder.clone();
         // Another process may run the same pair into the same folder.
-        let place = Key::new().add("folder", folder.to_string_lossy().as_bytes());
-        let _lock = self.cache.lock(&format!("run-{}", place.finish()))?;
+        let place = Key::new().add_value("folder", folder.to_string_lossy().as_bytes());
+        let _lock = self.cache.hold_lock(&format!("run-{}", place.finish()))?;
         // Nothing of an earlier run may be taken for this one's.
-        remove(&folder)?;
+        remove_path(&folder)?;
         fs::create_dir_all(&folder)?;
         // A scenario states its limit for a machine of its own. A translated guest on a host that
         // is busy with others (or with a second guest) takes several times as long.
@@ -204,7 +204,7 @@ impl Runner {
         });
         drop(qemu);
         // It is large, and made again in no time.
-        remove(&machine.initramfs)?;
+        remove_path(&machine.initramfs)?;
         let end = watched?;
         let log = |name| read_log(&folder.join(name));
         report.results = verdict::read_results(&log("stdout.log"));
@@ -249,17 +249,17 @@ impl Runner {
             return Ok(Accelerator::Tcg);
         }
         let boot_id = read_log(Path::new("/proc/sys/kernel/random/boot_id"));
-        let memory = self.cache.folder("accelerator")?.join(boot_id.trim());
+        let memory = self.cache.open_folder("accelerator")?.join(boot_id.trim());
         if let Ok(known) = read_log(&memory).trim().parse() {
             return Ok(known);
         }
-        self.progress.step("trial boot with KVM");
+        self.progress.begin_step("trial boot with KVM");
         let accelerator = match self.try_kvm(kernel)? {
             true => Accelerator::Kvm,
             false => Accelerator::Tcg,
         };
         fs::write(&memory, accelerator.to_string())?;
-        self.progress.done();
+        self.progress.end_step();
         Ok(accelerator)
     }
 
@@ -337,7 +337,7 @@ impl Runner {
         }
         archive.add_copy("init", true, &guest.join("init"));
         // What we tell users to write is what the scenarios run.
-        let examples = repo::root().join("packaging/examples");
+        let examples = repo::find_root().join("packaging/examples");
         archive.add_tree("usr/lib/wgvrf/examples", &examples)?;
         // Only who looks around in a guest wants them all.
         let others = (mode == "shell").then(scenario::read_all).transpose()?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fs_err as fs;
-use kit::cache::{Key, remove};
+use kit::cache::{Key, remove_path};
 use kit::{Error, Result, process};
 use regex_lite::Regex;
 use serde::Deserialize;
@@ -119,8 +119,8 @@ pub fn check_configs(
     // files away that it no longer knows.
     let base = git::run(place.repo, &["rev-parse", "base^{tree}"])?;
     let name = format!("matrix-{}-{}", place.name, &base[..12]);
-    let _lock = context.cache.lock(&name)?;
-    let area = context.cache.folder("build")?.join(name);
+    let _lock = context.cache.hold_lock(&name)?;
+    let area = context.cache.open_folder("build")?.join(name);
     let (mut findings, mut count) = (Vec::from_iter(check_sparse(set, place)?), 0);
     let Configs { common, config } = toml::from_str(CONFIGS).expect("builds.toml is a constant");
     let wanted = config.iter().filter(|c| c.some || which == Which::All);
@@ -216,14 +216,14 @@ fn build(
         None => "gcc".to_owned(),
     };
     let mut key = Key::new()
-        .add("recipe", SCRIPT)
-        .add("source", place.name)
-        .add("config", format!("{name} {make} {options}"))
-        .add("compiler", ask_version(&compiler)?)
-        .add("sparse", ask_version("sparse")?);
+        .add_value("recipe", SCRIPT)
+        .add_value("source", place.name)
+        .add_value("config", format!("{name} {make} {options}"))
+        .add_value("compiler", ask_version(&compiler)?)
+        .add_value("sparse", ask_version("sparse")?);
     for path in COMPILED {
         let tree = format!("{commit}:{path}");
-        key = key.add(path, git::run(place.repo, &["rev-parse", &tree])?);
+        key = key.add_value(path, git::run(place.repo, &["rev-parse", &tree])?);
     }
     let log = area.join(format!("{name}.log"));
     let run = |commit: &str, base: &str| {
@@ -231,19 +231,19 @@ fn build(
         script.args(["-c", SCRIPT, "build-driver.sh"]);
         script.arg(area).arg(place.repo);
         script.args([commit, name, base, &options]);
-        process::logged(script.args(make.split(' ')), &log)
+        process::run_into_log(script.args(make.split(' ')), &log)
     };
     let key = format!("{name}-{}", key.finish());
-    let kept = context.cache.file("patch-build", &key, |path| {
+    let kept = context.cache.keep_file("patch-build", &key, |path| {
         let subject = git::run(place.repo, &["log", "-1", "--format=%s", commit])?;
         let step = format!("build {name}: {}", subject.trim());
-        context.progress.step(&step);
+        context.progress.begin_step(&step);
         if !area.join("index").exists() {
             prepare_source(area, place.pristine)?;
             run(git::BASE, "")?;
         }
         run(commit, base)?;
-        context.progress.done();
+        context.progress.end_step();
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
     // A failure is not kept: it may have been the machine.
@@ -253,7 +253,7 @@ fn build(
 
 fn prepare_source(area: &Path, pristine: Option<&Path>) -> Result<()> {
     let src = area.join("src");
-    remove(area)?;
+    remove_path(area)?;
     fs::create_dir_all(area)?;
     match pristine {
         // Hard links: what git brings replaces a file, and is never written into one.

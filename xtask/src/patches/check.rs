@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fs_err as fs;
-use kit::cache::remove;
+use kit::cache::remove_path;
 use kit::{Result, process};
 use vm_tests::kernel::trees::Tree;
 
@@ -40,10 +40,10 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     let mut found = check_text(set)?;
     let name = &set.tree.name;
     let repo = scratch::find_folder(context, "check", name)?;
-    let _lock = context.cache.lock(&format!("patches-check-{name}"))?;
+    let _lock = context.cache.hold_lock(&format!("patches-check-{name}"))?;
     let source = scratch::make(&repo, set, context)?;
     let step = format!("{name}: apply and run the kernel's tools");
-    context.progress.step(&step);
+    context.progress.begin_step(&step);
     let refused = git::apply_each(&repo, &set.paths())?;
     for Refused { patch, what } in &refused {
         let finding = Finding::new(set.path(patch), what).by("applies", doc::NETDEV);
@@ -57,7 +57,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     }
     let people = tools::list_maintainers(&root, &set.paths())?;
     found.extend(tools::check_people(&people, name));
-    context.progress.done();
+    context.progress.end_step();
     let base = folder::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.
@@ -86,8 +86,8 @@ fn check_refresh(set: &Set, repo: &Path) -> Result<Vec<Finding>> {
     folder::write_series(&fresh, repo)?;
     let mut diff = Command::new("diff");
     diff.args(["-r", "-U0", "-x", "base"]);
-    let diff = process::output(diff.args([&set.dir, &fresh]))?.all();
-    remove(&fresh)?;
+    let diff = process::capture_output(diff.args([&set.dir, &fresh]))?.join_streams();
+    remove_path(&fresh)?;
     let is_change = |l: &&str| !l.starts_with("diff ") && !l.starts_with("@@");
     let find = |line: &str| {
         let what = format!("`refresh --write' changes: {line}");
@@ -118,14 +118,14 @@ fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Find
 /// says what has to be mended; whether that is nothing.
 pub fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<bool> {
     let version = read_version(source)?;
-    let _lock = context.cache.lock("patches-source")?;
+    let _lock = context.cache.hold_lock("patches-source")?;
     let mut fits = Vec::new();
     for tree in chosen {
         let set = Set::of_tree(tree, &context.trees)?;
         let repo = scratch::find_folder(context, "source", &tree.name)?;
         scratch::make_from(&repo, &set, source, &version)?;
         fits.push((git::apply_each(&repo, &set.paths())?, &tree.name));
-        remove(&repo)?;
+        remove_path(&repo)?;
     }
     let measure = |name: &str| refresh::measure_distance(name, &version);
     fits.sort_by_key(|(refused, name)| (refused.len(), measure(name)));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use kit::cache::remove;
+use kit::cache::remove_path;
 use kit::{Error, Result, process};
 use regex_lite::Regex;
 use serde::Deserialize;
@@ -96,15 +96,15 @@ impl Export {
 
 /// The name and address that sign off: those that git uses in the person's clone.
 pub fn find_sender(onto: &Path) -> Result<String> {
-    if !process::output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
+    if !process::capture_output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
         let onto = onto.display();
         bail!("`{onto}' is no git repository; --onto wants a clone of net-next or wireguard-linux");
     }
     // An unset value is exit status 1 and no text.
-    let ask = |key: &str| process::output(git::plain(onto).args(["config", "--get", key]));
+    let ask = |key: &str| process::capture_output(git::plain(onto).args(["config", "--get", key]));
     let (name, email) = (ask("user.name")?.stdout, ask("user.email")?.stdout);
     check_identity(name.trim(), email.trim()).map_err(|why| {
-        let (onto, dco) = (process::quote(&onto.display().to_string()), doc::SUBMITTING);
+        let (onto, dco) = (process::quote_word(&onto.display().to_string()), doc::SUBMITTING);
         Error::other(format!(
             "{why}: a series is sent with the Signed-off-by of a person who has read the Developer's \
              Certificate of Origin ({dco})\n\
@@ -154,14 +154,14 @@ pub fn export(
         let (dir, part) = (set.dir.display(), request.part);
         bail!("{dir} has no patch for --part {part:?}");
     }
-    let repo = context.cache.folder("patches")?.join("export");
-    let _lock = context.cache.lock("patches-export")?;
-    progress.step(&format!("apply the series to {}", &base[..12]));
+    let repo = context.cache.open_folder("patches")?.join("export");
+    let _lock = context.cache.hold_lock("patches-export")?;
+    progress.begin_step(&format!("apply the series to {}", &base[..12]));
     make_clone(onto, &repo, &base, set)?;
     apply_signed(&applied, &repo, &sender)?;
-    progress.done();
+    progress.end_step();
 
-    progress.step("run checkpatch.pl and get_maintainer.pl of the clone");
+    progress.begin_step("run checkpatch.pl and get_maintainer.pl of the clone");
     let people = tools::list_maintainers(&repo, &chosen.paths())?;
     let letter = cover.map(|letter| add_links(letter, *version, status));
     let mut export = Export {
@@ -184,7 +184,7 @@ pub fn export(
     findings.extend(tools::check_people(&export.people, "export"));
     findings.extend(check_public(onto, &base)?);
     findings.extend(status.check_pause(status::read_date()));
-    progress.done();
+    progress.end_step();
     if request.builds != Which::None {
         findings.extend(tools::regenerate(&export.repo, "export", progress)?);
         let place = Place {
@@ -204,7 +204,7 @@ pub fn export(
 
 /// A clone that shares the objects, with `base` checked out as far as the tools need it.
 fn make_clone(onto: &Path, repo: &Path, base: &str, set: &Set) -> Result<()> {
-    remove(repo)?;
+    remove_path(repo)?;
     let folder = repo.parent().unwrap_or(repo);
     let mut clone = git::command(folder);
     clone.args(["clone", "-q", "--shared", "--no-checkout", "--no-tags"]);
@@ -232,9 +232,9 @@ fn apply_signed(set: &Set, repo: &Path, sender: &str) -> Result<()> {
         let (from, to) = (author(folder::AUTHOR), author(sender));
         write_file(&path, &mail.text.replacen(&from, &to, 1))?;
         let am = ["am", "-q", "--no-3way", "--signoff"];
-        let out = process::output(git::command_as_configured(repo).args(am).arg(&path))?;
+        let out = process::capture_output(git::command_as_configured(repo).args(am).arg(&path))?;
         if !out.ok {
-            let refused = Refused::read(&path, &out.all());
+            let refused = Refused::read(&path, &out.join_streams());
             let refresh = format!("cargo xtask patches refresh {}", set.tree.name);
             bail!("{refused}\nrebase the series: {refresh}");
         }
@@ -310,7 +310,7 @@ fn write_mails(
     letter: Option<&CoverLetter>,
 ) -> Result<Vec<PathBuf>> {
     let Request { out, version, .. } = request;
-    remove(out)?;
+    remove_path(out)?;
     fs::create_dir_all(out)?;
     // The cover letter is from the sender too.
     let mut command = git::command_as_configured(&export.repo);
@@ -354,7 +354,7 @@ pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
     let refs = format!("{}:refs/heads/{}", git::SERIES, export.branch);
     let mut fetch = git::plain(onto);
     fetch.args(["fetch", "-q", "--no-tags"]).arg(&export.repo);
-    Ok(process::output(fetch.arg(refs))?.ok)
+    Ok(process::capture_output(fetch.arg(refs))?.ok)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Mail {
         let mailinfo = r#"git mailinfo /dev/stderr /dev/null <"$0""#;
         let mut command = Command::new("sh");
         command.args(["-c", mailinfo]).arg(&patch.path);
-        let out = process::output(command.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
+        let out = process::capture_output(command.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
         if !out.ok {
             bail!("{}: {}", patch.name, out.stderr.trim());
         }
@@ -98,7 +98,7 @@ pub struct Set {
 
 impl Set {
     pub fn of_tree(tree: &Tree, trees: &Trees) -> Result<Self> {
-        Self::read(&repo::kernel_patches().join(&tree.name), tree, trees)
+        Self::read(&repo::find_patches().join(&tree.name), tree, trees)
     }
 
     pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Self> {
@@ -178,7 +178,7 @@ pub const COVER_OF_FIXES: &str = "cover-letter-fixes.txt";
 impl CoverLetter {
     /// The one of all trees in this file of kernel-patches; none if there is no such file.
     pub fn load(file: &str) -> Result<Option<Self>> {
-        let path = repo::kernel_patches().join(file);
+        let path = repo::find_patches().join(file);
         if !path.exists() {
             return Ok(None);
         }
@@ -248,7 +248,7 @@ pub fn write_base(dir: &Path, source: &str) -> Result<()> {
 pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
     let archive = to.with_extension("tar");
     let folder = format!("{commit}:kernel-patches/{tree}");
-    let mut git = git::plain(repo::root());
+    let mut git = git::plain(repo::find_root());
     git.args(["archive", "--format=tar", "-o"]).arg(&archive);
     process::run(git.arg(folder))?;
     fs::create_dir_all(to)?;

@@ -109,14 +109,17 @@ pub fn apply_each(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     let mut refused = Vec::new();
     let am = ["am", "-q", "--no-3way", "--committer-date-is-author-date"];
     for patch in patches {
-        let out = process::output(command(repo).args(am).arg(patch))?;
+        let out = process::capture_output(command(repo).args(am).arg(patch))?;
         if out.ok {
             continue;
         }
         run(repo, &["am", "--abort"])?;
         let apply = ["apply", "--reject", "--whitespace=nowarn"];
-        let rest = process::output(command(repo).args(apply).arg(patch))?;
-        refused.push(Refused::read(patch, &(out.all() + &rest.all())));
+        let rest = process::capture_output(command(repo).args(apply).arg(patch))?;
+        refused.push(Refused::read(
+            patch,
+            &(out.join_streams() + &rest.join_streams()),
+        ));
         run(repo, &["add", "-A"])?;
         let message = "what applies";
         run(repo, &["commit", "-q", "--allow-empty", "-m", message])?;
@@ -133,7 +136,7 @@ pub fn list_commits(repo: &Path, base: &str, tip: &str) -> Result<Vec<String>> {
 /// The hash of a commit, in a repository of the user's or a scratch one.
 pub fn find_commit(repo: &Path, name: &str) -> Result<String> {
     let commit = format!("{name}^{{commit}}");
-    let out = process::output(plain(repo).args(["rev-parse", "--verify", "-q", &commit]))?;
+    let out = process::capture_output(plain(repo).args(["rev-parse", "--verify", "-q", &commit]))?;
     if !out.ok {
         bail!("no commit `{name}' in {}", repo.display());
     }

@@ -106,7 +106,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
     let context = &Context {
         trees: Trees::load()?,
         cache: Cache::open()?,
-        progress: screen.progress(),
+        progress: screen.make_progress(),
     };
     let trees = &context.trees;
     match command {
@@ -126,24 +126,24 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             }
         }
         Command::Refresh { tree, write, fresh } => {
-            setup::ensure(&[For::Packages], &context.progress)?;
+            setup::ensure_programs(&[For::Packages], &context.progress)?;
             let tree = trees.find(&tree)?;
             if write {
                 println!("{}", refresh::write(tree, context)?.trim_end());
                 return Ok(ExitCode::SUCCESS);
             }
-            let series = repo::kernel_patches().join(&tree.name);
+            let series = repo::find_patches().join(&tree.name);
             let branch = refresh::open(&series, tree, fresh, context)?;
             branch.print(&tree.name);
             Ok(exit_code(branch.refused.is_empty()))
         }
         Command::NewTree { version, suites } => {
-            setup::ensure(&[For::Packages], &context.progress)?;
+            setup::ensure_programs(&[For::Packages], &context.progress)?;
             let branch = refresh::start_tree(&version, &suites, context)?;
             Ok(exit_code(branch.refused.is_empty()))
         }
         Command::RangeDiff { a, b } => {
-            setup::ensure(&[For::Packages], &context.progress)?;
+            setup::ensure_programs(&[For::Packages], &context.progress)?;
             println!("{}", refresh::compare_series(&a, &b, context)?.trim_end());
             Ok(ExitCode::SUCCESS)
         }
@@ -169,7 +169,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
 /// Checks the text only where it is not said what to build.
 fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Result<ExitCode> {
     if let Some(which) = which {
-        setup::ensure(&list_needs(which), &context.progress)?;
+        setup::ensure_programs(&list_needs(which), &context.progress)?;
     }
     let mut errors = 0;
     for tree in chosen {
@@ -212,7 +212,7 @@ fn run_export(
 ) -> Result<ExitCode> {
     // Before anything is installed or made.
     export::find_sender(&request.onto)?;
-    setup::ensure(&list_needs(request.builds), &context.progress)?;
+    setup::ensure_programs(&list_needs(request.builds), &context.progress)?;
     let mut status = Status::load()?;
     status.posted.retain(|p| p.part == request.part);
     let set = Set::of_tree(tree, &context.trees)?;
@@ -280,13 +280,13 @@ mod tests {
     /// Evidence that does not exist is worse than none.
     #[test]
     fn the_dossier_names_scenarios_that_exist() {
-        let dossier = repo::kernel_patches().join("upstream.md");
+        let dossier = repo::find_patches().join("upstream.md");
         let text = fs_err::read_to_string(dossier).unwrap();
         let scenario = Regex::new("`((?:k|f|u|front)-[a-z0-9-]*[a-z0-9])`").unwrap();
         let named: Vec<_> = scenario.captures_iter(&text).collect();
         assert!(named.len() > 20, "{named:?}");
         for name in named.iter().map(|n| &n[1]) {
-            let file = repo::root().join(format!("vm-tests/scenarios/{name}.sh"));
+            let file = repo::find_root().join(format!("vm-tests/scenarios/{name}.sh"));
             assert!(file.exists(), "upstream.md names `{name}', no scenario");
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
-use kit::cache::remove;
+use kit::cache::remove_path;
 use kit::{Result, process};
 
 use super::export::Export;
@@ -40,10 +40,10 @@ cat >"$n.mail"
 
 /// Posts into a folder, through `git send-email` and with the person's configuration.
 pub fn post_to_folder(onto: &Path, export: &Export, folder: &Path) -> Result<()> {
-    remove(folder)?;
+    remove_path(folder)?;
     let keep = folder.join("keep");
     write_file(&keep, KEEP)?;
-    let keep = process::quote(&keep.to_string_lossy());
+    let keep = process::quote_word(&keep.to_string_lossy());
     let sendmail = format!("--sendmail-cmd=sh {keep}");
     let extra = [&sendmail, "--confirm=never", "--quiet"];
     process::run(&mut send_email(onto, export, &extra))?;
@@ -86,10 +86,13 @@ fn check_applied(export: &Export, mails: &[PathBuf]) -> Result<Option<String>> {
     };
     git::run(repo, &["checkout", "-q", "--detach", &first])?;
     let mut am = git::command(repo);
-    let out = process::output(am.args(["am", "-q", "--no-3way"]).args(mails))?;
+    let out = process::capture_output(am.args(["am", "-q", "--no-3way"]).args(mails))?;
     let wrong = if !out.ok {
         git::run(repo, &["am", "--abort"])?;
-        Some(format!("git am of the mails: {}", out.all().trim()))
+        Some(format!(
+            "git am of the mails: {}",
+            out.join_streams().trim()
+        ))
     } else if read_history("HEAD")? != read_history(git::SERIES)? {
         Some("git am of the mails does not make the series that was exported".to_owned())
     } else {
@@ -104,7 +107,7 @@ pub fn send(onto: &Path, export: &Export) -> Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("--send asks a person, and there is no terminal");
     }
-    process::passed(&mut send_email(onto, export, &["--confirm=always"]))
+    process::run_on_terminal(&mut send_email(onto, export, &["--confirm=always"]))
 }
 
 #[cfg(test)]
@@ -186,8 +189,8 @@ mod tests {
             let request = Request::from_arg_matches(&parsed).unwrap();
             let context = Context {
                 trees: toml::from_str(RECIPIENT).unwrap(),
-                cache: Cache::at(self.temp.path().join("cache"))?,
-                progress: Progress::silent(),
+                cache: Cache::open_at(self.temp.path().join("cache"))?,
+                progress: Progress::default(),
             };
             let set = Set::read(&self.temp.path().join("9.9"), &test_tree(), &context.trees)?;
             let cover = Some(&self.cover).filter(|_| request.part == Part::Feature);

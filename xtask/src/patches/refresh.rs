@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use kit::cache::remove;
+use kit::cache::remove_path;
 use kit::{Result, process, repo};
 use vm_tests::kernel::trees::{Tree, Trees};
 
@@ -53,7 +53,9 @@ impl Branch {
 pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Result<Branch> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
-    let _lock = context.cache.lock(&format!("patches-refresh-{name}"))?;
+    let _lock = context
+        .cache
+        .hold_lock(&format!("patches-refresh-{name}"))?;
     if !fresh && is_unwritten(&repo)? {
         let (place, refresh) = (repo.display(), "cargo xtask patches refresh");
         let ways = format!("{refresh} {name} --write\nor throw it away: {refresh} {name} --fresh");
@@ -69,7 +71,7 @@ pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Resul
         fetch.args(["fetch", "-q", "--no-tags"]).arg(&repo);
         process::run(fetch.args(refs))?;
     }
-    remove(&repo)?;
+    remove_path(&repo)?;
     fs::rename(&draft, &repo)?;
     Ok(Branch {
         refused: apply_all(&repo, &set.paths())?,
@@ -85,9 +87,9 @@ fn apply_all(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     if !refused.is_empty() {
         git::run(repo, &["reset", "-q", "--hard", git::BASE])?;
         let am = ["am", "-q", "--3way", "--committer-date-is-author-date"];
-        let out = process::output(git::command(repo).args(am).args(patches))?;
+        let out = process::capture_output(git::command(repo).args(am).args(patches))?;
         if !out.ok && !is_unfinished(repo) {
-            bail!("git am: {}", out.all().trim());
+            bail!("git am: {}", out.join_streams().trim());
         }
         if !out.ok {
             return Ok(refused);
@@ -120,8 +122,10 @@ fn is_clean(repo: &Path) -> Result<bool> {
 pub fn write(tree: &Tree, context: &Context) -> Result<String> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
-    let _lock = context.cache.lock(&format!("patches-refresh-{name}"))?;
-    write_to(&repo::kernel_patches().join(name), &repo, name)
+    let _lock = context
+        .cache
+        .hold_lock(&format!("patches-refresh-{name}"))?;
+    write_to(&repo::find_patches().join(name), &repo, name)
 }
 
 fn write_to(dir: &Path, repo: &Path, name: &str) -> Result<String> {
@@ -208,14 +212,14 @@ pub fn start_tree(version: &str, suites: &[String], context: &Context) -> Result
         bail!("tree {version} exists: cargo xtask patches refresh {version}");
     }
     let neighbour = &find_nearest(&trees.trees, version)?.name;
-    let file = repo::kernel_patches().join("trees.toml");
+    let file = repo::find_patches().join("trees.toml");
     let text = fs::read_to_string(&file)?;
     let entry = derive_entry(&text, neighbour, version, suites);
     let new: Trees = match toml::from_str(&entry) {
         Ok(new) => new,
         Err(error) => bail!("{entry}: {error}"),
     };
-    let (tree, series) = (&new.trees[0], repo::kernel_patches().join(neighbour));
+    let (tree, series) = (&new.trees[0], repo::find_patches().join(neighbour));
     // Before anything is changed: is there such a source at all?
     let branch = open(&series, tree, false, context)?;
     write_file(&file, &(text + &entry))?;
@@ -233,10 +237,10 @@ fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
     let trees = &context.trees;
     let place = scratch::find_folder(context, "range-diff", side)?;
     let (dir, tree) = if trees.names().contains(&spec) {
-        (repo::kernel_patches().join(spec), trees.find(spec)?)
+        (repo::find_patches().join(spec), trees.find(spec)?)
     } else if let Some((commit, name)) = spec.split_once(':') {
         let dir = place.with_extension("patches");
-        remove(&dir)?;
+        remove_path(&dir)?;
         folder::extract_commit(commit, name, &dir)?;
         (dir, trees.find(name)?)
     } else {
@@ -258,7 +262,7 @@ fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
 }
 
 pub fn compare_series(a: &str, b: &str, context: &Context) -> Result<String> {
-    let _lock = context.cache.lock("patches-range-diff")?;
+    let _lock = context.cache.hold_lock("patches-range-diff")?;
     let left = make_side(a, "1", context)?;
     let right = make_side(b, "2", context)?;
     let refs = ["+refs/tags/base:refs/other/base", "+HEAD:refs/other/series"];
@@ -288,7 +292,7 @@ pub mod tests {
 
     #[test]
     fn a_new_trees_entry_is_read_back() {
-        let file = fs::read_to_string(repo::kernel_patches().join("trees.toml")).unwrap();
+        let file = fs::read_to_string(repo::find_patches().join("trees.toml")).unwrap();
         let text = derive_entry(&file, "7.3", "7.4", &["sid".to_owned()]);
         let tree = toml::from_str::<Trees>(&text).unwrap().trees.remove(0);
         assert_eq!((&*tree.name, &*tree.source), ("7.4", "linux-source-7.4"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
-use kit::cache::remove;
+use kit::cache::remove_path;
 use kit::{Result, process};
 use vm_tests::kernel::source::Source;
 
@@ -49,7 +49,7 @@ pub fn make(dir: &Path, set: &Set, context: &Context) -> Result<String> {
 
 /// Makes one with the source in the folder `from`. Leaves out files that it lacks.
 pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
-    remove(dir)?;
+    remove_path(dir)?;
     fs::create_dir_all(dir)?;
     let mut parts = list_parts(set);
     parts.retain(|part| from.join(part).exists());
@@ -64,14 +64,16 @@ pub fn find_tools(context: &Context) -> Result<PathBuf> {
     let reference = context.trees.reference()?;
     let source = Source::find(reference, &context.cache, &context.progress)?;
     let part = source.part(tools::FILES)?;
-    context.cache.dir("patch-tools", &source.version, |dir| {
-        process::run(Command::new("cp").arg("-a").arg(part.join(".")).arg(dir))?;
-        tools::make_folders(dir)
-    })
+    context
+        .cache
+        .keep_folder("patch-tools", &source.version, |dir| {
+            process::run(Command::new("cp").arg("-a").arg(part.join(".")).arg(dir))?;
+            tools::make_folders(dir)
+        })
 }
 
 /// Where a scratch repository lives.
 pub fn find_folder(context: &Context, kind: &str, name: &str) -> Result<PathBuf> {
-    let folder = context.cache.folder("patches")?;
+    let folder = context.cache.open_folder("patches")?;
     Ok(folder.join(format!("{kind}-{name}")))
 }

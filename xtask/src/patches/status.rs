@@ -44,7 +44,7 @@ pub struct Posted {
 
 impl Status {
     pub fn load() -> Result<Self> {
-        let path = repo::kernel_patches().join("status.toml");
+        let path = repo::find_patches().join("status.toml");
         Self::parse(&fs_err::read_to_string(path)?)
     }
 
@@ -94,7 +94,7 @@ pub fn print(mirror: bool, context: &Context) -> Result<()> {
 }
 
 fn describe(tree: &Tree, mirror: bool, context: &Context) -> Result<String> {
-    let dir = repo::kernel_patches().join(&tree.name);
+    let dir = repo::find_patches().join(&tree.name);
     if !dir.join("series").exists() {
         return Ok("no series yet".to_owned());
     }

@@ -54,10 +54,10 @@ pub fn run_checkpatch(
     if let Some(words) = CODESPELL.iter().find(|f| Path::new(f).exists()) {
         command.args(["--codespell", &format!("--codespellfile={words}")]);
     }
-    let out = process::output(command.arg(patch))?;
+    let out = process::capture_output(command.arg(patch))?;
     let found = read_checkpatch(&out.stdout, name, repair);
     if !out.ok && found.is_empty() {
-        let (root, said) = (root.display(), out.all());
+        let (root, said) = (root.display(), out.join_streams());
         bail!("checkpatch.pl of {root} did not run; is that a kernel tree? {said}");
     }
     Ok(found)
@@ -154,7 +154,7 @@ pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Fi
     if !repo.join(GENERATOR).exists() {
         return Ok(Vec::new());
     }
-    progress.step(&format!("{name}: regenerate netlink code"));
+    progress.begin_step(&format!("{name}: regenerate netlink code"));
     // The generator's modules are Debian's, so its python has to be Debian's too.
     let path = std::env::var("PATH").unwrap_or_default();
     // Seconds are enough; a generator that hangs must not hang us.
@@ -164,17 +164,17 @@ pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Fi
         .current_dir(repo);
     generate.env("PATH", format!("/usr/bin:{path}"));
     generate.env("PYTHONDONTWRITEBYTECODE", "1");
-    let out = process::output(generate.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
+    let out = process::capture_output(generate.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
     let made = |line: &&str| line.contains("GEN") && line.contains("wireguard");
     let ours = out.stdout.lines().filter(made).count();
     // The script goes on after a failed generator, and ends well with nothing to do.
     if !out.ok || !out.stderr.trim().is_empty() || ours == 0 {
-        let (status, said) = (&out.status, out.all());
+        let (status, said) = (&out.status, out.join_streams());
         bail!("{GENERATOR} -f did not run ({status}, {ours} files of wireguard): {said}");
     }
     let changed = git::run(repo, &["diff", "--name-only"])?;
     git::run(repo, &["checkout", "-q", "--", "."])?;
-    progress.done();
+    progress.end_step();
     let find = |file: &str| {
         let what = format!("{file} is not what its specification generates");
         let finding = Finding::new(name, what).by("ynl-regen", doc::YNL);
@@ -231,7 +231,7 @@ mod tests {
         script("exit 0\n");
         write_file(&repo.join("made.c"), "old\n").unwrap();
         git::init(repo, "x").unwrap();
-        let check = || regenerate(repo, "9.9", &Progress::silent());
+        let check = || regenerate(repo, "9.9", &Progress::default());
         let error = check().unwrap_err().to_string();
         assert!(error.contains("0 files"), "{error}");
         script("echo ' GEN wireguard'; echo new > made.c\n");
