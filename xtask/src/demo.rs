@@ -31,15 +31,18 @@ const COLUMNS: &[(&str, &str)] = &[
 pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.make_progress();
     setup::ensure_programs(&[For::Packages], &progress)?;
-    let (stock, patched) = (table::find("debian-6.1")?, table::find("patched-6.1")?);
+    let (stock, patched) = (
+        table::find_kernel("debian-6.1")?,
+        table::find_kernel("patched-6.1")?,
+    );
     // What only waits for the network beside what only computes.
     let (wg, stock, patched) = thread::scope(|scope| {
         let wg = scope.spawn(|| programs::find_wg(None, cache, &progress));
         let patched = scope.spawn(|| {
             setup::ensure_programs(&[For::Vm, For::Module], &progress)?;
-            kernel::prepare(&patched, None, cache, &progress)
+            kernel::prepare_kernel(&patched, None, cache, &progress)
         });
-        let stock = kernel::prepare(&stock, None, cache, &progress).and_then(|stock| {
+        let stock = kernel::prepare_kernel(&stock, None, cache, &progress).and_then(|stock| {
             Initramfs::new(cache, &progress)?.find_archives(&stock, &[])?;
             Ok(stock)
         });
@@ -50,12 +53,14 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let (wg, stock, patched) = (wg?, stock?, patched?);
     screen.say_line(&format!(
         "kernel    {} as it is, and with wireguard.ko from kernel-patches/6.1",
-        stock.release().unwrap_or(&stock.version)
+        stock.read_release().unwrap_or(&stock.version)
     ));
     let runner = Runner::new(wg, cache, results_folder(), &progress);
     // Once, before the machines compete for the processors.
     runner.find_accelerator(&stock)?;
-    let scenarios = SCENARIOS.iter().map(|(name, _)| scenario::find(name));
+    let scenarios = SCENARIOS
+        .iter()
+        .map(|(name, _)| scenario::find_scenario(name));
     let scenarios = scenarios.collect::<Result<Vec<_>>>()?;
     let kernels = [&stock, &patched].into_iter();
     let pairs: Vec<_> = kernels

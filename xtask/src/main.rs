@@ -87,7 +87,7 @@ impl Patched {
     fn read_series(&self) -> Result<Series> {
         match &self.series {
             Some(folder) => Series::read(folder),
-            None => Series::of_tree(&self.tree),
+            None => Series::read_of_tree(&self.tree),
         }
     }
 }
@@ -133,12 +133,12 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
     match command {
         KernelCommand::Fetch { tree } => {
             setup::ensure_programs(&[For::Packages], progress)?;
-            Source::find(trees.find(&tree)?, cache, progress)?.whole()
+            Source::find(trees.find_tree(&tree)?, cache, progress)?.get_whole()
         }
         KernelCommand::Module(patched) => {
             setup::ensure_programs(&[For::Packages, For::Module], progress)?;
-            let (tree, series) = (trees.find(&patched.tree)?, patched.read_series()?);
-            Ok(module::build(tree, &series, cache, progress)?.file)
+            let (tree, series) = (trees.find_tree(&patched.tree)?, patched.read_series()?);
+            Ok(module::build_module(tree, &series, &[], cache, progress)?.file)
         }
         KernelCommand::Build {
             patched,
@@ -146,9 +146,9 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
             config,
         } => {
             setup::ensure_programs(&[For::Packages, For::Kernel], progress)?;
-            let (tree, config) = (trees.find(&patched.tree)?, config.as_deref());
+            let (tree, config) = (trees.find_tree(&patched.tree)?, config.as_deref());
             let series = (!vanilla).then(|| patched.read_series()).transpose()?;
-            Ok(image::build(tree, series.as_ref(), config, cache, progress)?.0)
+            Ok(image::build_image(tree, series.as_ref(), config, cache, progress)?.0)
         }
     }
 }

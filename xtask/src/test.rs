@@ -94,7 +94,11 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     let checks = host::CHECKS.iter();
     let checks: Vec<_> = checks.filter(|c| wanted(c.name) && !options.seen).collect();
     let kernels = choose_kernels(options)?;
-    let mut cells = plan::list_cells(&kernels, &choose_tools(options)?, &scenario::read_all()?);
+    let mut cells = plan::list_cells(
+        &kernels,
+        &choose_tools(options)?,
+        &scenario::read_scenarios()?,
+    );
     let plain = options.is_plain();
     cells.retain(|p| wanted(&p.name()) && (options.full || !plain || p.is_usual()));
     if options.list {
@@ -179,9 +183,13 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
 
 fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
     if !options.kernel.is_empty() {
-        return options.kernel.iter().map(|k| table::find(k)).collect();
+        return options
+            .kernel
+            .iter()
+            .map(|k| table::find_kernel(k))
+            .collect();
     }
-    let mut kernels = table::read_all()?;
+    let mut kernels = table::read_kernels()?;
     if options.full {
         return Ok(kernels);
     }
@@ -195,7 +203,7 @@ fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
     // Who asks for one scenario or tool does not wait for a kernel to be built.
     let trees = if options.is_plain() { TREES } else { &[] };
     let names = USUAL.iter().chain(trees.iter().map(|(name, _)| name));
-    names.map(|name| table::find(name)).collect()
+    names.map(|name| table::find_kernel(name)).collect()
 }
 
 fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
@@ -215,9 +223,9 @@ fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
         }]);
     }
     match (options.tool.is_empty(), options.full) {
-        (false, _) => options.tool.iter().map(|t| tools::find(t)).collect(),
-        (true, true) => tools::read_all(),
-        (true, false) => Ok(vec![tools::find(OURS)?]),
+        (false, _) => options.tool.iter().map(|t| tools::find_tool(t)).collect(),
+        (true, true) => tools::read_tools(),
+        (true, false) => Ok(vec![tools::find_tool(OURS)?]),
     }
 }
 
@@ -258,8 +266,8 @@ mod tests {
     fn the_whole_matrix_is_every_kernel_and_tool() {
         let full = options(&["--full"]);
         let kernels = choose_kernels(&full).unwrap().len();
-        assert_eq!(kernels, table::read_all().unwrap().len());
-        assert_eq!(choose_tools(&full).unwrap(), tools::read_all().unwrap());
+        assert_eq!(kernels, table::read_kernels().unwrap().len());
+        assert_eq!(choose_tools(&full).unwrap(), tools::read_tools().unwrap());
         assert_eq!(choose_tools(&options(&[])).unwrap().len(), 1);
     }
 }

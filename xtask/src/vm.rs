@@ -54,13 +54,13 @@ pub struct Guest {
 impl Guest {
     fn prepare(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
         let progress = screen.make_progress();
-        let kernel = table::find(&self.kernel)?;
+        let kernel = table::find_kernel(&self.kernel)?;
         let mut needs = kernel::find_needs(std::slice::from_ref(&kernel));
         needs.push(For::Vm);
         setup::ensure_programs(&needs, &progress)?;
         let series = self.series.as_deref().map(Series::read).transpose()?;
         let wg = programs::find_wg(self.wg.as_deref(), cache, &progress)?;
-        let boot = kernel::prepare(&kernel, series, cache, &progress)?;
+        let boot = kernel::prepare_kernel(&kernel, series, cache, &progress)?;
         Ok((boot, Runner::new(wg, cache, results_folder(), &progress)))
     }
 }
@@ -69,17 +69,20 @@ pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCod
     match command {
         VmCommand::Run { guest, scenario } => run_one(&guest, &scenario, cache, screen),
         VmCommand::Shell { guest, scenario } => {
-            let scenario = scenario.as_deref().map(scenario::find).transpose()?;
+            let scenario = scenario
+                .as_deref()
+                .map(scenario::find_scenario)
+                .transpose()?;
             let (boot, runner) = guest.prepare(cache, screen)?;
             runner.open_shell(&boot, scenario.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
         VmCommand::List { kernel } => {
             let kernels = match kernel {
-                Some(name) => vec![table::find(&name)?],
-                None => table::read_all()?,
+                Some(name) => vec![table::find_kernel(&name)?],
+                None => table::read_kernels()?,
             };
-            for scenario in scenario::read_all()? {
+            for scenario in scenario::read_scenarios()? {
                 println!("{}  {}", scenario.name, scenario.title);
                 for kernel in &kernels {
                     match scenario.find_obstacle(kernel) {
@@ -95,7 +98,7 @@ pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCod
 
 fn run_one(guest: &Guest, scenario: &str, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.make_progress();
-    let scenario = scenario::find(scenario)?;
+    let scenario = scenario::find_scenario(scenario)?;
     let (boot, runner) = guest.prepare(cache, screen)?;
     if let Some(reason) = scenario.find_obstacle(&boot.kernel) {
         // Asked for by name: run it all the same, but say what to expect.

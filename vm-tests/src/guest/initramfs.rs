@@ -56,9 +56,9 @@ impl Table {
     }
 
     /// Whether a module goes in for its own sake.
-    fn takes(&self, module: &str) -> bool {
+    fn takes_module(&self, module: &str) -> bool {
         let under = |folders: &[String]| folders.iter().any(|f| module.starts_with(f));
-        self.module_names.contains(&module_name(module))
+        self.module_names.contains(&read_module_name(module))
             || (under(&self.module_folders) && !under(&self.module_folders_left_out))
     }
 }
@@ -80,17 +80,17 @@ const FOLDER: u32 = 0o040_755;
 const LINK: u32 = 0o120_777;
 const CHARACTER: u32 = 0o020_600;
 
-fn file_mode(executable: bool) -> u32 {
+fn choose_mode(executable: bool) -> u32 {
     if executable { 0o100_755 } else { 0o100_644 }
 }
 
 impl Archive {
     pub fn add_file(&mut self, path: &str, executable: bool, contents: impl Into<Vec<u8>>) {
-        self.add(path, file_mode(executable), Data::Bytes(contents.into()));
+        self.add_entry(path, choose_mode(executable), Data::Bytes(contents.into()));
     }
 
     pub fn add_copy(&mut self, path: &str, executable: bool, from: &Path) {
-        self.add(path, file_mode(executable), Data::Copy(from.into()));
+        self.add_entry(path, choose_mode(executable), Data::Copy(from.into()));
     }
 
     pub fn add_tree(&mut self, place: &str, from: &Path) -> Result<()> {
@@ -112,18 +112,18 @@ impl Archive {
     }
 
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        Ok(self.write(Vec::new())?)
+        Ok(self.write_entries(Vec::new())?)
     }
 
     fn add_folder(&mut self, path: &str) {
-        self.add(path, FOLDER, Data::Bytes(Vec::new()));
+        self.add_entry(path, FOLDER, Data::Bytes(Vec::new()));
     }
 
     fn add_link(&mut self, path: &str, target: &str) {
-        self.add(path, LINK, Data::Bytes(target.into()));
+        self.add_entry(path, LINK, Data::Bytes(target.into()));
     }
 
-    fn add(&mut self, path: &str, mode: u32, data: Data) {
+    fn add_entry(&mut self, path: &str, mode: u32, data: Data) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             if !self.0.contains_key(parent) {
                 self.add_folder(parent);
@@ -133,7 +133,7 @@ impl Archive {
     }
 
     /// A folder sorts before what is in it, as the kernel wants them.
-    fn write<W: Write>(&self, out: W) -> io::Result<W> {
+    fn write_entries<W: Write>(&self, out: W) -> io::Result<W> {
         let entries = self.0.iter().map(|(path, (mode, data))| -> io::Result<_> {
             let new = NewcBuilder::new(path).mode(*mode);
             Ok(match data {
@@ -158,7 +158,7 @@ impl Archive {
         for archive in before {
             io::copy(&mut File::open(archive)?, &mut out)?;
         }
-        Ok(self.write(out)?.flush()?)
+        Ok(self.write_entries(out)?.flush()?)
     }
 }
 
@@ -172,7 +172,7 @@ pub struct Initramfs {
 
 impl Initramfs {
     pub fn new(cache: &Cache, progress: &Progress) -> Result<Self> {
-        let root = unpack(&TABLE.packages, &TABLE.without, cache, progress)?;
+        let root = unpack_root(&TABLE.packages, &TABLE.without, cache, progress)?;
         let mut skeleton = Archive::default();
         for folder in &TABLE.folders {
             skeleton.add_folder(folder);
@@ -181,8 +181,8 @@ impl Initramfs {
             skeleton.add_link(path, target);
         }
         // The kernel opens it for init before anything is mounted.
-        skeleton.add("dev/console", CHARACTER, Data::Device(5, 1));
-        skeleton.add("dev/null", CHARACTER, Data::Device(1, 3));
+        skeleton.add_entry("dev/console", CHARACTER, Data::Device(5, 1));
+        skeleton.add_entry("dev/null", CHARACTER, Data::Device(1, 3));
         for (path, text) in &TABLE.files {
             skeleton.add_file(path, false, text.as_str());
         }
@@ -203,7 +203,7 @@ impl Initramfs {
         let mut archives = vec![self.userland.clone()];
         if !packages.is_empty() {
             let (cache, progress, empty) = (&self.cache, &self.progress, Archive::default());
-            let root = unpack(packages, &TABLE.without_in_extra, cache, progress)?;
+            let root = unpack_root(packages, &TABLE.without_in_extra, cache, progress)?;
             archives.push(cache_root(cache, progress, "extra", &root, empty)?);
         }
         if let Some(modules) = &kernel.modules {
@@ -217,10 +217,10 @@ impl Initramfs {
         let Some(modules) = &kernel.modules else {
             return Ok(());
         };
-        let release = kernel.release().unwrap_or_default();
+        let release = kernel.read_release().unwrap_or_default();
         for (name, file) in &kernel.replaced {
             let known = read_dependencies(&self.index_modules(modules, release)?)?;
-            let own = known.keys().find(|path| module_name(path) == *name);
+            let own = known.keys().find(|path| read_module_name(path) == *name);
             let Some(own) = own else {
                 let text = format!("kernel {release} has no module `{name}' to replace");
                 return Err(Error::other(text));
@@ -241,7 +241,7 @@ impl Initramfs {
                 return Ok(());
             }
             Program::Local(program) => {
-                let program = programs::strip(program, &self.cache)?;
+                let program = programs::strip_program(program, &self.cache)?;
                 if self.loader.find_lack(&program)?.is_none() {
                     archive.add_copy(&place, true, &program);
                     return Ok(());
@@ -251,7 +251,7 @@ impl Initramfs {
             }
             Program::Rooted { root, program } => {
                 let (program, loader) = (root.join(program), Loader::find(root)?);
-                let listing = process::run(&mut loader.list(&program))?;
+                let listing = process::run(&mut loader.prepare_listing(&program))?;
                 let mut libraries = read_libraries(&listing);
                 libraries.push(loader.path);
                 (program, libraries)
@@ -288,7 +288,7 @@ impl Initramfs {
             self.progress
                 .begin_step(&format!("archive of the modules of {release}"));
             let index = self.index_modules(modules, &release)?;
-            let wanted = find_closure(&read_dependencies(&index)?, |path| TABLE.takes(path));
+            let wanted = find_closure(&read_dependencies(&index)?, |path| TABLE.takes_module(path));
             let mut archive = Archive::default();
             let base = format!("usr/lib/modules/{release}");
             for path in &wanted {
@@ -327,7 +327,7 @@ impl Initramfs {
                 }
             }
             // The program is one for all of kmod's names.
-            let mut depmod = self.loader.command();
+            let mut depmod = self.loader.prepare_call();
             let kmod = self.loader.root.join("bin/kmod");
             depmod.args(["--argv0", "depmod"]).arg(kmod);
             process::run(depmod.arg("-b").arg(dir).arg(release))?;
@@ -338,7 +338,7 @@ impl Initramfs {
 }
 
 /// The root that Debian's packages and what they depend on make.
-fn unpack(
+fn unpack_root(
     packages: &[String],
     without: &[String],
     cache: &Cache,
@@ -407,7 +407,7 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path, check: Option<&Loader
             }
             add_root(archive, root, &from, check)?;
         } else if free && meta.is_symlink() {
-            archive.add_link(&place, &absolute_target(&from, &fs::read_link(&path)?));
+            archive.add_link(&place, &make_absolute(&from, &fs::read_link(&path)?));
         } else if free && meta.is_file() {
             let program = ["usr/bin/", "usr/sbin/"]
                 .iter()
@@ -433,7 +433,7 @@ fn merge_usr(path: &str) -> String {
 }
 
 /// A relative link may count its `..` from an unmerged folder: make it absolute and merged.
-fn absolute_target(link: &Path, target: &Path) -> String {
+fn make_absolute(link: &Path, target: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
     // A target that is absolute takes the place of the folder.
     let whole = link.parent().unwrap_or(Path::new("")).join(target);
@@ -468,7 +468,7 @@ impl Loader {
     }
 
     /// A call with the root's libraries; a program of the root follows.
-    fn command(&self) -> Command {
+    fn prepare_call(&self) -> Command {
         let folders = "lib/x86_64-linux-gnu usr/lib/x86_64-linux-gnu usr/lib lib".split(' ');
         let folders = folders.map(|f| self.root.join(f).display().to_string());
         let folders = folders.collect::<Vec<_>>().join(":");
@@ -477,8 +477,8 @@ impl Loader {
         command
     }
 
-    fn list(&self, program: &Path) -> Command {
-        let mut command = self.command();
+    fn prepare_listing(&self, program: &Path) -> Command {
+        let mut command = self.prepare_call();
         command.arg("--list").arg(program);
         command
     }
@@ -490,7 +490,7 @@ impl Loader {
         if kind.status.ends_with(": 1") {
             return Ok(None);
         }
-        let listing = process::capture_output(&mut self.list(program))?;
+        let listing = process::capture_output(&mut self.prepare_listing(program))?;
         let libraries = read_libraries(&listing.stdout);
         let outside = libraries.iter().find(|l| !l.starts_with(&self.root));
         if let Some(outside) = outside {
@@ -513,7 +513,7 @@ fn read_libraries(listing: &str) -> Vec<PathBuf> {
 }
 
 /// The name by which modprobe knows a module's file.
-fn module_name(path: &str) -> String {
+fn read_module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
@@ -560,15 +560,15 @@ mod tests {
              kernel/net/sctp/sctp.ko: kernel/x/other.ko\n\
              kernel/x/other.ko:\n",
         );
-        let found = find_closure(&dependencies, |path| TABLE.takes(path));
-        let names: Vec<_> = found.iter().map(|path| module_name(path)).collect();
+        let found = find_closure(&dependencies, |path| TABLE.takes_module(path));
+        let names: Vec<_> = found.iter().map(|path| read_module_name(path)).collect();
         assert_eq!(names, ["wireguard", "chacha", "deep", "tunnel"]);
-        assert_eq!(module_name("kernel/a/nf-x.ko.xz"), "nf_x");
+        assert_eq!(read_module_name("kernel/a/nf-x.ko.xz"), "nf_x");
     }
 
     #[test]
     fn links_survive_the_merge() {
-        let target = |link: &str, to: &str| absolute_target(Path::new(link), Path::new(to));
+        let target = |link: &str, to: &str| make_absolute(Path::new(link), Path::new(to));
         assert_eq!(target("sbin/ip", "/bin/ip"), "/usr/bin/ip");
         assert_eq!(target("sbin/depmod", "../bin/kmod"), "/usr/bin/kmod");
         assert_eq!(target("lib/x/libz.so", "libz.so.1"), "/usr/lib/x/libz.so.1");

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::run::scenario::crate_folder;
+use crate::run::scenario::find_crate_folder;
 use kit::cache::{Key, STRIPPED};
 use kit::debian::{BOOKWORM, Closure};
 use kit::process::run;
@@ -34,10 +34,10 @@ pub enum Program {
 
 impl Program {
     /// What it is, by its bytes and not by its place: another machine comes to the same.
-    pub fn hash(&self, cache: &Cache) -> Result<String> {
+    pub fn hash_program(&self, cache: &Cache) -> Result<String> {
         let key = match self {
             // As the guest gets it: what says where it was built is taken off.
-            Self::Local(program) => Key::new().add_file("file", &strip(program, cache)?)?,
+            Self::Local(program) => Key::new().add_file("file", &strip_program(program, cache)?)?,
             // The root is named by the packages in it, its libraries among them.
             Self::Rooted { root, program } => {
                 let name = root.file_name().unwrap_or_default();
@@ -69,7 +69,7 @@ pub fn find_wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Resu
 }
 
 /// `wg-SUITE`: Debian's C tool of that suite. `go-NAME`: what is in `guest-programs/NAME`.
-pub fn find(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
+pub fn make_program(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     match name.split_once('-') {
         Some(("wg", suite)) => find_c_tool(suite, cache, progress),
         Some(("go", client)) => build_go(client, cache, progress),
@@ -91,7 +91,7 @@ fn find_c_tool(suite: &str, cache: &Cache, progress: &Progress) -> Result<Progra
 
 /// A debug build is ten times as large as its code, and every guest would unpack it. Its build id
 /// goes as well: a hash that has the folder it was built in.
-pub fn strip(program: &Path, cache: &Cache) -> Result<PathBuf> {
+pub fn strip_program(program: &Path, cache: &Cache) -> Result<PathBuf> {
     let key = Key::new().add_value("without", "build-id");
     let key = key.add_file("program", program)?.finish();
     cache.keep_file(STRIPPED, &key, |place| {
@@ -106,7 +106,7 @@ pub fn strip(program: &Path, cache: &Cache) -> Result<PathBuf> {
 
 /// Builds a Go program of ours, once for each state of its sources.
 fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
-    let folder = crate_folder().join("guest-programs").join(name);
+    let folder = find_crate_folder().join("guest-programs").join(name);
     let mut key = Key::new().add_value("program", name);
     for file in ["go.mod", "go.sum", "main.go"] {
         key = key.add_file(file, &folder.join(file))?;

@@ -48,7 +48,7 @@ struct Table {
     tool: Vec<Tool>,
 }
 
-pub fn read_all() -> Result<Vec<Tool>> {
+pub fn read_tools() -> Result<Vec<Tool>> {
     const FILE: &str = "vm-tests/tools.toml";
     let tools = parse_table::<Table>(FILE, TABLE)?.tool;
     check_names(FILE, "tool", tools.iter().map(|t| t.name.as_str()))?;
@@ -56,8 +56,8 @@ pub fn read_all() -> Result<Vec<Tool>> {
 }
 
 /// The tool of a name, or an error that lists the names.
-pub fn find(name: &str) -> Result<Tool> {
-    find_named("tool", name, read_all()?, |t| &t.name)
+pub fn find_tool(name: &str) -> Result<Tool> {
+    find_named("tool", name, read_tools()?, |t| &t.name)
 }
 
 #[cfg(test)]
@@ -66,19 +66,19 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        for tool in read_all().unwrap() {
+        for tool in read_tools().unwrap() {
             assert_eq!(tool.debian.is_none(), tool.can == Wg::Ours, "{}", tool.name);
             // A slip of the pen would leave nothing out, without a word.
             for without in &tool.without {
                 for kernel in &without.kernels {
-                    crate::kernel::table::find(kernel).unwrap();
+                    crate::kernel::table::find_kernel(kernel).unwrap();
                 }
                 for name in &without.scenarios {
-                    crate::run::scenario::find(name).unwrap();
+                    crate::run::scenario::find_scenario(name).unwrap();
                 }
             }
         }
-        let old = find("c-bookworm").unwrap();
+        let old = find_tool("c-bookworm").unwrap();
         assert!(old.find_lack("patched-7.3", "k-netns").is_some());
         assert_eq!(old.find_lack("patched-6.1", "k-netns"), None);
         assert_eq!(old.find_lack("patched-7.3", "smoke"), None);

@@ -15,7 +15,7 @@ use kit::cache::{Key, remove_path};
 use kit::{Cache, Error, Progress, Result, process, repo};
 
 use super::source::Source;
-use super::{clean_make, read_version};
+use super::{prepare_make, read_version};
 use crate::kernel::series::Series;
 use crate::kernel::trees::Tree;
 
@@ -27,7 +27,7 @@ const SELFTEST: &str = "tools/testing/selftests/wireguard/qemu";
 
 /// Builds, or finds, the kernel of `tree`; without a series it is the vanilla one. Returns its
 /// bzImage, and Debian's version of the source.
-pub fn build(
+pub fn build_image(
     tree: &Tree,
     series: Option<&Series>,
     config: Option<&str>,
@@ -35,7 +35,7 @@ pub fn build(
     progress: &Progress,
 ) -> Result<(PathBuf, String)> {
     let source = Source::find(tree, cache, progress)?;
-    let fragments = fragments(config)?;
+    let fragments = read_fragments(config)?;
     let base = fragments
         .iter()
         .fold(Key::new(), |key, f| key.add_value(&f.name, &f.text))
@@ -55,19 +55,19 @@ pub fn build(
     let key = format!("{}-{kind}-{key}", source.version);
     let dir = cache.keep_folder("kernel", &key, |dir| {
         let _lock = cache.hold_lock(&format!("build-{area}"))?;
-        let (pristine, root) = (source.whole()?, cache.open_folder("build")?.join(&area));
+        let (pristine, root) = (source.get_whole()?, cache.open_folder("build")?.join(&area));
         let area = Area { pristine, root };
-        area.prepare(&fragments, progress)?;
-        area.patch(series)?;
+        area.prepare_area(&fragments, progress)?;
+        area.patch_source(series)?;
         progress.begin_step(&format!("build linux {} ({kind})", source.version));
-        area.make(&["bzImage"], &dir.join("build.log"))?;
+        area.run_make(&["bzImage"], &dir.join("build.log"))?;
         for (from, to) in [
             ("arch/x86/boot/bzImage", "bzImage"),
             (".config", "config"),
             ("System.map", "System.map"),
             ("include/config/kernel.release", "release"),
         ] {
-            fs::copy(area.obj().join(from), dir.join(to))?;
+            fs::copy(area.get_obj().join(from), dir.join(to))?;
         }
         progress.end_step();
         Ok(())
@@ -82,27 +82,27 @@ struct Area {
 }
 
 impl Area {
-    fn src(&self) -> PathBuf {
+    fn get_src(&self) -> PathBuf {
         self.root.join("src")
     }
 
-    fn obj(&self) -> PathBuf {
+    fn get_obj(&self) -> PathBuf {
         self.root.join("obj")
     }
 
-    fn prepare(&self, fragments: &[Fragment], progress: &Progress) -> Result<()> {
+    fn prepare_area(&self, fragments: &[Fragment], progress: &Progress) -> Result<()> {
         let ready = self.root.join("ready");
         if ready.exists() {
             return Ok(());
         }
         progress.begin_step("configure the kernel");
         remove_path(&self.root)?;
-        let obj = self.obj();
+        let obj = self.get_obj();
         fs::create_dir_all(&obj)?;
         // Hard links: files that the series changes are replaced, never written into.
         let mut copy = Command::new("cp");
-        process::run(copy.arg("-al").arg(&self.pristine).arg(self.src()))?;
-        self.make(&["tinyconfig"], &self.root.join("config.log"))?;
+        process::run(copy.arg("-al").arg(&self.pristine).arg(self.get_src()))?;
+        self.run_make(&["tinyconfig"], &self.root.join("config.log"))?;
         let selftest = self.pristine.join(SELFTEST);
         let theirs = ["kernel.config", "arch/x86_64.config"].map(|name| selftest.join(name));
         let ours = fragments.iter().map(|f| f.path.clone());
@@ -114,14 +114,14 @@ impl Area {
         let config = obj.join(".config");
         process::run(
             Command::new("./scripts/kconfig/merge_config.sh")
-                .current_dir(self.src())
+                .current_dir(self.get_src())
                 .env("KCONFIG_CONFIG", &config)
                 .args(["-m", "-O"])
                 .args([&obj, &config])
                 .args(&parts),
         )?;
-        self.make(&["olddefconfig"], &self.root.join("config.log"))?;
-        let lost = unmet(fragments, &fs::read_to_string(&config)?);
+        self.run_make(&["olddefconfig"], &self.root.join("config.log"))?;
+        let lost = list_unmet(fragments, &fs::read_to_string(&config)?);
         if !lost.is_empty() {
             let what = "the kernel's configuration refuses what vm-tests/kconfig asks for";
             return Err(Error::other(format!("{what}: {}", lost.join(", "))));
@@ -133,9 +133,9 @@ impl Area {
 
     /// Brings the source to "pristine + series". The files that a series touches, and no others,
     /// become new ones: what is made from them is made again.
-    fn patch(&self, series: Option<&Series>) -> Result<()> {
+    fn patch_source(&self, series: Option<&Series>) -> Result<()> {
         let list = self.root.join("touched");
-        let src = self.src();
+        let src = self.get_src();
         for path in fs::read_to_string(&list).unwrap_or_default().lines() {
             let (pristine, target) = (self.pristine.join(path), src.join(path));
             remove_path(&target)?;
@@ -144,19 +144,19 @@ impl Area {
                 fs::copy(pristine, target)?;
             }
         }
-        let touched = series.map(Series::touched).unwrap_or_default();
+        let touched = series.map(Series::list_touched).unwrap_or_default();
         let names: Vec<_> = touched.into_iter().map(|file| file.path).collect();
         // Before the first change: an interrupted run must not forget a file.
         fs::write(&list, names.join("\n"))?;
-        series.map_or(Ok(()), |series| series.apply(&src, &[]))
+        series.map_or(Ok(()), |series| series.apply_to(&src, &[]))
     }
 
-    fn make(&self, targets: &[&str], log: &Path) -> Result<()> {
-        let mut command = clean_make("nice");
+    fn run_make(&self, targets: &[&str], log: &Path) -> Result<()> {
+        let mut command = prepare_make("nice");
         command
             .args(["-s", "-C"])
-            .arg(self.src())
-            .arg(format!("O={}", self.obj().display()))
+            .arg(self.get_src())
+            .arg(format!("O={}", self.get_obj().display()))
             // The image must not say who built it, where and when: the same sources are the same
             // image on another machine, and what was seen with it was seen.
             .args(["KBUILD_BUILD_USER=wg-vrf", "KBUILD_BUILD_HOST=wg-vrf"])
@@ -175,7 +175,7 @@ struct Fragment {
     text: String,
 }
 
-fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
+fn read_fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
     let read = |name| {
         let name = format!("{name}.config");
         let path = repo::kconfig().join(&name);
@@ -186,7 +186,7 @@ fn fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
 }
 
 /// What the fragments ask for and `config` does not say. A later line overrides an earlier one.
-fn unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
+fn list_unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
     let lines = fragments.iter().flat_map(|f| f.text.lines());
     let lines = lines.filter(|line| line.starts_with("CONFIG_"));
     let mut wanted: BTreeMap<_, _> = lines.filter_map(|line| line.split_once('=')).collect();
@@ -200,7 +200,7 @@ fn unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn fragment(text: &str) -> Fragment {
+    fn make_fragment(text: &str) -> Fragment {
         Fragment {
             name: String::new(),
             path: PathBuf::new(),
@@ -210,12 +210,12 @@ mod tests {
 
     #[test]
     fn a_wish_that_did_not_come_true_is_named() {
-        let first = fragment("CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n# CONFIG_D=y\n");
-        let last = fragment("CONFIG_B=n\nCONFIG_E=7\n");
+        let first = make_fragment("CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n# CONFIG_D=y\n");
+        let last = make_fragment("CONFIG_B=n\nCONFIG_E=7\n");
         let both = [first, last];
-        assert!(unmet(&both, "CONFIG_A=y\nCONFIG_E=7\n").is_empty());
+        assert!(list_unmet(&both, "CONFIG_A=y\nCONFIG_E=7\n").is_empty());
         assert_eq!(
-            unmet(&both, "CONFIG_B=y\nCONFIG_C=y\n# CONFIG_A is not set\n"),
+            list_unmet(&both, "CONFIG_B=y\nCONFIG_C=y\n# CONFIG_A is not set\n"),
             ["CONFIG_A=y", "CONFIG_B=n", "CONFIG_C=n", "CONFIG_E=7"]
         );
     }
@@ -227,9 +227,9 @@ mod tests {
         let (pristine, root) = (folder.path().join("pristine"), folder.path().join("area"));
         let area = Area { pristine, root };
         fs::create_dir_all(&area.pristine).unwrap();
-        fs::create_dir_all(area.src()).unwrap();
+        fs::create_dir_all(area.get_src()).unwrap();
         fs::write(area.pristine.join("x.c"), "old\n").unwrap();
-        fs::hard_link(area.pristine.join("x.c"), area.src().join("x.c")).unwrap();
+        fs::hard_link(area.pristine.join("x.c"), area.get_src().join("x.c")).unwrap();
         fs::write(folder.path().join("series"), "a.patch\n").unwrap();
         let patch = "diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-old\n+new\n\
                      diff --git a/d/n.c b/d/n.c\nnew file mode 100644\n--- /dev/null\n\
@@ -238,8 +238,8 @@ mod tests {
         let series = Series::read(folder.path()).unwrap();
         let text = |file: &Path| fs::read_to_string(file).unwrap_or_default();
         for round in [Some(&series), Some(&series), None, Some(&series), None] {
-            area.patch(round).unwrap();
-            let seen = ["x.c", "d/n.c"].map(|name| text(&area.src().join(name)));
+            area.patch_source(round).unwrap();
+            let seen = ["x.c", "d/n.c"].map(|name| text(&area.get_src().join(name)));
             let expected = round.map_or(["old\n", ""], |_| ["new\n", "made\n"]);
             assert_eq!(seen, expected);
             assert_eq!(text(&area.pristine.join("x.c")), "old\n");
@@ -250,6 +250,6 @@ mod tests {
                 .modified()
                 .unwrap()
         };
-        assert!(changed(&area.src()) > changed(&area.pristine));
+        assert!(changed(&area.get_src()) > changed(&area.pristine));
     }
 }

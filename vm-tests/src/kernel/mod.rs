@@ -41,7 +41,7 @@ pub struct BootableKernel {
 
 impl BootableKernel {
     /// An image that has everything compiled in.
-    pub fn of_image(kernel: &Kernel, image: &Path, version: &str) -> Result<Self> {
+    pub fn make_of_image(kernel: &Kernel, image: &Path, version: &str) -> Result<Self> {
         Ok(Self {
             kernel: kernel.clone(),
             image: fs::canonicalize(image)?,
@@ -54,7 +54,7 @@ impl BootableKernel {
     }
 
     /// `uname -r`, where the modules tell it.
-    pub fn release(&self) -> Option<&str> {
+    pub fn read_release(&self) -> Option<&str> {
         self.modules.as_deref()?.file_name()?.to_str()
     }
 
@@ -69,7 +69,7 @@ impl BootableKernel {
             let text = format!("no tree has the source of {}", self.kernel.name);
             return Err(Error::other(text));
         };
-        let stock = Source::find(tree, cache, progress)?.part(paths)?;
+        let stock = Source::find(tree, cache, progress)?.get_part(paths)?;
         let Some(series) = &self.series else {
             return Ok((stock, None));
         };
@@ -79,7 +79,7 @@ impl BootableKernel {
         let dir = cache.keep_folder("patched-source", &key, |dir| {
             let copy = dir.join("src");
             process::run(Command::new("cp").arg("-a").arg(&stock).arg(&copy))?;
-            series.apply(&copy, &paths)
+            series.apply_to(&copy, &paths)
         })?;
         Ok((stock, Some(dir.join("src"))))
     }
@@ -87,7 +87,7 @@ impl BootableKernel {
 
 /// Everything that a kernel needs to boot: fetched, built, or from the cache. A `series` takes the
 /// place of the kernel's own: one with a line taken out, to see a scenario fail.
-pub fn prepare(
+pub fn prepare_kernel(
     kernel: &Kernel,
     series: Option<Series>,
     cache: &Cache,
@@ -105,31 +105,32 @@ pub fn prepare(
         }
         (None, Some(tree)) if patched => Some(match named {
             Some(folder) => Series::read(&repo::find_root().join(folder))?,
-            None => Series::of_tree(tree)?,
+            None => Series::read_of_tree(tree)?,
         }),
         (series, _) => series,
     };
     let trees = Trees::load()?;
-    let tree = tree.map(|name| trees.find(name)).transpose()?;
+    let tree = tree.map(|name| trees.find_tree(name)).transpose()?;
     let mut boot = match (&kernel.package, &kernel.module, &kernel.build, tree) {
         (Some(package), ..) => {
             let mut boot = fetch_image(kernel, package, cache, progress)?;
             // Debian's own image is what some patched one is made from.
-            let modules = table::read_all()?.into_iter().filter_map(|k| k.module);
+            let modules = table::read_kernels()?.into_iter().filter_map(|k| k.module);
             let made_of_it = modules.into_iter().find(|m| m.base == kernel.name);
-            let tree = made_of_it.map(|m| trees.find(&m.tree).cloned());
+            let tree = made_of_it.map(|m| trees.find_tree(&m.tree).cloned());
             boot.tree = tree.transpose()?;
             boot
         }
         (_, Some(module), _, Some(tree)) => {
-            let base = prepare(&table::find(&module.base)?, None, cache, progress)?;
+            let base = prepare_kernel(&table::find_kernel(&module.base)?, None, cache, progress)?;
             let series = series.as_ref().expect("a module has a series");
             replace_module(kernel, base, tree, series, cache, progress)?
         }
         (_, _, Some(build), Some(tree)) => {
             let config = build.config.as_deref();
-            let (image, version) = image::build(tree, series.as_ref(), config, cache, progress)?;
-            BootableKernel::of_image(kernel, &image, &version)?
+            let (image, version) =
+                image::build_image(tree, series.as_ref(), config, cache, progress)?;
+            BootableKernel::make_of_image(kernel, &image, &version)?
         }
         _ => {
             let text = format!("kernel {} has no source", kernel.name);
@@ -159,7 +160,7 @@ fn fetch_image(
     let dir = debian.unpack_packages(&[image], Closure::Named)?;
     let release = image.trim_start_matches("linux-image-");
     let file = dir.join("boot").join(format!("vmlinuz-{release}"));
-    let mut boot = BootableKernel::of_image(kernel, &file, &version)?;
+    let mut boot = BootableKernel::make_of_image(kernel, &file, &version)?;
     let folders = ["lib/modules", "usr/lib/modules"].map(|d| dir.join(d).join(release));
     boot.modules = folders.into_iter().find(|d| d.is_dir());
     Ok(boot)
@@ -174,13 +175,13 @@ fn replace_module(
     cache: &Cache,
     progress: &Progress,
 ) -> Result<BootableKernel> {
-    let module = module::build(tree, series, cache, progress)?;
+    let module = module::build_module(tree, series, &[], cache, progress)?;
     // A module for another kernel would fail to load, in every guest, one by one.
-    if base.release() != Some(&module.release) {
+    if base.read_release() != Some(&module.release) {
         return Err(Error::other(format!(
             "kernel {}: the image is {}, the headers are for {}: the mirror is being updated, try later",
             kernel.name,
-            base.release().unwrap_or("without modules"),
+            base.read_release().unwrap_or("without modules"),
             module.release
         )));
     }
@@ -203,7 +204,7 @@ fn measure_load() -> u32 {
 }
 
 /// make for kernels: nothing of cargo's or of an outer make's may reach kbuild.
-fn clean_make(program: &str) -> Command {
+fn prepare_make(program: &str) -> Command {
     let mut make = Command::new(program);
     make.args((program != "make").then_some("make"))
         .arg(format!("-j{}", process::count_jobs()))

@@ -13,7 +13,7 @@ use kit::debian::Closure;
 use kit::{Cache, Error, Progress, Result, process};
 
 use super::source::Source;
-use super::{clean_make, read_version};
+use super::{prepare_make, read_version};
 use crate::kernel::series::Series;
 use crate::kernel::trees::Tree;
 
@@ -31,12 +31,9 @@ pub struct Module {
     pub version: String,
 }
 
-pub fn build(tree: &Tree, series: &Series, cache: &Cache, progress: &Progress) -> Result<Module> {
-    build_with(tree, series, &[], cache, progress)
-}
-
-/// Takes more arguments for make: `W=1`. `build.log` is kept beside the module.
-pub fn build_with(
+/// Builds, or finds, the module of `tree`, with more `arguments` for make: `W=1`. `build.log` is
+/// kept beside the module.
+pub fn build_module(
     tree: &Tree,
     series: &Series,
     arguments: &[&str],
@@ -60,17 +57,17 @@ pub fn build_with(
     let dir = cache.keep_folder("module", &format!("{}-{key}", headers.release), |dir| {
         // The long download and the short one side by side.
         let (slice, unpacked) = std::thread::scope(|scope| {
-            let unpacked = scope.spawn(|| headers.unpack(&source, cache));
-            let slice = source.part(&[DRIVER, HEADER]);
+            let unpacked = scope.spawn(|| headers.unpack_headers(&source, cache));
+            let slice = source.get_part(&[DRIVER, HEADER]);
             (slice, unpacked.join().expect("unpacking does not panic"))
         });
         let (slice, unpacked) = (slice?, unpacked?);
         progress.begin_step(&format!("build wireguard.ko for {}", headers.release));
         let work = dir.join("work");
         process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
-        series.apply(&work, &[DRIVER, HEADER])?;
+        series.apply_to(&work, &[DRIVER, HEADER])?;
         let headers = unpacked.join("usr/src").join(&headers.package);
-        make(&work, &headers, arguments, dir)?;
+        run_make(&work, &headers, arguments, dir)?;
         let built = work.join(DRIVER).join("wireguard.ko");
         let file = dir.join("wireguard.ko");
         // As Debian has its own: what debuggers want is ten times as much.
@@ -87,7 +84,7 @@ pub fn build_with(
     })
 }
 
-fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<()> {
+fn run_make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<()> {
     // Kbuild prefers this file to the driver's own Makefile, which it goes on to read. The
     // headers package has a wireguard.h of its own, without our attribute: ours comes first.
     let kbuild = work.join(DRIVER).join("Kbuild");
@@ -95,7 +92,7 @@ fn make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<(
     let text = format!("NOSTDINC_FLAGS += -I{root}/include\ninclude {root}/{DRIVER}/Makefile\n");
     fs::write(&kbuild, text)?;
     // Not niced, unlike a whole kernel: a person waits for these seconds.
-    let mut command = clean_make("make");
+    let mut command = prepare_make("make");
     command
         .arg("-C")
         .arg(headers)
@@ -146,14 +143,14 @@ impl Headers {
     }
 
     /// The headers, ready to build against wherever they were unpacked.
-    fn unpack(&self, source: &Source<'_>, cache: &Cache) -> Result<PathBuf> {
+    fn unpack_headers(&self, source: &Source<'_>, cache: &Cache) -> Result<PathBuf> {
         let names: Vec<_> = self.packages.iter().map(String::as_str).collect();
         let unpacked = source.debian.unpack_packages(&names, Closure::Named)?;
         let folder = unpacked.join("usr/src").join(&self.package);
         let makefile = folder.join("Makefile");
         let _lock = cache.hold_lock(&format!("headers-{}", self.release))?;
         let text = fs::read_to_string(&makefile)?;
-        let moved = relocate(&text);
+        let moved = relocate_makefile(&text);
         if moved != text {
             fs::write(&makefile, moved)?;
         }
@@ -162,7 +159,7 @@ impl Headers {
 }
 
 /// `include /usr/src/X/Makefile` as a path that is right wherever the package was unpacked.
-fn relocate(makefile: &str) -> String {
+fn relocate_makefile(makefile: &str) -> String {
     makefile.replace(
         "include /usr/src/",
         "include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../",
@@ -175,10 +172,10 @@ mod tests {
 
     #[test]
     fn the_headers_makefile_is_relocated_once() {
-        let once = relocate("include /usr/src/linux-headers-6.1.0-56-common/Makefile\n");
+        let once = relocate_makefile("include /usr/src/linux-headers-6.1.0-56-common/Makefile\n");
         let folder = "$(dir $(realpath $(lastword $(MAKEFILE_LIST))))..";
         let moved = format!("include {folder}/linux-headers-6.1.0-56-common/Makefile\n");
         assert_eq!(once, moved);
-        assert_eq!(relocate(&once), once);
+        assert_eq!(relocate_makefile(&once), once);
     }
 }

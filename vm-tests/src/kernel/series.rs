@@ -35,7 +35,7 @@ pub struct Touched {
 
 impl Series {
     /// The series of a tree. One that is absent or empty is an error, never "no patches".
-    pub fn of_tree(name: &str) -> Result<Self> {
+    pub fn read_of_tree(name: &str) -> Result<Self> {
         Self::read(&repo::find_patches().join(name))
     }
 
@@ -50,7 +50,7 @@ impl Series {
             let name = name.to_owned();
             Ok(Patch { name, path, text })
         };
-        let patches = names(&list).into_iter().map(read);
+        let patches = list_names(&list).into_iter().map(read);
         let patches = patches.collect::<Result<Vec<_>>>()?;
         if patches.is_empty() {
             return Err(Error::other(format!("`{}' names no patch", file.display())));
@@ -62,9 +62,9 @@ impl Series {
     /// Applies the patches in order: `git apply`, no fuzz, all or nothing. An error names the
     /// patch and the hunk. Where a build wants only some files and folders, hunks in others are
     /// left out: a module needs neither Documentation nor tools, and their files are not there.
-    pub fn apply(&self, dir: &Path, only: &[&str]) -> Result<()> {
+    pub fn apply_to(&self, dir: &Path, only: &[&str]) -> Result<()> {
         let wanted = |file: &Touched| only.iter().any(|p| Path::new(&file.path).starts_with(p));
-        if !only.is_empty() && !self.touched().iter().any(wanted) {
+        if !only.is_empty() && !self.list_touched().iter().any(wanted) {
             let dir = self.dir.display();
             let text = format!("no patch of {dir} touches what is built");
             return Err(Error::other(text));
@@ -94,9 +94,13 @@ impl Series {
         patches.fold(key, |key, patch| key.add_value("patch", &patch.text))
     }
 
-    pub fn touched(&self) -> Vec<Touched> {
+    pub fn list_touched(&self) -> Vec<Touched> {
         let mut all = BTreeMap::new();
-        for file in self.patches.iter().flat_map(|patch| touched(&patch.text)) {
+        for file in self
+            .patches
+            .iter()
+            .flat_map(|patch| read_touched(&patch.text))
+        {
             // Created by an earlier patch and changed by a later one: new to the tree.
             all.entry(file.path.clone()).or_insert(file);
         }
@@ -105,7 +109,7 @@ impl Series {
 }
 
 /// The patches that a `series` file names. Comments are `#`; the cover letter is no patch.
-pub fn names(list: &str) -> Vec<&str> {
+pub fn list_names(list: &str) -> Vec<&str> {
     list.lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty() && *line != COVER)
@@ -113,7 +117,7 @@ pub fn names(list: &str) -> Vec<&str> {
 }
 
 /// The files that one patch touches, as `diff --git` and its header lines name them.
-pub fn touched(patch: &str) -> Vec<Touched> {
+pub fn read_touched(patch: &str) -> Vec<Touched> {
     let mut files = Vec::new();
     for line in patch.lines() {
         if let Some(names) = line.strip_prefix("diff --git a/") {
@@ -137,7 +141,7 @@ mod tests {
     #[test]
     fn a_series_file_has_comments_and_no_cover() {
         let list = "# 6.1\n0000-cover-letter.patch\n\n0001-a.patch # first\n0002-b.patch\n";
-        assert_eq!(names(list), ["0001-a.patch", "0002-b.patch"]);
+        assert_eq!(list_names(list), ["0001-a.patch", "0002-b.patch"]);
     }
 
     #[test]
@@ -151,7 +155,7 @@ mod tests {
     fn touched_files_know_the_new_ones() {
         let patch = "diff --git a/x/y.c b/x/y.c\nindex 1..2 100644\n--- a/x/y.c\n+++ b/x/y.c\n\
                      diff --git a/new.h b/new.h\nnew file mode 100644\n--- /dev/null\n+++ b/new.h\n";
-        let files = touched(patch).into_iter().map(|f| (f.path, f.new));
+        let files = read_touched(patch).into_iter().map(|f| (f.path, f.new));
         let expected = [("x/y.c".into(), false), ("new.h".into(), true)];
         assert_eq!(files.collect::<Vec<_>>(), expected);
     }
@@ -170,11 +174,11 @@ mod tests {
         }
         let series = Series::read(tree).unwrap();
         let texts = || ["net/wg/x.c", "net/wg2/x.c"].map(|f| fs::read(tree.join(f)).unwrap());
-        series.apply(tree, &["net/wg"]).unwrap();
+        series.apply_to(tree, &["net/wg"]).unwrap();
         assert_eq!(texts(), [b"new\n", b"old\n"]);
-        let error = series.apply(tree, &["net/w"]).unwrap_err().to_string();
+        let error = series.apply_to(tree, &["net/w"]).unwrap_err().to_string();
         assert!(error.contains("no patch of"), "{error}");
-        let error = series.apply(tree, &[]).unwrap_err().to_string();
+        let error = series.apply_to(tree, &[]).unwrap_err().to_string();
         assert!(error.contains("a.patch does not apply:"), "{error}");
     }
 }

@@ -41,39 +41,40 @@ impl<'a> Source<'a> {
     }
 
     /// The whole tree. Callers must not change it.
-    pub fn whole(&self) -> Result<PathBuf> {
-        let extract = |dir: &Path| self.extract(dir, &[]);
-        self.cache.keep_folder("source", &self.whole_key(), extract)
+    pub fn get_whole(&self) -> Result<PathBuf> {
+        let extract = |dir: &Path| self.extract_files(dir, &[]);
+        self.cache
+            .keep_folder("source", &self.name_whole(), extract)
     }
 
-    fn whole_key(&self) -> String {
+    fn name_whole(&self) -> String {
         format!("{}_{}", self.tree.source, self.version)
     }
 
     /// Some files and folders of the tree, by their paths. Callers must not change them.
     ///
     /// Much faster than the whole: the archive is read once and only these reach the disk.
-    pub fn part<S: AsRef<str>>(&self, paths: &[S]) -> Result<PathBuf> {
+    pub fn get_part<S: AsRef<str>>(&self, paths: &[S]) -> Result<PathBuf> {
         let mut paths: Vec<_> = paths.iter().map(AsRef::as_ref).collect();
         paths.sort_unstable();
         paths.dedup();
         let key = paths
             .iter()
             .fold(Key::new(), |key, path| key.add_value("path", path));
-        let key = format!("{}-part-{}", self.whole_key(), &key.finish()[..12]);
+        let key = format!("{}-part-{}", self.name_whole(), &key.finish()[..12]);
         self.cache.keep_folder("source", &key, |dir| {
-            match self.cache.get("source", &self.whole_key()) {
+            match self.cache.get("source", &self.name_whole()) {
                 Some(whole) => {
                     let mut copy = Command::new("cp");
                     copy.current_dir(whole).args(["-a", "--parents", "-t"]);
                     process::run(copy.arg(dir).args(&paths)).map(drop)
                 }
-                None => self.extract(dir, &paths),
+                None => self.extract_files(dir, &paths),
             }
         })
     }
 
-    fn extract(&self, dir: &Path, paths: &[&str]) -> Result<()> {
+    fn extract_files(&self, dir: &Path, paths: &[&str]) -> Result<()> {
         let name = &self.tree.source;
         let files = self
             .debian

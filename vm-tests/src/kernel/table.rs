@@ -83,15 +83,15 @@ struct Table {
     kernel: Vec<Kernel>,
 }
 
-pub fn read_all() -> Result<Vec<Kernel>> {
-    read(TABLE)
+pub fn read_kernels() -> Result<Vec<Kernel>> {
+    parse_kernels(TABLE)
 }
 
-pub fn find(name: &str) -> Result<Kernel> {
-    find_named("kernel", name, read_all()?, |k| &k.name)
+pub fn find_kernel(name: &str) -> Result<Kernel> {
+    find_named("kernel", name, read_kernels()?, |k| &k.name)
 }
 
-fn read(text: &str) -> Result<Vec<Kernel>> {
+fn parse_kernels(text: &str) -> Result<Vec<Kernel>> {
     const FILE: &str = "vm-tests/kernels.toml";
     let kernels = parse_table::<Table>(FILE, text)?.kernel;
     check_names(FILE, "kernel", kernels.iter().map(|k| k.name.as_str()))?;
@@ -150,11 +150,11 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        for kernel in read_all().unwrap() {
+        for kernel in read_kernels().unwrap() {
             let ours = kernel.name.starts_with("patched") || kernel.name.starts_with("debug");
             assert_eq!(kernel.attr, ours, "{}", kernel.name);
         }
-        let error = find("linux-2.4").unwrap_err().to_string();
+        let error = find_kernel("linux-2.4").unwrap_err().to_string();
         assert!(error.contains("debian-6.1, patched-6.1"), "{error}");
     }
 
@@ -169,7 +169,7 @@ mod tests {
             (&based, "base `y' is no"),
             (&twice, "`x' is there twice"),
         ] {
-            let error = read(text).unwrap_err().to_string();
+            let error = parse_kernels(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -65,15 +65,15 @@ impl Trees {
         Ok(trees)
     }
 
-    pub fn find(&self, name: &str) -> Result<&Tree> {
+    pub fn find_tree(&self, name: &str) -> Result<&Tree> {
         find_named("tree", name, self.trees.iter().collect(), |t| &t.name)
     }
 
-    pub fn names(&self) -> Vec<&str> {
+    pub fn list_names(&self) -> Vec<&str> {
         self.trees.iter().map(|t| t.name.as_str()).collect()
     }
 
-    pub fn reference(&self) -> Result<&Tree> {
+    pub fn find_reference(&self) -> Result<&Tree> {
         self.trees
             .iter()
             .find(|t| t.reference)
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn the_repositorys_own_table_is_sound() {
         let trees = Trees::load().unwrap();
-        assert_eq!(trees.reference().unwrap().name, "7.3");
-        assert!(trees.find("6.1").unwrap().headers.is_some());
-        let error = trees.find("5.4").unwrap_err().to_string();
+        assert_eq!(trees.find_reference().unwrap().name, "7.3");
+        assert!(trees.find_tree("6.1").unwrap().headers.is_some());
+        let error = trees.find_tree("5.4").unwrap_err().to_string();
         assert!(error.contains("`5.4'") && error.contains("6.12"), "{error}");
     }
 }

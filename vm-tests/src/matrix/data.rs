@@ -106,7 +106,7 @@ pub enum Kind {
 }
 
 impl Seen {
-    pub fn of_report(report: &Report, commit: &str, inputs: Option<&str>) -> Self {
+    pub fn read_report(report: &Report, commit: &str, inputs: Option<&str>) -> Self {
         let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Self {
             took: millis(report.took),
@@ -115,12 +115,12 @@ impl Seen {
             inputs: inputs.unwrap_or_default().to_owned(),
             values: report.results.clone(),
             notes: report.notes.clone(),
-            ..Self::of_outcome(report.outcome.clone(), commit)
+            ..Self::make_of_outcome(report.outcome.clone(), commit)
         }
     }
 
     /// Of a cell that could not even be started.
-    pub fn of_outcome(outcome: Outcome, commit: &str) -> Self {
+    pub fn make_of_outcome(outcome: Outcome, commit: &str) -> Self {
         Self {
             outcome,
             took: 0,

@@ -106,7 +106,7 @@ pub fn run_cells(
         made.insert(tool.name, result);
     }
     for kernel in kernels {
-        let result = kernel::prepare(&kernel, None, cache, &progress);
+        let result = kernel::prepare_kernel(&kernel, None, cache, &progress);
         progress.end_step();
         if let (Err(error), false) = (&result, wanted.only_seen) {
             println!("FAILED          {}/*: {error}", kernel.name);
@@ -129,7 +129,10 @@ pub fn run_cells(
             _ if wanted.only_seen => continue,
             (Err(error), _) | (_, Err(error)) => {
                 let outcome = Outcome::new(Ending::HarnessError, format!("not made: {error}"));
-                found.insert(planned.ids(), Seen::of_outcome(outcome, &session.commit));
+                found.insert(
+                    planned.ids(),
+                    Seen::make_of_outcome(outcome, &session.commit),
+                );
                 continue;
             }
         };
@@ -164,7 +167,9 @@ pub fn run_cells(
         let seen = match found.remove(&planned.ids()) {
             None if wanted.only_seen => return None,
             // A cell without a report is not a pass.
-            None => Seen::of_outcome(Outcome::new(Ending::HarnessError, "no report of it"), ""),
+            None => {
+                Seen::make_of_outcome(Outcome::new(Ending::HarnessError, "no report of it"), "")
+            }
             Some(seen) => seen,
         };
         let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
@@ -309,7 +314,7 @@ impl Session<'_> {
         self.progress.begin_step(&name);
         let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
         self.progress.drop_step();
-        let mut seen = Seen::of_report(&report, &self.commit, job.inputs.as_deref());
+        let mut seen = Seen::read_report(&report, &self.commit, job.inputs.as_deref());
         seen.notes.extend(note);
         if job.inputs.is_some() {
             if let Err(error) = self.store.keep(planned.ids(), &seen) {

@@ -158,8 +158,8 @@ pub fn find_abilities(program: &[u8]) -> Wg {
 
 /// The whole matrix.
 pub fn list_everything() -> Result<Vec<Planned>> {
-    let (kernels, tools) = (table::read_all()?, tools::read_all()?);
-    Ok(list_cells(&kernels, &tools, &scenario::read_all()?))
+    let (kernels, tools) = (table::read_kernels()?, tools::read_tools()?);
+    Ok(list_cells(&kernels, &tools, &scenario::read_scenarios()?))
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
             assert!(same, "{ids:?}: {reason}");
         }
         // A scenario that never runs tests nothing.
-        for Scenario { name, .. } in scenario::read_all().unwrap() {
+        for Scenario { name, .. } in scenario::read_scenarios().unwrap() {
             let mut own = all.iter().filter(|p| p.scenario.name == name);
             assert!(own.any(Planned::is_run), "{name} applies nowhere");
         }

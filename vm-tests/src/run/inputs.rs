@@ -41,10 +41,10 @@ impl Runner {
             key = key.add_value("archive", name.as_encoded_bytes());
         }
         for name in &scenario.programs {
-            let program = programs::find(name, &self.cache, &self.progress)?;
+            let program = programs::make_program(name, &self.cache, &self.progress)?;
             key = key
                 .add_value("program", name)
-                .add_value("file", program.hash(&self.cache)?);
+                .add_value("file", program.hash_program(&self.cache)?);
         }
         let harness = HARNESS.iter();
         Ok(harness
@@ -69,7 +69,9 @@ impl Runner {
                 .add_value("file", self.hash_file(file)?);
         }
         for (name, program) in &self.programs {
-            let hash = self.remember(&format!("program {name}"), || program.hash(&self.cache))?;
+            let hash = self.remember(&format!("program {name}"), || {
+                program.hash_program(&self.cache)
+            })?;
             key = key.add_value("tool", name).add_value("file", hash);
         }
         Ok(key.finish())
@@ -111,8 +113,8 @@ mod tests {
             fs::write(file, text).unwrap();
         }
         let [script, module, tool] = files;
-        let row = table::find(kernel).unwrap();
-        let mut boot = BootableKernel::of_image(&row, &tool, "1").unwrap();
+        let row = table::find_kernel(kernel).unwrap();
+        let mut boot = BootableKernel::make_of_image(&row, &tool, "1").unwrap();
         boot.replaced.push(("wireguard".into(), module));
         let cache = Cache::open_at(folder.path()).unwrap();
         let (wg, results) = (Program::Local(tool), folder.path().into());

@@ -298,7 +298,7 @@ impl Runner {
             Ok(Arc::new(carried))
         })?);
         for name in scenario.iter().flat_map(|s| &s.programs) {
-            let program = programs::find(name, &self.cache, &self.progress)?;
+            let program = programs::make_program(name, &self.cache, &self.progress)?;
             parts.add_program(name, &program, &mut archive)?;
         }
         parts.replace_modules(kernel, &mut archive)?;
@@ -330,7 +330,7 @@ impl Runner {
         timeout: Duration,
     ) -> Result<Archive> {
         let mut archive = Archive::default();
-        let guest = scenario::crate_folder().join("guest");
+        let guest = scenario::find_crate_folder().join("guest");
         for path in scenario::find_libraries(&guest, scenario.filter(|_| mode != "shell"))? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             archive.add_copy(&format!("usr/lib/wgvrf/{name}"), false, &path);
@@ -340,7 +340,9 @@ impl Runner {
         let examples = repo::find_root().join("packaging/examples");
         archive.add_tree("usr/lib/wgvrf/examples", &examples)?;
         // Only who looks around in a guest wants them all.
-        let others = (mode == "shell").then(scenario::read_all).transpose()?;
+        let others = (mode == "shell")
+            .then(scenario::read_scenarios)
+            .transpose()?;
         for other in others.iter().flatten().chain(scenario) {
             let place = format!("usr/lib/wgvrf/scenarios/{}.sh", other.name);
             archive.add_copy(&place, true, &other.path);

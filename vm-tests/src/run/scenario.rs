@@ -176,7 +176,7 @@ impl Scenario {
                 return Err(wrong(format!("`{key}:' is there twice")));
             }
             seen.push(key);
-            match scenario.set(key, value) {
+            match scenario.set_key(key, value) {
                 Ok(true) => {}
                 Ok(false) => return Err(wrong(format!("`{key}:' is none of {KEYS}"))),
                 Err(what) => return Err(wrong(format!("`{key}: {value}' is {what}"))),
@@ -190,7 +190,7 @@ impl Scenario {
 
     /// Takes one line of the header; false if there is no such key. The error is what the value is
     /// not.
-    fn set(&mut self, key: &str, value: &str) -> std::result::Result<bool, String> {
+    fn set_key(&mut self, key: &str, value: &str) -> std::result::Result<bool, String> {
         let words = || {
             let parts = value.split(|c: char| c == ',' || c.is_whitespace());
             parts.filter(|w| !w.is_empty()).map(str::to_owned).collect()
@@ -237,14 +237,14 @@ fn parse_word<T: FromStr + VariantNames>(word: &str) -> std::result::Result<T, S
 }
 
 /// The folder of this crate, where scenarios and guest files are.
-pub fn crate_folder() -> &'static Path {
+pub fn find_crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// All scenarios, by name. One broken header is an error: a test that is not read is not run.
-pub fn read_all() -> Result<Vec<Scenario>> {
+pub fn read_scenarios() -> Result<Vec<Scenario>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(crate_folder().join("scenarios"))? {
+    for entry in fs::read_dir(find_crate_folder().join("scenarios"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "sh") {
             found.push(Scenario::read(&path)?);
@@ -254,8 +254,8 @@ pub fn read_all() -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-pub fn find(name: &str) -> Result<Scenario> {
-    find_named("scenario", name, read_all()?, |s| &s.name)
+pub fn find_scenario(name: &str) -> Result<Scenario> {
+    find_named("scenario", name, read_scenarios()?, |s| &s.name)
 }
 
 /// The value of a name, or an error that lists the names.
@@ -288,7 +288,7 @@ pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Resu
     }
     let mut unread: Vec<PathBuf> = scenario.iter().map(|s| s.path.clone()).collect();
     while let Some(script) = unread.pop() {
-        for name in named_libraries(&fs::read_to_string(&script)?) {
+        for name in list_libraries(&fs::read_to_string(&script)?) {
             let path = folder.join(name);
             if !path.is_file() {
                 let (script, folder) = (script.display(), folder.display());
@@ -306,7 +306,7 @@ pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Resu
 }
 
 /// `NAME.sh` of each `/lib/wgvrf/NAME.sh` in a script.
-fn named_libraries(text: &str) -> Vec<&str> {
+fn list_libraries(text: &str) -> Vec<&str> {
     let library = Regex::new(r"/lib/wgvrf/([\w.-]*\.sh)").expect("the pattern is sound");
     let named = library.captures_iter(text);
     named.filter_map(|c| Some(c.get(1)?.as_str())).collect()
@@ -317,13 +317,13 @@ mod tests {
     use super::*;
     use crate::kernel::table;
 
-    fn parse(text: &str) -> Result<Scenario> {
+    fn parse_text(text: &str) -> Result<Scenario> {
         Scenario::parse(Path::new("scenarios/x.sh"), text)
     }
 
     #[test]
     fn a_header_is_read() {
-        let scenario = parse(
+        let scenario = parse_text(
             "#!/bin/bash\n# SPDX-License-Identifier: MIT\n# title: a: b\n# needs: attr\n\
              # timeout: 90\n# Prose with a colon: not data.\n# suite: demo, smoke\n\
              # modules: bridge dummy\n# cmdline: ipv6.disable=1 a=b,c\n# smp: 4\nset -e\n# title: late\n",
@@ -360,17 +360,17 @@ mod tests {
             ("# title: x\n# expect: joy\n", "x.sh:2: `expect: joy'"),
             ("echo\n", "x.sh:1: no `# title:'"),
         ] {
-            let error = parse(text).unwrap_err().to_string();
+            let error = parse_text(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
 
     #[test]
     fn a_scenario_says_why_it_is_not_run() {
-        let stock = table::find("debian-6.1").unwrap();
-        let patched = table::find("patched-6.1").unwrap();
+        let stock = table::find_kernel("debian-6.1").unwrap();
+        let patched = table::find_kernel("patched-6.1").unwrap();
         let runs = |header: &str, kernel: &Kernel, wg| {
-            let scenario = parse(&format!("# title: x\n# {header}\n")).unwrap();
+            let scenario = parse_text(&format!("# title: x\n# {header}\n")).unwrap();
             scenario.find_obstacle_with(kernel, wg).is_none()
         };
         for (header, kernel, any, bind_dev, ours) in [
@@ -392,21 +392,24 @@ mod tests {
 
     #[test]
     fn a_kernel_that_lacks_something_runs_what_is_made_for_it() {
-        let scenarios = read_all().unwrap();
-        for kernel in table::read_all().unwrap() {
+        let scenarios = read_scenarios().unwrap();
+        for kernel in table::read_kernels().unwrap() {
             let Some(only) = &kernel.only else { continue };
             let mut run = scenarios.clone();
             run.retain(|s| s.find_obstacle(&kernel).is_none());
             let run: Vec<_> = run.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(run, only.scenarios, "{}", kernel.name);
-            let reason = find("smoke").unwrap().find_obstacle(&kernel).unwrap();
+            let reason = find_scenario("smoke")
+                .unwrap()
+                .find_obstacle(&kernel)
+                .unwrap();
             assert!(reason.starts_with(&only.why), "{reason}");
         }
     }
 
     #[test]
     fn an_expected_outcome_passes() {
-        let scenario = parse("# title: x\n# expect: failed 1 is not 2\n").unwrap();
+        let scenario = parse_text("# title: x\n# expect: failed 1 is not 2\n").unwrap();
         let compare = |ending, why: &str| scenario.compare_expected(Outcome::new(ending, why));
         assert!(compare(Ending::Failed, "so 1 is not 2").is_passed());
         assert_eq!(compare(Ending::Failed, "other").ending, Ending::Failed);
@@ -415,22 +418,22 @@ mod tests {
 
     #[test]
     fn a_guest_gets_the_libraries_that_are_named() {
-        let names = named_libraries(
+        let names = list_libraries(
             ". /lib/wgvrf/lib.sh\n. \"/lib/wgvrf/ifupdown-ng.sh\"\nls /lib/wgvrf/source/x.sh\n\
              bash /lib/wgvrf/scenarios/$X.sh <\"/lib/wgvrf/lacks/$1\"",
         );
         assert_eq!(names, ["lib.sh", "ifupdown-ng.sh"]);
 
-        let guest = crate_folder().join("guest");
+        let guest = find_crate_folder().join("guest");
         let of = |scenario: Option<&Scenario>| {
             let paths = find_libraries(&guest, scenario).unwrap().into_iter();
             let names = paths.map(|path| path.file_name().unwrap().to_owned());
             names.collect::<Vec<_>>()
         };
-        let mut smoke = find("smoke").unwrap();
+        let mut smoke = find_scenario("smoke").unwrap();
         assert_eq!(of(Some(&smoke)), ["init", "lib.sh", "splats"]);
         // life.sh itself names has.sh.
-        let deep = of(Some(&find("u-ifupdown2-bind").unwrap()));
+        let deep = of(Some(&find_scenario("u-ifupdown2-bind").unwrap()));
         assert!(deep.contains(&"has.sh".into()) && !deep.contains(&"netns.sh".into()));
         assert!(of(None).contains(&"netns.sh".into()));
 
@@ -453,7 +456,8 @@ mod tests {
         ] {
             assert!(bad.is_match(line), "{line}");
         }
-        let folders = ["guest", "scenarios"].map(|f| fs::read_dir(crate_folder().join(f)).unwrap());
+        let folders =
+            ["guest", "scenarios"].map(|f| fs::read_dir(find_crate_folder().join(f)).unwrap());
         for file in folders.into_iter().flatten() {
             let path = file.unwrap().path();
             let (place, text) = (path.display(), fs::read_to_string(&path).unwrap());
@@ -469,7 +473,7 @@ mod tests {
 
     #[test]
     fn our_own_are_well_formed() {
-        for scenario in read_all().unwrap() {
+        for scenario in read_scenarios().unwrap() {
             // The default would have a wg blamed for what it never claimed to have.
             let text = fs::read_to_string(&scenario.path).unwrap();
             let says = scenario.in_suite("selftest") || text.contains("\n# tool: ");

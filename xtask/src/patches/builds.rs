@@ -62,7 +62,7 @@ pub fn check_tree(set: &Set, repo: &Path, which: Which, context: &Context) -> Re
         return check_modules(set, context);
     }
     let source = Source::find(&set.tree, &context.cache, &context.progress)?;
-    let whole = source.whole()?;
+    let whole = source.get_whole()?;
     let place = Place {
         name: &source.version,
         repo,
@@ -82,7 +82,7 @@ fn check_modules(set: &Set, context: &Context) -> Result<Built> {
             continue;
         }
         let (cache, progress) = (&context.cache, &context.progress);
-        let made = module::build_with(&set.tree, &series, &["W=1", "C=1"], cache, progress);
+        let made = module::build_module(&set.tree, &series, &["W=1", "C=1"], cache, progress);
         let log = made.map(|module| module.file.with_file_name("build.log"));
         let found = take_failure(log.and_then(|log| Ok(read_warnings(&read_log(&log)?))))?;
         count += 1;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use kit::{Result, process, repo};
-use vm_tests::kernel::series::{Patch, Series, Touched, touched};
+use vm_tests::kernel::series::{Patch, Series, Touched, read_touched};
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::git;
@@ -44,7 +44,7 @@ impl Mail {
             text: patch.text.clone(),
             subject: subject.unwrap_or_default().to_owned(),
             message: out.stderr,
-            touched: touched(&patch.text),
+            touched: read_touched(&patch.text),
         })
     }
 
@@ -97,7 +97,7 @@ pub struct Set {
 }
 
 impl Set {
-    pub fn of_tree(tree: &Tree, trees: &Trees) -> Result<Self> {
+    pub fn read_of_tree(tree: &Tree, trees: &Trees) -> Result<Self> {
         Self::read(&repo::find_patches().join(&tree.name), tree, trees)
     }
 

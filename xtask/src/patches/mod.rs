@@ -117,7 +117,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             source,
         } => {
             let chosen: Vec<&Tree> = match tree {
-                Some(name) => vec![trees.find(&name)?],
+                Some(name) => vec![trees.find_tree(&name)?],
                 None => trees.trees.iter().collect(),
             };
             match source {
@@ -127,7 +127,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
         }
         Command::Refresh { tree, write, fresh } => {
             setup::ensure_programs(&[For::Packages], &context.progress)?;
-            let tree = trees.find(&tree)?;
+            let tree = trees.find_tree(&tree)?;
             if write {
                 println!("{}", refresh::write(tree, context)?.trim_end());
                 return Ok(ExitCode::SUCCESS);
@@ -154,8 +154,8 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             send,
         } => {
             let tree = match tree {
-                Some(name) => trees.find(&name)?,
-                None => trees.reference()?,
+                Some(name) => trees.find_tree(&name)?,
+                None => trees.find_reference()?,
             };
             run_export(&request, tree, (dry_run, send), context)
         }
@@ -173,7 +173,7 @@ fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Resul
     }
     let mut errors = 0;
     for tree in chosen {
-        let set = Set::of_tree(tree, &context.trees)?;
+        let set = Set::read_of_tree(tree, &context.trees)?;
         let (found, against) = match which {
             Some(which) => check::check_all(&set, which, context)?,
             None => (check::check_text(&set)?, "text only".to_owned()),
@@ -215,7 +215,7 @@ fn run_export(
     setup::ensure_programs(&list_needs(request.builds), &context.progress)?;
     let mut status = Status::load()?;
     status.posted.retain(|p| p.part == request.part);
-    let set = Set::of_tree(tree, &context.trees)?;
+    let set = Set::read_of_tree(tree, &context.trees)?;
     let letter = CoverLetter::load(match request.part {
         Part::Fixes => folder::COVER_OF_FIXES,
         Part::Feature => folder::COVER,
@@ -272,7 +272,7 @@ mod tests {
     fn the_repositorys_own_series_pass_the_rules_of_text() {
         let trees = Trees::load().unwrap();
         for tree in &trees.trees {
-            let set = Set::of_tree(tree, &trees).unwrap();
+            let set = Set::read_of_tree(tree, &trees).unwrap();
             assert_eq!(check::check_text(&set).unwrap(), [], "{}", tree.name);
         }
     }

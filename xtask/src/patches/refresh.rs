@@ -208,7 +208,7 @@ fn derive_entry(text: &str, neighbour: &str, version: &str, suites: &[String]) -
 /// Starts the tree of another kernel version from the nearest one.
 pub fn start_tree(version: &str, suites: &[String], context: &Context) -> Result<Branch> {
     let trees = &context.trees;
-    if trees.names().contains(&version) {
+    if trees.list_names().contains(&version) {
         bail!("tree {version} exists: cargo xtask patches refresh {version}");
     }
     let neighbour = &find_nearest(&trees.trees, version)?.name;
@@ -236,20 +236,23 @@ pub fn start_tree(version: &str, suites: &[String], context: &Context) -> Result
 fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
     let trees = &context.trees;
     let place = scratch::find_folder(context, "range-diff", side)?;
-    let (dir, tree) = if trees.names().contains(&spec) {
-        (repo::find_patches().join(spec), trees.find(spec)?)
+    let (dir, tree) = if trees.list_names().contains(&spec) {
+        (repo::find_patches().join(spec), trees.find_tree(spec)?)
     } else if let Some((commit, name)) = spec.split_once(':') {
         let dir = place.with_extension("patches");
         remove_path(&dir)?;
         folder::extract_commit(commit, name, &dir)?;
-        (dir, trees.find(name)?)
+        (dir, trees.find_tree(name)?)
     } else {
         let dir = PathBuf::from(spec);
         let base = folder::read_base(&dir).unwrap_or_default();
         let package = base.split(' ').next().unwrap_or_default();
         let Some(tree) = trees.trees.iter().find(|t| t.source == package) else {
             let kinds = "neither a tree nor COMMIT:TREE nor a folder with a series and its base";
-            bail!("`{spec}' is {kinds} (trees: {})", trees.names().join(", "));
+            bail!(
+                "`{spec}' is {kinds} (trees: {})",
+                trees.list_names().join(", ")
+            );
         };
         (dir, tree)
     };

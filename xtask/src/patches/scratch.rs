@@ -41,7 +41,7 @@ fn list_parts(set: &Set) -> Vec<String> {
 /// Returns what the file `base` calls it: `linux-source-6.1 6.1.192-2`.
 pub fn make(dir: &Path, set: &Set, context: &Context) -> Result<String> {
     let source = Source::find(&set.tree, &context.cache, &context.progress)?;
-    let part = source.part(&list_parts(set))?;
+    let part = source.get_part(&list_parts(set))?;
     let name = format!("{} {}", set.tree.source, source.version);
     make_from(dir, set, &part, &name)?;
     Ok(name)
@@ -61,9 +61,9 @@ pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
 
 /// The folder with the tools of the reference tree.
 pub fn find_tools(context: &Context) -> Result<PathBuf> {
-    let reference = context.trees.reference()?;
+    let reference = context.trees.find_reference()?;
     let source = Source::find(reference, &context.cache, &context.progress)?;
-    let part = source.part(tools::FILES)?;
+    let part = source.get_part(tools::FILES)?;
     context
         .cache
         .keep_folder("patch-tools", &source.version, |dir| {
