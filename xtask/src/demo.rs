@@ -12,7 +12,7 @@ use vm_tests::guest::initramfs::Initramfs;
 use vm_tests::guest::programs;
 use vm_tests::kernel::{self, table};
 use vm_tests::matrix::pool;
-use vm_tests::run::runner::{Report, RunEvent, Runner, results_folder};
+use vm_tests::run::runner::{Report, RunEvent, Runner, find_results_folder};
 use vm_tests::run::scenario;
 
 /// Scenario and what the table calls its underlay.
@@ -55,7 +55,7 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
         "kernel    {} as it is, and with wireguard.ko from kernel-patches/6.1",
         stock.read_release().unwrap_or(&stock.version)
     ));
-    let runner = Runner::new(wg, cache, results_folder(), &progress);
+    let runner = Runner::new(wg, cache, find_results_folder(), &progress);
     // Once, before the machines compete for the processors.
     runner.find_accelerator(&stock)?;
     let scenarios = SCENARIOS
@@ -85,7 +85,7 @@ pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let bad: Vec<_> = reports.iter().filter(|r| !r.outcome.is_passed()).collect();
     for report in &bad {
         let (name, kernel, outcome) = (&report.scenario, &report.kernel, &report.outcome);
-        let again = report.repeat_command();
+        let again = report.suggest_repeat();
         println!("\n{name} on {kernel}: {outcome}\n  again: {again}");
         println!("  logs:  {}", report.folder.display());
     }

@@ -100,7 +100,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         &scenario::read_scenarios()?,
     );
     let plain = options.is_plain();
-    cells.retain(|p| wanted(&p.name()) && (options.full || !plain || p.is_usual()));
+    cells.retain(|p| wanted(&p.get_name()) && (options.full || !plain || p.is_usual()));
     if options.list {
         let checks = checks.iter().map(|c| vec![c.name.into(), c.title.into()]);
         let cells = cells.iter().map(|planned| {
@@ -108,7 +108,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
                 None => planned.scenario.title.clone(),
                 Some(reason) => format!("not applicable: {reason}"),
             };
-            vec![planned.name(), text]
+            vec![planned.get_name(), text]
         });
         let rows: Vec<_> = checks.chain(cells).collect();
         println!("{}", kit::screen::align_columns(&rows).trim_end());
@@ -141,7 +141,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     };
     let (data, repeats) = run_cells(&cells, &settings, cache, screen)?;
     again.extend(repeats);
-    let of = |kind| data.count(kind, |_| true);
+    let of = |kind| data.count_kind(kind, |_| true);
     count.add(Count {
         passed: of(Kind::Passed),
         failed: of(Kind::Failed),
@@ -150,7 +150,10 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     let missing = data.count_missing();
     let whole = options.full && plain && options.wg.is_none() && missing == 0;
     if !data.cells.is_empty() {
-        println!("written         {}", matrix::save(&data, whole)?.display());
+        println!(
+            "written         {}",
+            matrix::save_data(&data, whole)?.display()
+        );
     }
     if options.seen {
         println!("missing         {missing} cells");
@@ -164,7 +167,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         println!("\n{}", data.to_table().trim_end());
     }
     if plain {
-        let taken = |p: &Planned| cells.iter().any(|c| c.ids() == p.ids());
+        let taken = |p: &Planned| cells.iter().any(|c| c.get_ids() == p.get_ids());
         for text in plan::list_left_out(&plan::list_everything()?, taken) {
             println!("left out        {text}");
         }

@@ -11,7 +11,7 @@ use kit::{Cache, Result};
 use vm_tests::guest::programs;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::{self, BootableKernel, table};
-use vm_tests::run::runner::{RunEvent, Runner, results_folder};
+use vm_tests::run::runner::{RunEvent, Runner, find_results_folder};
 use vm_tests::run::scenario;
 use vm_tests::run::verdict::Ending;
 
@@ -61,7 +61,10 @@ impl Guest {
         let series = self.series.as_deref().map(Series::read).transpose()?;
         let wg = programs::find_wg(self.wg.as_deref(), cache, &progress)?;
         let boot = kernel::prepare_kernel(&kernel, series, cache, &progress)?;
-        Ok((boot, Runner::new(wg, cache, results_folder(), &progress)))
+        Ok((
+            boot,
+            Runner::new(wg, cache, find_results_folder(), &progress),
+        ))
     }
 }
 

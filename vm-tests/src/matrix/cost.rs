@@ -20,8 +20,8 @@ const MODES: [(&str, &str); 4] = [
 pub fn write_tables(data: &Data) -> String {
     let mut text = String::new();
     for kernel in &data.kernels {
-        if let Some(Known::Seen(seen)) = data.find(&kernel.name, "ours", SCENARIO) {
-            if seen.kind() == Kind::Passed {
+        if let Some(Known::Seen(seen)) = data.find_known(&kernel.name, "ours", SCENARIO) {
+            if seen.tell_kind() == Kind::Passed {
                 text += &format!("\n### {}\n\n{}", kernel.name, write_costs(seen));
             }
         }
@@ -78,11 +78,11 @@ fn split_key(key: &str) -> Option<(usize, String)> {
 pub mod tests {
     use super::*;
     use crate::matrix::data::Heading;
-    use crate::matrix::data::tests::sample;
+    use crate::matrix::data::tests::read_sample;
 
     /// The sample with the keys that k-cost writes.
-    pub fn with_cost() -> Data {
-        let mut data = sample();
+    pub fn make_costs() -> Data {
+        let mut data = read_sample();
         data.scenarios.push(Heading {
             name: SCENARIO.into(),
             ..Heading::default()
@@ -106,7 +106,7 @@ pub mod tests {
 
     #[test]
     fn values_become_a_table() {
-        let table = write_tables(&with_cost());
+        let table = write_tables(&make_costs());
         for line in [
             "### patched-6.1",
             "| what | unbound | VRF by fwmark | VRF by bind-dev |",
@@ -116,6 +116,6 @@ pub mod tests {
         ] {
             assert!(table.contains(line), "`{line}' is not in\n{table}");
         }
-        assert_eq!(write_tables(&sample()), "");
+        assert_eq!(write_tables(&read_sample()), "");
     }
 }

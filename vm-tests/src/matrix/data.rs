@@ -134,7 +134,7 @@ impl Seen {
         }
     }
 
-    pub fn kind(&self) -> Kind {
+    pub fn tell_kind(&self) -> Kind {
         match self.outcome.ending {
             Ending::Passed => Kind::Passed,
             Ending::Skipped => Kind::Skipped,
@@ -144,7 +144,7 @@ impl Seen {
 }
 
 impl Cell {
-    pub fn ids(&self) -> [&str; 3] {
+    pub fn get_ids(&self) -> [&str; 3] {
         [&self.kernel, &self.tool, &self.scenario]
     }
 }
@@ -156,9 +156,9 @@ impl Obstacle {
 }
 
 impl Data {
-    pub fn find(&self, kernel: &str, tool: &str, scenario: &str) -> Option<Known<'_>> {
+    pub fn find_known(&self, kernel: &str, tool: &str, scenario: &str) -> Option<Known<'_>> {
         let ids = [kernel, tool, scenario];
-        if let Some(cell) = self.cells.iter().find(|c| c.ids() == ids) {
+        if let Some(cell) = self.cells.iter().find(|c| c.get_ids() == ids) {
             return Some(Known::Seen(&cell.seen));
         }
         let here = |o: &&Obstacle| {
@@ -176,8 +176,8 @@ impl Data {
     }
 
     /// How many of the cells that were run are of this kind.
-    pub fn count(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
-        let cells = self.cells.iter().filter(|c| c.seen.kind() == kind);
+    pub fn count_kind(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
+        let cells = self.cells.iter().filter(|c| c.seen.tell_kind() == kind);
         cells.filter(|c| wanted(c)).count()
     }
 
@@ -219,8 +219,8 @@ impl Data {
             };
             for scenario in self.scenarios.iter().filter(ran) {
                 let words = self.kernels.iter().map(|kernel| {
-                    match self.find(&kernel.name, &tool.name, &scenario.name) {
-                        Some(Known::Seen(seen)) => match seen.kind() {
+                    match self.find_known(&kernel.name, &tool.name, &scenario.name) {
+                        Some(Known::Seen(seen)) => match seen.tell_kind() {
                             Kind::Passed => "ok",
                             Kind::Failed => "FAILED",
                             Kind::Skipped => "skipped",
@@ -258,13 +258,13 @@ pub mod tests {
     const SAMPLE: &str = include_str!("../../testdata/matrix.json");
 
     /// Two kernels, two tools, two scenarios, one cell of each kind.
-    pub fn sample() -> Data {
+    pub fn read_sample() -> Data {
         Data::parse(Path::new("matrix.json"), SAMPLE).unwrap()
     }
 
     #[test]
     fn what_is_written_is_read_again_or_its_line_named() {
-        let data = sample();
+        let data = read_sample();
         let text = data.to_json();
         assert_eq!(text, SAMPLE);
         assert_eq!(data.count_missing(), 0);
@@ -285,6 +285,6 @@ pub mod tests {
                         with c-sid  debian-6.1  patched-6.1\n\
                         smoke       skipped     ok\n\
                         \n";
-        assert_eq!(sample().to_table(), expected);
+        assert_eq!(read_sample().to_table(), expected);
     }
 }

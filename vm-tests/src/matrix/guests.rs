@@ -43,12 +43,12 @@ impl Wanted {
         self.wg.clone().or(debian)
     }
 
-    fn repeat_command(&self, planned: &Planned) -> String {
+    fn suggest_repeat(&self, planned: &Planned) -> String {
         let wg = self.find_choice(&planned.tool);
         let wg = wg.map_or(String::new(), |wg| {
             format!(" --wg {}", process::quote_word(&wg))
         });
-        let [kernel, _, scenario] = planned.ids();
+        let [kernel, _, scenario] = planned.get_ids();
         format!("cargo xtask vm run --kernel {kernel} --scenario {scenario}{wg}")
     }
 }
@@ -130,7 +130,7 @@ pub fn run_cells(
             (Err(error), _) | (_, Err(error)) => {
                 let outcome = Outcome::new(Ending::HarnessError, format!("not made: {error}"));
                 found.insert(
-                    planned.ids(),
+                    planned.get_ids(),
                     Seen::make_of_outcome(outcome, &session.commit),
                 );
                 continue;
@@ -139,12 +139,12 @@ pub fn run_cells(
         let inputs = tool.runner.find_inputs(boot, &planned.scenario).ok();
         let earlier = match &inputs {
             Some(inputs) if wanted.resume || wanted.only_seen => {
-                session.store.find(planned.ids(), inputs)
+                session.store.find_seen(planned.get_ids(), inputs)
             }
             _ => None,
         };
         if let Some(seen) = earlier {
-            found.insert(planned.ids(), seen);
+            found.insert(planned.get_ids(), seen);
         } else if !wanted.only_seen {
             jobs.push(Job {
                 planned,
@@ -158,13 +158,13 @@ pub fn run_cells(
     // Long ones first, so that the last one does not run alone for long: those with a high limit.
     jobs.sort_by_key(|job| Reverse(job.planned.scenario.timeout));
     for (job, seen) in jobs.iter().zip(session.run_side_by_side(&jobs)) {
-        if seen.kind() == Kind::Failed {
-            again.push(wanted.repeat_command(job.planned));
+        if seen.tell_kind() == Kind::Failed {
+            again.push(wanted.suggest_repeat(job.planned));
         }
-        found.insert(job.planned.ids(), seen);
+        found.insert(job.planned.get_ids(), seen);
     }
     let seen = runs.iter().filter_map(|planned| {
-        let seen = match found.remove(&planned.ids()) {
+        let seen = match found.remove(&planned.get_ids()) {
             None if wanted.only_seen => return None,
             // A cell without a report is not a pass.
             None => {
@@ -172,7 +172,7 @@ pub fn run_cells(
             }
             Some(seen) => seen,
         };
-        let [kernel, tool, scenario] = planned.ids().map(str::to_owned);
+        let [kernel, tool, scenario] = planned.get_ids().map(str::to_owned);
         Some(Cell {
             kernel,
             tool,
@@ -239,7 +239,9 @@ fn list_distinct<'a, T: Clone + 'a>(
 
 /// Says what is taken from earlier runs, and how old it is.
 fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
-    let seen = found.values().filter(|seen| seen.kind() != Kind::Failed);
+    let seen = found
+        .values()
+        .filter(|seen| seen.tell_kind() != Kind::Failed);
     let times: Vec<_> = seen.map(|seen| seen.when).collect();
     if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
         let count = format!("{} of {runs} cells", times.len());
@@ -267,8 +269,8 @@ fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache, progress: &Progress) -
         _ => choice.unwrap_or_default(),
     };
     let folder = match tool.name.as_str() {
-        OURS => runner::results_folder(),
-        other => runner::results_folder().join(format!("with-{other}")),
+        OURS => runner::find_results_folder(),
+        other => runner::find_results_folder().join(format!("with-{other}")),
     };
     Ok(MadeTool {
         runner: Runner::new(program, cache, folder, progress),
@@ -310,14 +312,14 @@ impl Session<'_> {
     /// seen what it has seen.
     fn run(&self, job: &Job<'_>, note: Option<String>) -> (Report, Seen) {
         let planned = job.planned;
-        let name = planned.name();
+        let name = planned.get_name();
         self.progress.begin_step(&name);
         let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
         self.progress.drop_step();
         let mut seen = Seen::read_report(&report, &self.commit, job.inputs.as_deref());
         seen.notes.extend(note);
         if job.inputs.is_some() {
-            if let Err(error) = self.store.keep(planned.ids(), &seen) {
+            if let Err(error) = self.store.keep_seen(planned.get_ids(), &seen) {
                 self.screen
                     .say_line(&format!("not kept for --resume: {error}"));
             }
@@ -325,11 +327,14 @@ impl Session<'_> {
         let seconds = report.took.as_secs_f64();
         self.screen.print_result(&match report.outcome.ending {
             Ending::Passed => format!("passed          {name} ({seconds:.1} s)"),
-            Ending::Skipped => format!("skipped         {name}: {}", report.outcome.first_line()),
+            Ending::Skipped => format!(
+                "skipped         {name}: {}",
+                report.outcome.read_first_line()
+            ),
             _ => format!(
                 "FAILED          {name} ({seconds:.1} s): {}\n  again: {}\n  logs:  {}",
                 report.outcome,
-                self.wanted.repeat_command(planned),
+                self.wanted.suggest_repeat(planned),
                 report.folder.display()
             ),
         });
@@ -344,7 +349,7 @@ impl Session<'_> {
         fs::rename(&first.folder, &kept).ok()?;
         let note = format!("the first try came to: {}", first.outcome);
         let (report, seen) = self.run(job, Some(note));
-        let (name, first, then) = (job.planned.name(), &first.outcome, &report.outcome);
+        let (name, first, then) = (job.planned.get_name(), &first.outcome, &report.outcome);
         let logs = format!("the first one's logs: {}", kept.display());
         println!("second try      {name}: first {first}, then {then}; {logs}");
         Some(seen)

@@ -18,7 +18,7 @@ use fs_err as fs;
 use kit::{Result, process, repo};
 
 use self::data::Data;
-use crate::run::runner::results_folder;
+use crate::run::runner::find_results_folder;
 
 /// The data of a whole run, and of one that took a part, beside the guests' logs.
 const FULL: &str = "full.json";
@@ -35,7 +35,7 @@ pub struct Options {
 
 /// Writes docs/results.md and its data.
 pub fn write_results(options: &Options) -> Result<ExitCode> {
-    let full = results_folder().join(FULL);
+    let full = find_results_folder().join(FULL);
     let file = match &options.file {
         Some(file) => file.clone(),
         None if !options.check && full.exists() => full,
@@ -67,9 +67,9 @@ pub fn write_results(options: &Options) -> Result<ExitCode> {
 
 /// Keeps the data of a run beside the guests' logs: a part of the matrix must not take the place
 /// of the whole.
-pub fn save(data: &Data, whole: bool) -> Result<PathBuf> {
-    let file = results_folder().join(if whole { FULL } else { PART });
-    fs::create_dir_all(results_folder())?;
+pub fn save_data(data: &Data, whole: bool) -> Result<PathBuf> {
+    let file = find_results_folder().join(if whole { FULL } else { PART });
+    fs::create_dir_all(find_results_folder())?;
     let mut data = data.clone();
     data.run.part = !whole;
     fs::write(&file, data.to_json())?;

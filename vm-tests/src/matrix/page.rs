@@ -18,7 +18,7 @@ pub fn write_files(data: &Data) -> [(&'static str, String); 2] {
     if !notes.0.is_empty() {
         text += "\n### Reasons\n\n";
         for (index, reason) in notes.0.iter().enumerate() {
-            text += &format!("{}. {}\n", index + 1, escape(reason));
+            text += &format!("{}. {}\n", index + 1, escape_text(reason));
         }
     }
     text += "\n## What a packet costs\n\n";
@@ -88,7 +88,7 @@ fn write_summary(data: &Data, text: &mut String) {
         let cells = data.tools.iter().map(|tool| {
             let here = |c: &Cell| c.kernel == kernel.name && c.tool == tool.name;
             let [passed, failed, skipped] =
-                [Kind::Passed, Kind::Failed, Kind::Skipped].map(|kind| data.count(kind, here));
+                [Kind::Passed, Kind::Failed, Kind::Skipped].map(|kind| data.count_kind(kind, here));
             let none = data.not_applicable.iter();
             let none = none.filter(|o| o.is_of(&kernel.name, &tool.name));
             let none: usize = none.map(|o| o.scenarios.len()).sum();
@@ -109,7 +109,7 @@ fn write_summary(data: &Data, text: &mut String) {
 struct Notes(Vec<String>);
 
 impl Notes {
-    fn mark(&mut self, reason: &str) -> String {
+    fn mark_reason(&mut self, reason: &str) -> String {
         let at = self.0.iter().position(|r| r == reason).unwrap_or_else(|| {
             self.0.push(reason.to_owned());
             self.0.len() - 1
@@ -120,11 +120,11 @@ impl Notes {
 
 /// The scenarios that were run with a tool; the others in a sentence for each reason.
 fn write_matrix(data: &Data, tool: &Heading, notes: &mut Notes, text: &mut String) {
-    *text += &format!("\n## With {}: {}\n\n", tool.name, escape(&tool.title));
+    *text += &format!("\n## With {}: {}\n\n", tool.name, escape_text(&tool.title));
     let (mut rows, mut nowhere) = (Vec::new(), 0);
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for Heading { name, .. } in &data.scenarios {
-        let find = |k: &Heading| data.find(&k.name, &tool.name, name);
+        let find = |k: &Heading| data.find_known(&k.name, &tool.name, name);
         let cells: Vec<_> = data.kernels.iter().map(find).collect();
         if cells.iter().any(|c| matches!(c, Some(Known::Seen(_)))) {
             let mut row = vec![name.clone()];
@@ -147,7 +147,7 @@ fn write_matrix(data: &Data, tool: &Heading, notes: &mut Notes, text: &mut Strin
     if nowhere > 0 {
         *text += &format!("\n{nowhere} scenarios apply to no kernel with this tool:\n");
         for (reason, cells) in reasons {
-            *text += &format!("- {} ({cells} cells)\n", escape(reason));
+            *text += &format!("- {} ({cells} cells)\n", escape_text(reason));
         }
     }
 }
@@ -155,15 +155,15 @@ fn write_matrix(data: &Data, tool: &Heading, notes: &mut Notes, text: &mut Strin
 fn write_cell(scenario: &str, cell: Option<Known<'_>>, notes: &mut Notes) -> String {
     let seen = match cell {
         None => return "?".into(),
-        Some(Known::NotApplicable(reason)) => return format!("–{}", notes.mark(reason)),
+        Some(Known::NotApplicable(reason)) => return format!("–{}", notes.mark_reason(reason)),
         Some(Known::Seen(seen)) => seen,
     };
-    let why = seen.outcome.first_line();
-    match seen.kind() {
+    let why = seen.outcome.read_first_line();
+    match seen.tell_kind() {
         Kind::Passed => "ok".into(),
-        Kind::Skipped => format!("skipped{}", notes.mark(why)),
+        Kind::Skipped => format!("skipped{}", notes.mark_reason(why)),
         Kind::Failed => {
-            let note = notes.mark(&format!("{scenario}: {why}"));
+            let note = notes.mark_reason(&format!("{scenario}: {why}"));
             format!("**{}**{note}", seen.outcome.ending)
         }
     }
@@ -172,22 +172,26 @@ fn write_cell(scenario: &str, cell: Option<Known<'_>>, notes: &mut Notes) -> Str
 fn write_versions(data: &Data, text: &mut String) {
     let rows = data.kernels.iter().map(|kernel| {
         let attr = if kernel.attr { "yes" } else { "no" };
-        vec![kernel.name.clone(), attr.into(), escape(&kernel.version)]
+        vec![
+            kernel.name.clone(),
+            attr.into(),
+            escape_text(&kernel.version),
+        ]
     });
     let head = ["kernel", "attribute", "version"].map(str::to_owned);
     let table = write_table(&head, "---", rows.collect());
     *text += &format!("\n## Versions\n\n{table}");
     let rows = data.tools.iter().map(|tool| {
-        let name = format!("{}: {}", tool.name, escape(&tool.title));
-        vec![name, escape(&tool.version)]
+        let name = format!("{}: {}", tool.name, escape_text(&tool.title));
+        vec![name, escape_text(&tool.version)]
     });
     let head = ["tool", "version"].map(str::to_owned);
     *text += &format!("\n{}", write_table(&head, "---", rows.collect()));
-    *text += &format!("\nGuests ran in {}.\n", escape(&data.run.qemu));
+    *text += &format!("\nGuests ran in {}.\n", escape_text(&data.run.qemu));
 }
 
 /// Text that is no markup, and stays in its cell of a table.
-fn escape(text: &str) -> String {
+fn escape_text(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {
@@ -205,12 +209,12 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::cost::tests::with_cost;
-    use crate::matrix::data::tests::sample;
+    use crate::matrix::cost::tests::make_costs;
+    use crate::matrix::data::tests::read_sample;
 
     #[test]
     fn every_cell_is_on_the_page() {
-        let [_, (_, page)] = write_files(&sample());
+        let [_, (_, page)] = write_files(&read_sample());
         for line in [
             "| patched-6.1 | 1 / **1 failed** / 0 / 0 | 1 / 0 / 0 / 1 |",
             "| debian-6.1 | 1 / 0 / 0 / 1 | 0 / 0 / 1 / 1 |",
@@ -227,13 +231,13 @@ mod tests {
             assert!(page.contains(line), "`{line}' is not in\n{page}");
         }
         assert!(!page.contains('\u{1b}') && !page.contains("a part of"));
-        let [_, (_, page)] = write_files(&with_cost());
+        let [_, (_, page)] = write_files(&make_costs());
         assert!(!page.contains("Not measured") && page.contains("20300 (+1.5 %)"));
     }
 
     #[test]
     fn a_part_says_that_it_is_one() {
-        let mut data = sample();
+        let mut data = read_sample();
         data.not_applicable.pop();
         let [_, (_, page)] = write_files(&data);
         let line = "matrix; 1 of its cells are missing";

@@ -35,8 +35,8 @@ pub struct Planned {
 
 impl Planned {
     /// `kernel/scenario`, and the tool when it is not ours.
-    pub fn name(&self) -> String {
-        let [kernel, tool, scenario] = self.ids();
+    pub fn get_name(&self) -> String {
+        let [kernel, tool, scenario] = self.get_ids();
         format!("{kernel}/{scenario}{}", prefix_tool(" with ", tool))
     }
 
@@ -58,7 +58,7 @@ impl Planned {
                 || TREES.iter().any(in_tree))
     }
 
-    pub fn ids(&self) -> [&str; 3] {
+    pub fn get_ids(&self) -> [&str; 3] {
         [&self.kernel.name, &self.tool.name, &self.scenario.name]
     }
 }
@@ -123,7 +123,7 @@ pub fn list_obstacles(cells: &[Planned]) -> Vec<Obstacle> {
     let mut found: BTreeMap<[&str; 3], Vec<String>> = BTreeMap::new();
     for planned in cells {
         if let Some(reason) = &planned.obstacle {
-            let [kernel, tool, scenario] = planned.ids();
+            let [kernel, tool, scenario] = planned.get_ids();
             let same = found.entry([kernel, tool, reason]).or_default();
             same.push(scenario.to_owned());
         }
@@ -166,9 +166,10 @@ pub fn list_everything() -> Result<Vec<Planned>> {
 mod tests {
     use super::*;
 
-    fn find<'a>(all: &'a [Planned], ids: [&str; 3]) -> &'a Planned {
+    fn find_cell<'a>(all: &'a [Planned], ids: [&str; 3]) -> &'a Planned {
         let mut all = all.iter();
-        all.find(|p| p.ids() == ids).expect("the matrix is whole")
+        all.find(|p| p.get_ids() == ids)
+            .expect("the matrix is whole")
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
             (["debug-7.3", "c-bookworm", "k-netns"], "allowed-ips"),
             (["vanilla-7.3", "c-sid", "k-netns-stock"], "nothing of this"),
         ] {
-            let reason = find(&all, ids).obstacle.as_deref().unwrap_or_default();
+            let reason = find_cell(&all, ids).obstacle.as_deref().unwrap_or_default();
             let same = reason.contains(expected) && reason.is_empty() == expected.is_empty();
             assert!(same, "{ids:?}: {reason}");
         }
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn a_plain_run_takes_the_series_of_each_tree() {
         let all = list_everything().unwrap();
-        let usual = |id: [&str; 3]| find(&all, id).is_usual();
+        let usual = |id: [&str; 3]| find_cell(&all, id).is_usual();
         for kernel in ["patched-6.1", "patched-6.12", "patched-7.3"] {
             assert!(usual([kernel, OURS, "k-rebind-live"]), "{kernel}");
             assert!(usual([kernel, OURS, "front-door-v6"]), "{kernel}");

@@ -28,22 +28,22 @@ impl Store {
     }
 
     /// What was seen of a cell with these inputs, here or else elsewhere.
-    pub fn find(&self, ids: [&str; 3], inputs: &str) -> Option<Seen> {
+    pub fn find_seen(&self, ids: [&str; 3], inputs: &str) -> Option<Seen> {
         let [kernel, tool, scenario] = ids;
-        let seen: Seen = match fs::read_to_string(self.place(ids, inputs)) {
+        let seen: Seen = match fs::read_to_string(self.find_place(ids, inputs)) {
             // Half a file is none: it is run again.
             Ok(text) => serde_json::from_str(&text).ok()?,
-            Err(_) => match self.committed.find(kernel, tool, scenario)? {
+            Err(_) => match self.committed.find_known(kernel, tool, scenario)? {
                 Known::Seen(seen) if seen.inputs == inputs => seen.clone(),
                 _ => return None,
             },
         };
-        (seen.kind() != Kind::Failed).then_some(seen)
+        (seen.tell_kind() != Kind::Failed).then_some(seen)
     }
 
     /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail now.
-    pub fn keep(&self, ids: [&str; 3], seen: &Seen) -> Result<()> {
-        let place = self.place(ids, &seen.inputs);
+    pub fn keep_seen(&self, ids: [&str; 3], seen: &Seen) -> Result<()> {
+        let place = self.find_place(ids, &seen.inputs);
         let draft = place.with_extension(format!("draft-{}", std::process::id()));
         let text = serde_json::to_string(seen).expect("our own values have JSON");
         fs::write(&draft, text)?;
@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// The names go in as well: two cells with equal inputs are still two cells.
-    fn place(&self, ids: [&str; 3], inputs: &str) -> PathBuf {
+    fn find_place(&self, ids: [&str; 3], inputs: &str) -> PathBuf {
         let named = |key: Key, name: &&str| key.add_value("name", name);
         let key = ids.iter().fold(Key::new(), named);
         self.folder.join(key.add_value("seen", inputs).finish())
@@ -61,37 +61,40 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::data::tests::sample;
+    use crate::matrix::data::tests::read_sample;
     use crate::run::verdict::Ending;
 
-    fn open(folder: &tempfile::TempDir, committed: Data) -> Store {
+    fn open_store(folder: &tempfile::TempDir, committed: Data) -> Store {
         Store::open(&Cache::open_at(folder.path()).unwrap(), committed).unwrap()
     }
 
     #[test]
     fn only_the_same_inputs_and_only_what_passed() {
         let folder = tempfile::tempdir().unwrap();
-        let data = sample();
+        let data = read_sample();
         // As another machine saw it, and as it is kept here.
-        let (committed, kept) = (open(&folder, data.clone()), open(&folder, Data::default()));
+        let (committed, kept) = (
+            open_store(&folder, data.clone()),
+            open_store(&folder, Data::default()),
+        );
         for store in [&committed, &kept] {
             for cell in &data.cells {
-                let (ids, seen) = (cell.ids(), &cell.seen);
+                let (ids, seen) = (cell.get_ids(), &cell.seen);
                 let wanted = (seen.outcome.ending != Ending::Splat).then(|| seen.clone());
-                assert_eq!(store.find(ids, "key of all"), wanted, "{ids:?}");
-                assert_eq!(store.find(ids, "another key"), None);
+                assert_eq!(store.find_seen(ids, "key of all"), wanted, "{ids:?}");
+                assert_eq!(store.find_seen(ids, "another key"), None);
                 // It has no key where its inputs could not be read.
-                assert_eq!(store.find(ids, ""), None);
+                assert_eq!(store.find_seen(ids, ""), None);
             }
             // Kept after the first round, for the second.
             for cell in &data.cells {
-                kept.keep(cell.ids(), &cell.seen).unwrap();
+                kept.keep_seen(cell.get_ids(), &cell.seen).unwrap();
             }
         }
         let smoke = &data.cells[0];
         let mut seen = smoke.seen.clone();
         seen.outcome.ending = Ending::Panic;
-        kept.keep(smoke.ids(), &seen).unwrap();
-        assert_eq!(committed.find(smoke.ids(), "key of all"), None);
+        kept.keep_seen(smoke.get_ids(), &seen).unwrap();
+        assert_eq!(committed.find_seen(smoke.get_ids(), "key of all"), None);
     }
 }

@@ -30,9 +30,9 @@ impl Runner {
         let machine = describe_machine(kernel, Some(scenario), accelerator);
         let mut key = Key::new()
             .add_value("own", self.hash_own_files(kernel, scenario)?)
-            .add_value("machine", machine.command_line())
+            .add_value("machine", machine.format_command())
             .add_value("image", self.hash_file(&kernel.image)?)
-            .add_value("qemu", self.remember("qemu", qemu::read_version)?)
+            .add_value("qemu", self.remember_hash("qemu", qemu::read_version)?)
             .add_value("programs", self.hash_programs(kernel)?);
         let parts = self.get_initramfs()?;
         for archive in parts.find_archives(kernel, &scenario.packages)? {
@@ -69,7 +69,7 @@ impl Runner {
                 .add_value("file", self.hash_file(file)?);
         }
         for (name, program) in &self.programs {
-            let hash = self.remember(&format!("program {name}"), || {
+            let hash = self.remember_hash(&format!("program {name}"), || {
                 program.hash_program(&self.cache)
             })?;
             key = key.add_value("tool", name).add_value("file", hash);
@@ -79,12 +79,12 @@ impl Runner {
 
     /// The hash of a file's contents. Files do not change while a run lasts.
     fn hash_file(&self, path: &Path) -> Result<String> {
-        self.remember(&path.to_string_lossy(), || {
+        self.remember_hash(&path.to_string_lossy(), || {
             Ok(Key::new().add_file("file", path)?.finish())
         })
     }
 
-    fn remember(&self, what: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
+    fn remember_hash(&self, what: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
         let mut known = self.hashes.lock().expect("no holder panics");
         if !known.contains_key(what) {
             known.insert(what.to_owned(), make()?);
@@ -106,7 +106,7 @@ mod tests {
     type Scene = (Runner, BootableKernel, Scenario, tempfile::TempDir);
 
     /// A runner in a folder of its own, with a kernel and a scenario whose files hold these texts.
-    fn scene(kernel: &str, texts: [&str; 3]) -> Scene {
+    fn make_scene(kernel: &str, texts: [&str; 3]) -> Scene {
         let folder = tempfile::tempdir().unwrap();
         let files = ["x.sh", "m", "t"].map(|name| folder.path().join(name));
         for (file, text) in files.iter().zip(texts) {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_script_and_the_kernel_count_and_the_hour_does_not() {
         let own = |kernel: &str, slow: u32, script: &str| {
-            let (runner, mut boot, scenario, _folder) = scene(kernel, [script, "", ""]);
+            let (runner, mut boot, scenario, _folder) = make_scene(kernel, [script, "", ""]);
             boot.kernel.slow = slow;
             runner.hash_own_files(&boot, &scenario).unwrap()
         };
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn what_is_under_test_counts_by_its_bytes() {
         let hash = |module: &str, tool: &str| {
-            let (runner, boot, _, _folder) = scene("patched-6.1", [SCRIPT, module, tool]);
+            let (runner, boot, _, _folder) = make_scene("patched-6.1", [SCRIPT, module, tool]);
             runner.hash_programs(&boot).unwrap()
         };
         let one = hash("b", "c");
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn the_machine_counts() {
         let line = |change: fn(&mut BootableKernel, &mut Scenario)| {
-            let (_, mut boot, mut scenario, _folder) = scene("debian-6.1", [SCRIPT, "", ""]);
+            let (_, mut boot, mut scenario, _folder) = make_scene("debian-6.1", [SCRIPT, "", ""]);
             change(&mut boot, &mut scenario);
-            describe_machine(&boot, Some(&scenario), Accelerator::Tcg).command_line()
+            describe_machine(&boot, Some(&scenario), Accelerator::Tcg).format_command()
         };
         let one = line(|_, _| {});
         assert_ne!(

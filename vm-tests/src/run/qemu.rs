@@ -37,10 +37,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn arguments(&self) -> Vec<String> {
+    pub fn list_arguments(&self) -> Vec<String> {
         let mut words: Vec<String> = vec![PROGRAM.into()];
         let mut add = |more: &[&str]| words.extend(more.iter().map(|w| (*w).to_owned()));
-        match self.accelerator() {
+        match self.choose_accelerator() {
             Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
             // QEMU 7.2 gets cmpxchg16b wrong when it translates; Debian's 6.12 dies of it.
             Accelerator::Tcg => add(&["-accel", "tcg", "-cpu", "max,cx16=off"]),
@@ -56,7 +56,7 @@ impl Machine {
         add(&["-m", &format!("{}M", self.memory), "-smp", &smp]);
         add(&["-kernel", &self.image.to_string_lossy()]);
         add(&["-initrd", &self.initramfs.to_string_lossy()]);
-        add(&["-append", &self.append()]);
+        add(&["-append", &self.join_cmdline()]);
         for (index, port) in PORTS.iter().enumerate() {
             if index == 0 && self.interactive {
                 add(&["-serial", "mon:stdio"]);
@@ -69,16 +69,16 @@ impl Machine {
     }
 
     /// Only a translator can count instructions.
-    fn accelerator(&self) -> Accelerator {
+    fn choose_accelerator(&self) -> Accelerator {
         self.icount.map_or(self.accelerator, |_| Accelerator::Tcg)
     }
 
-    fn append(&self) -> String {
+    fn join_cmdline(&self) -> String {
         let mut words = read_words(include_str!("../../cmdline/guest"));
         if self.icount.is_some() {
             words.push("nokaslr");
         }
-        if self.accelerator() == Accelerator::Tcg {
+        if self.choose_accelerator() == Accelerator::Tcg {
             words.extend(read_words(include_str!("../../cmdline/translated")));
         }
         if self.interactive {
@@ -88,16 +88,16 @@ impl Machine {
         words.join(" ")
     }
 
-    pub fn command_line(&self) -> String {
-        let words = self.arguments();
+    pub fn format_command(&self) -> String {
+        let words = self.list_arguments();
         let words: Vec<_> = words.iter().map(|word| process::quote_word(word)).collect();
         words.join(" ")
     }
 
-    pub fn start(&self) -> Result<Qemu> {
+    pub fn start_qemu(&self) -> Result<Qemu> {
         fs::create_dir_all(&self.folder)?;
         let log = File::create(self.folder.join("qemu.log"))?;
-        let words = self.arguments();
+        let words = self.list_arguments();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         if !self.interactive {
@@ -134,7 +134,7 @@ impl Qemu {
             Some(status) => Err(Error::Failed {
                 command: PROGRAM.into(),
                 status: status.to_string(),
-                output: self.read("qemu.log"),
+                output: self.read_port("qemu.log"),
             }),
         }
     }
@@ -144,7 +144,7 @@ impl Qemu {
         Ok(())
     }
 
-    pub fn read(&self, port: &str) -> String {
+    pub fn read_port(&self, port: &str) -> String {
         read_log(&self.folder.join(port))
     }
 }
@@ -191,7 +191,7 @@ mod tests {
             folder: "/r".into(),
             interactive: false,
         };
-        let line = machine.command_line();
+        let line = machine.format_command();
         let without = "-nic none|-nodefaults|-no-reboot|-cpu max,cx16=off|panic=-1|-smp 2|\
                        ipv6.disable=1'|'/k/init rd'|-serial file:/r/verdict.log";
         for part in without.split('|') {
@@ -199,7 +199,7 @@ mod tests {
         }
         machine.accelerator = Accelerator::Kvm;
         machine.icount = Some(0);
-        let line = machine.command_line();
+        let line = machine.format_command();
         for part in "-accel tcg|-icount shift=0,sleep=off|-smp 1|clock=vm".split('|') {
             assert!(line.contains(part), "{part} in {line}");
         }

@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(30);
 const SHUTDOWN: Duration = Duration::from_secs(45);
 
 /// Where results are kept; ignored by git.
-pub fn results_folder() -> PathBuf {
+pub fn find_results_folder() -> PathBuf {
     repo::find_root().join("target/vm-results")
 }
 
@@ -64,7 +64,7 @@ pub struct Report {
 
 impl Report {
     /// The one command that repeats it.
-    pub fn repeat_command(&self) -> String {
+    pub fn suggest_repeat(&self) -> String {
         let (kernel, scenario) = (&self.kernel, &self.scenario);
         format!("cargo xtask vm run --kernel {kernel} --scenario {scenario}")
     }
@@ -74,7 +74,7 @@ impl Report {
         Some(&found.1)
     }
 
-    fn save(&self) -> Result<()> {
+    fn save_report(&self) -> Result<()> {
         let mut lines = vec![self.outcome.ending.to_string()];
         lines.extend(self.outcome.why.lines().map(str::to_owned));
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
@@ -141,18 +141,18 @@ impl Runner {
             ..Report::default()
         };
         let broken = |error: Error| Outcome::new(Ending::HarnessError, error.to_string());
-        report.outcome = match self.boot(kernel, scenario, &mut report, watch) {
+        report.outcome = match self.boot_guest(kernel, scenario, &mut report, watch) {
             Ok(outcome) => scenario.compare_expected(outcome),
             Err(error) => broken(error),
         };
         report.took = begun.elapsed();
-        if let Err(error) = report.save() {
+        if let Err(error) = report.save_report() {
             report.outcome = broken(error);
         }
         report
     }
 
-    fn boot(
+    fn boot_guest(
         &self,
         kernel: &BootableKernel,
         scenario: &Scenario,
@@ -176,8 +176,8 @@ impl Runner {
             self.make_machine(kernel, Some(scenario), "run", timeout, accelerator, &folder)?;
         let commands = format!(
             "# Repeats this run:\n{}\n# What was run (the initramfs is gone):\n{}\n",
-            report.repeat_command(),
-            machine.command_line()
+            report.suggest_repeat(),
+            machine.format_command()
         );
         fs::write(folder.join("command"), commands)?;
         let limits = Limits {
@@ -186,7 +186,7 @@ impl Runner {
             shutdown: scenario.shutdown.unwrap_or(SHUTDOWN * slow),
         };
         let mut shown = 0;
-        let mut qemu = machine.start()?;
+        let mut qemu = machine.start_qemu()?;
         let pid = qemu.id();
         let watched = watch_machine(&mut qemu, limits, &mut |stages, took, stdout| {
             report.cpu = read_cpu_time(pid).unwrap_or(report.cpu);
@@ -210,7 +210,7 @@ impl Runner {
         report.results = verdict::read_results(&log("stdout.log"));
         let port = log("verdict.log");
         report.notes = Stages::read(&port).notes;
-        Ok(verdict::judge(Evidence {
+        Ok(verdict::judge_evidence(Evidence {
             port: &port,
             console: &log("console.log"),
             dmesg: &log("dmesg.log"),
@@ -225,7 +225,7 @@ impl Runner {
         let zero = Duration::ZERO;
         let machine =
             self.make_machine(kernel, scenario, "shell", zero, accelerator, folder.path())?;
-        machine.start()?.wait()
+        machine.start_qemu()?.wait()
     }
 
     /// What runs guests here: KVM if it really boots `kernel` in time, else TCG. Tried once per
@@ -267,12 +267,14 @@ impl Runner {
         let folder = tempfile::tempdir()?;
         let (kvm, zero) = (Accelerator::Kvm, Duration::ZERO);
         let machine = self.make_machine(kernel, None, "trial", zero, kvm, folder.path())?;
-        let mut qemu = machine.start()?;
+        let mut qemu = machine.start_qemu()?;
         let end = Instant::now() + TRIAL;
         while Instant::now() < end {
             // A QEMU that cannot use /dev/kvm at all ends with an error: that is an answer too.
             if !matches!(qemu.has_ended(), Ok(false)) {
-                return Ok(Stages::read(&qemu.read("verdict.log")).verdict.is_some());
+                return Ok(Stages::read(&qemu.read_port("verdict.log"))
+                    .verdict
+                    .is_some());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -435,8 +437,8 @@ fn watch_machine(
     let (mut booted, mut ended) = (None, None);
     loop {
         let over = qemu.has_ended()?;
-        let stages = Stages::read(&qemu.read("verdict.log"));
-        tell(&stages, begun.elapsed(), &qemu.read("stdout.log"));
+        let stages = Stages::read(&qemu.read_port("verdict.log"));
+        tell(&stages, begun.elapsed(), &qemu.read_port("stdout.log"));
         if over {
             return Ok(End::Exited);
         }

@@ -71,7 +71,7 @@ impl Outcome {
         !matches!(self.ending, Ending::Passed | Ending::Skipped)
     }
 
-    pub fn first_line(&self) -> &str {
+    pub fn read_first_line(&self) -> &str {
         self.why.lines().next().unwrap_or("no reason given")
     }
 }
@@ -148,7 +148,7 @@ impl Stages {
     }
 }
 
-pub fn judge(evidence: Evidence<'_>) -> Outcome {
+pub fn judge_evidence(evidence: Evidence<'_>) -> Outcome {
     let stages = Stages::read(evidence.port);
     if let Some(lines) = find_panic(evidence.console) {
         return Outcome::new(Ending::Panic, lines);
@@ -262,7 +262,7 @@ mod tests {
     const LOG: &str = "[    0.000000] Linux version 6.1.0\n[    5.1] wgvrf: the scenario starts\n";
 
     /// `port` says the words after each `@`, one a line.
-    fn judged(port: &str, console: &str, dmesg: &str, end: End) -> String {
+    fn judge_text(port: &str, console: &str, dmesg: &str, end: End) -> String {
         let port = &port.replace(" @", "\n@");
         let evidence = Evidence {
             port,
@@ -270,7 +270,7 @@ mod tests {
             dmesg,
             end,
         };
-        judge(evidence).to_string()
+        judge_evidence(evidence).to_string()
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
             (passed.trim_end(), LOG, Exited, "silence: "),
             (&format!("{passed}@end 0\n"), LOG, Exited, "silence: "),
         ] {
-            let outcome = judged(port, "", dmesg, end);
+            let outcome = judge_text(port, "", dmesg, end);
             assert!(outcome.starts_with(expected), "{outcome}, not {expected}");
         }
     }
@@ -317,7 +317,7 @@ mod tests {
             ("@init @start @end 0\n", ShutdownLimit, "shutdown-timeout"),
         ] {
             let dmesg = if port.contains("verdict") { LOG } else { "" };
-            let outcome = judged(port, "SeaBIOS\nLinux version\n", dmesg, end);
+            let outcome = judge_text(port, "SeaBIOS\nLinux version\n", dmesg, end);
             assert!(outcome.contains(expected), "{outcome}");
         }
     }
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn a_panic_is_no_silence() {
         let console = include_str!("../../testdata/panic.log");
-        let outcome = judged("@init @start\n", console, "", End::Exited);
+        let outcome = judge_text("@init @start\n", console, "", End::Exited);
         assert!(outcome.starts_with("panic: ") && outcome.contains("sysrq triggered crash"));
         assert!(find_panic(console).unwrap().lines().count() <= 16);
     }
@@ -337,7 +337,7 @@ mod tests {
         let dmesg = format!("{LOG}[    7.0] {complaint}");
         // Even if the guest overlooked it.
         let port = "@init 6.1 @start @end 0 @verdict passed\n";
-        let outcome = judged(port, "", &dmesg, End::Exited);
+        let outcome = judge_text(port, "", &dmesg, End::Exited);
         let named = outcome.starts_with("splat: ") && outcome.contains("wg0");
         assert!(named, "{outcome}");
     }
