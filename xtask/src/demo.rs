@@ -28,7 +28,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("bound", "how bound"),
 ];
 
-pub fn run(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
+pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.make_progress();
     setup::ensure_programs(&[For::Packages], &progress)?;
     let (stock, patched) = (

@@ -46,7 +46,7 @@ pub struct Outcome {
     pub again: Vec<String>,
 }
 
-pub fn run(check: &Check, progress: &Progress) -> Result<Outcome> {
+pub fn run_check(check: &Check, progress: &Progress) -> Result<Outcome> {
     progress.begin_step(check.title);
     if check.is_tests() {
         // Tests touch no network. What cannot be fetched now is skipped by them, with the reason.

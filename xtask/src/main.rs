@@ -95,7 +95,7 @@ impl Patched {
 fn main() -> ExitCode {
     let args = Args::parse();
     let screen = Screen::default();
-    match run(args.command, &screen) {
+    match run_command(args.command, &screen) {
         Ok(code) => code,
         Err(error) => {
             drop(screen);
@@ -105,15 +105,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
+fn run_command(command: Command, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.make_progress();
     let cache = Cache::open()?;
     match command {
-        Command::Demo => return demo::run(&cache, screen),
-        Command::Test(options) => return test::run(&options, &cache, screen),
+        Command::Demo => return demo::run_demo(&cache, screen),
+        Command::Test(options) => return test::run_tests(&options, &cache, screen),
         Command::Results(options) => return matrix::write_results(&options),
-        Command::Vm(command) => return vm::run(command, &cache, screen),
-        Command::Patches(command) => return patches::run(command, screen),
+        Command::Vm(command) => return vm::run_vm(command, &cache, screen),
+        Command::Patches(command) => return patches::run_patches(command, screen),
         Command::Kernel(command) => {
             let file = run_kernel(command, &cache, &progress)?;
             println!("{}", file.display());

@@ -65,7 +65,7 @@ pub struct Count {
 }
 
 impl Count {
-    fn add(&mut self, other: Self) {
+    fn add_count(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -89,7 +89,7 @@ impl Options {
     }
 }
 
-pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
+pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
     let checks = host::CHECKS.iter();
     let checks: Vec<_> = checks.filter(|c| wanted(c.name) && !options.seen).collect();
@@ -121,7 +121,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
             setup::ensure_programs(&[For::Posting], &progress)?;
             setup::offer_programs(&[For::Reading], &progress);
         }
-        let outcome = host::run(check, &progress)?;
+        let outcome = host::run_check(check, &progress)?;
         if outcome.count.failed > 0 {
             eprintln!("{}", outcome.output);
         }
@@ -129,7 +129,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
         let skips = outcome.skips.iter();
         skips.for_each(|text| println!("skipped         host/{text}"));
         again.extend(outcome.again);
-        count.add(outcome.count);
+        count.add_count(outcome.count);
     }
     let runs = cells.iter().filter(|p| p.is_run()).count();
     let settings = Wanted {
@@ -142,7 +142,7 @@ pub fn run(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode
     let (data, repeats) = run_cells(&cells, &settings, cache, screen)?;
     again.extend(repeats);
     let of = |kind| data.count_kind(kind, |_| true);
-    count.add(Count {
+    count.add_count(Count {
         passed: of(Kind::Passed),
         failed: of(Kind::Failed),
         skipped: of(Kind::Skipped),
@@ -251,14 +251,14 @@ mod tests {
         options: Options,
     }
 
-    fn options(words: &[&str]) -> Options {
+    fn parse_options(words: &[&str]) -> Options {
         Line::parse_from([&["test"], words].concat()).options
     }
 
     #[test]
     fn a_filter_that_names_a_kernel_chooses_it() {
         let names = |filter: &str| -> Vec<String> {
-            let chosen = choose_kernels(&options(&[filter])).unwrap();
+            let chosen = choose_kernels(&parse_options(&[filter])).unwrap();
             chosen.into_iter().map(|k| k.name).collect()
         };
         assert_eq!(names("patched-7.3/front"), ["patched-7.3"]);
@@ -267,10 +267,10 @@ mod tests {
 
     #[test]
     fn the_whole_matrix_is_every_kernel_and_tool() {
-        let full = options(&["--full"]);
+        let full = parse_options(&["--full"]);
         let kernels = choose_kernels(&full).unwrap().len();
         assert_eq!(kernels, table::read_kernels().unwrap().len());
         assert_eq!(choose_tools(&full).unwrap(), tools::read_tools().unwrap());
-        assert_eq!(choose_tools(&options(&[])).unwrap().len(), 1);
+        assert_eq!(choose_tools(&parse_options(&[])).unwrap().len(), 1);
     }
 }

@@ -52,7 +52,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn prepare(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
+    fn prepare_guest(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
         let progress = screen.make_progress();
         let kernel = table::find_kernel(&self.kernel)?;
         let mut needs = kernel::find_needs(std::slice::from_ref(&kernel));
@@ -68,7 +68,7 @@ impl Guest {
     }
 }
 
-pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
+pub fn run_vm(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     match command {
         VmCommand::Run { guest, scenario } => run_one(&guest, &scenario, cache, screen),
         VmCommand::Shell { guest, scenario } => {
@@ -76,7 +76,7 @@ pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCod
                 .as_deref()
                 .map(scenario::find_scenario)
                 .transpose()?;
-            let (boot, runner) = guest.prepare(cache, screen)?;
+            let (boot, runner) = guest.prepare_guest(cache, screen)?;
             runner.open_shell(&boot, scenario.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -102,7 +102,7 @@ pub fn run(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<ExitCod
 fn run_one(guest: &Guest, scenario: &str, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let progress = screen.make_progress();
     let scenario = scenario::find_scenario(scenario)?;
-    let (boot, runner) = guest.prepare(cache, screen)?;
+    let (boot, runner) = guest.prepare_guest(cache, screen)?;
     if let Some(reason) = scenario.find_obstacle(&boot.kernel) {
         // Asked for by name: run it all the same, but say what to expect.
         screen.say_line(&format!("not meant for this kernel: {reason}"));

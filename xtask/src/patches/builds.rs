@@ -78,7 +78,7 @@ fn check_modules(set: &Set, context: &Context) -> Result<Built> {
     let patches = std::mem::take(&mut series.patches);
     for (mail, patch) in set.mails.iter().zip(patches) {
         series.patches.push(patch);
-        if !COMPILED.iter().any(|path| mail.touches(path)) {
+        if !COMPILED.iter().any(|path| mail.touches_path(path)) {
             continue;
         }
         let (cache, progress) = (&context.cache, &context.progress);
@@ -86,14 +86,20 @@ fn check_modules(set: &Set, context: &Context) -> Result<Built> {
         let log = made.map(|module| module.file.with_file_name("build.log"));
         let found = take_failure(log.and_then(|log| Ok(read_warnings(&read_log(&log)?))))?;
         count += 1;
-        findings.extend(found.iter().map(|w| describe(set, &mail.file, "module", w)));
+        findings.extend(
+            found
+                .iter()
+                .map(|w| describe_warning(set, &mail.file, "module", w)),
+        );
     }
     Ok((findings, count))
 }
 
-fn describe(set: &Set, file: &str, config: &str, what: &str) -> Finding {
-    let finding = Finding::new(set.path(file), format!("{config}: {what}"));
-    finding.by("builds", doc::NETDEV).repair(set.reword())
+fn describe_warning(set: &Set, file: &str, config: &str, what: &str) -> Finding {
+    let finding = Finding::new(set.name_file(file), format!("{config}: {what}"));
+    finding
+        .set_rule("builds", doc::NETDEV)
+        .set_repair(set.suggest_reword())
 }
 
 /// A source that is configured and built in many ways.
@@ -117,7 +123,7 @@ pub fn check_configs(
     let states: Vec<_> = files.zip(&commits).collect();
     // With other parts of the source in the repository it is another folder: git would take
     // files away that it no longer knows.
-    let base = git::run(place.repo, &["rev-parse", "base^{tree}"])?;
+    let base = git::run_git(place.repo, &["rev-parse", "base^{tree}"])?;
     let name = format!("matrix-{}-{}", place.name, &base[..12]);
     let _lock = context.cache.hold_lock(&name)?;
     let area = context.cache.open_folder("build")?.join(name);
@@ -125,7 +131,7 @@ pub fn check_configs(
     let Configs { common, config } = toml::from_str(CONFIGS).expect("builds.toml is a constant");
     let wanted = config.iter().filter(|c| c.some || which == Which::All);
     for (at, config) in wanted.enumerate() {
-        let build = |commit: &str| build(&area, (config, &common), commit, place, context);
+        let build = |commit: &str| build_state(&area, (config, &common), commit, place, context);
         // CI builds each patch in the first configuration, and the whole series in the others.
         let last = which == Which::Some && at > 0;
         let mut verdicts = Vec::new();
@@ -138,7 +144,10 @@ pub fn check_configs(
             count += 1;
             let new = find_new(build(git::BASE)?, verdicts);
             let name = &config.name;
-            findings.extend(new.iter().map(|(f, what)| describe(set, f, name, what)));
+            findings.extend(
+                new.iter()
+                    .map(|(f, what)| describe_warning(set, f, name, what)),
+            );
         }
     }
     Ok((findings, count))
@@ -190,13 +199,13 @@ fn check_sparse(set: &Set, place: &Place<'_>) -> Result<Option<Finding>> {
     }
     let version = ask_version("sparse")?;
     let what = format!("skipped: sparse: {script} refuses version {version}");
-    let mut finding = Finding::new(&set.tree.name, what).by("builds", doc::CHECKLIST);
+    let mut finding = Finding::new(&set.tree.name, what).set_rule("builds", doc::CHECKLIST);
     finding.note = true;
-    Ok(Some(finding.repair("install a newer sparse")))
+    Ok(Some(finding.set_repair("install a newer sparse")))
 }
 
 /// Builds one state, or finds what an earlier build of it said.
-fn build(
+fn build_state(
     area: &Path,
     (config, common): (&Config, &str),
     commit: &str,
@@ -223,7 +232,7 @@ fn build(
         .add_value("sparse", ask_version("sparse")?);
     for path in COMPILED {
         let tree = format!("{commit}:{path}");
-        key = key.add_value(path, git::run(place.repo, &["rev-parse", &tree])?);
+        key = key.add_value(path, git::run_git(place.repo, &["rev-parse", &tree])?);
     }
     let log = area.join(format!("{name}.log"));
     let run = |commit: &str, base: &str| {
@@ -235,7 +244,7 @@ fn build(
     };
     let key = format!("{name}-{}", key.finish());
     let kept = context.cache.keep_file("patch-build", &key, |path| {
-        let subject = git::run(place.repo, &["log", "-1", "--format=%s", commit])?;
+        let subject = git::run_git(place.repo, &["log", "-1", "--format=%s", commit])?;
         let step = format!("build {name}: {}", subject.trim());
         context.progress.begin_step(&step);
         if !area.join("index").exists() {

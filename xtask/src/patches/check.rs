@@ -17,7 +17,7 @@ use super::{Context, refresh, rules, scratch, tools};
 
 /// The rules that need nothing but the repository.
 pub fn check_text(set: &Set) -> Result<Vec<Finding>> {
-    let mut found = rules::check(set);
+    let mut found = rules::check_rules(set);
     for file in [folder::COVER, folder::COVER_OF_FIXES] {
         let letter = CoverLetter::load(file)?;
         found.extend(letter.iter().flat_map(|letter| check_cover(file, letter)));
@@ -30,7 +30,7 @@ fn check_cover(file: &str, cover: &CoverLetter) -> Vec<Finding> {
     let is_long = |l: &&str| l.chars().count() > 75 && !l.contains("https://");
     let find = |line: &str| {
         let finding = Finding::new(file, format!("longer than 75 characters: `{line}'"));
-        finding.by("cover-letter", doc::SUBMITTING)
+        finding.set_rule("cover-letter", doc::SUBMITTING)
     };
     cover.body.lines().filter(is_long).map(find).collect()
 }
@@ -41,29 +41,33 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     let name = &set.tree.name;
     let repo = scratch::find_folder(context, "check", name)?;
     let _lock = context.cache.hold_lock(&format!("patches-check-{name}"))?;
-    let source = scratch::make(&repo, set, context)?;
+    let source = scratch::make_repo(&repo, set, context)?;
     let step = format!("{name}: apply and run the kernel's tools");
     context.progress.begin_step(&step);
-    let refused = git::apply_each(&repo, &set.paths())?;
+    let refused = git::apply_each(&repo, &set.list_paths())?;
     for Refused { patch, what } in &refused {
-        let finding = Finding::new(set.path(patch), what).by("applies", doc::NETDEV);
-        found.push(finding.repair(format!("cargo xtask patches refresh {name}")));
+        let finding = Finding::new(set.name_file(patch), what).set_rule("applies", doc::NETDEV);
+        found.push(finding.set_repair(format!("cargo xtask patches refresh {name}")));
     }
     let root = scratch::find_tools(context)?;
     for mail in &set.mails {
-        let (path, name, repair) = (set.dir.join(&mail.file), set.path(&mail.file), set.reword());
+        let (path, name, repair) = (
+            set.dir.join(&mail.file),
+            set.name_file(&mail.file),
+            set.suggest_reword(),
+        );
         let ignore = tools::UNSIGNED;
         found.extend(tools::run_checkpatch(&root, &path, &name, ignore, &repair)?);
     }
-    let people = tools::list_maintainers(&root, &set.paths())?;
+    let people = tools::list_maintainers(&root, &set.list_paths())?;
     found.extend(tools::check_people(&people, name));
     context.progress.end_step();
     let base = folder::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.
         let what = format!("says {base}, the mirror has {source}");
-        let finding = Finding::new(set.path("base"), what).by("base", doc::OURS);
-        found.push(finding.repair(set.refresh()));
+        let finding = Finding::new(set.name_file("base"), what).set_rule("base", doc::OURS);
+        found.push(finding.set_repair(set.suggest_refresh()));
     } else if refused.is_empty() {
         found.extend(check_refresh(set, &repo)?);
     }
@@ -91,8 +95,8 @@ fn check_refresh(set: &Set, repo: &Path) -> Result<Vec<Finding>> {
     let is_change = |l: &&str| !l.starts_with("diff ") && !l.starts_with("@@");
     let find = |line: &str| {
         let what = format!("`refresh --write' changes: {line}");
-        let finding = Finding::new(&set.tree.name, what).by("refresh", doc::OURS);
-        finding.repair(set.refresh())
+        let finding = Finding::new(&set.tree.name, what).set_rule("refresh", doc::OURS);
+        finding.set_repair(set.suggest_refresh())
     };
     Ok(diff.lines().filter(is_change).take(9).map(find).collect())
 }
@@ -104,13 +108,13 @@ fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Find
     let mut found = Vec::new();
     for (mail, commit) in set.mails.iter().zip(&commits) {
         let mut places = tools::NETLINK.iter().chain(&places);
-        if Some(commit) == commits.last() || places.any(|p| mail.touches(p)) {
-            git::run(repo, &["checkout", "-q", commit])?;
-            let name = set.path(&mail.file);
-            found.extend(tools::regenerate(repo, &name, &context.progress)?);
+        if Some(commit) == commits.last() || places.any(|p| mail.touches_path(p)) {
+            git::run_git(repo, &["checkout", "-q", commit])?;
+            let name = set.name_file(&mail.file);
+            found.extend(tools::regenerate_netlink(repo, &name, &context.progress)?);
         }
     }
-    git::run(repo, &["checkout", "-q", git::SERIES])?;
+    git::run_git(repo, &["checkout", "-q", git::SERIES])?;
     Ok(found)
 }
 
@@ -123,8 +127,8 @@ pub fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<
     for tree in chosen {
         let set = Set::read_of_tree(tree, &context.trees)?;
         let repo = scratch::find_folder(context, "source", &tree.name)?;
-        scratch::make_from(&repo, &set, source, &version)?;
-        fits.push((git::apply_each(&repo, &set.paths())?, &tree.name));
+        scratch::make_repo_from(&repo, &set, source, &version)?;
+        fits.push((git::apply_each(&repo, &set.list_paths())?, &tree.name));
         remove_path(&repo)?;
     }
     let measure = |name: &str| refresh::measure_distance(name, &version);
@@ -161,7 +165,7 @@ mod tests {
     use super::*;
     use vm_tests::kernel::trees::Trees;
 
-    use crate::patches::finding::join;
+    use crate::patches::finding::join_findings;
     use crate::patches::folder::write_file;
     use crate::patches::refresh::tests::{COUNT, make_series};
 
@@ -177,9 +181,9 @@ mod tests {
         let tree = rules::tests::test_tree();
         let check = || {
             let set = Set::read(&dir, &tree, &trees).unwrap();
-            git::run(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
-            assert_eq!(git::apply_each(&repo, &set.paths()).unwrap(), []);
-            join(&check_refresh(&set, &repo).unwrap())
+            git::run_git(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
+            assert_eq!(git::apply_each(&repo, &set.list_paths()).unwrap(), []);
+            join_findings(&check_refresh(&set, &repo).unwrap())
         };
         assert_eq!(check(), "");
         let first = dir.join("0001-wireguard-socket-count-a.patch");

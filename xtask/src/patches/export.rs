@@ -16,7 +16,7 @@ use vm_tests::kernel::trees::Trees;
 
 use super::builds::{self, Place, Which};
 use super::finding::{Finding, doc};
-use super::folder::{self, CoverLetter, Mail, Set, name_of, write_file};
+use super::folder::{self, CoverLetter, Mail, Set, read_name, write_file};
 use super::git::{self, Refused};
 use super::status::{self, Posted, Status};
 use super::tools::{self, Person, read_address};
@@ -80,28 +80,29 @@ pub struct Export {
 impl Export {
     /// All who get a copy, by address.
     pub fn list_addresses(&self) -> BTreeSet<String> {
-        self.people.iter().map(Person::address).collect()
+        self.people.iter().map(Person::get_address).collect()
     }
 
     /// The commit before those.
-    pub fn start(&self) -> String {
+    pub fn name_start(&self) -> String {
         format!("{}~{}", git::SERIES, self.count)
     }
 
     /// The mails of them, without the cover letter.
-    pub fn patches(&self) -> &[PathBuf] {
+    pub fn list_mails(&self) -> &[PathBuf] {
         &self.files[self.files.len() - self.count..]
     }
 }
 
 /// The name and address that sign off: those that git uses in the person's clone.
 pub fn find_sender(onto: &Path) -> Result<String> {
-    if !process::capture_output(git::plain(onto).args(["rev-parse", "--git-dir"]))?.ok {
+    if !process::capture_output(git::prepare_git(onto).args(["rev-parse", "--git-dir"]))?.ok {
         let onto = onto.display();
         bail!("`{onto}' is no git repository; --onto wants a clone of net-next or wireguard-linux");
     }
     // An unset value is exit status 1 and no text.
-    let ask = |key: &str| process::capture_output(git::plain(onto).args(["config", "--get", key]));
+    let ask =
+        |key: &str| process::capture_output(git::prepare_git(onto).args(["config", "--get", key]));
     let (name, email) = (ask("user.name")?.stdout, ask("user.email")?.stdout);
     check_identity(name.trim(), email.trim()).map_err(|why| {
         let (onto, dco) = (process::quote_word(&onto.display().to_string()), doc::SUBMITTING);
@@ -131,7 +132,7 @@ fn check_identity(name: &str, email: &str) -> std::result::Result<String, String
 }
 
 /// Makes the mails of a part of `set`.
-pub fn export(
+pub fn export_series(
     set: &Set,
     cover: Option<&CoverLetter>,
     request: &Request,
@@ -147,8 +148,8 @@ pub fn export(
         Part::Fixes => (0..fixes, format!("bind-dev-fixes-v{version}")),
         Part::Feature => (fixes..set.mails.len(), format!("bind-dev-v{version}")),
     };
-    let applied = set.take(0..part.end);
-    let chosen = set.take(part);
+    let applied = set.take_part(0..part.end);
+    let chosen = set.take_part(part);
     let count = chosen.mails.len();
     if count == 0 {
         let (dir, part) = (set.dir.display(), request.part);
@@ -162,7 +163,7 @@ pub fn export(
     progress.end_step();
 
     progress.begin_step("run checkpatch.pl and get_maintainer.pl of the clone");
-    let people = tools::list_maintainers(&repo, &chosen.paths())?;
+    let people = tools::list_maintainers(&repo, &chosen.list_paths())?;
     let letter = cover.map(|letter| add_links(letter, *version, status));
     let mut export = Export {
         files: Vec::new(),
@@ -174,11 +175,11 @@ pub fn export(
         count,
     };
     export.files = write_mails(request, &export, &base, letter.as_ref())?;
-    let mut findings = rules::check(set);
+    let mut findings = rules::check_rules(set);
     findings.extend(check_history(letter.as_ref(), count, *version));
-    for file in export.patches() {
+    for file in export.list_mails() {
         let repair = "mend it in kernel-patches and export again";
-        let (root, name) = (&export.repo, name_of(file));
+        let (root, name) = (&export.repo, read_name(file));
         findings.extend(tools::run_checkpatch(root, file, &name, &[], repair)?);
     }
     findings.extend(tools::check_people(&export.people, "export"));
@@ -186,7 +187,7 @@ pub fn export(
     findings.extend(status.check_pause(status::read_date()));
     progress.end_step();
     if request.builds != Which::None {
-        findings.extend(tools::regenerate(&export.repo, "export", progress)?);
+        findings.extend(tools::regenerate_netlink(&export.repo, "export", progress)?);
         let place = Place {
             name: &base,
             repo: &export.repo,
@@ -206,7 +207,7 @@ pub fn export(
 fn make_clone(onto: &Path, repo: &Path, base: &str, set: &Set) -> Result<()> {
     remove_path(repo)?;
     let folder = repo.parent().unwrap_or(repo);
-    let mut clone = git::command(folder);
+    let mut clone = git::prepare_scratch(folder);
     clone.args(["clone", "-q", "--shared", "--no-checkout", "--no-tags"]);
     process::run(clone.arg(fs::canonicalize(onto)?).arg(repo))?;
     // A kernel is 1.5 GB of files; these are 20 MB.
@@ -215,24 +216,24 @@ fn make_clone(onto: &Path, repo: &Path, base: &str, set: &Set) -> Result<()> {
     let wanted = wanted.chain(touched.map(|f| f.path.as_str()));
     let patterns = wanted.map(|path| format!("/{path}"));
     let sparse = ["sparse-checkout", "set", "--no-cone", "/*", "!/*/"];
-    process::run(git::command(repo).args(sparse).args(patterns))?;
-    git::run(repo, &["checkout", "-q", "-f", "-B", git::SERIES, base])?;
-    git::run(repo, &["tag", "-f", git::BASE, base])?;
+    process::run(git::prepare_scratch(repo).args(sparse).args(patterns))?;
+    git::run_git(repo, &["checkout", "-q", "-f", "-B", git::SERIES, base])?;
+    git::run_git(repo, &["tag", "-f", git::BASE, base])?;
     tools::make_folders(repo)
 }
 
 /// `git am --signoff`, with the sender in the place of the placeholder.
 fn apply_signed(set: &Set, repo: &Path, sender: &str) -> Result<()> {
     let (name, email) = sender.split_once(" <").unwrap_or((sender, ""));
-    git::run(repo, &["config", "user.name", name])?;
-    git::run(repo, &["config", "user.email", email.trim_end_matches('>')])?;
+    git::run_git(repo, &["config", "user.name", name])?;
+    git::run_git(repo, &["config", "user.email", email.trim_end_matches('>')])?;
     let author = |who: &str| format!("\nFrom: {who}\n");
     for mail in &set.mails {
         let path = repo.join(".git/wg-vrf").join(&mail.file);
         let (from, to) = (author(folder::AUTHOR), author(sender));
         write_file(&path, &mail.text.replacen(&from, &to, 1))?;
         let am = ["am", "-q", "--no-3way", "--signoff"];
-        let out = process::capture_output(git::command_as_configured(repo).args(am).arg(&path))?;
+        let out = process::capture_output(git::prepare_configured(repo).args(am).arg(&path))?;
         if !out.ok {
             let refused = Refused::read(&path, &out.join_streams());
             let refresh = format!("cargo xtask patches refresh {}", set.tree.name);
@@ -250,13 +251,13 @@ fn choose_recipients(
     sender: &str,
 ) -> Vec<Person> {
     let ours = trees.recipients.iter().map(|r| (&*r.address, &*r.reason));
-    let trailers = set.mails.iter().flat_map(Mail::trailers);
+    let trailers = set.mails.iter().flat_map(Mail::list_trailers);
     let named = trailers.filter(|(key, _)| key.ends_with("-by") || *key == "Cc");
     let others = ours.chain(named.map(|(key, who)| (who, key)));
     let others = others.filter(|(who, _)| who.contains('@'));
     people.extend(others.map(|(who, role)| Person::new(who, role)));
     let mut seen = BTreeSet::from([read_address(sender)]);
-    people.retain(|p| seen.insert(p.address()));
+    people.retain(|p| seen.insert(p.get_address()));
     people
 }
 
@@ -275,7 +276,7 @@ fn add_links(letter: &CoverLetter, version: u32, status: &Status) -> CoverLetter
 /// A cover letter from three patches on; from the second version on one that says what changed,
 /// with a link to every earlier version.
 fn check_history(letter: Option<&CoverLetter>, patches: usize, version: u32) -> Vec<Finding> {
-    let find = |rule, what: String| Finding::new(folder::COVER, what).by(rule, doc::NETDEV);
+    let find = |rule, what: String| Finding::new(folder::COVER, what).set_rule(rule, doc::NETDEV);
     let Some(letter) = letter else {
         let what = format!("v{version} of {patches} patches without a cover letter");
         let needed = patches >= 3 || version > 1;
@@ -291,12 +292,12 @@ fn check_history(letter: Option<&CoverLetter>, patches: usize, version: u32) -> 
     let changes = format!(r"(?i)^\s*(changes.*\b)?v({version}|{last})\b");
     if version > 1 && !says(changes, false) {
         let what = format!("v{version} without a changelog");
-        found.push(find("changelog", what).repair(format!("add `Changes in v{version}:'")));
+        found.push(find("changelog", what).set_repair(format!("add `Changes in v{version}:'")));
     }
     for earlier in 1..version {
         if !says(format!(r"(?i)\bv{earlier}\b"), true) {
             let repair = "add it to kernel-patches/status.toml, with its link";
-            found.push(find("changelog", format!("no link to v{earlier}")).repair(repair));
+            found.push(find("changelog", format!("no link to v{earlier}")).set_repair(repair));
         }
     }
     found
@@ -313,7 +314,7 @@ fn write_mails(
     remove_path(out)?;
     fs::create_dir_all(out)?;
     // The cover letter is from the sender too.
-    let mut command = git::command_as_configured(&export.repo);
+    let mut command = git::prepare_configured(&export.repo);
     command.args(["format-patch", "--numbered", "--no-thread", "--no-attach"]);
     command.arg(format!("--base={base}"));
     command.arg(format!("--subject-prefix={}", request.subject_prefix));
@@ -324,14 +325,14 @@ fn write_mails(
     if let Some(CoverLetter { subject, body }) = letter {
         let key = format!("branch.{}.description", git::SERIES);
         let letter = format!("{subject}\n\n{body}");
-        git::run(&export.repo, &["config", &key, &letter])?;
+        git::run_git(&export.repo, &["config", &key, &letter])?;
         command.args(["--cover-letter", "--cover-from-description=subject"]);
     }
     for person in &export.people {
-        let option = person.header().to_lowercase();
+        let option = person.choose_header().to_lowercase();
         command.arg(format!("--{option}={}", person.who));
     }
-    let range = format!("{}..{}", export.start(), git::SERIES);
+    let range = format!("{}..{}", export.name_start(), git::SERIES);
     let made = process::run(command.arg(range))?;
     let mut files: Vec<PathBuf> = made.lines().map(PathBuf::from).collect();
     files.sort();
@@ -340,19 +341,22 @@ fn write_mails(
 
 /// Whether others can have the base commit.
 fn check_public(onto: &Path, base: &str) -> Result<Option<Finding>> {
-    let branches = process::run(git::plain(onto).args(["branch", "-r", "--contains", base]))?;
+    let branches = process::run(git::prepare_git(onto).args(["branch", "-r", "--contains", base]))?;
     let base = &base[..12];
     let what = format!("base-commit {base} is on no remote branch: others cannot find it");
-    let mut finding = Finding::new("export", what).by("base", doc::SUBMITTING);
+    let mut finding = Finding::new("export", what).set_rule("base", doc::SUBMITTING);
     finding.note = true;
     let repair = "--base with a commit of the tree that you post to";
-    Ok(branches.trim().is_empty().then(|| finding.repair(repair)))
+    Ok(branches
+        .trim()
+        .is_empty()
+        .then(|| finding.set_repair(repair)))
 }
 
 /// Puts the branch into the person's clone; false if one of that name is there and differs.
 pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
     let refs = format!("{}:refs/heads/{}", git::SERIES, export.branch);
-    let mut fetch = git::plain(onto);
+    let mut fetch = git::prepare_git(onto);
     fetch.args(["fetch", "-q", "--no-tags"]).arg(&export.repo);
     Ok(process::capture_output(fetch.arg(refs))?.ok)
 }
@@ -360,7 +364,7 @@ pub fn hand_over(onto: &Path, export: &Export) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patches::finding::join;
+    use crate::patches::finding::join_findings;
 
     #[test]
     fn nobody_cannot_sign_off() {
@@ -384,7 +388,7 @@ mod tests {
     fn a_later_version_says_what_changed_and_links_the_earlier_ones() {
         let check = |version, body: &str| {
             let letter = CoverLetter::parse(&format!("pots\n\n{body}")).unwrap();
-            join(&check_history(Some(&letter), 3, version))
+            join_findings(&check_history(Some(&letter), 3, version))
         };
         assert_eq!(check(1, "x"), "");
         let link = "v1: https://lore.kernel.org/r/x";

@@ -31,7 +31,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding about a file; `by` adds the rule.
+    /// A finding about a file; `set_rule` adds the rule.
     pub fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             file: file.into(),
@@ -40,24 +40,24 @@ impl Finding {
         }
     }
 
-    pub fn at(mut self, line: usize) -> Self {
+    pub fn set_line(mut self, line: usize) -> Self {
         self.line = line;
         self
     }
 
-    pub fn by(mut self, rule: &'static str, source: &'static str) -> Self {
+    pub fn set_rule(mut self, rule: &'static str, source: &'static str) -> Self {
         (self.rule, self.source) = (rule, source);
         self
     }
 
-    pub fn repair(mut self, command: impl Into<String>) -> Self {
+    pub fn set_repair(mut self, command: impl Into<String>) -> Self {
         self.repair = Some(command.into());
         self
     }
 }
 
 #[cfg(test)]
-pub fn join(findings: &[Finding]) -> String {
+pub fn join_findings(findings: &[Finding]) -> String {
     let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }

@@ -49,7 +49,7 @@ impl Mail {
     }
 
     /// `Key: value` of the last paragraph.
-    pub fn trailers(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn list_trailers(&self) -> impl Iterator<Item = (&str, &str)> {
         let message = self.message.trim_end();
         let last = message.rsplit("\n\n").next().unwrap_or_default();
         last.lines()
@@ -59,11 +59,11 @@ impl Mail {
     }
 
     pub fn is_fix(&self) -> bool {
-        self.trailers().any(|(key, _)| key == "Fixes")
+        self.list_trailers().any(|(key, _)| key == "Fixes")
     }
 
     /// Whether the patch touches a file at or under `path`.
-    pub fn touches(&self, path: &str) -> bool {
+    pub fn touches_path(&self, path: &str) -> bool {
         let under = |file: &Touched| Path::new(&file.path).starts_with(path);
         self.touched.iter().any(under)
     }
@@ -116,11 +116,11 @@ impl Set {
     }
 
     /// How findings name a file of the series: `7.3/0001-….patch`.
-    pub fn path(&self, file: &str) -> String {
+    pub fn name_file(&self, file: &str) -> String {
         format!("{}/{file}", self.tree.name)
     }
 
-    pub fn paths(&self) -> Vec<PathBuf> {
+    pub fn list_paths(&self) -> Vec<PathBuf> {
         self.mails.iter().map(|m| self.dir.join(&m.file)).collect()
     }
 
@@ -131,7 +131,7 @@ impl Set {
     }
 
     /// Some of its patches.
-    pub fn take(&self, part: Range<usize>) -> Self {
+    pub fn take_part(&self, part: Range<usize>) -> Self {
         let mails = self.mails[part].to_vec();
         Self {
             mails,
@@ -140,12 +140,12 @@ impl Set {
     }
 
     /// The command that rewrites numbers, tags and the series file.
-    pub fn refresh(&self) -> String {
+    pub fn suggest_refresh(&self) -> String {
         format!("cargo xtask patches refresh {} --write", self.tree.name)
     }
 
     /// The command that opens the series for editing.
-    pub fn reword(&self) -> String {
+    pub fn suggest_reword(&self) -> String {
         let name = &self.tree.name;
         format!("cargo xtask patches refresh {name}, reword there, refresh {name} --write")
     }
@@ -157,7 +157,7 @@ fn list_patches(dir: &Path) -> Result<Vec<String>> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "patch") {
-            names.push(name_of(&path));
+            names.push(read_name(&path));
         }
     }
     names.sort();
@@ -208,7 +208,7 @@ pub fn write_series(dir: &Path, repo: &Path) -> Result<Vec<String>> {
     // An invented hash in `index' would change with every refresh.
     let stable = ["--zero-commit", "--abbrev=9", "--no-signature", "--no-base"];
     let form = ["--numbered", "--no-thread", "--no-attach", "--no-renames"];
-    let mut command = git::command(repo);
+    let mut command = git::prepare_scratch(repo);
     command.arg("format-patch").args(stable).args(form);
     command.args(["--subject-prefix=PATCH wireguard", "-o"]);
     process::run(command.arg(dir).arg(git::BASE))?;
@@ -248,7 +248,7 @@ pub fn write_base(dir: &Path, source: &str) -> Result<()> {
 pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
     let archive = to.with_extension("tar");
     let folder = format!("{commit}:kernel-patches/{tree}");
-    let mut git = git::plain(repo::find_root());
+    let mut git = git::prepare_git(repo::find_root());
     git.args(["archive", "--format=tar", "-o"]).arg(&archive);
     process::run(git.arg(folder))?;
     fs::create_dir_all(to)?;
@@ -258,7 +258,7 @@ pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-pub fn name_of(path: &Path) -> String {
+pub fn read_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
@@ -282,10 +282,10 @@ mod tests {
         let mail = read_mail(&text);
         let want = "wireguard: socket: count the teapots of a device";
         assert_eq!(mail.subject, want);
-        let trailers: Vec<_> = mail.trailers().collect();
+        let trailers: Vec<_> = mail.list_trailers().collect();
         assert_eq!(trailers, [("Assisted-by", "LLM")]);
-        assert!(mail.touches("drivers/net/wireguard"));
-        assert!(!mail.touches("drivers/net/wire"));
+        assert!(mail.touches_path("drivers/net/wireguard"));
+        assert!(!mail.touches_path("drivers/net/wire"));
         let lines = mail.list_diff();
         assert_eq!(lines.iter().filter(|l| l.2.starts_with('+')).count(), 2);
     }

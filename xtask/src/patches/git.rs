@@ -11,7 +11,7 @@ use std::process::Command;
 use kit::{Result, process};
 use regex_lite::Regex;
 
-use super::folder::{name_of, write_file};
+use super::folder::{read_name, write_file};
 
 /// The commit that a series starts from.
 pub const BASE: &str = "base";
@@ -19,7 +19,7 @@ pub const BASE: &str = "base";
 pub const SERIES: &str = "series";
 
 /// git in a repository of the user's, with the user's configuration.
-pub fn plain(repo: &Path) -> Command {
+pub fn prepare_git(repo: &Path) -> Command {
     let mut command = Command::new("git");
     command.arg("-C").arg(repo).env("LC_ALL", "C");
     // When a hook runs us, these would point git at the repository of the hook.
@@ -30,39 +30,39 @@ pub fn plain(repo: &Path) -> Command {
 }
 
 /// git in a scratch repository; who commits is what that repository says.
-pub fn command_as_configured(repo: &Path) -> Command {
-    let mut command = plain(repo);
+pub fn prepare_configured(repo: &Path) -> Command {
+    let mut command = prepare_git(repo);
     command.env("GIT_CONFIG_GLOBAL", "/dev/null");
     command.env("GIT_CONFIG_NOSYSTEM", "1");
     command
 }
 
 /// git in a scratch repository.
-pub fn command(repo: &Path) -> Command {
-    let mut command = command_as_configured(repo);
+pub fn prepare_scratch(repo: &Path) -> Command {
+    let mut command = prepare_configured(repo);
     command.args(["-c", "user.name=wg-vrf"]);
     command.args(["-c", "user.email=noreply@example.org"]);
     command
 }
 
 /// Runs git in a scratch repository; what it printed.
-pub fn run(repo: &Path, args: &[&str]) -> Result<String> {
-    process::run(command(repo).args(args))
+pub fn run_git(repo: &Path, args: &[&str]) -> Result<String> {
+    process::run(prepare_scratch(repo).args(args))
 }
 
 /// Makes `dir`, which holds files, a repository with all of them in one commit, tagged `base`.
-pub fn init(dir: &Path, message: &str) -> Result<()> {
-    run(dir, &["init", "-q", "-b", SERIES])?;
+pub fn init_repo(dir: &Path, message: &str) -> Result<()> {
+    run_git(dir, &["init", "-q", "-b", SERIES])?;
     // As in the kernel's .gitattributes, which is not in every part: what hunks are headed by.
     write_file(&dir.join(".git/info/attributes"), "*.[ch] diff=cpp\n")?;
     // -f: Debian's source carries a .gitignore that ignores all of it.
-    run(dir, &["add", "-f", "-A"])?;
-    let mut commit = command(dir);
+    run_git(dir, &["add", "-f", "-A"])?;
+    let mut commit = prepare_scratch(dir);
     commit.env("GIT_AUTHOR_DATE", "2000-01-01T00:00:00Z");
     commit.env("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z");
     commit.args(["commit", "-q", "--no-verify", "--allow-empty", "-m"]);
     process::run(commit.arg(message))?;
-    run(dir, &["tag", "-f", BASE])?;
+    run_git(dir, &["tag", "-f", BASE])?;
     Ok(())
 }
 
@@ -92,7 +92,7 @@ impl Refused {
                 places.push(place);
             }
         }
-        let patch = name_of(patch);
+        let patch = read_name(patch);
         let what = match places.is_empty() {
             true => format!("does not apply: {}", said.trim()),
             false => format!("does not apply at {}", places.join(", ")),
@@ -109,34 +109,35 @@ pub fn apply_each(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     let mut refused = Vec::new();
     let am = ["am", "-q", "--no-3way", "--committer-date-is-author-date"];
     for patch in patches {
-        let out = process::capture_output(command(repo).args(am).arg(patch))?;
+        let out = process::capture_output(prepare_scratch(repo).args(am).arg(patch))?;
         if out.ok {
             continue;
         }
-        run(repo, &["am", "--abort"])?;
+        run_git(repo, &["am", "--abort"])?;
         let apply = ["apply", "--reject", "--whitespace=nowarn"];
-        let rest = process::capture_output(command(repo).args(apply).arg(patch))?;
+        let rest = process::capture_output(prepare_scratch(repo).args(apply).arg(patch))?;
         refused.push(Refused::read(
             patch,
             &(out.join_streams() + &rest.join_streams()),
         ));
-        run(repo, &["add", "-A"])?;
+        run_git(repo, &["add", "-A"])?;
         let message = "what applies";
-        run(repo, &["commit", "-q", "--allow-empty", "-m", message])?;
+        run_git(repo, &["commit", "-q", "--allow-empty", "-m", message])?;
     }
     Ok(refused)
 }
 
 /// The commits from `base` to `tip`, oldest first.
 pub fn list_commits(repo: &Path, base: &str, tip: &str) -> Result<Vec<String>> {
-    let list = run(repo, &["rev-list", "--reverse", &format!("{base}..{tip}")])?;
+    let list = run_git(repo, &["rev-list", "--reverse", &format!("{base}..{tip}")])?;
     Ok(list.lines().map(str::to_owned).collect())
 }
 
 /// The hash of a commit, in a repository of the user's or a scratch one.
 pub fn find_commit(repo: &Path, name: &str) -> Result<String> {
     let commit = format!("{name}^{{commit}}");
-    let out = process::capture_output(plain(repo).args(["rev-parse", "--verify", "-q", &commit]))?;
+    let out =
+        process::capture_output(prepare_git(repo).args(["rev-parse", "--verify", "-q", &commit]))?;
     if !out.ok {
         bail!("no commit `{name}' in {}", repo.display());
     }
@@ -164,20 +165,20 @@ mod tests {
         let text: String = (1..=9).map(|n| format!("line {n}\n")).collect();
         let commit = |text: &str| {
             write_file(&repo.join("a.txt"), text).unwrap();
-            run(&repo, &["commit", "-q", "-am", "x"]).unwrap();
+            run_git(&repo, &["commit", "-q", "-am", "x"]).unwrap();
         };
         write_file(&repo.join("a.txt"), &text).unwrap();
-        init(&repo, "first").unwrap();
+        init_repo(&repo, "first").unwrap();
         commit(&text.replace("line 5", "middle"));
         let patch = temp.path().join("p.patch");
-        let mail = run(&repo, &["format-patch", "-1", "--stdout"]).unwrap();
+        let mail = run_git(&repo, &["format-patch", "-1", "--stdout"]).unwrap();
         write_file(&patch, &mail).unwrap();
         // patch(1) would apply it to another line of context, with fuzz.
-        run(&repo, &["reset", "-q", "--hard", BASE]).unwrap();
+        run_git(&repo, &["reset", "-q", "--hard", BASE]).unwrap();
         commit(&text.replace("line 2", "second"));
         let refused = apply_each(&repo, std::slice::from_ref(&patch)).unwrap();
         assert_eq!(refused[0].what, "does not apply at a.txt:2");
-        run(&repo, &["reset", "-q", "--hard", BASE]).unwrap();
+        run_git(&repo, &["reset", "-q", "--hard", BASE]).unwrap();
         commit(&format!("top\n{text}"));
         assert_eq!(apply_each(&repo, &[patch]).unwrap(), []);
         assert_eq!(list_commits(&repo, BASE, "HEAD").unwrap().len(), 2);

@@ -102,7 +102,7 @@ pub struct Context {
     pub progress: Progress,
 }
 
-pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
+pub fn run_patches(command: Command, screen: &Screen) -> Result<ExitCode> {
     let context = &Context {
         trees: Trees::load()?,
         cache: Cache::open()?,
@@ -121,7 +121,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
                 None => trees.trees.iter().collect(),
             };
             match source {
-                Some(source) => check::report_fit(&source, &chosen, context).map(exit_code),
+                Some(source) => check::report_fit(&source, &chosen, context).map(choose_code),
                 None => run_check(&chosen, (!text).then_some(builds), context),
             }
         }
@@ -129,18 +129,18 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             setup::ensure_programs(&[For::Packages], &context.progress)?;
             let tree = trees.find_tree(&tree)?;
             if write {
-                println!("{}", refresh::write(tree, context)?.trim_end());
+                println!("{}", refresh::write_branch(tree, context)?.trim_end());
                 return Ok(ExitCode::SUCCESS);
             }
             let series = repo::find_patches().join(&tree.name);
-            let branch = refresh::open(&series, tree, fresh, context)?;
-            branch.print(&tree.name);
-            Ok(exit_code(branch.refused.is_empty()))
+            let branch = refresh::open_branch(&series, tree, fresh, context)?;
+            branch.print_place(&tree.name);
+            Ok(choose_code(branch.refused.is_empty()))
         }
         Command::NewTree { version, suites } => {
             setup::ensure_programs(&[For::Packages], &context.progress)?;
             let branch = refresh::start_tree(&version, &suites, context)?;
-            Ok(exit_code(branch.refused.is_empty()))
+            Ok(choose_code(branch.refused.is_empty()))
         }
         Command::RangeDiff { a, b } => {
             setup::ensure_programs(&[For::Packages], &context.progress)?;
@@ -160,7 +160,7 @@ pub fn run(command: Command, screen: &Screen) -> Result<ExitCode> {
             run_export(&request, tree, (dry_run, send), context)
         }
         Command::Status { mirror } => {
-            status::print(mirror, context)?;
+            status::print_status(mirror, context)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -185,7 +185,7 @@ fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Resul
         println!("{name}: {all} patches ({parts}), {count} findings, {against}");
         errors += count;
     }
-    Ok(exit_code(errors == 0))
+    Ok(choose_code(errors == 0))
 }
 
 /// The groups of programs that a check with these builds needs.
@@ -200,7 +200,7 @@ fn list_needs(which: Which) -> Vec<For> {
     needs
 }
 
-fn exit_code(good: bool) -> ExitCode {
+fn choose_code(good: bool) -> ExitCode {
     ExitCode::from(u8::from(!good))
 }
 
@@ -220,13 +220,18 @@ fn run_export(
         Part::Fixes => folder::COVER_OF_FIXES,
         Part::Feature => folder::COVER,
     })?;
-    let export = export::export(&set, letter.as_ref(), request, &status, context)?;
+    let export = export::export_series(&set, letter.as_ref(), request, &status, context)?;
     export.findings.iter().for_each(|f| println!("{f}"));
     if request.builds == Which::None {
         println!("skipped: builds and regeneration (--builds none)");
     }
     for person in &export.people {
-        println!("{}: {}  ({})", person.header(), person.who, person.role);
+        println!(
+            "{}: {}  ({})",
+            person.choose_header(),
+            person.who,
+            person.role
+        );
     }
     let files = export.files.iter();
     files.for_each(|file| println!("{}", file.display()));
@@ -247,7 +252,7 @@ fn run_export(
         println!("remember: The last posted version is v{version} of {date}.");
     }
     if send {
-        return Ok(exit_code(post::send(&request.onto, &export)?));
+        return Ok(choose_code(post::send_mails(&request.onto, &export)?));
     }
     if !dry_run {
         println!("next: the same with --dry-run, then with --send");
@@ -255,11 +260,11 @@ fn run_export(
     }
     let folder = export.repo.with_extension("posted");
     post::post_to_folder(&request.onto, &export, &folder)?;
-    let wrong = post::compare(&export, &folder)?;
+    let wrong = post::compare_mails(&export, &folder)?;
     wrong.iter().for_each(|line| println!("dry run: {line}"));
     let (mails, folder, count) = (export.files.len(), folder.display(), wrong.len());
     println!("dry run: {mails} mails are in {folder}, {count} differences; nothing was sent");
-    Ok(exit_code(wrong.is_empty()))
+    Ok(choose_code(wrong.is_empty()))
 }
 
 #[cfg(test)]

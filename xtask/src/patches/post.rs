@@ -17,7 +17,7 @@ use super::tools::read_address;
 
 /// The command that posts the files; `extra` goes before them.
 fn send_email(onto: &Path, export: &Export, extra: &[&str]) -> Command {
-    let mut command = git::plain(onto);
+    let mut command = git::prepare_git(onto);
     command.arg("send-email");
     command.args(["--thread", "--no-chain-reply-to", "--no-xmailer"]);
     // What reviewers can quote.
@@ -51,7 +51,7 @@ pub fn post_to_folder(onto: &Path, export: &Export, folder: &Path) -> Result<()>
 }
 
 /// Everything in which what was posted is not what was exported; empty is good.
-pub fn compare(export: &Export, folder: &Path) -> Result<Vec<String>> {
+pub fn compare_mails(export: &Export, folder: &Path) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     let mails = (0..).map(|n| folder.join(format!("{n:04}.mail")));
     let mails: Vec<PathBuf> = mails.take_while(|path| path.exists()).collect();
@@ -79,16 +79,16 @@ pub fn compare(export: &Export, folder: &Path) -> Result<Vec<String>> {
 /// `git am` of the mails as a maintainer would do it: same trees, same messages, same authors.
 fn check_applied(export: &Export, mails: &[PathBuf]) -> Result<Option<String>> {
     let repo = &export.repo;
-    let first = git::find_commit(repo, &export.start())?;
+    let first = git::find_commit(repo, &export.name_start())?;
     let read_history = |tip: &str| {
         let range = format!("{first}..{tip}");
-        git::run(repo, &["log", "--format=%T %an <%ae>%n%B", &range])
+        git::run_git(repo, &["log", "--format=%T %an <%ae>%n%B", &range])
     };
-    git::run(repo, &["checkout", "-q", "--detach", &first])?;
-    let mut am = git::command(repo);
+    git::run_git(repo, &["checkout", "-q", "--detach", &first])?;
+    let mut am = git::prepare_scratch(repo);
     let out = process::capture_output(am.args(["am", "-q", "--no-3way"]).args(mails))?;
     let wrong = if !out.ok {
-        git::run(repo, &["am", "--abort"])?;
+        git::run_git(repo, &["am", "--abort"])?;
         Some(format!(
             "git am of the mails: {}",
             out.join_streams().trim()
@@ -98,12 +98,12 @@ fn check_applied(export: &Export, mails: &[PathBuf]) -> Result<Option<String>> {
     } else {
         None
     };
-    git::run(repo, &["checkout", "-q", git::SERIES])?;
+    git::run_git(repo, &["checkout", "-q", git::SERIES])?;
     Ok(wrong)
 }
 
 /// Hands over to `git send-email`, which asks the person before each mail.
-pub fn send(onto: &Path, export: &Export) -> Result<bool> {
+pub fn send_mails(onto: &Path, export: &Export) -> Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("--send asks a person, and there is no terminal");
     }
@@ -120,9 +120,9 @@ mod tests {
 
     use crate::patches::Context;
     use crate::patches::export::{self, Part, Request};
-    use crate::patches::finding::{count_errors, join};
+    use crate::patches::finding::{count_errors, join_findings};
     use crate::patches::folder::{CoverLetter, Set};
-    use crate::patches::refresh::tests::{make_series, replace};
+    use crate::patches::refresh::tests::{make_series, replace_words};
     use crate::patches::rules::tests::test_tree;
     use crate::patches::status::Status;
 
@@ -157,30 +157,30 @@ mod tests {
             write("repo/scripts/get_maintainer.pl", MAINTAINERS);
             make_series(temp.path(), &MESSAGES);
             let clone = "clone -q -b base repo onto".split(' ');
-            git::run(temp.path(), &clone.collect::<Vec<_>>()).unwrap();
+            git::run_git(temp.path(), &clone.collect::<Vec<_>>()).unwrap();
             let world = Self {
                 onto: temp.path().join("onto"),
                 cover: CoverLetter::parse("count pots\n\nThey are many.\n\nAll.").unwrap(),
                 status: Status::default(),
                 temp,
             };
-            world.git(&["config", "user.name", "Ada Pött"]);
-            world.git(&["config", "user.email", "ada@pots.test"]);
+            world.run_git(&["config", "user.name", "Ada Pött"]);
+            world.run_git(&["config", "user.email", "ada@pots.test"]);
             world
         }
 
         /// git as the person has it.
-        fn git(&self, args: &[&str]) -> String {
-            process::run(git::plain(&self.onto).args(args)).unwrap()
+        fn run_git(&self, args: &[&str]) -> String {
+            process::run(git::prepare_git(&self.onto).args(args)).unwrap()
         }
 
         /// Replaces a word in the clone's first pot.
-        fn commit(&self, from: &str, to: &str) {
-            replace(&self.onto, "pot1.c", from, to);
-            self.git(&["commit", "-q", "-a", "-m", "mine"]);
+        fn commit_change(&self, from: &str, to: &str) {
+            replace_words(&self.onto, "pot1.c", from, to);
+            self.run_git(&["commit", "-q", "-a", "-m", "mine"]);
         }
 
-        fn export(&self, part: &str, version: &str) -> Result<Export> {
+        fn export_part(&self, part: &str, version: &str) -> Result<Export> {
             let (onto, out) = (self.onto.display(), self.temp.path().join("out"));
             let out = out.display();
             let args = format!("x --onto {onto} --out {out} --part {part} --version {version}");
@@ -194,24 +194,24 @@ mod tests {
             };
             let set = Set::read(&self.temp.path().join("9.9"), &test_tree(), &context.trees)?;
             let cover = Some(&self.cover).filter(|_| request.part == Part::Feature);
-            export::export(&set, cover, &request, &self.status, &context)
+            export::export_series(&set, cover, &request, &self.status, &context)
         }
 
         /// What is wrong with a posting of which a file was changed.
-        fn post(&self, export: &Export, file: &str, from: &str, to: &str) -> String {
+        fn post_changed(&self, export: &Export, file: &str, from: &str, to: &str) -> String {
             let folder = self.temp.path().join("posted");
             post_to_folder(&self.onto, export, &folder).unwrap();
             let text = fs::read_to_string(folder.join(file)).unwrap();
             assert!(text.contains(from), "{file} does not say `{from}': {text}");
             write_file(&folder.join(file), &text.replacen(from, to, 1)).unwrap();
-            compare(export, &folder).unwrap().join("\n")
+            compare_mails(export, &folder).unwrap().join("\n")
         }
     }
 
     #[test]
     fn an_export_is_signed_addressed_and_based() {
         let world = World::new();
-        let export = world.export("feature", "1").unwrap();
+        let export = world.export_part("feature", "1").unwrap();
         assert_eq!(export.findings, []);
         let texts: Vec<_> = export
             .files
@@ -234,24 +234,24 @@ mod tests {
         assert!(export.list_addresses().iter().eq(want.split(' ')));
         // The clone gets a branch and is otherwise as it was.
         assert!(export::hand_over(&world.onto, &export).unwrap());
-        let subject = world.git(&["log", "--format=%s", "-1", "bind-dev-v1"]);
+        let subject = world.run_git(&["log", "--format=%s", "-1", "bind-dev-v1"]);
         assert_eq!(subject, "wireguard: socket: count a third pot\n");
-        assert_eq!(world.git(&["status", "--porcelain"]), "");
+        assert_eq!(world.run_git(&["status", "--porcelain"]), "");
 
-        let export = world.export("fixes", "1").unwrap();
+        let export = world.export_part("fixes", "1").unwrap();
         let text = fs::read_to_string(&export.files[0]).unwrap();
         assert_eq!((export.files.len(), &export.findings[..]), (1, &[][..]));
         assert!(text.contains("[PATCH wireguard 1/1] wireguard: socket: count the lid"));
-        assert_eq!(world.post(&export, "0000.mail", "", ""), "");
+        assert_eq!(world.post_changed(&export, "0000.mail", "", ""), "");
     }
 
     #[test]
     fn what_is_posted_is_what_was_exported() {
         let world = World::new();
         // What a person's configuration says about the real account is not asked.
-        world.git(&["config", "sendemail.smtpServer", "mail.pots.test"]);
-        world.git(&["config", "sendemail.transferEncoding", "base64"]);
-        let export = world.export("feature", "1").unwrap();
+        world.run_git(&["config", "sendemail.smtpServer", "mail.pots.test"]);
+        world.run_git(&["config", "sendemail.transferEncoding", "base64"]);
+        let export = world.export_part("feature", "1").unwrap();
         // Each thing that is compared is seen to fail.
         for (file, from, to, wrong) in [
             ("0001.to", "", "", ""),
@@ -260,53 +260,53 @@ mod tests {
             ("0003.mail", "+five", "+six", "does not make the series"),
             ("0003.mail", " line 4", " line 9", "git am of the mails: "),
         ] {
-            let found = world.post(&export, file, from, to);
+            let found = world.post_changed(&export, file, from, to);
             assert!(found.contains(wrong), "{found}");
             assert_eq!(found.is_empty(), wrong.is_empty(), "{found}");
         }
         fs::remove_file(world.temp.path().join("posted/0003.mail")).unwrap();
-        let found = compare(&export, &world.temp.path().join("posted")).unwrap();
+        let found = compare_mails(&export, &world.temp.path().join("posted")).unwrap();
         assert_eq!(found, ["3 mails were posted of 4"]);
         // A recipient of the person's configuration is seen, too.
-        world.git(&["config", "sendemail.cc", "boss@pots.test"]);
-        let found = world.post(&export, "0000.mail", "", "");
+        world.run_git(&["config", "sendemail.cc", "boss@pots.test"]);
+        let found = world.post_changed(&export, "0000.mail", "", "");
         assert!(found.contains("went to boss@pots.test"), "{found}");
     }
 
     #[test]
     fn a_second_version_links_the_first() {
         let mut world = World::new();
-        let export = world.export("feature", "2").unwrap();
-        let found = join(&export.findings);
+        let export = world.export_part("feature", "2").unwrap();
+        let found = join_findings(&export.findings);
         assert_eq!(found.matches(": changelog: ").count(), 2, "{found}");
         // The person says what changed; the link comes from status.toml.
         world.cover.body += "\n\nChanges in v2:\n - more pots";
         world.status = Status::parse(crate::patches::status::tests::POSTED).unwrap();
-        let export = world.export("feature", "2").unwrap();
+        let export = world.export_part("feature", "2").unwrap();
         assert_eq!(export.findings, []);
         let text = fs::read_to_string(&export.files[0]).unwrap();
         let link = "\nv1: https://lore.kernel.org/r/x\n";
         assert!(text.contains(link), "{text}");
         assert!(text.contains("Subject: [PATCH wireguard v2 0/3]"), "{text}");
         assert!(export.files[1].to_string_lossy().contains("/v2-0001-"));
-        assert_eq!(world.post(&export, "0000.mail", "", ""), "");
+        assert_eq!(world.post_changed(&export, "0000.mail", "", ""), "");
     }
 
     #[test]
     fn what_cannot_be_exported_says_why() {
         let world = World::new();
-        world.commit("line 5", "other");
-        let error = world.export("feature", "1").unwrap_err().to_string();
+        world.commit_change("line 5", "other");
+        let error = world.export_part("feature", "1").unwrap_err().to_string();
         assert!(error.contains("0001-"), "{error}");
         assert!(error.contains("pot1.c:2"), "{error}");
         // A base that only this repository has is worth a note.
-        world.commit("other", "line 5");
-        let export = world.export("feature", "1").unwrap();
-        assert!(join(&export.findings).contains("on no remote branch"));
+        world.commit_change("other", "line 5");
+        let export = world.export_part("feature", "1").unwrap();
+        assert!(join_findings(&export.findings).contains("on no remote branch"));
         assert_eq!(count_errors(&export.findings), 0);
         fs::remove_dir_all(world.temp.path().join("out")).unwrap();
-        world.git(&["config", "user.email", "noreply@example.org"]);
-        let error = world.export("feature", "1").unwrap_err().to_string();
+        world.run_git(&["config", "user.email", "noreply@example.org"]);
+        let error = world.export_part("feature", "1").unwrap_err().to_string();
         assert!(error.contains("nobody's address"), "{error}");
         assert!(!world.temp.path().join("out").exists());
     }

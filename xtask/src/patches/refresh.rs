@@ -33,7 +33,7 @@ pub struct Branch {
 
 impl Branch {
     /// Where the branch is and what to do there.
-    pub fn print(&self, name: &str) {
+    pub fn print_place(&self, name: &str) {
         let (place, source, count) = (self.repo.display(), &self.source, self.refused.len());
         let write = format!("cargo xtask patches refresh {name} --write");
         if count == 0 {
@@ -50,7 +50,7 @@ impl Branch {
 }
 
 /// Makes the branch of `tree` with the series of a folder; unwritten work is kept.
-pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Result<Branch> {
+pub fn open_branch(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Result<Branch> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
     let _lock = context
@@ -63,18 +63,18 @@ pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Resul
     }
     let set = Set::read(series, tree, &context.trees)?;
     let draft = repo.with_extension("new");
-    let source = scratch::make(&draft, &set, context)?;
+    let source = scratch::make_repo(&draft, &set, context)?;
     if git::find_commit(&repo, WRITTEN).is_ok() {
         let refs = [(WRITTEN, EARLIER), (git::BASE, EARLIER_BASE)];
         let refs = refs.map(|(tag, to)| format!("+refs/tags/{tag}:{to}"));
-        let mut fetch = git::command(&draft);
+        let mut fetch = git::prepare_scratch(&draft);
         fetch.args(["fetch", "-q", "--no-tags"]).arg(&repo);
         process::run(fetch.args(refs))?;
     }
     remove_path(&repo)?;
     fs::rename(&draft, &repo)?;
     Ok(Branch {
-        refused: apply_all(&repo, &set.paths())?,
+        refused: apply_all(&repo, &set.list_paths())?,
         repo,
         source,
     })
@@ -85,9 +85,9 @@ pub fn open(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Resul
 fn apply_all(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     let refused = git::apply_each(repo, patches)?;
     if !refused.is_empty() {
-        git::run(repo, &["reset", "-q", "--hard", git::BASE])?;
+        git::run_git(repo, &["reset", "-q", "--hard", git::BASE])?;
         let am = ["am", "-q", "--3way", "--committer-date-is-author-date"];
-        let out = process::capture_output(git::command(repo).args(am).args(patches))?;
+        let out = process::capture_output(git::prepare_scratch(repo).args(am).args(patches))?;
         if !out.ok && !is_unfinished(repo) {
             bail!("git am: {}", out.join_streams().trim());
         }
@@ -95,7 +95,7 @@ fn apply_all(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
             return Ok(refused);
         }
     }
-    git::run(repo, &["tag", "-f", WRITTEN])?;
+    git::run_git(repo, &["tag", "-f", WRITTEN])?;
     Ok(Vec::new())
 }
 
@@ -114,21 +114,21 @@ fn is_unfinished(repo: &Path) -> bool {
 }
 
 fn is_clean(repo: &Path) -> Result<bool> {
-    let changes = git::run(repo, &["status", "--porcelain", "-uno"])?;
+    let changes = git::run_git(repo, &["status", "--porcelain", "-uno"])?;
     Ok(changes.is_empty())
 }
 
 /// Writes the branch back into the folder of its tree; what that changed.
-pub fn write(tree: &Tree, context: &Context) -> Result<String> {
+pub fn write_branch(tree: &Tree, context: &Context) -> Result<String> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
     let _lock = context
         .cache
         .hold_lock(&format!("patches-refresh-{name}"))?;
-    write_to(&repo::find_patches().join(name), &repo, name)
+    write_branch_to(&repo::find_patches().join(name), &repo, name)
 }
 
-fn write_to(dir: &Path, repo: &Path, name: &str) -> Result<String> {
+fn write_branch_to(dir: &Path, repo: &Path, name: &str) -> Result<String> {
     let place = repo.display();
     if !repo.join(".git").exists() {
         bail!("no branch to write: cargo xtask patches refresh {name}");
@@ -141,26 +141,26 @@ fn write_to(dir: &Path, repo: &Path, name: &str) -> Result<String> {
     }
     let now = (git::BASE, "HEAD");
     let range_diff = if git::find_commit(repo, WRITTEN).is_ok() {
-        compare(repo, (git::BASE, WRITTEN), now)?
+        compare_ranges(repo, (git::BASE, WRITTEN), now)?
     } else if git::find_commit(repo, EARLIER).is_ok() {
-        compare(repo, (EARLIER_BASE, EARLIER), now)?
+        compare_ranges(repo, (EARLIER_BASE, EARLIER), now)?
     } else {
         "no range-diff: this is the first version written from here\n".to_owned()
     };
     let count = folder::write_series(dir, repo)?.len();
-    let source = git::run(repo, &["log", "-1", "--format=%s", git::BASE])?;
+    let source = git::run_git(repo, &["log", "-1", "--format=%s", git::BASE])?;
     folder::write_base(dir, source.trim())?;
-    git::run(repo, &["tag", "-f", WRITTEN])?;
+    git::run_git(repo, &["tag", "-f", WRITTEN])?;
     let next = format!("cargo xtask patches check {name}");
     let written = format!("{count} patches written to kernel-patches/{name}; next: {next}");
     Ok(format!("{range_diff}{name}: {written}\n"))
 }
 
-fn compare(repo: &Path, old: (&str, &str), new: (&str, &str)) -> Result<String> {
+fn compare_ranges(repo: &Path, old: (&str, &str), new: (&str, &str)) -> Result<String> {
     // Hunks far apart in two trees are still the same patch.
     let options = ["range-diff", "--no-color", "--creation-factor=90"];
     let ranges = [old, new].map(|(base, tip)| format!("{base}..{tip}"));
-    process::run(git::command(repo).args(options).args(ranges))
+    process::run(git::prepare_scratch(repo).args(options).args(ranges))
 }
 
 /// `7.4` as a number; a new major comes about every twenty minors.
@@ -221,13 +221,13 @@ pub fn start_tree(version: &str, suites: &[String], context: &Context) -> Result
     };
     let (tree, series) = (&new.trees[0], repo::find_patches().join(neighbour));
     // Before anything is changed: is there such a source at all?
-    let branch = open(&series, tree, false, context)?;
+    let branch = open_branch(&series, tree, false, context)?;
     write_file(&file, &(text + &entry))?;
     let place = "its lines are at the end of kernel-patches/trees.toml";
     println!("{version}: started from {neighbour}; {place}");
     match branch.refused.is_empty() {
-        true => println!("{}", write(tree, context)?.trim_end()),
-        false => branch.print(version),
+        true => println!("{}", write_branch(tree, context)?.trim_end()),
+        false => branch.print_place(version),
     }
     Ok(branch)
 }
@@ -257,8 +257,8 @@ fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
         (dir, tree)
     };
     let set = Set::read(&dir, tree, trees)?;
-    scratch::make(&place, &set, context)?;
-    match git::apply_each(&place, &set.paths())?.first() {
+    scratch::make_repo(&place, &set, context)?;
+    match git::apply_each(&place, &set.list_paths())?.first() {
         None => Ok(place),
         Some(refused) => bail!("{spec}: {refused}"),
     }
@@ -269,11 +269,11 @@ pub fn compare_series(a: &str, b: &str, context: &Context) -> Result<String> {
     let left = make_side(a, "1", context)?;
     let right = make_side(b, "2", context)?;
     let refs = ["+refs/tags/base:refs/other/base", "+HEAD:refs/other/series"];
-    let mut fetch = git::command(&left);
+    let mut fetch = git::prepare_scratch(&left);
     fetch.args(["fetch", "-q", "--no-tags"]).arg(right);
     process::run(fetch.args(refs))?;
     let other = ("refs/other/base", "refs/other/series");
-    compare(&left, (git::BASE, git::SERIES), other)
+    compare_ranges(&left, (git::BASE, git::SERIES), other)
 }
 
 #[cfg(test)]
@@ -313,11 +313,11 @@ pub mod tests {
         for n in 0..messages.len() {
             write_file(&place(n), &text).unwrap();
         }
-        git::init(&repo, "linux-source-9.9 9.9.1-1").unwrap();
+        git::init_repo(&repo, "linux-source-9.9 9.9.1-1").unwrap();
         for (n, message) in messages.iter().enumerate() {
             write_file(&place(n), &text.replace("line 5", "five")).unwrap();
             let message = format!("wireguard: socket: {message}\nAssisted-by: LLM");
-            git::run(&repo, &["commit", "-q", "-am", &message]).unwrap();
+            git::run_git(&repo, &["commit", "-q", "-am", &message]).unwrap();
         }
         folder::write_series(&dir, &repo).unwrap();
         folder::write_base(&dir, "linux-source-9.9 9.9.1-1").unwrap();
@@ -325,7 +325,7 @@ pub mod tests {
     }
 
     /// Replaces words in a file of the driver.
-    pub fn replace(repo: &Path, file: &str, from: &str, to: &str) {
+    pub fn replace_words(repo: &Path, file: &str, from: &str, to: &str) {
         let path = repo.join("drivers/net/wireguard").join(file);
         let text = fs::read_to_string(&path).unwrap();
         write_file(&path, &text.replace(from, to)).unwrap();
@@ -339,18 +339,21 @@ pub mod tests {
         let names = names.map(|(n, at)| format!("000{at}-wireguard-socket-count-{n}.patch"));
         let names: Vec<_> = names.collect();
         let paths: Vec<_> = names.iter().map(|n| dir.join(n)).collect();
-        git::run(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
-        replace(&repo, "pot1.c", "line 5", "FIVE");
-        replace(&repo, "pot3.c", "line 5", "FIVE");
-        git::run(&repo, &["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]).unwrap();
-        git::run(&repo, &["tag", "-f", git::BASE]).unwrap();
+        git::run_git(&repo, &["reset", "-q", "--hard", git::BASE]).unwrap();
+        replace_words(&repo, "pot1.c", "line 5", "FIVE");
+        replace_words(&repo, "pot3.c", "line 5", "FIVE");
+        git::run_git(&repo, &["commit", "-q", "-am", "linux-source-9.9 9.9.2-1"]).unwrap();
+        git::run_git(&repo, &["tag", "-f", git::BASE]).unwrap();
         let refused = apply_all(&repo, &paths).unwrap();
         let found: Vec<_> = refused.iter().map(|r| r.patch.as_str()).collect();
         assert_eq!(found, [&names[0], &names[2]]);
         assert!(refused[1].what.contains("pot3.c:2"), "{}", refused[1].what);
         // The unfinished am is still there for the person, and is not thrown away.
         assert!(is_unfinished(&repo) && is_unwritten(&repo).unwrap());
-        let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
+        let error = write_branch_to(&dir, &repo, "9.9")
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("not finished"), "{error}");
     }
 
@@ -359,18 +362,21 @@ pub mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (repo, dir) = make_series(temp.path(), &COUNT);
         assert!(is_unwritten(&repo).unwrap());
-        let first = write_to(&dir, &repo, "9.9").unwrap();
+        let first = write_branch_to(&dir, &repo, "9.9").unwrap();
         assert!(first.contains("no range-diff") && !is_unwritten(&repo).unwrap());
-        replace(&repo, "pot3.c", "five", "fife");
+        replace_words(&repo, "pot3.c", "five", "fife");
         assert!(is_unwritten(&repo).unwrap());
-        let error = write_to(&dir, &repo, "9.9").err().unwrap().to_string();
+        let error = write_branch_to(&dir, &repo, "9.9")
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("not committed"), "{error}");
-        git::run(&repo, &["commit", "-q", "-a", "--amend", "--no-edit"]).unwrap();
+        git::run_git(&repo, &["commit", "-q", "-a", "--amend", "--no-edit"]).unwrap();
         assert!(is_unwritten(&repo).unwrap());
-        let second = write_to(&dir, &repo, "9.9").unwrap();
+        let second = write_branch_to(&dir, &repo, "9.9").unwrap();
         assert!(second.contains("fife") && second.contains("3 patches written"));
         assert!(!is_unwritten(&repo).unwrap());
-        let none = write_to(&dir, &temp.path().join("none"), "9.9")
+        let none = write_branch_to(&dir, &temp.path().join("none"), "9.9")
             .err()
             .unwrap();
         assert!(none.to_string().contains("no branch to write"));

@@ -31,10 +31,10 @@ const RULES: &[Rule] = &[
 ];
 
 /// Every rule over the series, in the order of the table.
-pub fn check(set: &Set) -> Vec<Finding> {
+pub fn check_rules(set: &Set) -> Vec<Finding> {
     let all = RULES.iter().flat_map(|(name, source, check)| {
         let found = check(set).into_iter();
-        found.map(|f| f.by(name, source))
+        found.map(|f| f.set_rule(name, source))
     });
     all.collect()
 }
@@ -47,7 +47,7 @@ fn check_files(set: &Set) -> Vec<Finding> {
     }
     let (listed, present) = (listed.join(" "), set.present.join(" "));
     let what = format!("names {listed}; the folder has {present}");
-    vec![Finding::new(set.path("series"), what).repair(set.refresh())]
+    vec![Finding::new(set.name_file("series"), what).set_repair(set.suggest_refresh())]
 }
 
 fn check_size(set: &Set) -> Vec<Finding> {
@@ -57,7 +57,7 @@ fn check_size(set: &Set) -> Vec<Finding> {
         n @ 9..=15 => format!("{n} patches; this project keeps to 8"),
         n => format!("{n} patches; netdev takes at most 15"),
     };
-    vec![Finding::new(&set.tree.name, what).repair("fold, or post in parts")]
+    vec![Finding::new(&set.tree.name, what).set_repair("fold, or post in parts")]
 }
 
 /// What trees.toml says of those whom get_maintainer.pl does not know.
@@ -77,12 +77,12 @@ fn check_recipients(set: &Set) -> Vec<Finding> {
 /// "Co-posting selftests": the tests of a new interface come with it, in a commit of their own.
 fn check_selftests(set: &Set) -> Vec<Finding> {
     let tests = "tools/testing/selftests";
-    let tested = set.mails.iter().any(|m| m.touches(tests));
+    let tested = set.mails.iter().any(|m| m.touches_path(tests));
     find_in_mails(set, |m| {
         let inside = m.touched.iter().filter(|f| f.path.starts_with(tests));
-        if m.touches(tests) && inside.count() < m.touched.len() {
+        if m.touches_path(tests) && inside.count() < m.touched.len() {
             Some(format!("touches {tests} and other files"))
-        } else if set.tree.reference && m.touches("include/uapi") && !tested {
+        } else if set.tree.reference && m.touches_path("include/uapi") && !tested {
             Some(format!("no patch of the series touches {tests}"))
         } else {
             None
@@ -96,10 +96,10 @@ fn check_fixes(set: &Set) -> Vec<Finding> {
     let first: Vec<_> = set.mails[..set.count_fixes()].iter().collect();
     find_in_mails(set, |m| {
         let fixing = |(key, value): &(&str, &str)| *key == "Fixes" || value.contains("stable@");
-        let (key, value) = m.trailers().find(fixing)?;
+        let (key, value) = m.list_trailers().find(fixing)?;
         let adds = ["add", "support", "allow", "introduce", "implement"];
-        let api = m.touches("include/uapi") || m.touches("Documentation/netlink/specs");
-        if api || adds.contains(&first_word(m)) {
+        let api = m.touches_path("include/uapi") || m.touches_path("Documentation/netlink/specs");
+        if api || adds.contains(&read_first_word(m)) {
             return Some(format!("a feature carries `{key}: {value}'"));
         }
         let form = Regex::new(r#"^[0-9a-fA-F]{12,} \(".*"\)$"#).expect("a constant");
@@ -128,7 +128,7 @@ fn check_subjects(set: &Set) -> Vec<Finding> {
         };
         let same = set.mails.iter().filter(|o| o.subject == *subject).count();
         let length = subject.chars().count();
-        let word = first_word(m);
+        let word = read_first_word(m);
         let ends = |end: &str| word.ends_with(end) && !word.ends_with("ss");
         let noun = ["new", "the", "a", "an", "some", "this"].contains(&word);
         let other = noun || ends("s") || ends("ed") || ends("ing");
@@ -148,7 +148,7 @@ fn check_subjects(set: &Set) -> Vec<Finding> {
     })
 }
 
-fn first_word(mail: &Mail) -> &str {
+fn read_first_word(mail: &Mail) -> &str {
     let rest = mail.subject.splitn(3, ": ").nth(2).unwrap_or_default();
     rest.split(' ').next().unwrap_or_default()
 }
@@ -158,13 +158,13 @@ fn first_word(mail: &Mail) -> &str {
 fn check_messages(set: &Set) -> Vec<Finding> {
     let given = "Signed-off-by Reviewed-by Acked-by Tested-by Co-developed-by";
     find_in_mails(set, |m| {
-        let borrowed = m.trailers().find(|(key, _)| given.contains(key));
+        let borrowed = m.list_trailers().find(|(key, _)| given.contains(key));
         let assisted = |(key, value): (&str, &str)| key == "Assisted-by" && !value.is_empty();
         let text = m.message.trim().contains("\n\n");
         match borrowed {
             _ if !text => Some("no message under the subject".to_owned()),
             Some((key, who)) => Some(format!("`{key}: {who}' cannot be given by this repository")),
-            None if m.trailers().any(assisted) => None,
+            None if m.list_trailers().any(assisted) => None,
             None => Some("no Assisted-by".to_owned()),
         }
     })
@@ -173,9 +173,13 @@ fn check_messages(set: &Set) -> Vec<Finding> {
 /// One finding at the subject of each patch of which `check` says something.
 fn find_in_mails(set: &Set, check: impl Fn(&Mail) -> Option<String>) -> Vec<Finding> {
     let find = |m: &Mail| {
-        let finding = Finding::new(set.path(&m.file), check(m)?);
+        let finding = Finding::new(set.name_file(&m.file), check(m)?);
         let line = m.text.lines().position(|l| l.starts_with("Subject:"));
-        Some(finding.at(line.map_or(0, |at| at + 1)).repair(set.reword()))
+        Some(
+            finding
+                .set_line(line.map_or(0, |at| at + 1))
+                .set_repair(set.suggest_reword()),
+        )
     };
     set.mails.iter().filter_map(find).collect()
 }
@@ -190,7 +194,7 @@ fn find_added(set: &Set, kind: &str, words: &str) -> Vec<Finding> {
             let word = split_words(code).find(|w| words.split(' ').any(|word| word == *w));
             if line.starts_with('+') && !comment && is_c(path) && path.ends_with(kind) {
                 let what = word.map(|word| format!("{path}: `{word}' is not used here"));
-                found.extend(what.map(|w| Finding::new(set.path(&mail.file), w).at(no)));
+                found.extend(what.map(|w| Finding::new(set.name_file(&mail.file), w).set_line(no)));
             }
         }
     }
@@ -223,24 +227,24 @@ fn check_xmas_tree(set: &Set) -> Vec<Finding> {
             }
             // The rest of a declaration over several lines does not count.
             let rest = open;
-            open = (open || declared_name(text).is_some()) && !text.ends_with(';');
+            open = (open || read_declared(text).is_some()) && !text.ends_with(';');
             if rest {
                 continue;
             }
-            if in_type || declared_name(text).is_none() {
+            if in_type || read_declared(text).is_none() {
                 block.clear();
                 continue;
             }
             let (above, new_above) = block.last().copied().unwrap_or((text, false));
             // An initializer that uses a variable above it cannot move over it.
             let value = text.split_once('=').map_or("", |(_, value)| value);
-            let mut names = block.iter().filter_map(|(text, _)| declared_name(text));
+            let mut names = block.iter().filter_map(|(text, _)| read_declared(text));
             let tied = names.any(|name| split_words(value).any(|w| w == name));
             let longer = count_columns(text) > count_columns(above);
             if longer && (sign == "+" || new_above) && !tied {
                 let (text, above) = (text.trim(), above.trim());
                 let what = format!("{path}: `{text}' stands below the shorter `{above}'");
-                found.push(Finding::new(set.path(&mail.file), what).at(no));
+                found.push(Finding::new(set.name_file(&mail.file), what).set_line(no));
             }
             block.push((text, sign == "+"));
         }
@@ -254,7 +258,7 @@ fn is_type(text: &str) -> bool {
 }
 
 /// `\tstruct foo *bar = baz,` and the like: the variable, or its last where there are several.
-fn declared_name(text: &str) -> Option<&str> {
+fn read_declared(text: &str) -> Option<&str> {
     let statements = ["return", "goto", "case", "else", "do", "typedef", "break"];
     let head = text.strip_prefix('\t')?.trim_start();
     let head = head.split(['=', ';', '[', ',']).next()?.trim_end();
@@ -329,7 +333,7 @@ index 1111111..2222222 100644
     }
 
     /// A series of these patches.
-    fn series(texts: &[String]) -> Set {
+    fn make_set(texts: &[String]) -> Set {
         let mails: Vec<_> = texts.iter().map(|t| read_mail(t)).collect();
         Set {
             tree: test_tree(),
@@ -340,21 +344,24 @@ index 1111111..2222222 100644
         }
     }
 
-    fn change(from: &str, to: &str) -> String {
+    fn change_good(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "the good patch does not say `{from}'");
         GOOD.replace(from, to)
     }
 
-    fn find(rule: &str, set: &Set) -> Vec<String> {
-        let found = check(set).into_iter().filter(|f| f.rule == rule);
+    fn find_by_rule(rule: &str, set: &Set) -> Vec<String> {
+        let found = check_rules(set).into_iter().filter(|f| f.rule == rule);
         found.map(|f| f.to_string()).collect()
     }
 
     #[test]
     fn the_good_series_has_no_findings() {
-        assert_eq!(check(&series(&[GOOD.to_owned()])), []);
-        let fix = change("Assisted-by", FIX);
-        assert_eq!(check(&series(&[fix, change("pots", "pans")])), []);
+        assert_eq!(check_rules(&make_set(&[GOOD.to_owned()])), []);
+        let fix = change_good("Assisted-by", FIX);
+        assert_eq!(
+            check_rules(&make_set(&[fix, change_good("pots", "pans")])),
+            []
+        );
     }
 
     /// A rule that has never failed may not work.
@@ -362,12 +369,12 @@ index 1111111..2222222 100644
     #[rustfmt::skip]
     fn each_rule_finds_its_bad_fixture() {
         let good = || GOOD.to_owned();
-        let fix = || change("Assisted-by", FIX);
-        let uapi = || change(PATH, "include/uapi/linux/teapot.h");
-        let tests = change(PATH, "tools/testing/selftests/x.c");
+        let fix = || change_good("Assisted-by", FIX);
+        let uapi = || change_good(PATH, "include/uapi/linux/teapot.h");
+        let tests = change_good(PATH, "tools/testing/selftests/x.c");
         let mixed = tests + &GOOD[GOOD.find("diff --git").unwrap()..];
-        let stable = change("count the", "allow the").replace("Assisted", "Cc: stable@kernel.org\nAssisted");
-        let tag = |tag| change("Assisted-by", &format!("{tag}: B <b@pots.test>\nAssisted-by"));
+        let stable = change_good("count the", "allow the").replace("Assisted", "Cc: stable@kernel.org\nAssisted");
+        let tag = |tag| change_good("Assisted-by", &format!("{tag}: B <b@pots.test>\nAssisted-by"));
         let bad: Vec<(&str, &str, Vec<String>)> = vec![
             ("series-size", "keeps to 8", vec![good(); 9]),
             ("series-size", "at most 15", vec![good(); 16]),
@@ -380,37 +387,37 @@ index 1111111..2222222 100644
             ("fixes", "carries `Fixes", vec![fix().replace("count the", "add the")]),
             ("fixes", "carries `Fixes", vec![uapi().replace("Assisted-by", FIX)]),
             ("fixes", "carries `Cc", vec![stable]),
-            ("subject", "is not `wireguard: <area>", vec![change("socket: ", "")]),
-            ("subject", "area `kettle'", vec![change("socket:", "kettle:")]),
-            ("subject", "lower case", vec![change("count", "Count")]),
-            ("subject", "full stop", vec![change("a\n device", "pot.")]),
-            ("subject", "at most 75", vec![change("count", &"count long ".repeat(5))]),
+            ("subject", "is not `wireguard: <area>", vec![change_good("socket: ", "")]),
+            ("subject", "area `kettle'", vec![change_good("socket:", "kettle:")]),
+            ("subject", "lower case", vec![change_good("count", "Count")]),
+            ("subject", "full stop", vec![change_good("a\n device", "pot.")]),
+            ("subject", "at most 75", vec![change_good("count", &"count long ".repeat(5))]),
             ("subject", "of 2 patches", vec![good(); 2]),
-            ("subject", "`counts'", vec![change("count ", "counts ")]),
-            ("subject", "`counted'", vec![change("count ", "counted ")]),
-            ("subject", "`new'", vec![change("count ", "new ")]),
-            ("message", "no message", vec![change("A teapot that nobody counts is lost.\n\n", "")]),
-            ("message", "no Assisted-by", vec![change("Assisted-by: LLM", "Link: x")]),
-            ("message", "no Assisted-by", vec![change("Assisted-by: LLM", "Assisted-by:")]),
+            ("subject", "`counts'", vec![change_good("count ", "counts ")]),
+            ("subject", "`counted'", vec![change_good("count ", "counted ")]),
+            ("subject", "`new'", vec![change_good("count ", "new ")]),
+            ("message", "no message", vec![change_good("A teapot that nobody counts is lost.\n\n", "")]),
+            ("message", "no Assisted-by", vec![change_good("Assisted-by: LLM", "Link: x")]),
+            ("message", "no Assisted-by", vec![change_good("Assisted-by: LLM", "Assisted-by:")]),
             ("message", "cannot be given", vec![tag("Reviewed-by")]),
             ("message", "cannot be given", vec![tag("Signed-off-by")]),
-            ("reverse-xmas-tree", "below the shorter", vec![change(TWO, "+\tint n = 0;\n+\tstruct pot *pot = first;\n")]),
-            ("reverse-xmas-tree", "`int n;'", vec![change(&format!("-\tint n;\n{TWO}"), " \tint n;\n+\tstruct pot *pot = first;\n")]),
-            ("inline", "`inline'", vec![change(TWO, "+static inline int lid(void)\n")]),
-            ("cleanup-helpers", "`__free'", vec![change(TWO, "+\tint *p __free(kfree) = NULL;\n")]),
+            ("reverse-xmas-tree", "below the shorter", vec![change_good(TWO, "+\tint n = 0;\n+\tstruct pot *pot = first;\n")]),
+            ("reverse-xmas-tree", "`int n;'", vec![change_good(&format!("-\tint n;\n{TWO}"), " \tint n;\n+\tstruct pot *pot = first;\n")]),
+            ("inline", "`inline'", vec![change_good(TWO, "+static inline int lid(void)\n")]),
+            ("cleanup-helpers", "`__free'", vec![change_good(TWO, "+\tint *p __free(kfree) = NULL;\n")]),
         ];
         let mut seen = vec!["series-files", "recipients"];
         for (rule, says, texts) in &bad {
-            let found = find(rule, &series(texts)).join("\n");
+            let found = find_by_rule(rule, &make_set(texts)).join("\n");
             assert!(found.contains(says), "{rule} does not say `{says}': {found}");
             seen.push(rule);
         }
-        let mut set = series(&[good()]);
+        let mut set = make_set(&[good()]);
         set.present.push("2".to_owned());
-        assert!(find("series-files", &set)[0].contains("the folder has 1 2"));
+        assert!(find_by_rule("series-files", &set)[0].contains("the folder has 1 2"));
         for (who, reason, says) in [("A <a>", "x", "no address"), ("a@b.c", "", "no reason")] {
             set.recipients = vec![(who.to_owned(), reason.to_owned())];
-            assert!(find("recipients", &set)[0].contains(says));
+            assert!(find_by_rule("recipients", &set)[0].contains(says));
         }
         for (rule, ..) in RULES {
             assert!(seen.contains(rule), "nothing shows `{rule}' to fail");
@@ -428,14 +435,21 @@ index 1111111..2222222 100644
             "+\tstruct pot *pot = pot_of(a,\n+\t\t\t\t\t b_which_is_long);\n",
             "+\t/* inline and __free would be wrong here */\n",
         ] {
-            assert_eq!(check(&series(&[change(TWO, fine)])), [], "{fine}");
+            assert_eq!(
+                check_rules(&make_set(&[change_good(TWO, fine)])),
+                [],
+                "{fine}"
+            );
         }
         let function = "static int teapot(struct pot *first)\n {";
-        let members = change(function, "x\n struct pot {");
-        assert_eq!(find("reverse-xmas-tree", &series(&[members])), [""; 0]);
+        let members = change_good(function, "x\n struct pot {");
+        assert_eq!(
+            find_by_rule("reverse-xmas-tree", &make_set(&[members])),
+            [""; 0]
+        );
         for word in ["pass ", "bring ", "need ", "process "] {
-            let set = series(&[change("count ", word)]);
-            assert_eq!(find("subject", &set), [""; 0]);
+            let set = make_set(&[change_good("count ", word)]);
+            assert_eq!(find_by_rule("subject", &set), [""; 0]);
         }
     }
 }

@@ -39,16 +39,16 @@ fn list_parts(set: &Set) -> Vec<String> {
 /// Makes a fresh repository in `dir` with the source of the tree, as the mirror has it now.
 ///
 /// Returns what the file `base` calls it: `linux-source-6.1 6.1.192-2`.
-pub fn make(dir: &Path, set: &Set, context: &Context) -> Result<String> {
+pub fn make_repo(dir: &Path, set: &Set, context: &Context) -> Result<String> {
     let source = Source::find(&set.tree, &context.cache, &context.progress)?;
     let part = source.get_part(&list_parts(set))?;
     let name = format!("{} {}", set.tree.source, source.version);
-    make_from(dir, set, &part, &name)?;
+    make_repo_from(dir, set, &part, &name)?;
     Ok(name)
 }
 
 /// Makes one with the source in the folder `from`. Leaves out files that it lacks.
-pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
+pub fn make_repo_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
     remove_path(dir)?;
     fs::create_dir_all(dir)?;
     let mut parts = list_parts(set);
@@ -56,7 +56,7 @@ pub fn make_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
     let mut copy = Command::new("cp");
     copy.current_dir(from).args(["-a", "--parents", "-t"]);
     process::run(copy.arg(dir).args(parts))?;
-    git::init(dir, name)
+    git::init_repo(dir, name)
 }
 
 /// The folder with the tools of the reference tree.

@@ -70,15 +70,15 @@ impl Status {
         let last = self.posted.iter().find(|p| p.date == today)?;
         let version = last.version;
         let what = format!("v{version} was posted today; 24 hours between versions");
-        let finding = Finding::new("status.toml", what).by("24-hours", doc::NETDEV);
-        Some(finding.repair("wait, and answer the reviews of that version first"))
+        let finding = Finding::new("status.toml", what).set_rule("24-hours", doc::NETDEV);
+        Some(finding.set_repair("wait, and answer the reviews of that version first"))
     }
 }
 
 /// Prints the trees and the postings. With `mirror` the newest source is asked for.
-pub fn print(mirror: bool, context: &Context) -> Result<()> {
+pub fn print_status(mirror: bool, context: &Context) -> Result<()> {
     for tree in &context.trees.trees {
-        println!("{}: {}", tree.name, describe(tree, mirror, context)?);
+        println!("{}: {}", tree.name, describe_tree(tree, mirror, context)?);
     }
     let status = Status::load()?;
     if status.posted.is_empty() {
@@ -93,7 +93,7 @@ pub fn print(mirror: bool, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn describe(tree: &Tree, mirror: bool, context: &Context) -> Result<String> {
+fn describe_tree(tree: &Tree, mirror: bool, context: &Context) -> Result<String> {
     let dir = repo::find_patches().join(&tree.name);
     if !dir.join("series").exists() {
         return Ok("no series yet".to_owned());

@@ -68,8 +68,10 @@ fn read_checkpatch(text: &str, name: &str, repair: &str) -> Vec<Finding> {
     let pattern = r"(?m)^.*?(?::(\d+))?: (?:ERROR|WARNING|CHECK):(.+)$";
     let read = |said: Captures| {
         let line = said.get(1).and_then(|n| n.as_str().parse().ok());
-        let finding = Finding::new(name, said[2].trim()).at(line.unwrap_or(0));
-        finding.by("checkpatch", doc::CHECKLIST).repair(repair)
+        let finding = Finding::new(name, said[2].trim()).set_line(line.unwrap_or(0));
+        finding
+            .set_rule("checkpatch", doc::CHECKLIST)
+            .set_repair(repair)
     };
     let pattern = Regex::new(pattern).expect("a constant");
     pattern.captures_iter(text).map(read).collect()
@@ -90,7 +92,7 @@ impl Person {
     }
 
     /// Where the person stands in a mail's header: who maintains is asked, the others may look.
-    pub fn header(&self) -> &'static str {
+    pub fn choose_header(&self) -> &'static str {
         let asked = ["maintainer:", "supporter:"];
         match asked.iter().any(|role| self.role.starts_with(role)) {
             true => "To",
@@ -98,7 +100,7 @@ impl Person {
         }
     }
 
-    pub fn address(&self) -> String {
+    pub fn get_address(&self) -> String {
         read_address(&self.who)
     }
 }
@@ -135,10 +137,10 @@ fn read_people(text: &str) -> Vec<Person> {
 /// Who must always be on the list of recipients of a WireGuard series.
 pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
     let lists = "wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org";
-    let is_missing = |list: &&str| !people.iter().any(|p| p.address() == *list);
+    let is_missing = |list: &&str| !people.iter().any(|p| p.get_address() == *list);
     let find = |list: &str| {
         let what = format!("get_maintainer.pl does not name {list}");
-        Finding::new(name, what).by("recipients", doc::MAINTAINERS)
+        Finding::new(name, what).set_rule("recipients", doc::MAINTAINERS)
     };
     lists.split(' ').filter(is_missing).map(find).collect()
 }
@@ -149,7 +151,7 @@ const GENERATOR: &str = "tools/net/ynl/ynl-regen.sh";
 pub const NETLINK: &[&str] = &["Documentation/netlink", "tools/net/ynl", "MAINTAINERS"];
 
 /// Regenerates netlink code in a checked-out tree; findings for every file that changes by it.
-pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Finding>> {
+pub fn regenerate_netlink(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Finding>> {
     // Older trees have none.
     if !repo.join(GENERATOR).exists() {
         return Ok(Vec::new());
@@ -172,13 +174,13 @@ pub fn regenerate(repo: &Path, name: &str, progress: &Progress) -> Result<Vec<Fi
         let (status, said) = (&out.status, out.join_streams());
         bail!("{GENERATOR} -f did not run ({status}, {ours} files of wireguard): {said}");
     }
-    let changed = git::run(repo, &["diff", "--name-only"])?;
-    git::run(repo, &["checkout", "-q", "--", "."])?;
+    let changed = git::run_git(repo, &["diff", "--name-only"])?;
+    git::run_git(repo, &["checkout", "-q", "--", "."])?;
     progress.end_step();
     let find = |file: &str| {
         let what = format!("{file} is not what its specification generates");
-        let finding = Finding::new(name, what).by("ynl-regen", doc::YNL);
-        finding.repair(format!("{GENERATOR} -f; git commit --amend -a"))
+        let finding = Finding::new(name, what).set_rule("ynl-regen", doc::YNL);
+        finding.set_repair(format!("{GENERATOR} -f; git commit --amend -a"))
     };
     Ok(changed.lines().map(find).collect())
 }
@@ -199,9 +201,12 @@ mod tests {
         let text = "\"A. B\" <A@b.test> (maintainer:POTS (KETTLES))\n\
                     netdev@vger.kernel.org (open list:NET)\nnoise\n";
         let people = read_people(text);
-        assert_eq!((people[0].header(), people[1].header()), ("To", "Cc"));
+        assert_eq!(
+            (people[0].choose_header(), people[1].choose_header()),
+            ("To", "Cc")
+        );
         assert_eq!(people[0].role, "maintainer:POTS (KETTLES)");
-        assert_eq!(people[0].address(), "a@b.test");
+        assert_eq!(people[0].get_address(), "a@b.test");
         assert_eq!(people[1].who, "netdev@vger.kernel.org");
         let found = check_people(&people, "9.9");
         assert_eq!(found.len(), 2);
@@ -230,12 +235,12 @@ mod tests {
         let script = |text: &str| write_file(&repo.join(GENERATOR), text).unwrap();
         script("exit 0\n");
         write_file(&repo.join("made.c"), "old\n").unwrap();
-        git::init(repo, "x").unwrap();
-        let check = || regenerate(repo, "9.9", &Progress::default());
+        git::init_repo(repo, "x").unwrap();
+        let check = || regenerate_netlink(repo, "9.9", &Progress::default());
         let error = check().unwrap_err().to_string();
         assert!(error.contains("0 files"), "{error}");
         script("echo ' GEN wireguard'; echo new > made.c\n");
-        git::run(repo, &["commit", "-qam", "y"]).unwrap();
+        git::run_git(repo, &["commit", "-qam", "y"]).unwrap();
         let found = check().unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].what.contains("made.c"));
