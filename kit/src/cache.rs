@@ -13,7 +13,7 @@ use fs_err::{self as fs, File};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::sys;
+use crate::{Progress, sys};
 
 /// The kind of entries that hold what apt answered.
 pub const ANSWERS: &str = "answers";
@@ -24,35 +24,43 @@ pub const STRIPPED: &str = "stripped";
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    /// Hears of each entry while it is made.
+    pub progress: Progress,
     /// See [`Cache::forbid_making`].
     makes: bool,
 }
 
 impl Cache {
     /// The user's cache, created when it is not there yet.
-    pub fn open() -> Result<Self> {
+    pub fn open(progress: Progress) -> Result<Self> {
         let base = env::var_os("XDG_CACHE_HOME")
             .filter(|v| !v.is_empty())
             .map(PathBuf::from)
             .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
             .ok_or_else(|| Error::other("neither XDG_CACHE_HOME nor HOME is set: no cache"))?;
-        Self::open_at(base.join("wg-vrf"))
+        let cache = Self::open_at(base.join("wg-vrf"))?;
+        Ok(Self { progress, ..cache })
     }
 
-    /// A cache in a given folder.
+    /// A cache in a given folder that tells nobody what it makes.
     pub fn open_at(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
         let root = root.canonicalize()?;
-        Ok(Self { root, makes: true })
+        let progress = Progress::default();
+        Ok(Self {
+            root,
+            progress,
+            makes: true,
+        })
     }
 
     /// A view of this cache in which an entry that is not there is an error. Apt is still asked:
     /// its answers cost nothing, and only tell which entries are meant.
     pub fn forbid_making(&self) -> Self {
         Self {
-            root: self.root.clone(),
             makes: false,
+            ..self.clone()
         }
     }
 
@@ -107,7 +115,7 @@ impl Cache {
             return Ok(place);
         }
         if !self.makes && ![ANSWERS, STRIPPED].contains(&kind) {
-            return Err(Error::other(format!("the cache has no {kind} {key}")));
+            bail!("the cache has no {kind} {key}");
         }
         let _lock = self.hold_lock(&format!("{kind}-{key}"))?;
         // The other process may have made it while we waited.

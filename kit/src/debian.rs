@@ -16,7 +16,6 @@ use fs_err as fs;
 use crate::cache::{ANSWERS, Cache, Key, remove_path};
 use crate::error::{Error, Result};
 use crate::process::run;
-use crate::progress::Progress;
 
 /// The suites a guest's userland and the 6.1 kernel come from.
 pub const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
@@ -57,13 +56,12 @@ pub struct Debian {
     cache: Cache,
     root: PathBuf,
     name: String,
-    progress: Progress,
 }
 
 impl Debian {
     /// Prepares (does not download) the root for `suites`, e.g. [`BOOKWORM`] or
     /// `&["bookworm", "bookworm-backports"]`.
-    pub fn new(cache: &Cache, suites: &[&str], progress: &Progress) -> Result<Self> {
+    pub fn new(cache: &Cache, suites: &[&str]) -> Result<Self> {
         let sources = write_sources(suites, &Mirrors::find_on_machine()?)?;
         // How this machine's apt reaches a mirror: proxies, retries, a clock not to be trusted.
         let machine = run(Command::new("apt-config").env("LC_ALL", "C").arg("dump"))?;
@@ -86,7 +84,6 @@ impl Debian {
             cache: cache.clone(),
             root,
             name,
-            progress: progress.clone(),
         })
     }
 
@@ -140,13 +137,13 @@ impl Debian {
             for file in &files {
                 run(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
             }
-            self.progress.end_step();
+            self.cache.progress.end_step();
             Ok(())
         })
     }
 
     fn begin_step(&self, doing: &str, packages: &[&Package]) {
-        self.progress.begin_step(&match packages {
+        self.cache.progress.begin_step(&match packages {
             [one] => format!("{doing} {} {}", one.name, one.version),
             more => format!("{doing} {} packages of {}", more.len(), self.name),
         });
@@ -184,7 +181,7 @@ impl Debian {
             fs::rename(draft.join(&package.file), debs.join(&package.file))?;
         }
         remove_path(&draft)?;
-        self.progress.end_step();
+        self.cache.progress.end_step();
         Ok(places)
     }
 
@@ -203,7 +200,8 @@ impl Debian {
         if !wanted() {
             return Ok(true);
         }
-        self.progress
+        self.cache
+            .progress
             .begin_step(&format!("package lists of {}", self.name));
         let arguments = ["-qq", "-o", "APT::Update::Error-Mode=any", "update"];
         match run(self.prepare_apt("apt-get").args(arguments)) {
@@ -214,7 +212,7 @@ impl Debian {
                 fs::write(&stamp, "")?;
             }
         }
-        self.progress.end_step();
+        self.cache.progress.end_step();
         Ok(true)
     }
 
@@ -242,8 +240,7 @@ impl Debian {
         found.sort();
         if found.is_empty() {
             let packages = packages.join(" ");
-            let text = format!("no package `{packages}' in {}", self.name);
-            return Err(Error::other(text));
+            bail!("no package `{packages}' in {}", self.name);
         }
         Ok(found)
     }

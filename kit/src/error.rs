@@ -2,7 +2,7 @@
 //! Why a command could not do its work. A scenario that fails is no error: it has an outcome.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -33,18 +33,15 @@ pub enum Error {
     Other(String),
 }
 
+/// Returns an error of one sentence.
+#[macro_export]
+macro_rules! bail {
+    ($($text:tt)*) => { return Err($crate::Error::other(format!($($text)*))) };
+}
+
 impl Error {
     pub fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
-    }
-
-    /// For `map_err` where std's own calls are used: names the attempt and the file.
-    pub fn io(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().display().to_string();
-        move |source| {
-            let text = format!("cannot {doing} `{path}': {source}");
-            Self::File(io::Error::new(source.kind(), text))
-        }
     }
 }
 

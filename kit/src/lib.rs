@@ -3,10 +3,12 @@
 //!
 //! Nothing here knows of kernels, guests or mails.
 
+#[macro_use]
+pub mod error;
+
 pub mod cache;
 pub mod cargo;
 pub mod debian;
-pub mod error;
 pub mod process;
 pub mod progress;
 pub mod repo;

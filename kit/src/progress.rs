@@ -14,11 +14,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// Without a terminal a step says that it is still alive this often.
 const ALIVE: Duration = Duration::from_secs(60);
 
-/// Takes the steps of long work. Cheap to clone; may be used from several threads.
-#[derive(Clone, Default)]
+/// Takes the steps of long work; the default shows none. Cheap to clone; may be used from several
+/// threads.
+#[derive(Clone, Debug, Default)]
 pub struct Progress(Option<Arc<Shown>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shown {
     lines: MultiProgress,
     steps: Mutex<HashMap<ThreadId, Step>>,
@@ -26,6 +27,7 @@ struct Shown {
     head: Mutex<Option<ProgressBar>>,
 }
 
+#[derive(Debug)]
 struct Step {
     text: String,
     since: Instant,
@@ -33,11 +35,6 @@ struct Step {
 }
 
 impl Progress {
-    /// Shows nothing.
-    pub fn silent() -> Self {
-        Self::default()
-    }
-
     /// A step starts on this thread: `unpack linux-image-…`.
     pub fn begin_step(&self, text: &str) {
         self.end_step();

@@ -75,9 +75,7 @@ pub fn ensure_programs(uses: &[For], progress: &Progress) -> Result<()> {
     }
     let packages = missing.join(" ");
     if !is_root() || !has_program("apt-get") {
-        return Err(Error::other(format!(
-            "missing: {packages}\nas root: apt-get install --no-install-recommends {packages}"
-        )));
+        bail!("missing: {packages}\nas root: apt-get install --no-install-recommends {packages}");
     }
     progress.begin_step(&format!("install {packages}"));
     if install_packages(&missing).is_err() {

@@ -4,7 +4,7 @@
 //! `kernel` turns a tree and its series into something that boots, `guest` makes what the guest
 //! holds, `run` boots it and reads the verdict, `matrix` plans many runs and keeps what was seen.
 
-#[macro_use(println)]
+#[macro_use(bail, println)]
 extern crate kit;
 
 pub mod guest;

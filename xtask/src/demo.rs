@@ -37,13 +37,13 @@ pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     );
     // What only waits for the network beside what only computes.
     let (wg, stock, patched) = thread::scope(|scope| {
-        let wg = scope.spawn(|| programs::find_wg(None, cache, &progress));
+        let wg = scope.spawn(|| programs::find_wg(None, cache));
         let patched = scope.spawn(|| {
             setup::ensure_programs(&[For::Vm, For::Module], &progress)?;
-            kernel::prepare_kernel(&patched, None, cache, &progress)
+            kernel::prepare_kernel(&patched, None, cache)
         });
-        let stock = kernel::prepare_kernel(&stock, None, cache, &progress).and_then(|stock| {
-            Initramfs::new(cache, &progress)?.find_archives(&stock, &[])?;
+        let stock = kernel::prepare_kernel(&stock, None, cache).and_then(|stock| {
+            Initramfs::new(cache)?.find_archives(&stock, &[])?;
             Ok(stock)
         });
         let panicked = "a thread of the demo panicked";
@@ -55,7 +55,7 @@ pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
         "kernel    {} as it is, and with wireguard.ko from kernel-patches/6.1",
         stock.read_release().unwrap_or(&stock.version)
     ));
-    let runner = Runner::new(wg, cache, find_results_folder(), &progress);
+    let runner = Runner::new(wg, cache, find_results_folder());
     // Once, before the machines compete for the processors.
     runner.find_accelerator(&stock)?;
     let scenarios = SCENARIOS

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask`: the table of commands. Each command's work is in the module of its name.
 
-#[macro_use(println)]
+#[macro_use(bail, println)]
 extern crate kit;
 
 mod demo;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kit::screen::Screen;
 use kit::setup::{self, For};
-use kit::{Cache, Progress, Result};
+use kit::{Cache, Result};
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Trees;
@@ -106,39 +106,39 @@ fn main() -> ExitCode {
 }
 
 fn run_command(command: Command, screen: &Screen) -> Result<ExitCode> {
-    let progress = screen.make_progress();
-    let cache = Cache::open()?;
+    let cache = Cache::open(screen.make_progress())?;
+    let progress = &cache.progress;
     match command {
         Command::Demo => return demo::run_demo(&cache, screen),
         Command::Test(options) => return test::run_tests(&options, &cache, screen),
         Command::Results(options) => return matrix::write_results(&options),
         Command::Vm(command) => return vm::run_vm(command, &cache, screen),
-        Command::Patches(command) => return patches::run_patches(command, screen),
+        Command::Patches(command) => return patches::run_patches(command, cache),
         Command::Kernel(command) => {
-            let file = run_kernel(command, &cache, &progress)?;
+            let file = run_kernel(command, &cache)?;
             println!("{}", file.display());
         }
         Command::Setup => {
             use For::{Kernel, Module, Packages, Patches, Reading, Vm};
-            setup::ensure_programs(&[Packages, Vm, Module, Kernel, Patches], &progress)?;
-            setup::offer_programs(&[Reading], &progress);
+            setup::ensure_programs(&[Packages, Vm, Module, Kernel, Patches], progress)?;
+            setup::offer_programs(&[Reading], progress);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes what was asked for; says where it is.
-fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    let trees = Trees::load()?;
+fn run_kernel(command: KernelCommand, cache: &Cache) -> Result<PathBuf> {
+    let (trees, progress) = (Trees::load()?, &cache.progress);
     match command {
         KernelCommand::Fetch { tree } => {
             setup::ensure_programs(&[For::Packages], progress)?;
-            Source::find(trees.find_tree(&tree)?, cache, progress)?.get_whole()
+            Source::find(trees.find_tree(&tree)?, cache)?.get_whole()
         }
         KernelCommand::Module(patched) => {
             setup::ensure_programs(&[For::Packages, For::Module], progress)?;
             let (tree, series) = (trees.find_tree(&patched.tree)?, patched.read_series()?);
-            Ok(module::build_module(tree, &series, &[], cache, progress)?.file)
+            Ok(module::build_module(tree, &series, &[], cache)?.file)
         }
         KernelCommand::Build {
             patched,
@@ -148,7 +148,7 @@ fn run_kernel(command: KernelCommand, cache: &Cache, progress: &Progress) -> Res
             setup::ensure_programs(&[For::Packages, For::Kernel], progress)?;
             let (tree, config) = (trees.find_tree(&patched.tree)?, config.as_deref());
             let series = (!vanilla).then(|| patched.read_series()).transpose()?;
-            Ok(image::build_image(tree, series.as_ref(), config, cache, progress)?.0)
+            Ok(image::build_image(tree, series.as_ref(), config, cache)?.0)
         }
     }
 }

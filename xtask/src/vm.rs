@@ -59,12 +59,9 @@ impl Guest {
         needs.push(For::Vm);
         setup::ensure_programs(&needs, &progress)?;
         let series = self.series.as_deref().map(Series::read).transpose()?;
-        let wg = programs::find_wg(self.wg.as_deref(), cache, &progress)?;
-        let boot = kernel::prepare_kernel(&kernel, series, cache, &progress)?;
-        Ok((
-            boot,
-            Runner::new(wg, cache, find_results_folder(), &progress),
-        ))
+        let wg = programs::find_wg(self.wg.as_deref(), cache)?;
+        let boot = kernel::prepare_kernel(&kernel, series, cache)?;
+        Ok((boot, Runner::new(wg, cache, find_results_folder())))
     }
 }
 

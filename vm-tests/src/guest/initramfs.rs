@@ -24,7 +24,6 @@ use kit::cache::{Cache, Key};
 use kit::debian::{BOOKWORM, Closure, Debian};
 use kit::error::{Error, Result};
 use kit::process;
-use kit::progress::Progress;
 
 /// Changes when archives are written in another way: old cache entries are not used then.
 const FORMAT: &str = "5";
@@ -165,14 +164,13 @@ impl Archive {
 /// Fetches, builds and joins the archives.
 pub struct Initramfs {
     cache: Cache,
-    progress: Progress,
     loader: Loader,
     userland: PathBuf,
 }
 
 impl Initramfs {
-    pub fn new(cache: &Cache, progress: &Progress) -> Result<Self> {
-        let root = unpack_root(&TABLE.packages, &TABLE.without, cache, progress)?;
+    pub fn new(cache: &Cache) -> Result<Self> {
+        let root = unpack_root(&TABLE.packages, &TABLE.without, cache)?;
         let mut skeleton = Archive::default();
         for folder in &TABLE.folders {
             skeleton.add_folder(folder);
@@ -187,9 +185,8 @@ impl Initramfs {
             skeleton.add_file(path, false, text.as_str());
         }
         Ok(Self {
-            userland: cache_root(cache, progress, "userland", &root, skeleton)?,
+            userland: cache_root(cache, "userland", &root, skeleton)?,
             cache: cache.clone(),
-            progress: progress.clone(),
             loader: Loader::find(&root)?,
         })
     }
@@ -202,9 +199,9 @@ impl Initramfs {
     ) -> Result<Vec<PathBuf>> {
         let mut archives = vec![self.userland.clone()];
         if !packages.is_empty() {
-            let (cache, progress, empty) = (&self.cache, &self.progress, Archive::default());
-            let root = unpack_root(packages, &TABLE.without_in_extra, cache, progress)?;
-            archives.push(cache_root(cache, progress, "extra", &root, empty)?);
+            let (cache, empty) = (&self.cache, Archive::default());
+            let root = unpack_root(packages, &TABLE.without_in_extra, cache)?;
+            archives.push(cache_root(cache, "extra", &root, empty)?);
         }
         if let Some(modules) = &kernel.modules {
             archives.push(self.cache_modules(modules)?);
@@ -222,8 +219,7 @@ impl Initramfs {
             let known = read_dependencies(&self.index_modules(modules, release)?)?;
             let own = known.keys().find(|path| read_module_name(path) == *name);
             let Some(own) = own else {
-                let text = format!("kernel {release} has no module `{name}' to replace");
-                return Err(Error::other(text));
+                bail!("kernel {release} has no module `{name}' to replace");
             };
             // The name may end in .xz although this file is not: libkmod goes by the contents.
             archive.add_copy(&format!("usr/lib/modules/{release}/{own}"), false, file);
@@ -285,7 +281,8 @@ impl Initramfs {
             .add_value("chosen", TABLE.describe_modules());
         let name = format!("modules-{}.cpio", key.finish());
         self.cache.keep_file("initramfs", &name, |place| {
-            self.progress
+            self.cache
+                .progress
                 .begin_step(&format!("archive of the modules of {release}"));
             let index = self.index_modules(modules, &release)?;
             let wanted = find_closure(&read_dependencies(&index)?, |path| TABLE.takes_module(path));
@@ -302,7 +299,7 @@ impl Initramfs {
                 }
             }
             archive.write_file(place, &[])?;
-            self.progress.end_step();
+            self.cache.progress.end_step();
             Ok(())
         })
     }
@@ -338,26 +335,15 @@ impl Initramfs {
 }
 
 /// The root that Debian's packages and what they depend on make.
-fn unpack_root(
-    packages: &[String],
-    without: &[String],
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<PathBuf> {
+fn unpack_root(packages: &[String], without: &[String], cache: &Cache) -> Result<PathBuf> {
     let [packages, without] = [packages, without].map(|l| l.iter().map(String::as_str).collect());
     let (packages, without): (Vec<_>, Vec<_>) = (packages, without);
     let closure = Closure::Dependencies { without: &without };
-    Debian::new(cache, BOOKWORM, progress)?.unpack_packages(&packages, closure)
+    Debian::new(cache, BOOKWORM)?.unpack_packages(&packages, closure)
 }
 
 /// The cached archive of an unpacked root, over what is in `archive`.
-fn cache_root(
-    cache: &Cache,
-    progress: &Progress,
-    name: &str,
-    root: &Path,
-    mut archive: Archive,
-) -> Result<PathBuf> {
+fn cache_root(cache: &Cache, name: &str, root: &Path, mut archive: Archive) -> Result<PathBuf> {
     let key = Key::new()
         .add_value("format", FORMAT)
         .add_value("root", root.to_string_lossy().as_bytes())
@@ -365,7 +351,9 @@ fn cache_root(
         .add_value("skeleton", archive.to_bytes()?)
         .finish();
     cache.keep_file("initramfs", &format!("{name}-{key}.cpio"), |place| {
-        progress.begin_step(&format!("archive of the guest's {name}"));
+        cache
+            .progress
+            .begin_step(&format!("archive of the guest's {name}"));
         // The packages of a scenario count on those of the userland.
         let loader = (name == "userland").then(|| Loader::find(root));
         add_root(
@@ -375,7 +363,7 @@ fn cache_root(
             loader.transpose()?.as_ref(),
         )?;
         archive.write_file(place, &[])?;
-        progress.end_step();
+        cache.progress.end_step();
         Ok(())
     })
 }
@@ -415,7 +403,7 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path, check: Option<&Loader
             let check = check.filter(|_| program);
             if let Some(lack) = check.map_or(Ok(None), |loader| loader.find_lack(&path))? {
                 let what = "would not start in a guest, a package is left out that it needs";
-                return Err(Error::other(format!("`{}' {what}: {lack}", path.display())));
+                bail!("`{}' {what}: {lack}", path.display());
             }
             archive.add_copy(&place, meta.permissions().mode() & 0o111 != 0, &path);
         }

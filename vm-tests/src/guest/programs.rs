@@ -14,7 +14,7 @@ use crate::run::scenario::find_crate_folder;
 use kit::cache::{Key, STRIPPED};
 use kit::debian::{BOOKWORM, Closure};
 use kit::process::run;
-use kit::{Cache, Debian, Error, Progress, Result, cargo};
+use kit::{Cache, Debian, Error, Result, cargo};
 
 /// Debian 12's Go, as good as any newer one for programs as small as ours.
 const GO_PACKAGES: &[&str] = &["golang-1.19-go", "golang-1.19-src"];
@@ -52,12 +52,12 @@ impl Program {
 
 /// The `wg` that guests get: ours; or a program that a person hands over; or `debian:SUITE`, the
 /// C tool of that suite.
-pub fn find_wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Result<Program> {
+pub fn find_wg(choice: Option<&str>, cache: &Cache) -> Result<Program> {
     let Some(choice) = choice else {
-        return Ok(Program::Local(cargo::build_wg(progress)?));
+        return Ok(Program::Local(cargo::build_wg(&cache.progress)?));
     };
     if let Some(suite) = choice.strip_prefix("debian:") {
-        return find_c_tool(suite, cache, progress);
+        return find_c_tool(suite, cache);
     }
     match Path::new(choice).canonicalize() {
         Ok(path) if path.is_file() => Ok(Program::Local(path)),
@@ -69,20 +69,19 @@ pub fn find_wg(choice: Option<&str>, cache: &Cache, progress: &Progress) -> Resu
 }
 
 /// `wg-SUITE`: Debian's C tool of that suite. `go-NAME`: what is in `guest-programs/NAME`.
-pub fn make_program(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
+pub fn make_program(name: &str, cache: &Cache) -> Result<Program> {
     match name.split_once('-') {
-        Some(("wg", suite)) => find_c_tool(suite, cache, progress),
-        Some(("go", client)) => build_go(client, cache, progress),
+        Some(("wg", suite)) => find_c_tool(suite, cache),
+        Some(("go", client)) => build_go(client, cache),
         _ => {
-            let text = format!("`programs: {name}' is none of wg-SUITE, go-NAME");
-            Err(Error::other(text))
+            bail!("`programs: {name}' is none of wg-SUITE, go-NAME")
         }
     }
 }
 
 /// The C tool of a suite, with the C library that it was built for, and that one's loader.
-fn find_c_tool(suite: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
-    let debian = Debian::new(cache, &[suite], progress)?;
+fn find_c_tool(suite: &str, cache: &Cache) -> Result<Program> {
+    let debian = Debian::new(cache, &[suite])?;
     Ok(Program::Rooted {
         root: debian.unpack_packages(&["wireguard-tools", "libc6"], Closure::Named)?,
         program: "usr/bin/wg".into(),
@@ -105,7 +104,7 @@ pub fn strip_program(program: &Path, cache: &Cache) -> Result<PathBuf> {
 }
 
 /// Builds a Go program of ours, once for each state of its sources.
-fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
+fn build_go(name: &str, cache: &Cache) -> Result<Program> {
     let folder = find_crate_folder().join("guest-programs").join(name);
     let mut key = Key::new().add_value("program", name);
     for file in ["go.mod", "go.sum", "main.go"] {
@@ -115,7 +114,7 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
     if let Some(program) = cache.get("go", &key) {
         return Ok(Program::Local(program));
     }
-    let debian = Debian::new(cache, BOOKWORM, progress)?;
+    let debian = Debian::new(cache, BOOKWORM)?;
     let root = debian
         .unpack_packages(GO_PACKAGES, Closure::Named)?
         .join(GO_ROOT);
@@ -134,11 +133,11 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
         }
         command
     };
-    progress.begin_step(&format!("modules of {name}"));
+    cache.progress.begin_step(&format!("modules of {name}"));
     // On its own: a machine without the modules lacks something, a program that does not compile
     // is wrong.
     let modules = run(go().args(["mod", "download"]));
-    progress.end_step();
+    cache.progress.end_step();
     let why = "the Go modules that it is built of cannot be downloaded here; \
                a GOPROXY that has them helps";
     match modules {
@@ -150,11 +149,11 @@ fn build_go(name: &str, cache: &Cache, progress: &Progress) -> Result<Program> {
         other => drop(other?),
     }
     let program = cache.keep_file("go", &key, |place| {
-        progress.begin_step(&format!("build {name}"));
+        cache.progress.begin_step(&format!("build {name}"));
         let mut build = go();
         build.args(["build", "-mod=readonly", "-trimpath", "-o"]);
         run(build.arg(place).arg("."))?;
-        progress.end_step();
+        cache.progress.end_step();
         Ok(())
     })?;
     Ok(Program::Local(program))

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use kit::cache::{Key, remove_path};
-use kit::{Cache, Error, Progress, Result, process, repo};
+use kit::{Cache, Progress, Result, process, repo};
 
 use super::source::Source;
 use super::{prepare_make, read_version};
@@ -32,9 +32,8 @@ pub fn build_image(
     series: Option<&Series>,
     config: Option<&str>,
     cache: &Cache,
-    progress: &Progress,
 ) -> Result<(PathBuf, String)> {
-    let source = Source::find(tree, cache, progress)?;
+    let source = Source::find(tree, cache)?;
     let fragments = read_fragments(config)?;
     let base = fragments
         .iter()
@@ -57,9 +56,11 @@ pub fn build_image(
         let _lock = cache.hold_lock(&format!("build-{area}"))?;
         let (pristine, root) = (source.get_whole()?, cache.open_folder("build")?.join(&area));
         let area = Area { pristine, root };
-        area.prepare_area(&fragments, progress)?;
+        area.prepare_area(&fragments, &cache.progress)?;
         area.patch_source(series)?;
-        progress.begin_step(&format!("build linux {} ({kind})", source.version));
+        cache
+            .progress
+            .begin_step(&format!("build linux {} ({kind})", source.version));
         area.run_make(&["bzImage"], &dir.join("build.log"))?;
         for (from, to) in [
             ("arch/x86/boot/bzImage", "bzImage"),
@@ -69,7 +70,7 @@ pub fn build_image(
         ] {
             fs::copy(area.get_obj().join(from), dir.join(to))?;
         }
-        progress.end_step();
+        cache.progress.end_step();
         Ok(())
     })?;
     Ok((dir.join("bzImage"), source.version))
@@ -109,7 +110,7 @@ impl Area {
         let parts: Vec<_> = theirs.into_iter().chain(ours).collect();
         // merge_config.sh goes on without a file that it does not find.
         if let Some(part) = parts.iter().find(|part| !part.exists()) {
-            return Err(Error::other(format!("no `{}'", part.display())));
+            bail!("no `{}'", part.display());
         }
         let config = obj.join(".config");
         process::run(
@@ -124,7 +125,7 @@ impl Area {
         let lost = list_unmet(fragments, &fs::read_to_string(&config)?);
         if !lost.is_empty() {
             let what = "the kernel's configuration refuses what vm-tests/kconfig asks for";
-            return Err(Error::other(format!("{what}: {}", lost.join(", "))));
+            bail!("{what}: {}", lost.join(", "));
         }
         fs::write(&ready, "")?;
         progress.end_step();

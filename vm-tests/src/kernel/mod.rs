@@ -22,7 +22,7 @@ use self::trees::{Tree, Trees};
 use kit::cache::Key;
 use kit::debian::Closure;
 use kit::setup::For;
-use kit::{Cache, Debian, Error, Progress, Result, process, repo};
+use kit::{Cache, Debian, Error, Result, process, repo};
 
 #[derive(Clone, Debug)]
 pub struct BootableKernel {
@@ -63,13 +63,11 @@ impl BootableKernel {
         &self,
         paths: &[String],
         cache: &Cache,
-        progress: &Progress,
     ) -> Result<(PathBuf, Option<PathBuf>)> {
         let Some(tree) = &self.tree else {
-            let text = format!("no tree has the source of {}", self.kernel.name);
-            return Err(Error::other(text));
+            bail!("no tree has the source of {}", self.kernel.name);
         };
-        let stock = Source::find(tree, cache, progress)?.get_part(paths)?;
+        let stock = Source::find(tree, cache)?.get_part(paths)?;
         let Some(series) = &self.series else {
             return Ok((stock, None));
         };
@@ -91,7 +89,6 @@ pub fn prepare_kernel(
     kernel: &Kernel,
     series: Option<Series>,
     cache: &Cache,
-    progress: &Progress,
 ) -> Result<BootableKernel> {
     let (named, tree, patched) = match (&kernel.module, &kernel.build) {
         (Some(module), _) => (module.series.as_ref(), Some(&module.tree), true),
@@ -100,8 +97,7 @@ pub fn prepare_kernel(
     };
     let series = match (series, tree) {
         (Some(_), _) if !patched => {
-            let text = format!("kernel {} takes no series: it is as it came", kernel.name);
-            return Err(Error::other(text));
+            bail!("kernel {} takes no series: it is as it came", kernel.name);
         }
         (None, Some(tree)) if patched => Some(match named {
             Some(folder) => Series::read(&repo::find_root().join(folder))?,
@@ -113,7 +109,7 @@ pub fn prepare_kernel(
     let tree = tree.map(|name| trees.find_tree(name)).transpose()?;
     let mut boot = match (&kernel.package, &kernel.module, &kernel.build, tree) {
         (Some(package), ..) => {
-            let mut boot = fetch_image(kernel, package, cache, progress)?;
+            let mut boot = fetch_image(kernel, package, cache)?;
             // Debian's own image is what some patched one is made from.
             let modules = table::read_kernels()?.into_iter().filter_map(|k| k.module);
             let made_of_it = modules.into_iter().find(|m| m.base == kernel.name);
@@ -122,19 +118,17 @@ pub fn prepare_kernel(
             boot
         }
         (_, Some(module), _, Some(tree)) => {
-            let base = prepare_kernel(&table::find_kernel(&module.base)?, None, cache, progress)?;
+            let base = prepare_kernel(&table::find_kernel(&module.base)?, None, cache)?;
             let series = series.as_ref().expect("a module has a series");
-            replace_module(kernel, base, tree, series, cache, progress)?
+            replace_module(kernel, base, tree, series, cache)?
         }
         (_, _, Some(build), Some(tree)) => {
             let config = build.config.as_deref();
-            let (image, version) =
-                image::build_image(tree, series.as_ref(), config, cache, progress)?;
+            let (image, version) = image::build_image(tree, series.as_ref(), config, cache)?;
             BootableKernel::make_of_image(kernel, &image, &version)?
         }
         _ => {
-            let text = format!("kernel {} has no source", kernel.name);
-            return Err(Error::other(text));
+            bail!("kernel {} has no source", kernel.name);
         }
     };
     boot.tree = boot.tree.or(tree.cloned());
@@ -144,14 +138,9 @@ pub fn prepare_kernel(
 }
 
 /// Debian's image, downloaded and unpacked unless the cache has it.
-fn fetch_image(
-    kernel: &Kernel,
-    package: &Package,
-    cache: &Cache,
-    progress: &Progress,
-) -> Result<BootableKernel> {
+fn fetch_image(kernel: &Kernel, package: &Package, cache: &Cache) -> Result<BootableKernel> {
     let suites: Vec<_> = package.suites.iter().map(String::as_str).collect();
-    let debian = Debian::new(cache, &suites, progress)?;
+    let debian = Debian::new(cache, &suites)?;
     let name = &package.name;
     let depends = debian.list_dependencies(name)?;
     let image = depends.iter().find(|d| d.starts_with("linux-image-"));
@@ -173,17 +162,16 @@ fn replace_module(
     tree: &Tree,
     series: &Series,
     cache: &Cache,
-    progress: &Progress,
 ) -> Result<BootableKernel> {
-    let module = module::build_module(tree, series, &[], cache, progress)?;
+    let module = module::build_module(tree, series, &[], cache)?;
     // A module for another kernel would fail to load, in every guest, one by one.
     if base.read_release() != Some(&module.release) {
-        return Err(Error::other(format!(
+        bail!(
             "kernel {}: the image is {}, the headers are for {}: the mirror is being updated, try later",
             kernel.name,
             base.read_release().unwrap_or("without modules"),
             module.release
-        )));
+        );
     }
     Ok(BootableKernel {
         kernel: kernel.clone(),

@@ -10,7 +10,7 @@ use std::process::Command;
 use fs_err as fs;
 use kit::cache::Key;
 use kit::debian::Closure;
-use kit::{Cache, Error, Progress, Result, process};
+use kit::{Cache, Error, Result, process};
 
 use super::source::Source;
 use super::{prepare_make, read_version};
@@ -38,13 +38,12 @@ pub fn build_module(
     series: &Series,
     arguments: &[&str],
     cache: &Cache,
-    progress: &Progress,
 ) -> Result<Module> {
     let Some(headers_meta) = tree.headers.as_deref() else {
         let what = "builds a whole kernel, no module: cargo xtask kernel build --tree";
-        return Err(Error::other(format!("tree {0} {what} {0}", tree.name)));
+        bail!("tree {0} {what} {0}", tree.name);
     };
-    let source = Source::find(tree, cache, progress)?;
+    let source = Source::find(tree, cache)?;
     let headers = Headers::find(&source, headers_meta)?;
     let key = Key::new()
         .add_value("recipe", RECIPE)
@@ -62,7 +61,9 @@ pub fn build_module(
             (slice, unpacked.join().expect("unpacking does not panic"))
         });
         let (slice, unpacked) = (slice?, unpacked?);
-        progress.begin_step(&format!("build wireguard.ko for {}", headers.release));
+        cache
+            .progress
+            .begin_step(&format!("build wireguard.ko for {}", headers.release));
         let work = dir.join("work");
         process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
         series.apply_to(&work, &[DRIVER, HEADER])?;
@@ -74,7 +75,7 @@ pub fn build_module(
         process::run(Command::new("strip").arg("--strip-debug").arg(&built))?;
         fs::rename(&built, &file)?;
         fs::remove_dir_all(&work)?;
-        progress.end_step();
+        cache.progress.end_step();
         Ok(())
     })?;
     Ok(Module {
@@ -126,10 +127,10 @@ impl Headers {
             .ok_or_else(|| Error::other(format!("{meta} depends on no linux-headers package")))?;
         let version = debian.find_candidate(&package)?;
         if version != source.version {
-            return Err(Error::other(format!(
+            bail!(
                 "the mirror has the source of {} but headers of {version}: it is being updated, try later",
                 source.version
-            )));
+            );
         }
         let release = package.trim_start_matches("linux-headers-").to_owned();
         let mut packages = named(&package, &["linux-headers-", "linux-kbuild-"])?;

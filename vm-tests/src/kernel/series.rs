@@ -8,7 +8,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use kit::cache::Key;
-use kit::{Error, Result, process, repo};
+use kit::{Result, process, repo};
 
 /// git format-patch's name for it.
 pub const COVER: &str = "0000-cover-letter.patch";
@@ -41,7 +41,7 @@ impl Series {
 
     pub fn read(dir: &Path) -> Result<Self> {
         // Patches are handed to programs that run in other folders.
-        let dir = &path::absolute(dir).map_err(Error::io("find", dir))?;
+        let dir = &path::absolute(dir)?;
         let file = dir.join("series");
         let list = fs::read_to_string(&file)?;
         let read = |name: &str| -> Result<Patch> {
@@ -53,7 +53,7 @@ impl Series {
         let patches = list_names(&list).into_iter().map(read);
         let patches = patches.collect::<Result<Vec<_>>>()?;
         if patches.is_empty() {
-            return Err(Error::other(format!("`{}' names no patch", file.display())));
+            bail!("`{}' names no patch", file.display());
         }
         let dir = dir.to_path_buf();
         Ok(Self { dir, patches })
@@ -66,8 +66,7 @@ impl Series {
         let wanted = |file: &Touched| only.iter().any(|p| Path::new(&file.path).starts_with(p));
         if !only.is_empty() && !self.list_touched().iter().any(wanted) {
             let dir = self.dir.display();
-            let text = format!("no patch of {dir} touches what is built");
-            return Err(Error::other(text));
+            bail!("no patch of {dir} touches what is built");
         }
         for patch in &self.patches {
             let mut command = Command::new("git");
@@ -82,8 +81,7 @@ impl Series {
             let out = process::capture_output(command.arg(&patch.path))?;
             if !out.ok {
                 let (path, said) = (patch.path.display(), out.join_streams());
-                let text = format!("{path} does not apply:\n{}", said.trim_end());
-                return Err(Error::other(text));
+                bail!("{path} does not apply:\n{}", said.trim_end());
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use kit::cache::Key;
 use kit::debian::Closure;
-use kit::{Cache, Debian, Error, Progress, Result, process};
+use kit::{Cache, Debian, Result, process};
 
 use crate::kernel::trees::Tree;
 
@@ -14,27 +14,26 @@ use crate::kernel::trees::Tree;
 pub struct Source<'a> {
     tree: &'a Tree,
     cache: &'a Cache,
-    progress: &'a Progress,
     pub debian: Debian,
     /// Debian's version: `6.1.192-2`.
     pub version: String,
 }
 
 impl<'a> Source<'a> {
-    pub fn find(tree: &'a Tree, cache: &'a Cache, progress: &'a Progress) -> Result<Self> {
+    pub fn find(tree: &'a Tree, cache: &'a Cache) -> Result<Self> {
         let suites: Vec<_> = tree.suites.iter().map(String::as_str).collect();
-        let debian = Debian::new(cache, &suites, progress)?;
+        let debian = Debian::new(cache, &suites)?;
         let version = debian.find_candidate(&tree.source)?;
         if tree.version != "newest" && tree.version != version {
-            return Err(Error::other(format!(
+            bail!(
                 "kernel-patches/trees.toml wants {} {}, the mirror has {version}",
-                tree.source, tree.version
-            )));
+                tree.source,
+                tree.version
+            );
         }
         Ok(Self {
             tree,
             cache,
-            progress,
             debian,
             version,
         })
@@ -80,9 +79,10 @@ impl<'a> Source<'a> {
             .debian
             .fetch_packages(&[name.as_str()], Closure::Named)?;
         let [package] = files.as_slice() else {
-            return Err(Error::other(format!("{name} is not one package file")));
+            bail!("{name} is not one package file");
         };
-        self.progress
+        self.cache
+            .progress
             .begin_step(&format!("unpack {name} {}", self.version));
         // Nothing is written between the package and the files; xz uses all processors.
         let mut command = Command::new("bash");
@@ -93,7 +93,7 @@ impl<'a> Source<'a> {
             .arg(dir);
         command.args(paths.iter().map(|path| format!("{name}/{path}")));
         process::run(&mut command)?;
-        self.progress.end_step();
+        self.cache.progress.end_step();
         Ok(())
     }
 }

@@ -57,9 +57,9 @@ impl Trees {
         for tree in &trees.trees {
             if (tree.build == Build::Module) != tree.headers.is_some() {
                 let name = &tree.name;
-                return Err(Error::other(format!(
+                bail!(
                     "{FILE}: tree `{name}': `headers' goes with build = \"module\" and with nothing else"
-                )));
+                );
             }
         }
         Ok(trees)

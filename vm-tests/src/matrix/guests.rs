@@ -99,14 +99,14 @@ pub fn run_cells(
         setup::ensure_programs(&needs, &progress)?;
     }
     for tool in list_distinct(&runs, |p| (&p.tool.name, &p.tool)) {
-        let result = make_tool(&tool, wanted, cache, &progress);
+        let result = make_tool(&tool, wanted, cache);
         if let (Err(error), false) = (&result, wanted.only_seen) {
             println!("FAILED          all with {}: {error}", tool.name);
         }
         made.insert(tool.name, result);
     }
     for kernel in kernels {
-        let result = kernel::prepare_kernel(&kernel, None, cache, &progress);
+        let result = kernel::prepare_kernel(&kernel, None, cache);
         progress.end_step();
         if let (Err(error), false) = (&result, wanted.only_seen) {
             println!("FAILED          {}/*: {error}", kernel.name);
@@ -251,12 +251,12 @@ fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
 }
 
 /// Builds or fetches a tool, and the runner that puts it into guests.
-fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache, progress: &Progress) -> Result<MadeTool> {
+fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<MadeTool> {
     let choice = wanted.find_choice(tool);
-    let program = programs::find_wg(choice.as_deref(), cache, progress)?;
+    let program = programs::find_wg(choice.as_deref(), cache)?;
     let version = match (&program, &tool.debian) {
         (_, Some(suite)) => {
-            let debian = Debian::new(cache, &[suite], progress)?;
+            let debian = Debian::new(cache, &[suite])?;
             format!(
                 "wireguard-tools {}",
                 debian.find_candidate("wireguard-tools")?
@@ -273,7 +273,7 @@ fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache, progress: &Progress) -
         other => runner::find_results_folder().join(format!("with-{other}")),
     };
     Ok(MadeTool {
-        runner: Runner::new(program, cache, folder, progress),
+        runner: Runner::new(program, cache, folder),
         version,
     })
 }

@@ -41,7 +41,7 @@ impl Runner {
             key = key.add_value("archive", name.as_encoded_bytes());
         }
         for name in &scenario.programs {
-            let program = programs::make_program(name, &self.cache, &self.progress)?;
+            let program = programs::make_program(name, &self.cache)?;
             key = key
                 .add_value("program", name)
                 .add_value("file", program.hash_program(&self.cache)?);
@@ -101,7 +101,6 @@ mod tests {
     use crate::run::qemu::Accelerator;
     use fs_err as fs;
     use kit::cache::Cache;
-    use kit::progress::Progress;
 
     type Scene = (Runner, BootableKernel, Scenario, tempfile::TempDir);
 
@@ -118,7 +117,7 @@ mod tests {
         boot.replaced.push(("wireguard".into(), module));
         let cache = Cache::open_at(folder.path()).unwrap();
         let (wg, results) = (Program::Local(tool), folder.path().into());
-        let runner = Runner::new(wg, &cache, results, &Progress::default());
+        let runner = Runner::new(wg, &cache, results);
         let scenario = Scenario::read(&script).unwrap();
         (runner, boot, scenario, folder)
     }

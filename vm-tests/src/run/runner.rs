@@ -18,7 +18,6 @@ use crate::run::scenario::{self, Scenario};
 use crate::run::verdict::{self, End, Ending, Evidence, Outcome, Stages};
 use kit::cache::{Cache, Key, remove_path};
 use kit::error::{Error, Result};
-use kit::progress::Progress;
 use kit::repo;
 
 /// Modules that every guest loads, those of the kernel under test among them.
@@ -98,7 +97,6 @@ fn get_late<T: Clone>(slot: &Late<T>, make: impl FnOnce() -> Result<T>) -> Resul
 /// Boots kernels and runs scenarios. Cheap to build; guests' parts are made when first wanted.
 pub struct Runner {
     pub(crate) cache: Cache,
-    pub(crate) progress: Progress,
     results: PathBuf,
     /// The programs that every guest gets, by name. The one called `wg` is `$WG`.
     pub(crate) programs: BTreeMap<String, Program>,
@@ -112,10 +110,9 @@ pub struct Runner {
 
 impl Runner {
     /// `results` is the folder under which KERNEL/SCENARIO/ folders are made.
-    pub fn new(wg: Program, cache: &Cache, results: PathBuf, progress: &Progress) -> Self {
+    pub fn new(wg: Program, cache: &Cache, results: PathBuf) -> Self {
         Self {
             cache: cache.clone(),
-            progress: progress.clone(),
             results,
             programs: BTreeMap::from([("wg".to_owned(), wg)]),
             carried: Late::default(),
@@ -253,13 +250,13 @@ impl Runner {
         if let Ok(known) = read_log(&memory).trim().parse() {
             return Ok(known);
         }
-        self.progress.begin_step("trial boot with KVM");
+        self.cache.progress.begin_step("trial boot with KVM");
         let accelerator = match self.try_kvm(kernel)? {
             true => Accelerator::Kvm,
             false => Accelerator::Tcg,
         };
         fs::write(&memory, accelerator.to_string())?;
-        self.progress.end_step();
+        self.cache.progress.end_step();
         Ok(accelerator)
     }
 
@@ -300,7 +297,7 @@ impl Runner {
             Ok(Arc::new(carried))
         })?);
         for name in scenario.iter().flat_map(|s| &s.programs) {
-            let program = programs::make_program(name, &self.cache, &self.progress)?;
+            let program = programs::make_program(name, &self.cache)?;
             parts.add_program(name, &program, &mut archive)?;
         }
         parts.replace_modules(kernel, &mut archive)?;
@@ -319,7 +316,7 @@ impl Runner {
     }
 
     pub(crate) fn get_initramfs(&self) -> Result<Arc<Initramfs>> {
-        let make = || Initramfs::new(&self.cache, &self.progress).map(Arc::new);
+        let make = || Initramfs::new(&self.cache).map(Arc::new);
         get_late(&self.initramfs, make)
     }
 
@@ -351,7 +348,7 @@ impl Runner {
         }
         let wanted = scenario.map_or(&[][..], |s| &s.source);
         if !wanted.is_empty() {
-            let (stock, patched) = kernel.find_source(wanted, &self.cache, &self.progress)?;
+            let (stock, patched) = kernel.find_source(wanted, &self.cache)?;
             let patched = patched.map(|folder| ("patched", folder));
             for (kind, folder) in [("stock", stock)].into_iter().chain(patched) {
                 for path in wanted {

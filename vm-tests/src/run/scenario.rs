@@ -292,8 +292,7 @@ pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Resu
             let path = folder.join(name);
             if !path.is_file() {
                 let (script, folder) = (script.display(), folder.display());
-                let text = format!("{script}: /lib/wgvrf/{name} is not in {folder}");
-                return Err(Error::other(text));
+                bail!("{script}: /lib/wgvrf/{name} is not in {folder}");
             }
             if !found.contains(&path) {
                 unread.push(path.clone());

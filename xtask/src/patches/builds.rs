@@ -61,7 +61,7 @@ pub fn check_tree(set: &Set, repo: &Path, which: Which, context: &Context) -> Re
     if set.tree.build == Build::Module {
         return check_modules(set, context);
     }
-    let source = Source::find(&set.tree, &context.cache, &context.progress)?;
+    let source = Source::find(&set.tree, &context.cache)?;
     let whole = source.get_whole()?;
     let place = Place {
         name: &source.version,
@@ -81,8 +81,7 @@ fn check_modules(set: &Set, context: &Context) -> Result<Built> {
         if !COMPILED.iter().any(|path| mail.touches_path(path)) {
             continue;
         }
-        let (cache, progress) = (&context.cache, &context.progress);
-        let made = module::build_module(&set.tree, &series, &["W=1", "C=1"], cache, progress);
+        let made = module::build_module(&set.tree, &series, &["W=1", "C=1"], &context.cache);
         let log = made.map(|module| module.file.with_file_name("build.log"));
         let found = take_failure(log.and_then(|log| Ok(read_warnings(&read_log(&log)?))))?;
         count += 1;
@@ -246,13 +245,13 @@ fn build_state(
     let kept = context.cache.keep_file("patch-build", &key, |path| {
         let subject = git::run_git(place.repo, &["log", "-1", "--format=%s", commit])?;
         let step = format!("build {name}: {}", subject.trim());
-        context.progress.begin_step(&step);
+        context.cache.progress.begin_step(&step);
         if !area.join("index").exists() {
             prepare_source(area, place.pristine)?;
             run(git::BASE, "")?;
         }
         run(commit, base)?;
-        context.progress.end_step();
+        context.cache.progress.end_step();
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
     // A failure is not kept: it may have been the machine.

@@ -43,7 +43,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     let _lock = context.cache.hold_lock(&format!("patches-check-{name}"))?;
     let source = scratch::make_repo(&repo, set, context)?;
     let step = format!("{name}: apply and run the kernel's tools");
-    context.progress.begin_step(&step);
+    context.cache.progress.begin_step(&step);
     let refused = git::apply_each(&repo, &set.list_paths())?;
     for Refused { patch, what } in &refused {
         let finding = Finding::new(set.name_file(patch), what).set_rule("applies", doc::NETDEV);
@@ -61,7 +61,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     }
     let people = tools::list_maintainers(&root, &set.list_paths())?;
     found.extend(tools::check_people(&people, name));
-    context.progress.end_step();
+    context.cache.progress.end_step();
     let base = folder::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.
@@ -111,7 +111,11 @@ fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Find
         if Some(commit) == commits.last() || places.any(|p| mail.touches_path(p)) {
             git::run_git(repo, &["checkout", "-q", commit])?;
             let name = set.name_file(&mail.file);
-            found.extend(tools::regenerate_netlink(repo, &name, &context.progress)?);
+            found.extend(tools::regenerate_netlink(
+                repo,
+                &name,
+                &context.cache.progress,
+            )?);
         }
     }
     git::run_git(repo, &["checkout", "-q", git::SERIES])?;

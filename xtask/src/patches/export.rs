@@ -140,7 +140,7 @@ pub fn export_series(
     context: &Context,
 ) -> Result<Export> {
     let Request { onto, version, .. } = request;
-    let progress = &context.progress;
+    let progress = &context.cache.progress;
     let sender = find_sender(onto)?;
     let base = git::find_commit(onto, &request.base)?;
     let fixes = set.count_fixes();

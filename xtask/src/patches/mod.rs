@@ -4,11 +4,6 @@
 //! The patch files are the truth. Repositories with branches are scratch, made from them and
 //! written back into them; what leaves is made from a person's clone and signed by that person.
 
-/// Returns an error of one sentence.
-macro_rules! bail {
-    ($($text:tt)*) => { return Err(kit::Error::other(format!($($text)*))) };
-}
-
 mod builds;
 mod check;
 mod export;
@@ -26,9 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use kit::screen::Screen;
 use kit::setup::{self, For};
-use kit::{Cache, Progress, Result, repo};
+use kit::{Cache, Result, repo};
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use self::builds::Which;
@@ -99,14 +93,12 @@ pub enum Command {
 pub struct Context {
     pub trees: Trees,
     pub cache: Cache,
-    pub progress: Progress,
 }
 
-pub fn run_patches(command: Command, screen: &Screen) -> Result<ExitCode> {
+pub fn run_patches(command: Command, cache: Cache) -> Result<ExitCode> {
     let context = &Context {
         trees: Trees::load()?,
-        cache: Cache::open()?,
-        progress: screen.make_progress(),
+        cache,
     };
     let trees = &context.trees;
     match command {
@@ -126,7 +118,7 @@ pub fn run_patches(command: Command, screen: &Screen) -> Result<ExitCode> {
             }
         }
         Command::Refresh { tree, write, fresh } => {
-            setup::ensure_programs(&[For::Packages], &context.progress)?;
+            setup::ensure_programs(&[For::Packages], &context.cache.progress)?;
             let tree = trees.find_tree(&tree)?;
             if write {
                 println!("{}", refresh::write_branch(tree, context)?.trim_end());
@@ -138,12 +130,12 @@ pub fn run_patches(command: Command, screen: &Screen) -> Result<ExitCode> {
             Ok(choose_code(branch.refused.is_empty()))
         }
         Command::NewTree { version, suites } => {
-            setup::ensure_programs(&[For::Packages], &context.progress)?;
+            setup::ensure_programs(&[For::Packages], &context.cache.progress)?;
             let branch = refresh::start_tree(&version, &suites, context)?;
             Ok(choose_code(branch.refused.is_empty()))
         }
         Command::RangeDiff { a, b } => {
-            setup::ensure_programs(&[For::Packages], &context.progress)?;
+            setup::ensure_programs(&[For::Packages], &context.cache.progress)?;
             println!("{}", refresh::compare_series(&a, &b, context)?.trim_end());
             Ok(ExitCode::SUCCESS)
         }
@@ -169,7 +161,7 @@ pub fn run_patches(command: Command, screen: &Screen) -> Result<ExitCode> {
 /// Checks the text only where it is not said what to build.
 fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Result<ExitCode> {
     if let Some(which) = which {
-        setup::ensure_programs(&list_needs(which), &context.progress)?;
+        setup::ensure_programs(&list_needs(which), &context.cache.progress)?;
     }
     let mut errors = 0;
     for tree in chosen {
@@ -212,7 +204,7 @@ fn run_export(
 ) -> Result<ExitCode> {
     // Before anything is installed or made.
     export::find_sender(&request.onto)?;
-    setup::ensure_programs(&list_needs(request.builds), &context.progress)?;
+    setup::ensure_programs(&list_needs(request.builds), &context.cache.progress)?;
     let mut status = Status::load()?;
     status.posted.retain(|p| p.part == request.part);
     let set = Set::read_of_tree(tree, &context.trees)?;

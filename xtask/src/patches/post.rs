@@ -112,7 +112,7 @@ pub fn send_mails(onto: &Path, export: &Export) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use kit::{Cache, Progress};
+    use kit::Cache;
 
     use super::*;
     use clap::{Args, FromArgMatches};
@@ -190,7 +190,6 @@ mod tests {
             let context = Context {
                 trees: toml::from_str(RECIPIENT).unwrap(),
                 cache: Cache::open_at(self.temp.path().join("cache"))?,
-                progress: Progress::default(),
             };
             let set = Set::read(&self.temp.path().join("9.9"), &test_tree(), &context.trees)?;
             let cover = Some(&self.cover).filter(|_| request.part == Part::Feature);

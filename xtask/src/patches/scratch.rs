@@ -40,7 +40,7 @@ fn list_parts(set: &Set) -> Vec<String> {
 ///
 /// Returns what the file `base` calls it: `linux-source-6.1 6.1.192-2`.
 pub fn make_repo(dir: &Path, set: &Set, context: &Context) -> Result<String> {
-    let source = Source::find(&set.tree, &context.cache, &context.progress)?;
+    let source = Source::find(&set.tree, &context.cache)?;
     let part = source.get_part(&list_parts(set))?;
     let name = format!("{} {}", set.tree.source, source.version);
     make_repo_from(dir, set, &part, &name)?;
@@ -62,7 +62,7 @@ pub fn make_repo_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<
 /// The folder with the tools of the reference tree.
 pub fn find_tools(context: &Context) -> Result<PathBuf> {
     let reference = context.trees.find_reference()?;
-    let source = Source::find(reference, &context.cache, &context.progress)?;
+    let source = Source::find(reference, &context.cache)?;
     let part = source.get_part(tools::FILES)?;
     context
         .cache

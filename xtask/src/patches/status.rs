@@ -104,7 +104,7 @@ fn describe_tree(tree: &Tree, mirror: bool, context: &Context) -> Result<String>
     if !mirror {
         return Ok(text);
     }
-    let source = Source::find(tree, &context.cache, &context.progress)?;
+    let source = Source::find(tree, &context.cache)?;
     let newest = format!("{} {}", tree.source, source.version);
     Ok(match newest == base {
         true => format!("{text}, the newest"),
