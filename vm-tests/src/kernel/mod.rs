@@ -17,7 +17,7 @@ use fs_err as fs;
 
 use self::series::Series;
 use self::source::Source;
-use self::table::{Kernel, Package};
+use self::table::{Kernel, Origin, Package};
 use self::trees::{Tree, Trees};
 use kit::cache::Key;
 use kit::debian::Closure;
@@ -41,7 +41,7 @@ pub struct BootableKernel {
 
 impl BootableKernel {
     /// An image that has everything compiled in.
-    pub fn make_of_image(kernel: &Kernel, image: &Path, version: &str) -> Result<Self> {
+    pub fn from_image(kernel: &Kernel, image: &Path, version: &str) -> Result<Self> {
         Ok(Self {
             kernel: kernel.clone(),
             image: fs::canonicalize(image)?,
@@ -90,48 +90,46 @@ pub fn prepare_kernel(
     series: Option<Series>,
     cache: &Cache,
 ) -> Result<BootableKernel> {
-    let (named, tree, patched) = match (&kernel.module, &kernel.build) {
-        (Some(module), _) => (module.series.as_ref(), Some(&module.tree), true),
-        (None, Some(build)) => (build.series.as_ref(), Some(&build.tree), build.patched),
-        (None, None) => (None, None, false),
+    let (named, tree, patched) = match &kernel.from {
+        Origin::Package(_) => (None, None, false),
+        Origin::Module(module) => (module.series.as_ref(), Some(&module.tree), true),
+        Origin::Build(build) => (build.series.as_ref(), Some(&build.tree), build.patched),
     };
     let series = match (series, tree) {
         (Some(_), _) if !patched => {
-            bail!("kernel {} takes no series: it is as it came", kernel.name);
+            bail!("kernel {} takes no series: it is as it came", kernel.name)
         }
         (None, Some(tree)) if patched => Some(match named {
             Some(folder) => Series::read(&repo::find_root().join(folder))?,
-            None => Series::read_of_tree(tree)?,
+            None => Series::read_tree(tree)?,
         }),
         (series, _) => series,
     };
     let trees = Trees::load()?;
-    let tree = tree.map(|name| trees.find_tree(name)).transpose()?;
-    let mut boot = match (&kernel.package, &kernel.module, &kernel.build, tree) {
-        (Some(package), ..) => {
-            let mut boot = fetch_image(kernel, package, cache)?;
-            // Debian's own image is what some patched one is made from.
-            let modules = table::read_kernels()?.into_iter().filter_map(|k| k.module);
-            let made_of_it = modules.into_iter().find(|m| m.base == kernel.name);
-            let tree = made_of_it.map(|m| trees.find_tree(&m.tree).cloned());
-            boot.tree = tree.transpose()?;
-            boot
-        }
-        (_, Some(module), _, Some(tree)) => {
+    let mut boot = match &kernel.from {
+        Origin::Package(package) => fetch_image(kernel, package, cache)?,
+        Origin::Module(module) => {
             let base = prepare_kernel(&table::find_kernel(&module.base)?, None, cache)?;
             let series = series.as_ref().expect("a module has a series");
-            replace_module(kernel, base, tree, series, cache)?
+            replace_module(kernel, base, trees.find_tree(&module.tree)?, series, cache)?
         }
-        (_, _, Some(build), Some(tree)) => {
-            let config = build.config.as_deref();
+        Origin::Build(build) => {
+            let (tree, config) = (trees.find_tree(&build.tree)?, build.config.as_deref());
             let (image, version) = image::build_image(tree, series.as_ref(), config, cache)?;
-            BootableKernel::make_of_image(kernel, &image, &version)?
-        }
-        _ => {
-            bail!("kernel {} has no source", kernel.name);
+            BootableKernel::from_image(kernel, &image, &version)?
         }
     };
-    boot.tree = boot.tree.or(tree.cloned());
+    // Debian's own image is what some patched one is made from.
+    let made_of_it = table::read_kernels()?
+        .into_iter()
+        .find_map(|k| match k.from {
+            Origin::Module(module) if module.base == kernel.name => Some(module.tree),
+            _ => None,
+        });
+    let tree = tree.or(made_of_it.as_ref());
+    boot.tree = tree
+        .map(|name| trees.find_tree(name).cloned())
+        .transpose()?;
     boot.series = series;
     boot.kernel.slow = kernel.slow * measure_load();
     Ok(boot)
@@ -149,7 +147,7 @@ fn fetch_image(kernel: &Kernel, package: &Package, cache: &Cache) -> Result<Boot
     let dir = debian.unpack_packages(&[image], Closure::Named)?;
     let release = image.trim_start_matches("linux-image-");
     let file = dir.join("boot").join(format!("vmlinuz-{release}"));
-    let mut boot = BootableKernel::make_of_image(kernel, &file, &version)?;
+    let mut boot = BootableKernel::from_image(kernel, &file, &version)?;
     let folders = ["lib/modules", "usr/lib/modules"].map(|d| dir.join(d).join(release));
     boot.modules = folders.into_iter().find(|d| d.is_dir());
     Ok(boot)
@@ -211,8 +209,11 @@ pub fn read_version(program: &str) -> Result<String> {
 pub fn find_needs(kernels: &[Kernel]) -> Vec<For> {
     let mut needs = vec![For::Packages];
     for kernel in kernels {
-        needs.extend(kernel.module.iter().map(|_| For::Module));
-        needs.extend(kernel.build.iter().map(|_| For::Kernel));
+        match kernel.from {
+            Origin::Package(_) => {}
+            Origin::Module(_) => needs.push(For::Module),
+            Origin::Build(_) => needs.push(For::Kernel),
+        }
     }
     needs
 }

@@ -15,10 +15,7 @@ pub struct Kernel {
     pub name: String,
     /// Whether its wireguard knows `WGDEVICE_A_BIND_DEV`.
     pub attr: bool,
-    /// Where it comes from: one of three.
-    pub package: Option<Package>,
-    pub module: Option<Module>,
-    pub build: Option<Build>,
+    pub from: Origin,
     #[serde(default = "default_memory")]
     pub memory: u32,
     /// How many times slower than a plain kernel: multiplies every limit.
@@ -28,6 +25,15 @@ pub struct Kernel {
     pub cmdline: Vec<String>,
     /// The scenarios made for it, when it cannot run the others.
     pub only: Option<Only>,
+}
+
+/// The place where a kernel comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    Package(Package),
+    Module(Module),
+    Build(Build),
 }
 
 /// A kernel that lacks something on purpose.
@@ -96,17 +102,12 @@ fn parse_kernels(text: &str) -> Result<Vec<Kernel>> {
     let kernels = parse_table::<Table>(FILE, text)?.kernel;
     check_names(FILE, "kernel", kernels.iter().map(|k| k.name.as_str()))?;
     for (index, kernel) in kernels.iter().enumerate() {
-        let name = &kernel.name;
-        let (package, build) = (kernel.package.is_some(), kernel.build.is_some());
-        if u8::from(package) + u8::from(kernel.module.is_some()) + u8::from(build) != 1 {
-            let text = format!("kernel `{name}' needs one of package, module, build");
-            return Err(table_error(FILE, 1, text));
-        }
-        let Some(Module { base, .. }) = &kernel.module else {
+        let Origin::Module(Module { base, .. }) = &kernel.from else {
             continue;
         };
-        let mut above = kernels[..index].iter().filter(|k| k.package.is_some());
-        if !above.any(|k| k.name == *base) {
+        let mut above = kernels[..index].iter().filter(|k| k.name == *base);
+        if !above.any(|k| matches!(k.from, Origin::Package(_))) {
+            let name = &kernel.name;
             let text = format!("kernel `{name}': base `{base}' is no package kernel above it");
             return Err(table_error(FILE, 1, text));
         }
@@ -161,11 +162,11 @@ mod tests {
     #[test]
     fn errors_name_line_and_value() {
         let row = "[[kernel]]\nname='x'\nattr=true\n";
-        let based = format!("{row}module={{base='y',tree='z'}}");
-        let twice = format!("{row}build={{tree='7.3',patched=true}}\n").repeat(2);
+        let based = format!("{row}from.module={{base='y',tree='z'}}");
+        let twice = format!("{row}from.build={{tree='7.3',patched=true}}\n").repeat(2);
         for (text, expected) in [
             ("\n\n[[kernel]]\nname = 1\nattr = true\n", "kernels.toml:4"),
-            (row, "`x' needs one of"),
+            (row, "missing field `from`"),
             (&based, "base `y' is no"),
             (&twice, "`x' is there twice"),
         ] {
