@@ -171,17 +171,13 @@ impl Key {
     pub fn add_file(self, name: &str, path: &Path) -> Result<Self> {
         let mut hash = Sha256::new();
         io::copy(&mut File::open(path)?, &mut hash)?;
-        Ok(self.add_value(name, hex(&hash.finalize())))
+        Ok(self.add_value(name, format!("{:x}", hash.finalize())))
     }
 
     /// 32 hexadecimal digits: 128 bits are enough against chance.
     pub fn finish(self) -> String {
-        hex(&self.0.finalize()[..16])
+        format!("{:x}", self.0.finalize())[..32].to_owned()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

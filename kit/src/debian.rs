@@ -350,24 +350,7 @@ fn write_sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
 
 /// The settings of a private root, whose folder is ROOT. Passwords for mirrors are those of the
 /// machine; its hooks do not run.
-const SETTINGS: &str = r#"
-Dir::Etc::main "/dev/null";
-Dir::Etc::parts "/dev/null";
-Dir::Etc::SourceParts "/dev/null";
-Dir::Etc::Preferences "/dev/null";
-Dir::Etc::PreferencesParts "/dev/null";
-Dir::Etc::netrc "/etc/apt/auth.conf";
-Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
-APT::Architecture "amd64";
-APT::Install-Recommends "false";
-// The user _apt cannot reach a cache in a user's home.
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Dir::State "ROOT/state";
-Dir::State::status "ROOT/state/status";
-Dir::Cache "ROOT/cache";
-Dir::Etc::SourceList "ROOT/etc/sources.list";
-"#;
+const SETTINGS: &str = include_str!("apt.conf");
 
 /// The configuration of a private root: ours, and the machine's way to its mirror.
 fn write_settings(machine: &str, root: &Path) -> String {

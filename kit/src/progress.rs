@@ -100,7 +100,6 @@ impl Shown {
 /// The lines on stderr.
 pub struct Screen {
     shown: Arc<Shown>,
-    started: Instant,
 }
 
 impl Default for Screen {
@@ -117,10 +116,7 @@ impl Default for Screen {
                 }
             });
         }
-        Self {
-            shown,
-            started: Instant::now(),
-        }
+        Self { shown }
     }
 }
 
@@ -151,10 +147,6 @@ impl Screen {
     /// A line of the result: on stdout, between the live lines.
     pub fn print_result(&self, text: &str) {
         self.shown.lines.suspend(|| crate::println!("{text}"));
-    }
-
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
     }
 }
 

@@ -13,7 +13,3 @@ pub fn find_root() -> &'static Path {
 pub fn find_patches() -> PathBuf {
     find_root().join("kernel-patches")
 }
-
-pub fn kconfig() -> PathBuf {
-    find_root().join("vm-tests/kconfig")
-}

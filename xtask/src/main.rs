@@ -87,7 +87,7 @@ impl Patched {
     fn read_series(&self) -> Result<Series> {
         match &self.series {
             Some(folder) => Series::read(folder),
-            None => Series::read_of_tree(&self.tree),
+            None => Series::read_tree(&self.tree),
         }
     }
 }

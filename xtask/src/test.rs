@@ -17,10 +17,10 @@ use kit::{Cache, Result};
 use vm_tests::guest::tools::{self, Tool};
 use vm_tests::kernel::table::{self, Kernel};
 use vm_tests::matrix;
-use vm_tests::matrix::data::Kind;
 use vm_tests::matrix::guests::{Wanted, run_cells};
 use vm_tests::matrix::plan::{self, OURS, Planned, TREES, USUAL};
 use vm_tests::run::scenario::{self, Wg};
+use vm_tests::run::verdict::Kind;
 
 use crate::host;
 
@@ -40,21 +40,8 @@ pub struct Options {
     /// The whole matrix: all kernels, all tools
     #[arg(long)]
     full: bool,
-    /// Take what an earlier run saw with the same kernel, tool, scenario and guest
-    #[arg(long)]
-    resume: bool,
-    /// Start no guest and make no kernel: only what earlier runs saw; the rest is missing
-    #[arg(long)]
-    seen: bool,
-    /// Another wg than ours in the guests: a path, or debian:SUITE
-    #[arg(long, value_name = "WG", conflicts_with = "tool")]
-    wg: Option<String>,
-    /// Guests at a time
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
-    /// MiB for all guests together [default: what is available]
-    #[arg(long, value_name = "MIB")]
-    memory: Option<u64>,
+    #[command(flatten)]
+    wanted: Wanted,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,11 +61,7 @@ impl Count {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            passed,
-            failed,
-            skipped,
-        } = self;
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped);
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
@@ -92,7 +75,9 @@ impl Options {
 pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|f| name.contains(f));
     let checks = host::CHECKS.iter();
-    let checks: Vec<_> = checks.filter(|c| wanted(c.name) && !options.seen).collect();
+    let checks: Vec<_> = checks
+        .filter(|c| wanted(c.name) && !options.wanted.only_seen)
+        .collect();
     let kernels = choose_kernels(options)?;
     let mut cells = plan::list_cells(
         &kernels,
@@ -132,14 +117,7 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         count.add_count(outcome.count);
     }
     let runs = cells.iter().filter(|p| p.is_run()).count();
-    let settings = Wanted {
-        jobs: options.jobs,
-        memory: options.memory,
-        resume: options.resume,
-        only_seen: options.seen,
-        wg: options.wg.clone(),
-    };
-    let (data, repeats) = run_cells(&cells, &settings, cache, screen)?;
+    let (data, repeats) = run_cells(&cells, &options.wanted, cache, screen)?;
     again.extend(repeats);
     let of = |kind| data.count_kind(kind, |_| true);
     count.add_count(Count {
@@ -148,14 +126,14 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         skipped: of(Kind::Skipped),
     });
     let missing = data.count_missing();
-    let whole = options.full && plain && options.wg.is_none() && missing == 0;
+    let whole = options.full && plain && options.wanted.wg.is_none() && missing == 0;
     if !data.cells.is_empty() {
         println!(
             "written         {}",
             matrix::save_data(&data, whole)?.display()
         );
     }
-    if options.seen {
+    if options.wanted.only_seen {
         println!("missing         {missing} cells");
     }
     for o in &data.not_applicable {
@@ -210,19 +188,18 @@ fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
 }
 
 fn choose_tools(options: &Options) -> Result<Vec<Tool>> {
-    if let Some(wg) = &options.wg {
+    if let Some(wg) = &options.wanted.wg {
         let debian = wg.strip_prefix("debian:").map(str::to_owned);
         let can = match &debian {
             Some(_) => Wg::Any,
             None => plan::find_abilities(&fs::read(wg)?),
         };
-        let (name, title, without) = ("given".into(), wg.clone(), Vec::new());
         return Ok(vec![Tool {
-            name,
-            title,
+            name: "given".into(),
+            title: wg.clone(),
             debian,
             can,
-            without,
+            ..Tool::default()
         }]);
     }
     match (options.tool.is_empty(), options.full) {

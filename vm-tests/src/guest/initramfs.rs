@@ -20,10 +20,9 @@ use serde::Deserialize;
 
 use crate::guest::programs::{self, Program};
 use crate::kernel::BootableKernel;
-use kit::cache::{Cache, Key};
-use kit::debian::{BOOKWORM, Closure, Debian};
-use kit::error::{Error, Result};
-use kit::process;
+use kit::cache::Key;
+use kit::debian::{BOOKWORM, Closure};
+use kit::{Cache, Debian, Error, Result, process};
 
 /// Changes when archives are written in another way: old cache entries are not used then.
 const FORMAT: &str = "5";

@@ -11,7 +11,7 @@ use kit::error::Result;
 
 const TABLE: &str = include_str!("../../tools.toml");
 
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
     pub name: String,

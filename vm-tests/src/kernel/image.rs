@@ -12,12 +12,13 @@ use std::process::Command;
 
 use fs_err as fs;
 use kit::cache::{Key, remove_path};
-use kit::{Cache, Progress, Result, process, repo};
+use kit::{Cache, Progress, Result, process};
 
 use super::source::Source;
 use super::{prepare_make, read_version};
 use crate::kernel::series::Series;
 use crate::kernel::trees::Tree;
+use crate::run::scenario::find_crate_folder;
 
 /// Changes of this file that change what is built: part of the cache key.
 const RECIPE: &str = "2";
@@ -37,7 +38,12 @@ pub fn build_image(
     let fragments = read_fragments(config)?;
     let base = fragments
         .iter()
-        .fold(Key::new(), |key, f| key.add_value(&f.name, &f.text))
+        .fold(Key::new(), |key, (path, text)| {
+            key.add_value(
+                &path.file_name().unwrap_or_default().to_string_lossy(),
+                text,
+            )
+        })
         .add_value("recipe", RECIPE)
         .add_value("source", &source.version)
         .add_value("compiler", read_version("gcc")?);
@@ -91,7 +97,7 @@ impl Area {
         self.root.join("obj")
     }
 
-    fn prepare_area(&self, fragments: &[Fragment], progress: &Progress) -> Result<()> {
+    fn prepare_area(&self, fragments: &[(PathBuf, String)], progress: &Progress) -> Result<()> {
         let ready = self.root.join("ready");
         if ready.exists() {
             return Ok(());
@@ -106,7 +112,7 @@ impl Area {
         self.run_make(&["tinyconfig"], &self.root.join("config.log"))?;
         let selftest = self.pristine.join(SELFTEST);
         let theirs = ["kernel.config", "arch/x86_64.config"].map(|name| selftest.join(name));
-        let ours = fragments.iter().map(|f| f.path.clone());
+        let ours = fragments.iter().map(|(path, _)| path.clone());
         let parts: Vec<_> = theirs.into_iter().chain(ours).collect();
         // merge_config.sh goes on without a file that it does not find.
         if let Some(part) = parts.iter().find(|part| !part.exists()) {
@@ -170,25 +176,19 @@ impl Area {
     }
 }
 
-struct Fragment {
-    name: String,
-    path: PathBuf,
-    text: String,
-}
-
-fn read_fragments(config: Option<&str>) -> Result<Vec<Fragment>> {
+/// The fragments of vm-tests/kconfig that a kernel is made of, and what they say.
+fn read_fragments(config: Option<&str>) -> Result<Vec<(PathBuf, String)>> {
     let read = |name| {
-        let name = format!("{name}.config");
-        let path = repo::kconfig().join(&name);
+        let path = find_crate_folder().join(format!("kconfig/{name}.config"));
         let text = fs::read_to_string(&path)?;
-        Ok(Fragment { name, path, text })
+        Ok((path, text))
     };
     ["guest"].into_iter().chain(config).map(read).collect()
 }
 
 /// What the fragments ask for and `config` does not say. A later line overrides an earlier one.
-fn list_unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
-    let lines = fragments.iter().flat_map(|f| f.text.lines());
+fn list_unmet(fragments: &[(PathBuf, String)], config: &str) -> Vec<String> {
+    let lines = fragments.iter().flat_map(|(_, text)| text.lines());
     let lines = lines.filter(|line| line.starts_with("CONFIG_"));
     let mut wanted: BTreeMap<_, _> = lines.filter_map(|line| line.split_once('=')).collect();
     let have: BTreeMap<_, _> = config.lines().filter_map(|l| l.split_once('=')).collect();
@@ -201,19 +201,11 @@ fn list_unmet(fragments: &[Fragment], config: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn make_fragment(text: &str) -> Fragment {
-        Fragment {
-            name: String::new(),
-            path: PathBuf::new(),
-            text: text.to_owned(),
-        }
-    }
-
     #[test]
     fn a_wish_that_did_not_come_true_is_named() {
-        let first = make_fragment("CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n# CONFIG_D=y\n");
-        let last = make_fragment("CONFIG_B=n\nCONFIG_E=7\n");
-        let both = [first, last];
+        let first = "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n# CONFIG_D=y\n";
+        let last = "CONFIG_B=n\nCONFIG_E=7\n";
+        let both = [first, last].map(|text| (PathBuf::new(), text.to_owned()));
         assert!(list_unmet(&both, "CONFIG_A=y\nCONFIG_E=7\n").is_empty());
         assert_eq!(
             list_unmet(&both, "CONFIG_B=y\nCONFIG_C=y\n# CONFIG_A is not set\n"),

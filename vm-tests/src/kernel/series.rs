@@ -35,7 +35,7 @@ pub struct Touched {
 
 impl Series {
     /// The series of a tree. One that is absent or empty is an error, never "no patches".
-    pub fn read_of_tree(name: &str) -> Result<Self> {
+    pub fn read_tree(name: &str) -> Result<Self> {
         Self::read(&repo::find_patches().join(name))
     }
 

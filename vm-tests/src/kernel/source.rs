@@ -87,7 +87,7 @@ impl<'a> Source<'a> {
         // Nothing is written between the package and the files; xz uses all processors.
         let mut command = Command::new("bash");
         command
-            .args(["-c", PIPE, "bash"])
+            .args(["-c", SCRIPT, "bash"])
             .arg(package)
             .arg(name)
             .arg(dir);
@@ -98,13 +98,5 @@ impl<'a> Source<'a> {
     }
 }
 
-/// $1 package file, $2 package name = archive name = top folder in it, $3 destination, rest: paths.
-const PIPE: &str = r#"
-set -o pipefail
-package=$1 name=$2 to=$3
-shift 3
-dpkg-deb --fsys-tarfile "$package" |
-	tar -xO "./usr/src/$name.tar.xz" |
-	xz -dc -T0 |
-	tar -x -C "$to" --strip-components=1 "$@"
-"#;
+/// Unpacks the package whole or in part; nothing is written between the package and the files.
+const SCRIPT: &str = include_str!("unpack-source.sh");

@@ -18,7 +18,7 @@ pub struct Trees {
 }
 
 /// A person who gets the series beyond get_maintainer.pl's list.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipient {
     pub address: String,
@@ -34,35 +34,19 @@ pub struct Tree {
     pub source: String,
     /// "newest" or an exact Debian version.
     pub version: String,
-    pub build: Build,
-    /// For modules: the metapackage that names the headers of the day.
+    /// The metapackage that names the headers of the day, where only wireguard.ko is built. A tree
+    /// without it is built as a whole kernel.
     pub headers: Option<String>,
     /// The tree whose series goes upstream and that the others follow.
     #[serde(default)]
     pub reference: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Build {
-    Kernel,
-    Module,
-}
-
 impl Trees {
     pub fn load() -> Result<Self> {
         const FILE: &str = "kernel-patches/trees.toml";
         let text = fs::read_to_string(repo::find_root().join(FILE))?;
-        let trees: Self = parse_table(FILE, &text)?;
-        for tree in &trees.trees {
-            if (tree.build == Build::Module) != tree.headers.is_some() {
-                let name = &tree.name;
-                bail!(
-                    "{FILE}: tree `{name}': `headers' goes with build = \"module\" and with nothing else"
-                );
-            }
-        }
-        Ok(trees)
+        parse_table(FILE, &text)
     }
 
     pub fn find_tree(&self, name: &str) -> Result<&Tree> {

@@ -3,8 +3,9 @@
 //!
 //! Its keys are `MODE-vFAMILY-WHAT`: `bind-dev-v4-datagram-32-instructions`.
 
-use crate::matrix::data::{Data, Kind, Known, Seen};
+use crate::matrix::data::{Data, Known, Seen};
 use crate::matrix::page::write_table;
+use crate::run::verdict::Kind;
 
 const SCENARIO: &str = "k-cost";
 
@@ -21,7 +22,7 @@ pub fn write_tables(data: &Data) -> String {
     let mut text = String::new();
     for kernel in &data.kernels {
         if let Some(Known::Seen(seen)) = data.find_known(&kernel.name, "ours", SCENARIO) {
-            if seen.tell_kind() == Kind::Passed {
+            if seen.outcome.get_kind() == Kind::Passed {
                 text += &format!("\n### {}\n\n{}", kernel.name, write_costs(seen));
             }
         }

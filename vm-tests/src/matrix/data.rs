@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::run::runner::Report;
-use crate::run::verdict::{Ending, Outcome};
+use crate::run::verdict::{Kind, Outcome};
 use kit::{Error, Result};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub enum Known<'a> {
 }
 
 /// What was seen when it was run. Times are in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
     pub outcome: Outcome,
@@ -97,16 +97,8 @@ pub struct Seen {
     pub notes: Vec<String>,
 }
 
-/// What a reader has to be told about a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Passed,
-    Failed,
-    Skipped,
-}
-
 impl Seen {
-    pub fn read_report(report: &Report, commit: &str, inputs: Option<&str>) -> Self {
+    pub fn from_report(report: &Report, commit: &str, inputs: Option<&str>) -> Self {
         let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Self {
             took: millis(report.took),
@@ -115,30 +107,17 @@ impl Seen {
             inputs: inputs.unwrap_or_default().to_owned(),
             values: report.results.clone(),
             notes: report.notes.clone(),
-            ..Self::make_of_outcome(report.outcome.clone(), commit)
+            ..Self::from_outcome(report.outcome.clone(), commit)
         }
     }
 
     /// Of a cell that could not even be started.
-    pub fn make_of_outcome(outcome: Outcome, commit: &str) -> Self {
+    pub fn from_outcome(outcome: Outcome, commit: &str) -> Self {
         Self {
             outcome,
-            took: 0,
-            cpu: 0,
-            boot: 0,
             when: Timestamp::now(),
             commit: commit.to_owned(),
-            inputs: String::new(),
-            values: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    pub fn tell_kind(&self) -> Kind {
-        match self.outcome.ending {
-            Ending::Passed => Kind::Passed,
-            Ending::Skipped => Kind::Skipped,
-            _ => Kind::Failed,
+            ..Self::default()
         }
     }
 }
@@ -177,7 +156,10 @@ impl Data {
 
     /// How many of the cells that were run are of this kind.
     pub fn count_kind(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
-        let cells = self.cells.iter().filter(|c| c.seen.tell_kind() == kind);
+        let cells = self
+            .cells
+            .iter()
+            .filter(|c| c.seen.outcome.get_kind() == kind);
         cells.filter(|c| wanted(c)).count()
     }
 
@@ -220,7 +202,7 @@ impl Data {
             for scenario in self.scenarios.iter().filter(ran) {
                 let words = self.kernels.iter().map(|kernel| {
                     match self.find_known(&kernel.name, &tool.name, &scenario.name) {
-                        Some(Known::Seen(seen)) => match seen.tell_kind() {
+                        Some(Known::Seen(seen)) => match seen.outcome.get_kind() {
                             Kind::Passed => "ok",
                             Kind::Failed => "FAILED",
                             Kind::Skipped => "skipped",

@@ -14,26 +14,35 @@ use crate::guest::tools::Tool;
 use crate::kernel::{self, BootableKernel};
 use crate::run::qemu;
 use crate::run::runner::{self, Report, Runner};
-use crate::run::verdict::{Ending, Outcome};
+use crate::run::verdict::{Ending, Kind, Outcome};
 use kit::setup::{self, For};
 use kit::{Cache, Debian, Progress, Result, process};
 
 use crate::matrix;
-use crate::matrix::data::{Cell, Data, Heading, Kind, Run, Seen};
+use crate::matrix::data::{Cell, Data, Heading, Run, Seen};
 use crate::matrix::plan::{self, OURS, Planned};
 use crate::matrix::pool;
 use crate::matrix::store::Store;
 use kit::screen::Screen;
 
+/// How cells are run.
+#[derive(clap::Args)]
 pub struct Wanted {
-    pub jobs: usize,
-    /// MiB for all guests together; none means what is available.
-    pub memory: Option<u64>,
+    /// Take what an earlier run saw with the same kernel, tool, scenario and guest
+    #[arg(long)]
     pub resume: bool,
-    /// Start no guest: a cell that was not seen before is missing from the data.
+    /// Start no guest and make no kernel: only what earlier runs saw; the rest is missing
+    #[arg(long = "seen")]
     pub only_seen: bool,
-    /// `--wg`: instead of the tool that the cells name.
+    /// Another wg than ours in the guests: a path, or debian:SUITE
+    #[arg(long, value_name = "WG", conflicts_with = "tool")]
     pub wg: Option<String>,
+    /// Guests at a time
+    #[arg(long, default_value_t = 2)]
+    pub jobs: usize,
+    /// MiB for all guests together [default: what is available]
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u64>,
 }
 
 impl Wanted {
@@ -131,7 +140,7 @@ pub fn run_cells(
                 let outcome = Outcome::new(Ending::HarnessError, format!("not made: {error}"));
                 found.insert(
                     planned.get_ids(),
-                    Seen::make_of_outcome(outcome, &session.commit),
+                    Seen::from_outcome(outcome, &session.commit),
                 );
                 continue;
             }
@@ -158,7 +167,7 @@ pub fn run_cells(
     // Long ones first, so that the last one does not run alone for long: those with a high limit.
     jobs.sort_by_key(|job| Reverse(job.planned.scenario.timeout));
     for (job, seen) in jobs.iter().zip(session.run_side_by_side(&jobs)) {
-        if seen.tell_kind() == Kind::Failed {
+        if seen.outcome.get_kind() == Kind::Failed {
             again.push(wanted.suggest_repeat(job.planned));
         }
         found.insert(job.planned.get_ids(), seen);
@@ -167,9 +176,7 @@ pub fn run_cells(
         let seen = match found.remove(&planned.get_ids()) {
             None if wanted.only_seen => return None,
             // A cell without a report is not a pass.
-            None => {
-                Seen::make_of_outcome(Outcome::new(Ending::HarnessError, "no report of it"), "")
-            }
+            None => Seen::from_outcome(Outcome::new(Ending::HarnessError, "no report of it"), ""),
             Some(seen) => seen,
         };
         let [kernel, tool, scenario] = planned.get_ids().map(str::to_owned);
@@ -241,7 +248,7 @@ fn list_distinct<'a, T: Clone + 'a>(
 fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
     let seen = found
         .values()
-        .filter(|seen| seen.tell_kind() != Kind::Failed);
+        .filter(|seen| seen.outcome.get_kind() != Kind::Failed);
     let times: Vec<_> = seen.map(|seen| seen.when).collect();
     if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
         let count = format!("{} of {runs} cells", times.len());
@@ -291,7 +298,7 @@ impl Session<'_> {
         self.screen.show_head(&format!("0 of {total}"));
         let reports = pool::run_jobs(&sizes, self.wanted.jobs, memory, |index| {
             let (report, seen) = self.run(&jobs[index], None);
-            let one = usize::from(report.outcome.is_bad());
+            let one = usize::from(report.outcome.get_kind() == Kind::Failed);
             let bad = bad.fetch_add(one, Ordering::Relaxed) + one;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             self.screen
@@ -316,7 +323,7 @@ impl Session<'_> {
         self.progress.begin_step(&name);
         let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
         self.progress.drop_step();
-        let mut seen = Seen::read_report(&report, &self.commit, job.inputs.as_deref());
+        let mut seen = Seen::from_report(&report, &self.commit, job.inputs.as_deref());
         seen.notes.extend(note);
         if job.inputs.is_some() {
             if let Err(error) = self.store.keep_seen(planned.get_ids(), &seen) {
@@ -327,10 +334,7 @@ impl Session<'_> {
         let seconds = report.took.as_secs_f64();
         self.screen.print_result(&match report.outcome.ending {
             Ending::Passed => format!("passed          {name} ({seconds:.1} s)"),
-            Ending::Skipped => format!(
-                "skipped         {name}: {}",
-                report.outcome.read_first_line()
-            ),
+            Ending::Skipped => format!("skipped         {name}: {}", report.outcome.get_reason()),
             _ => format!(
                 "FAILED          {name} ({seconds:.1} s): {}\n  again: {}\n  logs:  {}",
                 report.outcome,

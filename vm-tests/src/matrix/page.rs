@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::matrix::cost;
-use crate::matrix::data::{Cell, Data, Heading, Kind, Known};
+use crate::matrix::data::{Cell, Data, Heading, Known};
+use crate::run::verdict::Kind;
 
 /// The files of the page, by their names in docs/.
 pub fn write_files(data: &Data) -> [(&'static str, String); 2] {
@@ -158,8 +159,8 @@ fn write_cell(scenario: &str, cell: Option<Known<'_>>, notes: &mut Notes) -> Str
         Some(Known::NotApplicable(reason)) => return format!("–{}", notes.mark_reason(reason)),
         Some(Known::Seen(seen)) => seen,
     };
-    let why = seen.outcome.read_first_line();
-    match seen.tell_kind() {
+    let why = seen.outcome.get_reason();
+    match seen.outcome.get_kind() {
         Kind::Passed => "ok".into(),
         Kind::Skipped => format!("skipped{}", notes.mark_reason(why)),
         Kind::Failed => {

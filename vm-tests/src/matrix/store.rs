@@ -11,7 +11,8 @@ use fs_err as fs;
 use kit::cache::Key;
 use kit::{Cache, Result};
 
-use crate::matrix::data::{Data, Kind, Known, Seen};
+use crate::matrix::data::{Data, Known, Seen};
+use crate::run::verdict::Kind;
 
 pub struct Store {
     folder: PathBuf,
@@ -38,7 +39,7 @@ impl Store {
                 _ => return None,
             },
         };
-        (seen.tell_kind() != Kind::Failed).then_some(seen)
+        (seen.outcome.get_kind() != Kind::Failed).then_some(seen)
     }
 
     /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail now.

@@ -113,7 +113,7 @@ mod tests {
         }
         let [script, module, tool] = files;
         let row = table::find_kernel(kernel).unwrap();
-        let mut boot = BootableKernel::make_of_image(&row, &tool, "1").unwrap();
+        let mut boot = BootableKernel::from_image(&row, &tool, "1").unwrap();
         boot.replaced.push(("wireguard".into(), module));
         let cache = Cache::open_at(folder.path()).unwrap();
         let (wg, results) = (Program::Local(tool), folder.path().into());

@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use fs_err::{self as fs, File};
-use kit::error::{Error, Result};
-use kit::{process, sys};
+use kit::{Error, Result, process, sys};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
 pub enum Accelerator {
     Kvm,
     /// QEMU's own translator: slower, works everywhere.
+    #[default]
     Tcg,
 }
 
 /// The files of a run that QEMU writes, in its results folder: one for each serial port.
 pub const PORTS: [&str; 4] = ["console.log", "verdict.log", "stdout.log", "dmesg.log"];
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Machine {
     pub accelerator: Accelerator,
     pub image: PathBuf,
@@ -181,15 +181,12 @@ mod tests {
     #[test]
     fn a_machine_has_no_network_and_counts_instructions_of_one_processor() {
         let mut machine = Machine {
-            accelerator: Accelerator::Tcg,
-            image: "/k/vmlinuz".into(),
             initramfs: "/k/init rd".into(),
             cmdline: vec!["ipv6.disable=1".into()],
             memory: 512,
             smp: 2,
-            icount: None,
             folder: "/r".into(),
-            interactive: false,
+            ..Machine::default()
         };
         let line = machine.format_command();
         let without = "-nic none|-nodefaults|-no-reboot|-cpu max,cx16=off|panic=-1|-smp 2|\

@@ -16,9 +16,8 @@ use crate::kernel::BootableKernel;
 use crate::run::qemu::{Accelerator, Machine, Qemu, read_log};
 use crate::run::scenario::{self, Scenario};
 use crate::run::verdict::{self, End, Ending, Evidence, Outcome, Stages};
-use kit::cache::{Cache, Key, remove_path};
-use kit::error::{Error, Result};
-use kit::repo;
+use kit::cache::{Key, remove_path};
+use kit::{Cache, Error, Result, repo};
 
 /// Modules that every guest loads, those of the kernel under test among them.
 const MODULES: &[&str] = &["wireguard", "vrf", "veth", "dummy"];
@@ -390,14 +389,11 @@ pub(crate) fn describe_machine(
     cmdline.extend(scenario.iter().flat_map(|s| s.cmdline.iter().cloned()));
     Machine {
         accelerator,
-        image: PathBuf::new(),
-        initramfs: PathBuf::new(),
         cmdline,
         memory: find_memory(kernel, scenario),
         smp: scenario.map_or(2, |s| s.smp),
         icount: scenario.and_then(|s| s.icount),
-        folder: PathBuf::new(),
-        interactive: false,
+        ..Machine::default()
     }
 }
 

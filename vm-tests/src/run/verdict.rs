@@ -57,21 +57,29 @@ pub struct Outcome {
     pub why: String,
 }
 
+/// The three things that a reader has to be told of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Passed,
+    Failed,
+    Skipped,
+}
+
 impl Outcome {
     pub fn new(ending: Ending, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { ending, why }
     }
 
-    pub fn is_passed(&self) -> bool {
-        self.ending == Ending::Passed
+    pub fn get_kind(&self) -> Kind {
+        match self.ending {
+            Ending::Passed => Kind::Passed,
+            Ending::Skipped => Kind::Skipped,
+            _ => Kind::Failed,
+        }
     }
 
-    pub fn is_bad(&self) -> bool {
-        !matches!(self.ending, Ending::Passed | Ending::Skipped)
-    }
-
-    pub fn read_first_line(&self) -> &str {
+    pub fn get_reason(&self) -> &str {
         self.why.lines().next().unwrap_or("no reason given")
     }
 }

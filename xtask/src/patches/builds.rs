@@ -16,7 +16,6 @@ use serde::Deserialize;
 use vm_tests::kernel::module;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
-use vm_tests::kernel::trees::Build;
 
 use super::finding::{Finding, doc};
 use super::folder::{Set, write_file};
@@ -58,7 +57,7 @@ type Built = (Vec<Finding>, usize);
 
 /// Builds after each patch of a tree; `repo` has the series on the tree's source.
 pub fn check_tree(set: &Set, repo: &Path, which: Which, context: &Context) -> Result<Built> {
-    if set.tree.build == Build::Module {
+    if set.tree.headers.is_some() {
         return check_modules(set, context);
     }
     let source = Source::find(&set.tree, &context.cache)?;

@@ -129,7 +129,7 @@ pub fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<
     let _lock = context.cache.hold_lock("patches-source")?;
     let mut fits = Vec::new();
     for tree in chosen {
-        let set = Set::read_of_tree(tree, &context.trees)?;
+        let set = Set::read_tree(tree, &context.trees)?;
         let repo = scratch::find_folder(context, "source", &tree.name)?;
         scratch::make_repo_from(&repo, &set, source, &version)?;
         fits.push((git::apply_each(&repo, &set.list_paths())?, &tree.name));

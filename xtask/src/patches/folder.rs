@@ -8,7 +8,7 @@ use std::process::Command;
 use fs_err as fs;
 use kit::{Result, process, repo};
 use vm_tests::kernel::series::{Patch, Series, Touched, read_touched};
-use vm_tests::kernel::trees::{Tree, Trees};
+use vm_tests::kernel::trees::{Recipient, Tree, Trees};
 
 use super::git;
 
@@ -92,26 +92,24 @@ pub struct Set {
     /// The patches that `series` names, and those that are in the folder.
     pub mails: Vec<Mail>,
     pub present: Vec<String>,
-    /// People and lists beyond get_maintainer.pl's: address, reason.
-    pub recipients: Vec<(String, String)>,
+    /// People and lists beyond those of get_maintainer.pl.
+    pub recipients: Vec<Recipient>,
 }
 
 impl Set {
-    pub fn read_of_tree(tree: &Tree, trees: &Trees) -> Result<Self> {
+    pub fn read_tree(tree: &Tree, trees: &Trees) -> Result<Self> {
         Self::read(&repo::find_patches().join(&tree.name), tree, trees)
     }
 
     pub fn read(dir: &Path, tree: &Tree, trees: &Trees) -> Result<Self> {
         let series = Series::read(dir)?;
         let mails = series.patches.iter().map(Mail::read);
-        let recipients = trees.recipients.iter();
-        let recipients = recipients.map(|r| (r.address.clone(), r.reason.clone()));
         Ok(Self {
             tree: tree.clone(),
             dir: series.dir,
             mails: mails.collect::<Result<_>>()?,
             present: list_patches(dir)?,
-            recipients: recipients.collect(),
+            recipients: trees.recipients.clone(),
         })
     }
 

@@ -165,7 +165,7 @@ fn run_check(chosen: &[&Tree], which: Option<Which>, context: &Context) -> Resul
     }
     let mut errors = 0;
     for tree in chosen {
-        let set = Set::read_of_tree(tree, &context.trees)?;
+        let set = Set::read_tree(tree, &context.trees)?;
         let (found, against) = match which {
             Some(which) => check::check_all(&set, which, context)?,
             None => (check::check_text(&set)?, "text only".to_owned()),
@@ -207,7 +207,7 @@ fn run_export(
     setup::ensure_programs(&list_needs(request.builds), &context.cache.progress)?;
     let mut status = Status::load()?;
     status.posted.retain(|p| p.part == request.part);
-    let set = Set::read_of_tree(tree, &context.trees)?;
+    let set = Set::read_tree(tree, &context.trees)?;
     let letter = CoverLetter::load(match request.part {
         Part::Fixes => folder::COVER_OF_FIXES,
         Part::Feature => folder::COVER,
@@ -269,7 +269,7 @@ mod tests {
     fn the_repositorys_own_series_pass_the_rules_of_text() {
         let trees = Trees::load().unwrap();
         for tree in &trees.trees {
-            let set = Set::read_of_tree(tree, &trees).unwrap();
+            let set = Set::read_tree(tree, &trees).unwrap();
             assert_eq!(check::check_text(&set).unwrap(), [], "{}", tree.name);
         }
     }

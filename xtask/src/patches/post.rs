@@ -31,12 +31,8 @@ fn send_email(onto: &Path, export: &Export, extra: &[&str]) -> Command {
     command
 }
 
-/// What git gives a mail to instead of a mail server: a file with it, and one with recipients.
-const KEEP: &str = r#"cd "${0%/*}"
-n=$(printf %04d "$(ls | grep -c 'mail$')")
-for word; do case $word in *@*) echo "$word" ;; esac; done >"$n.to"
-cat >"$n.mail"
-"#;
+/// Stands in for a mail server: keeps a mail in one file and its recipients in another.
+const KEEP: &str = include_str!("keep-mail.sh");
 
 /// Posts into a folder, through `git send-email` and with the person's configuration.
 pub fn post_to_folder(onto: &Path, export: &Export, folder: &Path) -> Result<()> {

@@ -6,6 +6,8 @@
 
 use regex_lite::Regex;
 
+use vm_tests::kernel::trees::Recipient;
+
 use super::finding::{Finding, doc};
 use super::folder::{Mail, Set};
 
@@ -62,9 +64,12 @@ fn check_size(set: &Set) -> Vec<Finding> {
 
 /// What trees.toml says of those whom get_maintainer.pl does not know.
 fn check_recipients(set: &Set) -> Vec<Finding> {
-    let address = Regex::new(r"^(\S+|.+<\S+)@\S+\.[^\s>]+>?$").expect("a constant");
-    let find = |(who, reason): &(String, String)| {
-        let what = match address.is_match(who) {
+    let form = Regex::new(r"^(\S+|.+<\S+)@\S+\.[^\s>]+>?$").expect("a constant");
+    let find = |Recipient {
+                    address: who,
+                    reason,
+                }: &Recipient| {
+        let what = match form.is_match(who) {
             false => format!("`{who}' is no address"),
             true if reason.trim().is_empty() => format!("no reason why `{who}' gets the series"),
             true => return None,
@@ -284,40 +289,14 @@ pub mod tests {
     use crate::patches::folder::write_file;
 
     /// A patch that no rule finds fault with; an invented one.
-    pub const GOOD: &str = "\
-From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
-From: wg-vrf <noreply@example.org>
-Date: Sun, 22 Nov 2026 12:53:04 +0000
-Subject: [PATCH wireguard 1/1] wireguard: socket: count the teapots of a
- device
-
-A teapot that nobody counts is lost.
-
-Assisted-by: LLM
----
- drivers/net/wireguard/teapot.c | 5 +++--
- 1 file changed, 3 insertions(+), 2 deletions(-)
-
-diff --git a/drivers/net/wireguard/teapot.c b/drivers/net/wireguard/teapot.c
-index 1111111..2222222 100644
---- a/drivers/net/wireguard/teapot.c
-+++ b/drivers/net/wireguard/teapot.c
-@@ -1,5 +1,6 @@ static int teapot(void)
- static int teapot(struct pot *first)
- {
--\tint n;
-+\tstruct pot *pot = first;
-+\tint n = 0;
- 
- \treturn n;
-";
+    pub const GOOD: &str = include_str!("../../testdata/good.patch");
     const TWO: &str = "+\tstruct pot *pot = first;\n+\tint n = 0;\n";
     const PATH: &str = "drivers/net/wireguard/teapot.c";
     const FIX: &str = "Fixes: 0123456789ab (\"x: y\")\nAssisted-by";
 
     pub fn test_tree() -> Tree {
         let text = "name = '9.9'\nsource = 'linux-source-9.9'\nversion = 'newest'\n\
-                    suites = []\nbuild = 'module'\nreference = true\n";
+                    suites = []\nreference = true\n";
         toml::from_str(text).unwrap()
     }
 
@@ -340,7 +319,7 @@ index 1111111..2222222 100644
             dir: "9.9".into(),
             present: mails.iter().map(|m| m.file.clone()).collect(),
             mails,
-            recipients: vec![("A <a@kernel.org>".to_owned(), "knows pots".to_owned())],
+            recipients: Vec::new(),
         }
     }
 
@@ -416,7 +395,8 @@ index 1111111..2222222 100644
         set.present.push("2".to_owned());
         assert!(find_by_rule("series-files", &set)[0].contains("the folder has 1 2"));
         for (who, reason, says) in [("A <a>", "x", "no address"), ("a@b.c", "", "no reason")] {
-            set.recipients = vec![(who.to_owned(), reason.to_owned())];
+            let (address, reason) = (who.to_owned(), reason.to_owned());
+            set.recipients = vec![Recipient { address, reason }];
             assert!(find_by_rule("recipients", &set)[0].contains(says));
         }
         for (rule, ..) in RULES {
