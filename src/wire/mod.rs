@@ -11,3 +11,4 @@ pub mod diag;
 pub mod nlmsg;
 pub mod route;
 pub mod uapi;
+pub mod underlay;

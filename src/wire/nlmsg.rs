@@ -6,7 +6,8 @@
 //! extended acknowledgement.
 
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkSerializable, NlaBuffer, NlasIterator,
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkSerializable, NlaBuffer,
+    NlasIterator,
 };
 use zeroize::Zeroizing;
 
@@ -54,6 +55,8 @@ fn header(message_type: u16, flags: u16, payload: usize) -> Request {
 
 /// The flags of a request that wants nothing but an acknowledgement.
 pub const ACK: u16 = NLM_F_ACK;
+/// The flags of a request for all there is.
+pub const DUMP: u16 = NLM_F_DUMP;
 
 pub fn set_sequence(request: &mut [u8], sequence: u32) {
     request[8..12].copy_from_slice(&sequence.to_ne_bytes());
