@@ -94,6 +94,12 @@ pub const VERBS: &[Verb] = &[
         usage: String::new,
         run: Run::Nothing(cmd::keys::pubkey),
     },
+    Verb {
+        name: "doctor",
+        help: "Shows what keeps the packets of bound interfaces from their VRF, and what helps",
+        usage: cmd::doctor::usage,
+        run: Run::Words(cmd::doctor::doctor),
+    },
 ];
 
 fn conf_usage() -> String {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::model::{IFNAME_MAX, is_interface_name};
 
-/// An error becomes text once, in `main`. Every variant makes `wg` exit with 1.
+/// An error becomes text once, in `main`. Every variant but `Ended` makes `wg` exit with 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The user wrote something wrong; the text names the value and says what to do.
@@ -31,6 +31,8 @@ pub enum Error {
     Output { errno: i32, broken_pipe: bool },
     /// Already said on stderr by the step that failed; only the exit code is left.
     Reported,
+    /// All is said; only this exit code is left.
+    Ended(u8),
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -242,7 +244,7 @@ impl Display for Error {
                 let reason = strerror(*errno);
                 write!(f, "Unable to write to standard output: {reason}")
             }
-            Error::Reported => Ok(()),
+            Error::Reported | Error::Ended(_) => Ok(()),
         }
     }
 }

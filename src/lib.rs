@@ -8,6 +8,7 @@ pub mod address;
 pub mod backend;
 pub mod cli;
 pub mod cmd;
+pub mod doctor;
 pub mod error;
 pub mod ifname;
 pub(crate) mod input;

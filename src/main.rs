@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             broken_pipe: true, ..
         }) => cli::broken_pipe(),
         Err(Error::Reported) => ExitCode::FAILURE,
+        Err(Error::Ended(code)) => ExitCode::from(code),
         Err(error) => fail(&error),
     }
 }

@@ -23,7 +23,7 @@ _wg() {
 	at=$((${#args[@]} - 1))
 	local cur=${args[at]} prev=${args[at - 1]}
 	local wg=${args[0]} verb=${args[1]-} interface=${args[2]-}
-	local verbs="show showconf set setconf addconf syncconf genkey genpsk pubkey help version"
+	local verbs="show showconf set setconf addconf syncconf genkey genpsk pubkey doctor help version"
 	local fields="public-key private-key listen-port fwmark peers preshared-keys endpoints
 		allowed-ips latest-handshakes transfer persistent-keepalive dump bind-dev json"
 	local device="listen-port fwmark private-key bind-dev"
@@ -36,16 +36,20 @@ _wg() {
 		return
 	fi
 	case $verb in
-	show | showconf | set | setconf | addconf | syncconf) ;;
+	show | showconf | set | setconf | addconf | syncconf | doctor) ;;
 	*) return ;;
 	esac
 
 	if ((at == 2)); then
 		mapfile -t words < <("$wg" show interfaces 2>/dev/null | tr ' ' '\n')
 		[[ $verb != show ]] || words+=(all interfaces json)
+		[[ $verb != doctor ]] || words+=(all json)
 	elif [[ $verb == show ]]; then
 		((at == 3)) && [[ $interface != interfaces ]] || return
 		mapfile -t words < <(compgen -W "$fields")
+	elif [[ $verb == doctor ]]; then
+		((at == 3)) || return
+		words=(json)
 	elif [[ $verb == *conf ]]; then
 		[[ $verb != showconf ]] && ((at == 3)) || return
 		compopt -o filenames 2>/dev/null

@@ -60,6 +60,9 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const LOCK: &str = "/proc/vmallocinfo";
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
+/// `BPF_F_ALLOW_MULTI`
+const ALLOW_MULTI: u32 = 2;
+
 /// Room for the words of the kernel's checker.
 const LOG_LEN: usize = 256 * 1024;
 /// How many of its last lines tell why.
@@ -394,8 +397,6 @@ impl Changing {
     }
 
     fn why_not_attached(&self, family: Family, err: io::Error) -> Unavailable {
-        /// `BPF_F_ALLOW_MULTI`
-        const ALLOW_MULTI: u32 = 2;
         match (err.raw_os_error(), self.hooks.read_ids(family)) {
             (Some(libc::EPERM), Ok((ids, flags)))
                 if !ids.is_empty() && flags & ALLOW_MULTI == 0 =>
@@ -484,6 +485,24 @@ fn open_root() -> HookResult<File> {
         return Err(Unavailable::Container);
     }
     File::open(found).map_err(what)
+}
+
+/// Whether the hooks could bind sockets: the kernel takes the programs, and nothing is attached.
+pub fn try_hooks() -> HookResult<()> {
+    let hooks = Hooks::find()?;
+    if !hooks.attached.is_empty() {
+        return Ok(());
+    }
+    let map = Map::create(MAP_NAME, ENTRIES).map_err(failed("Cannot make the bind map"))?;
+    for family in Family::ALL {
+        load_program(family, &map, false)?;
+        if let Ok((ids, flags)) = hooks.read_ids(family) {
+            if !ids.is_empty() && flags & ALLOW_MULTI == 0 {
+                return Err(Unavailable::InTheWay(family));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Loads the program of a family, the way this kernel takes it.

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! List, read and change devices: the kernel's and userspace ones.
 //!
-//! `list`, `get`, `set` and `binds_by_attribute` are the whole surface. A userspace socket wins over a kernel device of the
+//! `list`, `get`, `set` and `binds_by_attribute` are the whole surface, with `read_namespace` for what
+//! `doctor` judges. A userspace socket wins over a kernel device of the
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
 
 mod bpf;
 mod diag;
+mod facts;
 mod kernel;
 mod netlink;
+mod programs;
 mod receive;
 mod routing;
 #[cfg(test)]
@@ -24,8 +27,10 @@ use crate::plan::rules::Flow;
 use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
 };
+pub use facts::{Routes, read_namespace};
 use kernel::Wireguard;
 use netlink::Failure;
+pub use programs::find_wg_quick;
 use receive::{Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
 
@@ -42,6 +47,11 @@ pub fn list() -> Result<Vec<String>> {
         .map_err(|failure| failure.during(Task::ListInterfaces))?;
     let served = userspace::list().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     Ok(merge_names(&links, served))
+}
+
+/// Why this kernel's bind hooks cannot bind sockets of WireGuard; `None`: they can.
+pub fn find_hooks_fault() -> Option<String> {
+    bpf::try_hooks().err().map(|reason| reason.to_string())
 }
 
 /// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.

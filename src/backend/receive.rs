@@ -76,12 +76,10 @@ pub fn sweep_entries() {
     }
 }
 
-fn remove_unused(
-    entries: &[(u16, HookEntry)],
-    links: &[Link],
-) -> std::result::Result<(), Unavailable> {
+/// The ports of entries whose device is gone.
+pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
     let mut elsewhere = None;
-    let unused = receive::unused_ports(entries, |port, binding| {
+    receive::unused_ports(entries, |port, binding| {
         let here = links.iter().any(|link| link.index == binding.owner);
         // A device that was made here and moved has its sockets here still, while it is up. What
         // cannot be looked at counts as such.
@@ -89,7 +87,14 @@ fn remove_unused(
             let (ports, unknown) = elsewhere.get_or_insert_with(ports_elsewhere);
             *unknown || ports.contains(&port)
         }
-    });
+    })
+}
+
+fn remove_unused(
+    entries: &[(u16, HookEntry)],
+    links: &[Link],
+) -> std::result::Result<(), Unavailable> {
+    let unused = find_unused(entries, links);
     if unused.is_empty() {
         return Ok(());
     }

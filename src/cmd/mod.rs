@@ -2,6 +2,7 @@
 //! The verbs: read, plan, apply, print. No bytes and no syntax here.
 
 pub mod conf;
+pub mod doctor;
 pub mod keys;
 pub mod set;
 pub mod show;

@@ -188,7 +188,7 @@ impl Rule {
     }
 
     /// Whether it takes all these packets to this table.
-    pub(super) fn steers(&self, flow: Flow, table: u32) -> bool {
+    pub fn steers(&self, flow: Flow, table: u32) -> bool {
         self.looks_at(flow)
             && self.matches(flow) == Match::All
             && !self.suppress

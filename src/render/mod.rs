@@ -6,6 +6,7 @@
 //! not compile until each of them has dealt with it.
 
 pub mod conf;
+pub mod doctor;
 pub mod fields;
 pub mod json;
 pub mod pretty;

@@ -181,6 +181,8 @@ fn check(complete: impl Fn(&str) -> Words) {
         (format!("wg show {TUNNEL} bind"), words(["bind-dev"])),
         ("wg show interfaces ".to_owned(), Words::new()),
         ("wg setconf ".to_owned(), words([TUNNEL, NEW])),
+        ("wg doctor ".to_owned(), words([TUNNEL, NEW, "all", "json"])),
+        (format!("wg doctor {TUNNEL} "), words(["json"])),
         (tunnel.clone(), keywords(Scope::Interface)),
         (format!("{tunnel}bind-dev off "), keywords(Scope::Interface)),
         (format!("{tunnel}bind-dev l"), words(["lo"])),

@@ -41,6 +41,10 @@ pub fn tests() -> Vec<Test> {
             name: "process::version_all",
             run: version_all,
         },
+        Test {
+            name: "process::doctor",
+            run: doctor,
+        },
     ]
 }
 
@@ -202,5 +206,58 @@ fn version_all() -> Result<(), String> {
     std::os::unix::fs::symlink(&tool::ours()[0], &wg).expect("a link");
     assert!(says().contains("which is this program"), "{}", says());
     fs::remove_dir_all(folder).expect("remove");
+    Ok(())
+}
+
+/// Against the kernel's own routes: this namespace has a loopback and nothing else.
+fn doctor() -> Result<(), String> {
+    sandbox::needed()?;
+    let state = |endpoint: &str| {
+        let key = crate::corpus::hex(1);
+        format!("listen_port=51820\npublic_key={key}\nendpoint={endpoint}:51821\n")
+    };
+    // Not a wg-quick of this machine.
+    let ask = |args: &[&str]| {
+        let output = wg(args).env("PATH", DIR).output().expect("run");
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).expect("text"),
+            String::from_utf8(output.stderr).expect("text"),
+        )
+    };
+    let near = Device::start("wg0", &state("127.0.0.9"), 0);
+    let (code, text, stderr) = ask(&["doctor", "wg0"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{text}");
+    // Which table of the local ones it is depends on whether there ever was a rule.
+    assert!(text.contains("\n  to: 127.0.0.9: by lo, table "), "{text}");
+    assert!(text.ends_with("\nnothing found\n"), "{text}");
+    drop(near);
+
+    let _far = Device::start("wg1", &state("192.0.2.7"), 0);
+    let (code, text, _) = ask(&["doctor", "wg1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains(
+            "no-route: wg1: this host has no route to 192.0.2.7 (Network is unreachable).\n    \
+             ip route add 192.0.2.7 via GATEWAY dev NIC\n"
+        ),
+        "{text}"
+    );
+    let (code, text, _) = ask(&["doctor", "all", "json"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("\"code\": \"no-route\""), "{text}");
+
+    let (code, text, stderr) = ask(&["doctor", "wg9"]);
+    assert_eq!((code, text.as_str()), (Some(2), ""));
+    assert!(
+        stderr.starts_with("Unable to access interface: "),
+        "{stderr}"
+    );
+    let (code, _, stderr) = ask(&["doctor", "wg1", "xml"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("doctor [<interface> | all] [json]"),
+        "{stderr}"
+    );
     Ok(())
 }

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Reads what `doctor` judges: links, addresses, rules and sockets once, then each device.
+//!
+//! Nothing is changed. Where a fact cannot be read, the reason takes its place.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use neli::consts::socket::NlFamily;
+
+use super::bpf::{Hooks, Unavailable, try_hooks};
+use super::netlink::{Failure, Next, Socket};
+use super::routing::{self, Routing};
+use super::{KIND, Wireguard, diag, find_sockets, kernel_bind, receive, userspace};
+use crate::doctor::facts::{self, Answer, Facts, Filter, Modules, Nic, Seen, Tunnel};
+use crate::error::{Error, Result, Task, strerror};
+use crate::ifname;
+use crate::model::{Bind, Device, Presence};
+use crate::plan::Sockets;
+use crate::wire::nlmsg;
+use crate::wire::route::{self, Link};
+use crate::wire::underlay::{self, Packet};
+
+/// What a program that lists the packet filter may take.
+const FILTER_PATIENCE: Duration = Duration::from_secs(10);
+const FILTER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A module is smaller.
+const MODULE_BYTES: u64 = 32 * 1024 * 1024;
+/// How deep modules are looked for below the folders that hold additional ones.
+const MODULE_DEPTH: usize = 4;
+/// The kernel's words about a device that does not exist, which only a module with
+/// `WGDEVICE_A_BIND_DEV` has.
+const MODULE_MARK: &[u8] = b"No such device to bind to";
+
+/// What one netlink socket was asked for.
+struct Reader(Socket);
+
+impl Reader {
+    fn nics(&mut self) -> std::result::Result<Vec<Nic>, Failure> {
+        let links = self
+            .0
+            .dump(&mut route::get_links(), Vec::new, |links, payload| {
+                links.extend(route::decode_link(payload).zip(underlay::decode_carrier(payload)));
+                Ok(Next::More)
+            })?;
+        Ok(links
+            .into_iter()
+            .map(|(link, carrier)| Nic {
+                rp_filter: read_rp_filter(&link.name).unwrap_or(0),
+                link,
+                carrier,
+            })
+            .collect())
+    }
+
+    fn addresses(&mut self) -> std::result::Result<Vec<underlay::Address>, Failure> {
+        self.0.dump(
+            &mut underlay::get_addresses(),
+            Vec::new,
+            |found, payload| {
+                found.extend(underlay::decode_address(payload));
+                Ok(Next::More)
+            },
+        )
+    }
+}
+
+/// Asks the kernel for routes.
+pub struct Routes(Socket);
+
+impl Routes {
+    /// # Errors
+    /// There is no routing netlink.
+    pub fn open() -> Result<Self> {
+        let socket = Socket::open(NlFamily::Route);
+        Ok(Routes(socket.map_err(|err| Error::io(task(), &err))?))
+    }
+
+    /// The route that a packet takes, or the kernel's refusal.
+    pub fn ask(&mut self, packet: &Packet) -> Answer {
+        let mut route = None;
+        self.0
+            .ask(&mut underlay::get_route(packet), |payload| {
+                route = underlay::decode_route(payload);
+            })
+            .map_err(|failure| failure.errno)?;
+        route.ok_or(libc::EPROTO)
+    }
+}
+
+fn task() -> Task {
+    Task::Other("Cannot look at this network namespace".to_owned())
+}
+
+fn explain(failure: Failure) -> String {
+    match failure.extack {
+        Some(words) => format!("{}: {words}", strerror(failure.errno)),
+        None => strerror(failure.errno),
+    }
+}
+
+/// Reads all facts. With `only`, a device that cannot be read is an error if it is this one.
+///
+/// # Errors
+/// Links cannot be read, or the one device.
+pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
+    let socket = Socket::open(NlFamily::Route).map_err(|err| Error::io(task(), &err))?;
+    let mut reader = Reader(socket);
+    let nics = reader.nics().map_err(|failure| failure.during(task()))?;
+    let addresses = reader.addresses().map_err(explain);
+    let rules = Routing::open()
+        .map_err(|err| err.to_string())
+        .and_then(|mut routing| routing.rules().map_err(explain));
+    let sockets = diag::udp_sockets(0).map_err(|failure| match failure.errno {
+        libc::ENOENT => "the kernel has no udp_diag".to_owned(),
+        _ => explain(failure),
+    });
+    let links: Vec<Link> = nics.iter().map(|nic| nic.link.clone()).collect();
+
+    let mut kernel = Wireguard::open(Task::AskKernel);
+    let attribute = match &mut kernel {
+        Ok(wireguard) => wireguard.takes_bind_dev().map_err(|err| err.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let mut devices = Vec::new();
+    let mut unread = Vec::new();
+    for name in read_names(&links) {
+        match read_tunnel(&name, &links) {
+            Ok(tunnel) => devices.push(tunnel),
+            Err(error) if only == Some(name.as_str()) => return Err(error),
+            Err(error) => unread.push((name, error.to_string())),
+        }
+    }
+    if let Some(only) = only {
+        if !devices.iter().any(|tunnel| tunnel.device.name == only) {
+            // The error that `wg show` gives.
+            devices.push(read_tunnel(only, &links)?);
+        }
+    }
+    let bound = devices
+        .iter()
+        .any(|tunnel| !tunnel.attribute.is_empty() || tunnel.device.fwmark != 0)
+        || rules
+            .as_ref()
+            .is_ok_and(|rules| rules.ours().next().is_some());
+    let by_attribute = attribute == Ok(true)
+        && devices
+            .iter()
+            .all(|tunnel| !tunnel.attribute.is_empty() || tunnel.device.fwmark == 0);
+    Ok(Facts {
+        hooks: read_hooks(&links, !by_attribute),
+        attribute,
+        nics,
+        addresses,
+        rules,
+        sockets,
+        l3mdev_accept: routing::l3mdev_accept().ok_or_else(|| "no such sysctl".to_owned()),
+        rp_filter: read_rp_filter("all").ok_or_else(|| "no such sysctl".to_owned()),
+        free_port: routing::find_free_port(),
+        filter: if bound {
+            read_filter()
+        } else {
+            Ok(Filter::default())
+        },
+        devices,
+        unread,
+        modules: read_modules(),
+        wg_quick: super::programs::find_wg_quick(),
+    })
+}
+
+fn read_names(links: &[Link]) -> Vec<String> {
+    let mut names: Vec<String> = links
+        .iter()
+        .filter(|link| link.kind == KIND)
+        .map(|link| link.name.clone())
+        .collect();
+    for name in userspace::list().unwrap_or_default() {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn read_tunnel(name: &str, links: &[Link]) -> Result<Tunnel> {
+    let (device, attribute) = if userspace::is_served(name) {
+        (userspace::get(name)?, None)
+    } else if name.len() > crate::model::IFNAME_MAX {
+        return Err(Error::os(Task::access(name), libc::ENAMETOOLONG));
+    } else {
+        Wireguard::open(Task::access(name))?.get(name)?
+    };
+    let attribute = attribute.unwrap_or_default();
+    Ok(Tunnel {
+        elsewhere: lives_elsewhere(&device, &attribute, links),
+        device,
+        attribute,
+    })
+}
+
+/// Whether the sockets of a device are in another network namespace.
+fn lives_elsewhere(device: &Device, attribute: &str, links: &[Link]) -> bool {
+    if !attribute.is_empty() {
+        let bind = kernel_bind(device, attribute.to_owned());
+        return matches!(
+            bind,
+            Bind::Kernel {
+                presence: Presence::Unknown,
+                ..
+            }
+        );
+    }
+    let link = links.iter().find(|link| link.is_called(&device.name));
+    link.is_some_and(|link| find_sockets(link, device.listen_port) == Sockets::Elsewhere)
+}
+
+fn read_rp_filter(name: &str) -> Option<u8> {
+    let name = ifname::to_bytes(name)?;
+    let name = String::from_utf8(name).ok()?;
+    let value = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).ok()?;
+    value.trim().parse().ok()
+}
+
+fn read_hooks(links: &[Link], wanted: bool) -> facts::Hooks {
+    let mut read = facts::Hooks {
+        entries: Ok(Vec::new()),
+        stale: Vec::new(),
+        unable: None,
+    };
+    if !wanted {
+        return read;
+    }
+    match Hooks::find().and_then(|hooks| hooks.read_entries()) {
+        Ok(entries) => {
+            read.stale = receive::find_unused(&entries, links);
+            read.entries = Ok(entries);
+            read.unable = try_hooks().err().map(|reason| first_line(&reason));
+        }
+        // Such a kernel has no entries either.
+        Err(reason @ (Unavailable::NoBpf | Unavailable::NoCgroup2)) => {
+            read.unable = Some(first_line(&reason));
+        }
+        Err(reason) => {
+            read.entries = Err(first_line(&reason));
+            read.unable = Some(first_line(&reason));
+        }
+    }
+    read
+}
+
+/// Without the words of the kernel's checker.
+fn first_line(reason: &Unavailable) -> String {
+    let text = reason.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+// Packet filters.
+
+fn read_filter() -> Seen<Filter> {
+    let mut filter = Filter::default();
+    if has_nft_tables()? {
+        filter.nft = list_rules("nft", &["-a", "list", "ruleset"])?;
+    }
+    for (names, program, list) in [
+        ("ip_tables_names", "iptables-legacy", "iptables-legacy-save"),
+        (
+            "ip6_tables_names",
+            "ip6tables-legacy",
+            "ip6tables-legacy-save",
+        ),
+    ] {
+        let tables = fs::read_to_string(format!("/proc/thread-self/net/{names}"));
+        if tables.is_ok_and(|tables| tables.lines().any(|table| table == "filter")) {
+            let text = list_rules(list, &["-t", "filter"])?;
+            filter.legacy.push((program, text));
+        }
+    }
+    Ok(filter)
+}
+
+/// Whether this namespace has a table of nftables, asked over netlink: without one there is nothing
+/// that a program could list.
+fn has_nft_tables() -> Seen<bool> {
+    /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETTABLE` (linux/netfilter/nfnetlink.h, nf_tables.h)
+    const GET_TABLE: u16 = 10 << 8 | 1;
+    /// `struct nfgenmsg`: every family, version 0.
+    const ALL: [u8; 4] = [0; 4];
+    let mut socket = match Socket::open(NlFamily::Netfilter) {
+        Ok(socket) => socket,
+        Err(err) if err.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(false),
+        Err(err) => return Err(err.to_string()),
+    };
+    let mut request = nlmsg::request_raw(GET_TABLE, nlmsg::DUMP, &ALL);
+    let found = socket.dump(
+        &mut request,
+        || false,
+        |found, _| {
+            *found = true;
+            Ok(Next::More)
+        },
+    );
+    match found {
+        Ok(found) => Ok(found),
+        // A kernel without nftables.
+        Err(Failure {
+            errno: libc::EINVAL | libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT,
+            ..
+        }) => Ok(false),
+        Err(failure) => Err(format!("nftables: {}", explain(failure))),
+    }
+}
+
+/// What a program prints, within limits of time and size.
+fn list_rules(program: &str, args: &[&str]) -> Seen<String> {
+    let path = super::programs::find(program)
+        .ok_or_else(|| format!("there are rules, and no program `{program}' that lists them"))?;
+    let mut child = Command::new(path)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|err| format!("{program}: {err}"))?;
+    let (sender, receiver) = mpsc::channel();
+    let output = child.stdout.take();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let read = output.map(|out| out.take(FILTER_BYTES).read_to_string(&mut text));
+        // Nobody listens any more where it took too long.
+        let _ = sender.send(matches!(read, Some(Ok(_))).then_some(text));
+    });
+    let deadline = Instant::now() + FILTER_PATIENCE;
+    let text = receiver.recv_timeout(FILTER_PATIENCE);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => break,
+            Ok(Some(status)) => return Err(format!("{program}: {status}")),
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+            _ => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!(
+                    "`{program}' took more than {} seconds or {} MiB",
+                    FILTER_PATIENCE.as_secs(),
+                    FILTER_BYTES >> 20
+                ));
+            }
+        }
+    }
+    match text {
+        Ok(Some(text)) if (text.len() as u64) < FILTER_BYTES => Ok(text),
+        _ => Err(format!("the output of `{program}' cannot be read")),
+    }
+}
+
+// Modules on the disk.
+
+fn read_modules() -> Modules {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut modules = Modules {
+        release: release.trim().to_owned(),
+        files: Vec::new(),
+    };
+    for entry in fs::read_dir("/lib/modules").into_iter().flatten().flatten() {
+        let release = entry.file_name().to_string_lossy().into_owned();
+        let mut files = Vec::new();
+        for folder in ["kernel/drivers/net/wireguard", "updates", "extra"] {
+            find_modules(&entry.path().join(folder), MODULE_DEPTH, &mut files);
+        }
+        for file in files {
+            modules.files.push((release.clone(), has_mark(&file)));
+        }
+    }
+    modules
+}
+
+/// Modules of WireGuard that are not compressed: what people build themselves is not.
+fn find_modules(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth > 0 => find_modules(&path, depth - 1, found),
+            _ if entry.file_name() == "wireguard.ko" => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn has_mark(file: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let read =
+        fs::File::open(file).and_then(|file| file.take(MODULE_BYTES).read_to_end(&mut bytes));
+    read.is_ok()
+        && bytes
+            .windows(MODULE_MARK.len())
+            .any(|part| part == MODULE_MARK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_held_to_its_limits() {
+        assert_eq!(list_rules("echo", &["a"]).unwrap(), "a\n");
+        assert!(list_rules("false", &[]).is_err());
+        let missing = list_rules("no-such-program-here", &[]).unwrap_err();
+        assert!(missing.contains("no program"), "{missing}");
+        // A reader that stops makes the writer end.
+        let endless = list_rules("yes", &[]).unwrap_err();
+        assert!(endless.contains("yes"), "{endless}");
+    }
+
+    #[test]
+    fn modules_are_found_by_their_words() {
+        let folder = std::env::temp_dir().join(format!("wg-doctor-{}", std::process::id()));
+        let deep = folder.join("a/b");
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("wireguard.ko"), b"\0No such device to bind to\0").unwrap();
+        fs::write(folder.join("wireguard.ko"), b"\0No such device to find\0").unwrap();
+        fs::write(folder.join("vrf.ko"), b"").unwrap();
+        let mut found = Vec::new();
+        find_modules(&folder, MODULE_DEPTH, &mut found);
+        found.sort();
+        let marks: Vec<bool> = found.iter().map(|file| has_mark(file)).collect();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(marks, [true, false]);
+    }
+}

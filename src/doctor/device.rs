@@ -1,0 +1,1035 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! One device: how it is bound, where its packets go, and what reaches it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::codes::Code;
+use super::facts::{Answer, Facts, Nic, Tunnel};
+use super::{
+    Gets, Level, Reach, Remedy, Report, Sends, Summary, Underlay, advise, link_sysctl, list, quote,
+    run,
+};
+use crate::model::{Device, Family, Fault, Receives, Rule, Selector};
+use crate::plan::receive::judge_sockets;
+use crate::plan::rules::{Flow, Rules, default_mark};
+use crate::wire::underlay::{Packet, Route, RouteKind, Way};
+
+/// What WireGuard and UDP put in front of and behind a packet, and an IPv4 or IPv6 header.
+const OVERHEAD_V4: u32 = 60;
+const OVERHEAD_V6: u32 = 80;
+
+/// A device and the facts that concern it.
+pub struct View<'a> {
+    facts: &'a Facts,
+    tunnel: &'a Tunnel,
+    pub sends: Sends,
+    pub gets: Option<Gets>,
+    /// The device that it is bound to, where that is here.
+    pub carrier: Option<&'a Nic>,
+    own: Option<&'a Nic>,
+    elsewhere: bool,
+}
+
+/// What the endpoints of one device have in common.
+#[derive(Default)]
+struct Gathered {
+    no_route: Vec<(IpAddr, String)>,
+    no_family: Vec<IpAddr>,
+    leaked: Vec<(IpAddr, String)>,
+    looped: Vec<IpAddr>,
+    down: Vec<(IpAddr, String)>,
+    /// The lowest MTU that is too low, with the overhead of its family.
+    mtu: Option<(u32, u32, String)>,
+    filtered: Vec<(IpAddr, u32)>,
+    captured: Vec<(IpAddr, u32)>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(facts: &'a Facts, tunnel: &'a Tunnel) -> Self {
+        let device = &tunnel.device;
+        let own = facts.nic_called(&device.name);
+        let sends = find_sends(facts, tunnel);
+        let carrier = match &sends {
+            Sends::Unbound => None,
+            Sends::Attribute { dev } => facts.nic_called(dev),
+            Sends::Rules { table, .. } => table.and_then(|table| facts.vrf_of_table(table)),
+        };
+        let mut view = View {
+            facts,
+            tunnel,
+            sends,
+            gets: None,
+            carrier,
+            own,
+            elsewhere: false,
+        };
+        view.elsewhere = view.sends != Sends::Unbound && tunnel.elsewhere;
+        view.gets = (view.sends != Sends::Unbound).then(|| view.find_gets());
+        view
+    }
+
+    pub fn name(&self) -> &'a str {
+        &self.device().name
+    }
+
+    pub fn device(&self) -> &'a Device {
+        &self.tunnel.device
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.own.is_some_and(|nic| nic.link.up)
+    }
+
+    /// The VRF that it is bound to.
+    pub fn vrf(&self) -> Option<&'a Nic> {
+        self.carrier.filter(|nic| nic.link.vrf_table.is_some())
+    }
+
+    fn find_gets(&self) -> Gets {
+        let port = self.device().listen_port;
+        if self.elsewhere {
+            return Gets::Unknown;
+        }
+        if !self.is_up() {
+            return Gets::Down;
+        }
+        let Ok(sockets) = &self.facts.sockets else {
+            return Gets::Unknown;
+        };
+        let on_port: Vec<_> = sockets
+            .iter()
+            .filter(|one| one.port == port)
+            .copied()
+            .collect();
+        let index = self.carrier.map(|nic| nic.link.index);
+        if let Sends::Attribute { .. } = self.sends {
+            let bound = on_port.iter().any(|one| Some(one.device) == index);
+            return if bound && port != 0 {
+                Gets::BoundByKernel
+            } else {
+                Gets::Nothing
+            };
+        }
+        let is_live = |index| self.facts.nic(index).is_some();
+        match judge_sockets(&on_port, index, false, is_live) {
+            Receives::Bound => Gets::BoundByHook,
+            Receives::Nothing => Gets::Nothing,
+            Receives::Any if self.facts.l3mdev_accept == Ok(false) => Gets::DefaultVrfOnly,
+            Receives::Any => Gets::Everywhere,
+        }
+    }
+
+    /// The name by which a command binds it again; `None` where it is not known.
+    fn bind_name(&self) -> Option<String> {
+        match (&self.sends, self.carrier) {
+            (_, Some(nic)) => Some(nic.link.name.clone()),
+            (Sends::Attribute { dev }, None) => Some(dev.clone()),
+            (Sends::Rules { table, .. }, None) => {
+                let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
+                let index = self.own.map(|nic| nic.link.index);
+                let known = entries
+                    .iter()
+                    .find(|(_, entry)| Some(entry.owner) == index && !entry.vrf.is_empty());
+                known
+                    .map(|(_, entry)| entry.vrf.clone())
+                    .or_else(|| table.map(crate::model::bind_by_table))
+            }
+            (Sends::Unbound, None) => None,
+        }
+    }
+
+    /// `wg set wg0 [WORDS] bind-dev NAME`
+    fn bind_again(&self, words: &str) -> Remedy {
+        let name = self.bind_name().unwrap_or_else(|| "VRF".to_owned());
+        run(format!(
+            "wg set {} {words}bind-dev {}",
+            quote(self.name()),
+            quote(&name)
+        ))
+    }
+
+    pub fn examine(&self, report: &mut Report, ask: &mut dyn FnMut(&Packet) -> Answer) -> Summary {
+        let mut summary = Summary {
+            name: self.name().to_owned(),
+            sends: self.sends.clone(),
+            gets: self.gets,
+            underlay: self.describe_underlay(),
+            closed: None,
+            elsewhere: self.elsewhere,
+            reach: Vec::new(),
+        };
+        if self.elsewhere {
+            report.unseen(
+                Some(self.name()),
+                "what carries it",
+                "its sockets are in the network namespace where it was created",
+                "look there with `ip rule', `ip route' and `ss -lun'; where it is bound by \
+                 policy rules, they have to be in that namespace",
+            );
+            return summary;
+        }
+        if let Err(why) = &self.facts.rules {
+            report.unseen(Some(self.name()), "policy rules", why, super::NEEDS_ROOT);
+        }
+        let faults = self.find_faults();
+        summary.closed = self.is_closed(&faults);
+        self.report_faults(&faults, report);
+        self.report_carrier(report);
+        summary.reach = self.report_routes(&faults, report, ask);
+        self.report_receiving(report);
+        self.report_port(report);
+        self.report_mark(report);
+        summary
+    }
+
+    fn describe_underlay(&self) -> Option<Underlay> {
+        let table = match self.sends {
+            Sends::Rules { table, .. } => table,
+            _ => None,
+        };
+        if self.sends == Sends::Unbound {
+            return None;
+        }
+        Some(match self.carrier {
+            Some(nic) => Underlay {
+                name: nic.link.name.clone(),
+                table: nic.link.vrf_table,
+                exists: true,
+                up: nic.link.up,
+                members: self
+                    .facts
+                    .members(nic.link.index)
+                    .map(|nic| nic.link.name.clone())
+                    .collect(),
+            },
+            None => Underlay {
+                name: self.bind_name().unwrap_or_default(),
+                table,
+                exists: false,
+                up: false,
+                members: Vec::new(),
+            },
+        })
+    }
+
+    // Rules.
+
+    fn find_faults(&self) -> Vec<(Family, Fault)> {
+        let (Sends::Rules { by, table, .. }, Ok(rules)) = (&self.sends, &self.facts.rules) else {
+            return Vec::new();
+        };
+        let flow = Flow {
+            by: *by,
+            mark: self.device().fwmark,
+            port: self.device().listen_port,
+        };
+        rules.find_faults(flow, table.unwrap_or(0))
+    }
+
+    fn is_closed(&self, faults: &[(Family, Fault)]) -> Option<bool> {
+        match self.sends {
+            Sends::Unbound => None,
+            // The kernel drops what leaves by another device.
+            Sends::Attribute { .. } => Some(true),
+            Sends::Rules { .. } => Some(faults.is_empty()),
+        }
+    }
+
+    fn report_faults(&self, faults: &[(Family, Fault)], report: &mut Report) {
+        let Sends::Rules { by, table, .. } = &self.sends else {
+            return;
+        };
+        let vrf = self.bind_name().unwrap_or_else(|| "the VRF".to_owned());
+        let table = table.map_or_else(|| "a table".to_owned(), |table| format!("table {table}"));
+        for (family, fault) in faults {
+            let (code, text) = match fault {
+                Fault::NotSteered => (
+                    Code::NotSteered,
+                    format!("no rule leads its {family} packets ({by}) to {table} of {vrf}"),
+                ),
+                Fault::NotClosed => (
+                    Code::NotClosed,
+                    format!(
+                        "nothing stops its {family} packets ({by}) when {table} of {vrf} has no \
+                         route, so they leave by another table"
+                    ),
+                ),
+                Fault::Overtaken { pref } => (
+                    Code::RuleInFront,
+                    format!(
+                        "the {family} rule at priority {pref} comes before the one that leads its \
+                         packets ({by}) to {table} of {vrf}"
+                    ),
+                ),
+            };
+            let remedy = match fault {
+                Fault::Overtaken { pref: 0 } => advise(
+                    "delete the rule at priority 0 with all that `ip rule' shows of it, and add \
+                     it again at 99 or later: nothing can be put before it",
+                ),
+                _ => self.bind_again(""),
+            };
+            report.add(code, Some(self.name()), text, remedy);
+        }
+    }
+
+    // What carries it.
+
+    fn report_carrier(&self, report: &mut Report) {
+        let name = Some(self.name());
+        let dev = self.bind_name().unwrap_or_else(|| "VRF".to_owned());
+        let Some(nic) = self.carrier else {
+            let table = match &self.sends {
+                Sends::Unbound => return,
+                Sends::Attribute { .. } => "TABLE".to_owned(),
+                Sends::Rules { table, .. } => {
+                    table.map_or_else(|| "TABLE".to_owned(), |table| table.to_string())
+                }
+            };
+            // A VRF of which only the table is known can have any name.
+            let (shown, dev) = match crate::model::bind_table(&dev) {
+                Some(table) => (format!("the VRF with table {table}"), "VRF".to_owned()),
+                None => (dev.clone(), quote(&dev)),
+            };
+            report.add(
+                Code::DeviceMissing,
+                name,
+                format!(
+                    "{shown}, to which it is bound, does not exist, so nothing is sent or received"
+                ),
+                Remedy::Run(vec![
+                    format!("ip link add {dev} type vrf table {table}"),
+                    format!("ip link set {dev} up"),
+                ]),
+            );
+            return;
+        };
+        if !nic.link.up {
+            report.add(
+                Code::DeviceDown,
+                name,
+                format!("{dev}, to which it is bound, is down"),
+                run(format!("ip link set {} up", quote(&dev))),
+            );
+        }
+        if nic.link.vrf_table.is_some() && self.facts.members(nic.link.index).next().is_none() {
+            report.add(
+                Code::VrfEmpty,
+                name,
+                format!("no interface is in {dev}, to which it is bound"),
+                run(format!("ip link set NIC master {}", quote(&dev))),
+            );
+        }
+        self.report_l3mdev_rule(nic, report);
+    }
+
+    fn report_l3mdev_rule(&self, nic: &Nic, report: &mut Report) {
+        if nic.link.vrf_table.is_none() {
+            return;
+        }
+        for family in self.families_without_l3mdev() {
+            report.add(
+                Code::L3mdevRuleMissing,
+                Some(self.name()),
+                format!(
+                    "there is no {family} rule `l3mdev', so no packet in {} finds the routes of \
+                     its VRF",
+                    nic.link.name
+                ),
+                run(format!("ip {}rule add pref 1000 l3mdev", option(family))),
+            );
+        }
+    }
+
+    fn families_without_l3mdev(&self) -> Vec<Family> {
+        let Ok(rules) = &self.facts.rules else {
+            return Vec::new();
+        };
+        let lacks = |rules: &[_]| !rules.iter().any(|rule: &Rule| rule.l3mdev);
+        rules
+            .families()
+            .filter(|(_, rules)| lacks(rules))
+            .map(|(family, _)| family)
+            .collect()
+    }
+
+    // Where packets go.
+
+    /// The endpoints of its peers, each address once.
+    fn endpoints(&self) -> Vec<SocketAddr> {
+        let mut found: Vec<SocketAddr> = self
+            .device()
+            .peers
+            .iter()
+            .filter_map(|peer| peer.endpoint)
+            .collect();
+        found.sort_unstable_by_key(|one| (one.ip(), one.port()));
+        found.dedup_by_key(|one| one.ip());
+        found
+    }
+
+    fn report_routes(
+        &self,
+        faults: &[(Family, Fault)],
+        report: &mut Report,
+        ask: &mut dyn FnMut(&Packet) -> Answer,
+    ) -> Vec<Reach> {
+        if self.sends != Sends::Unbound && self.carrier.is_none() {
+            // Nowhere, and that is said already.
+            return Vec::new();
+        }
+        let mut gathered = Gathered::default();
+        let mut reach = Vec::new();
+        for endpoint in self.endpoints() {
+            reach.push(self.follow(endpoint, faults, &mut gathered, ask));
+        }
+        self.report_gathered(gathered, report);
+        reach
+    }
+
+    fn follow(
+        &self,
+        endpoint: SocketAddr,
+        faults: &[(Family, Fault)],
+        gathered: &mut Gathered,
+        ask: &mut dyn FnMut(&Packet) -> Answer,
+    ) -> Reach {
+        let to = endpoint.ip();
+        let family = family_of(to);
+        let faulty = faults.iter().any(|(of, _)| *of == family);
+        let scope = match endpoint {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+            _ => 0,
+        };
+        let way = match (&self.sends, self.carrier) {
+            (Sends::Attribute { .. } | Sends::Unbound, _) if scope != 0 => Way::OutOf(scope),
+            (Sends::Attribute { .. }, Some(nic)) => Way::OutOf(nic.link.index),
+            // Rules that do not hold say nothing about the VRF's routes.
+            (Sends::Rules { .. }, Some(nic)) if faulty => Way::OutOf(nic.link.index),
+            _ => Way::Out,
+        };
+        let packet = Packet {
+            to,
+            from: None,
+            source_port: self.device().listen_port,
+            destination_port: endpoint.port(),
+            mark: self.device().fwmark,
+            way,
+        };
+        let mut reach = Reach {
+            endpoint: to,
+            out: None,
+            table: None,
+            source: None,
+        };
+        let route = match ask(&packet) {
+            Ok(route) if route.kind != RouteKind::Other => route,
+            Ok(_) => {
+                self.gather_unreachable(to, "unreachable", gathered);
+                return reach;
+            }
+            Err(errno) => {
+                let words = crate::error::strerror(errno);
+                self.gather_unreachable(to, &words, gathered);
+                return reach;
+            }
+        };
+        let out = self.facts.nic(route.out);
+        if route.kind == RouteKind::Unicast && self.leaves_elsewhere(&route) {
+            let by = out.map_or_else(|| "another device".to_owned(), |nic| nic.link.name.clone());
+            // A route that the kernel, or the closing rule, does not let it use.
+            let words = format!("the next table would send them by {by}");
+            self.gather_unreachable(to, &words, gathered);
+            return reach;
+        }
+        reach.out = out.map(|nic| nic.link.name.clone());
+        reach.table = Some(route.table);
+        reach.source = route.source;
+        if route.kind == RouteKind::Unicast {
+            self.gather_route(to, &route, out, gathered);
+            if let Some(vrf) = self.vrf() {
+                self.follow_back(endpoint, &route, vrf, gathered, ask);
+            }
+        }
+        reach
+    }
+
+    fn is_in(&self, carrier: &Nic, index: u32) -> bool {
+        index == carrier.link.index
+            || self
+                .facts
+                .nic(index)
+                .is_some_and(|nic| nic.carrier.master == Some(carrier.link.index))
+    }
+
+    /// The route is neither by the device nor of its table.
+    fn leaves_elsewhere(&self, route: &Route) -> bool {
+        match self.carrier {
+            Some(carrier) => {
+                !self.is_in(carrier, route.out) && carrier.link.vrf_table != Some(route.table)
+            }
+            None => false,
+        }
+    }
+
+    fn gather_unreachable(&self, to: IpAddr, words: &str, gathered: &mut Gathered) {
+        let lacks_family = self.vrf().is_some_and(|vrf| {
+            let of = |index| self.facts.global_addresses(index, to.is_ipv4()).next();
+            let members = || self.facts.members(vrf.link.index);
+            self.facts.addresses.is_ok()
+                && members().next().is_some()
+                && of(vrf.link.index).is_none()
+                && members().all(|nic| of(nic.link.index).is_none())
+        });
+        if lacks_family {
+            gathered.no_family.push(to);
+        } else {
+            gathered.no_route.push((to, words.to_owned()));
+        }
+    }
+
+    fn gather_route(&self, to: IpAddr, route: &Route, out: Option<&Nic>, gathered: &mut Gathered) {
+        let Some(out) = out else {
+            return;
+        };
+        if self.own.is_some_and(|own| own.link.index == route.out) {
+            gathered.looped.push(to);
+            return;
+        }
+        if let Some(carrier) = self.carrier {
+            if !self.is_in(carrier, route.out) {
+                gathered.leaked.push((to, out.link.name.clone()));
+            }
+        }
+        if !out.carrier.running {
+            gathered.down.push((to, out.link.name.clone()));
+        }
+        let overhead = if to.is_ipv4() {
+            OVERHEAD_V4
+        } else {
+            OVERHEAD_V6
+        };
+        let mtu = route.mtu.unwrap_or(out.carrier.mtu);
+        let own = self.own.map_or(0, |own| own.carrier.mtu);
+        let lowest = gathered.mtu.as_ref().map_or(u32::MAX, |(mtu, _, _)| *mtu);
+        if own + overhead > mtu && mtu < lowest {
+            gathered.mtu = Some((mtu, overhead, out.link.name.clone()));
+        }
+    }
+
+    /// Whether packets of the endpoint would be taken here, by each way into the VRF.
+    fn follow_back(
+        &self,
+        endpoint: SocketAddr,
+        route: &Route,
+        vrf: &Nic,
+        gathered: &mut Gathered,
+        ask: &mut dyn FnMut(&Packet) -> Answer,
+    ) {
+        let from = endpoint.ip();
+        if self.families_without_l3mdev().contains(&family_of(from)) {
+            return;
+        }
+        let members = self.facts.members(vrf.link.index);
+        for member in members.filter(|nic| nic.carrier.running) {
+            let index = member.link.index;
+            let own = || self.facts.global_addresses(index, from.is_ipv4()).next();
+            let to = match route.source.filter(|_| index == route.out) {
+                Some(source) => source,
+                None => match own() {
+                    Some(address) => address.ip,
+                    None => continue,
+                },
+            };
+            let packet = Packet {
+                to,
+                from: Some(from),
+                source_port: endpoint.port(),
+                destination_port: self.device().listen_port,
+                mark: 0,
+                way: Way::In(index),
+            };
+            match ask(&packet) {
+                Ok(found) if found.kind == RouteKind::Local => {}
+                Err(libc::EXDEV) if self.is_strict(member) => gathered.filtered.push((from, index)),
+                _ => gathered.captured.push((from, index)),
+            }
+        }
+    }
+
+    fn is_strict(&self, nic: &Nic) -> bool {
+        let all = self.facts.rp_filter.as_ref().copied().unwrap_or(0);
+        all.max(nic.rp_filter) == 1
+    }
+
+    fn report_gathered(&self, gathered: Gathered, report: &mut Report) {
+        let name = Some(self.name());
+        let Gathered {
+            no_route,
+            no_family,
+            leaked,
+            looped,
+            down,
+            mtu,
+            filtered,
+            captured,
+        } = gathered;
+        for family in Family::ALL {
+            let mine: Vec<_> = no_route
+                .iter()
+                .filter(|(to, _)| family_of(*to) == family)
+                .collect();
+            let Some((_, words)) = mine.first() else {
+                continue;
+            };
+            let ips: Vec<String> = mine.iter().map(|(to, _)| to.to_string()).collect();
+            report.add(
+                Code::NoRoute,
+                name,
+                format!("{} has no route to {} ({words})", self.place(), list(&ips)),
+                self.add_route(family, mine[0].0),
+            );
+        }
+        if let Some(first) = no_family.first() {
+            let family = family_of(*first);
+            report.add(
+                Code::FamilyMissing,
+                name,
+                format!(
+                    "the endpoint {} is {family}, and no interface of {} has an {family} address",
+                    list(&texts(&no_family)),
+                    self.place()
+                ),
+                Remedy::Do(format!(
+                    "give the peer an endpoint that {} can reach (`wg set {} peer KEY endpoint \
+                     ADDRESS:PORT'); `ip vrf exec {} wg ...' looks a name up there",
+                    self.place(),
+                    self.name(),
+                    self.place()
+                )),
+            );
+        }
+        if let Some((_, by)) = leaked.first() {
+            let ips: Vec<String> = leaked.iter().map(|(to, _)| to.to_string()).collect();
+            report.add(
+                Code::LeakedRoute,
+                name,
+                format!(
+                    "a route of {} sends packets to {} out by {by}, which is not in it",
+                    self.place(),
+                    list(&ips)
+                ),
+                advise("nothing, if the route is meant; it is used as it is written"),
+            );
+        }
+        if !looped.is_empty() {
+            report.add(
+                Code::Loop,
+                name,
+                format!(
+                    "its packets to {} are routed into the tunnel itself",
+                    list(&texts(&looped))
+                ),
+                advise(
+                    "bind it to the device that reaches the endpoint (bind-dev), or give the \
+                     endpoint a route of its own",
+                ),
+            );
+        }
+        if let Some((_, by)) = down.first() {
+            let ips: Vec<String> = down.iter().map(|(to, _)| to.to_string()).collect();
+            let is_up = self.facts.nic_called(by).is_some_and(|nic| nic.link.up);
+            report.add(
+                Code::UplinkDown,
+                name,
+                format!(
+                    "the route to {} leads out by {by}, which {}",
+                    list(&ips),
+                    if is_up { "has no carrier" } else { "is down" }
+                ),
+                if is_up {
+                    Remedy::Do(format!("see to the cable or the other end of {by}"))
+                } else {
+                    run(format!("ip link set {} up", quote(by)))
+                },
+            );
+        }
+        if let Some((mtu, overhead, by)) = mtu {
+            let own = self.own.map_or(0, |own| own.carrier.mtu);
+            report.add(
+                Code::Mtu,
+                name,
+                format!(
+                    "its MTU is {own}, and {overhead} more are needed outside, but the way by {by} \
+                     carries {mtu}: large packets are cut or lost"
+                ),
+                run(format!(
+                    "ip link set {} mtu {}",
+                    quote(self.name()),
+                    mtu.saturating_sub(OVERHEAD_V6)
+                )),
+            );
+        }
+        self.report_arrival(&filtered, &captured, report);
+    }
+
+    fn report_arrival(
+        &self,
+        filtered: &[(IpAddr, u32)],
+        captured: &[(IpAddr, u32)],
+        report: &mut Report,
+    ) {
+        let mut links: Vec<u32> = filtered.iter().map(|(_, index)| *index).collect();
+        links.sort_unstable();
+        links.dedup();
+        for nic in links.into_iter().filter_map(|index| self.facts.nic(index)) {
+            let index = nic.link.index;
+            let mine = filtered.iter().filter(|(_, link)| *link == index);
+            let ips: Vec<String> = mine.map(|(from, _)| from.to_string()).collect();
+            report.add(
+                Code::RpFilter,
+                Some(self.name()),
+                format!(
+                    "the strict reverse path filter of {} drops what {} sends: the way back \
+                     is another one",
+                    nic.link.name,
+                    list(&ips)
+                ),
+                run(format!("sysctl -w {}=2", link_sysctl(nic, "rp_filter"))),
+            );
+        }
+        for family in Family::ALL {
+            let mine: Vec<_> = captured
+                .iter()
+                .filter(|(from, _)| family_of(*from) == family)
+                .collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let mut ips: Vec<String> = mine.iter().map(|(from, _)| from.to_string()).collect();
+            ips.dedup();
+            report.add(
+                Code::ArrivalCaptured,
+                Some(self.name()),
+                format!(
+                    "a rule before `l3mdev' takes the {family} packets that arrive from {} in {} to \
+                     another table, so they are not delivered",
+                    list(&ips),
+                    self.place()
+                ),
+                run(format!("ip {}rule add pref 1 l3mdev", option(family))),
+            );
+        }
+    }
+
+    /// What it is bound to, for a sentence.
+    fn place(&self) -> String {
+        match self.carrier {
+            Some(nic) => nic.link.name.clone(),
+            None => "this host".to_owned(),
+        }
+    }
+
+    fn add_route(&self, family: Family, to: IpAddr) -> Remedy {
+        let (via, table) = match self.carrier {
+            Some(nic) => match nic.link.vrf_table {
+                Some(table) => {
+                    let members = || self.facts.members(nic.link.index);
+                    let running = members().find(|nic| nic.carrier.running);
+                    (running.or_else(|| members().next()), Some(table))
+                }
+                None => (Some(nic), None),
+            },
+            None => (None, None),
+        };
+        let target = match table {
+            Some(_) => "default".to_owned(),
+            None => to.to_string(),
+        };
+        let mut command = format!("ip {}route add {target}", option(family));
+        if !via.is_some_and(|nic| nic.carrier.point_to_point) {
+            command += " via GATEWAY";
+        }
+        let dev = via.map_or_else(|| "NIC".to_owned(), |nic| quote(&nic.link.name));
+        command += &format!(" dev {dev}");
+        if let Some(table) = table {
+            command += &format!(" table {table}");
+        }
+        run(command)
+    }
+
+    // What reaches it.
+
+    fn report_receiving(&self, report: &mut Report) {
+        let name = Some(self.name());
+        let Some(gets) = self.gets else {
+            return;
+        };
+        if let Err(why) = &self.facts.sockets {
+            report.unseen(
+                name,
+                "what its sockets are bound to",
+                why,
+                "modprobe udp_diag",
+            );
+            return;
+        }
+        let hooks_serve = self.facts.hooks.unable.is_none();
+        match gets {
+            Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
+            Gets::Nothing if self.carrier.is_none() => {}
+            Gets::Nothing => report.add(
+                Code::ReceivesNothing,
+                name,
+                format!(
+                    "its sockets are bound to a device that is not {}, so nothing is received",
+                    self.place()
+                ),
+                self.bind_again(""),
+            ),
+            Gets::Everywhere => {
+                let text = format!(
+                    "its sockets are bound to no device, so packets from everywhere reach it, not \
+                     from {} only",
+                    self.place()
+                );
+                match &self.facts.hooks.unable {
+                    None => report.add(Code::ReceivesEverywhere, name, text, self.bind_again("")),
+                    Some(why) => {
+                        report.add(
+                            Code::ReceivesEverywhere,
+                            name,
+                            format!("{text}: {why}"),
+                            advise("a wireguard module with WGDEVICE_A_BIND_DEV binds them"),
+                        );
+                        if let Some(last) = report.findings.last_mut() {
+                            last.level = Level::Note;
+                        }
+                    }
+                }
+            }
+            Gets::DefaultVrfOnly => report.add(
+                Code::L3mdevAcceptNeeded,
+                name,
+                format!(
+                    "its sockets are bound to no device and net.ipv4.udp_l3mdev_accept is 0, so \
+                     what arrives in {} does not reach it",
+                    self.place()
+                ),
+                if hooks_serve {
+                    self.bind_again("")
+                } else {
+                    run("sysctl -w net.ipv4.udp_l3mdev_accept=1".to_owned())
+                },
+            ),
+        }
+        self.report_reply_source(report);
+    }
+
+    /// A stock kernel forgets which address the peer wrote to.
+    fn report_reply_source(&self, report: &mut Report) {
+        let (Sends::Rules { .. }, Ok(false), Some(vrf)) =
+            (&self.sends, &self.facts.attribute, self.vrf())
+        else {
+            return;
+        };
+        for family in Family::ALL {
+            let addresses: Vec<String> = self
+                .facts
+                .members(vrf.link.index)
+                .map(|nic| nic.link.index)
+                .chain([vrf.link.index])
+                .flat_map(|index| self.facts.global_addresses(index, family == Family::V4))
+                .map(|address| address.ip.to_string())
+                .collect();
+            let used = self
+                .endpoints()
+                .iter()
+                .any(|endpoint| family_of(endpoint.ip()) == family);
+            if addresses.len() < 2 || !used {
+                continue;
+            }
+            report.add(
+                Code::ReplySource,
+                Some(self.name()),
+                format!(
+                    "{} has the {family} addresses {}, and this kernel answers from the one of the \
+                     route, not from the one that a peer wrote to",
+                    vrf.link.name,
+                    list(&addresses)
+                ),
+                advise(
+                    "let peers write to the address that the route uses (`src ADDRESS' on the \
+                     route chooses); the kernel series mends it, with fwmark rules as well",
+                ),
+            );
+        }
+    }
+
+    fn report_port(&self, report: &mut Report) {
+        let port = self.device().listen_port;
+        let Ok(sockets) = &self.facts.sockets else {
+            return;
+        };
+        let Some(own) = self.own.filter(|own| !own.link.up && port != 0) else {
+            return;
+        };
+        // Where its sockets will be; 0: everywhere.
+        let place = match &self.sends {
+            Sends::Attribute { .. } => match self.carrier {
+                Some(nic) => nic.link.index,
+                None => return,
+            },
+            Sends::Rules { .. } => {
+                let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
+                let entry = entries
+                    .iter()
+                    .any(|(of, entry)| *of == port && entry.owner == own.link.index);
+                self.carrier
+                    .filter(|_| entry)
+                    .map_or(0, |nic| nic.link.index)
+            }
+            Sends::Unbound => 0,
+        };
+        let in_the_way = sockets
+            .iter()
+            .any(|one| one.port == port && (one.device == 0 || place == 0 || one.device == place));
+        if !in_the_way {
+            return;
+        }
+        let free = match self.facts.free_port {
+            Some(port) => port.to_string(),
+            None => "PORT".to_owned(),
+        };
+        report.add(
+            Code::PortTaken,
+            Some(self.name()),
+            format!("another socket has its UDP port {port}, so it cannot be set up"),
+            run(format!("wg set {} listen-port {free}", quote(self.name()))),
+        );
+    }
+
+    // Its mark.
+
+    fn report_mark(&self, report: &mut Report) {
+        let mark = self.device().fwmark;
+        if mark == 0 {
+            return;
+        }
+        let taken = self.facts.vrf_of_table(mark);
+        if let Some(vrf) = taken.filter(|_| self.sends != Sends::Unbound) {
+            report.add(
+                Code::MarkIsTable,
+                Some(self.name()),
+                format!(
+                    "its fwmark {mark:#x} is also the number of {}'s table {mark}: wg-quick with \
+                     Table=auto would put its default route there and delete the table's rules",
+                    vrf.link.name
+                ),
+                self.change_mark(u32::MAX),
+            );
+        }
+        for (who, bits) in super::host::find_mark_users(self.facts) {
+            if mark & bits == 0 {
+                continue;
+            }
+            report.add(
+                Code::MarkShared,
+                Some(self.name()),
+                format!(
+                    "its fwmark {mark:#x} has bits that {who} uses here ({bits:#x}), so either may \
+                     change or misread the other's"
+                ),
+                self.change_mark(bits),
+            );
+        }
+    }
+
+    /// A mark without these bits, or none.
+    fn change_mark(&self, bits: u32) -> Remedy {
+        let name = quote(self.name());
+        match &self.sends {
+            Sends::Attribute { .. } => run(format!("wg set {name} fwmark off")),
+            Sends::Unbound => {
+                advise("choose another FwMark, in the file or the program that set this one")
+            }
+            Sends::Rules { table, .. } => {
+                let mark = default_mark(table.unwrap_or(0));
+                let other = mark != self.device().fwmark && (bits == u32::MAX || mark & bits == 0);
+                if other {
+                    return self.bind_again(&format!("fwmark {mark:#x} "));
+                }
+                let dev = self.bind_name().unwrap_or_else(|| "VRF".to_owned());
+                run(format!(
+                    "WG_BIND_DEV_MODE=port wg set {name} fwmark off bind-dev {}",
+                    quote(&dev)
+                ))
+            }
+        }
+    }
+}
+
+fn family_of(ip: IpAddr) -> Family {
+    match ip {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
+
+/// The option of ip(8).
+fn option(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "",
+        Family::V6 => "-6 ",
+    }
+}
+
+fn texts(ips: &[IpAddr]) -> Vec<String> {
+    ips.iter().map(IpAddr::to_string).collect()
+}
+
+fn find_sends(facts: &Facts, tunnel: &Tunnel) -> Sends {
+    if !tunnel.attribute.is_empty() {
+        return Sends::Attribute {
+            dev: tunnel.attribute.clone(),
+        };
+    }
+    let Device {
+        fwmark,
+        listen_port,
+        ..
+    } = tunnel.device;
+    let Ok(rules) = &facts.rules else {
+        return Sends::Unbound;
+    };
+    if let Some(binding) = rules.find_binding(fwmark, listen_port) {
+        return Sends::Rules {
+            by: binding.by,
+            table: binding.table,
+            ours: true,
+        };
+    }
+    find_foreign_rules(facts, rules, fwmark, listen_port).unwrap_or(Sends::Unbound)
+}
+
+/// Rules of the administrator that lead the device's packets to the table of a VRF.
+fn find_foreign_rules(facts: &Facts, rules: &Rules, mark: u32, port: u16) -> Option<Sends> {
+    let by_mark = (mark != 0).then_some(Selector::Mark(mark));
+    let by_port = (port != 0).then_some(Selector::Port(port));
+    for by in [by_port, by_mark].into_iter().flatten() {
+        let flow = Flow { by, mark, port };
+        let found = facts
+            .nics
+            .iter()
+            .filter_map(|nic| nic.link.vrf_table)
+            .find(|table| rules.all().any(|(_, rule)| rule.steers(flow, *table)));
+        if found.is_some() {
+            return Some(Sends::Rules {
+                by,
+                table: found,
+                ours: false,
+            });
+        }
+    }
+    None
+}

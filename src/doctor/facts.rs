@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What was read before anything is judged. The backend fills it in.
+
+use std::path::PathBuf;
+
+use crate::model::{Device, HookEntry, UdpSocket};
+use crate::plan::rules::Rules;
+use crate::wire::route::Link;
+use crate::wire::underlay::{Address, Carrier, Route};
+
+/// A fact, or why it could not be read.
+pub type Seen<T> = std::result::Result<T, String>;
+
+/// The route that a packet takes, or the positive errno of the kernel's refusal.
+pub type Answer = std::result::Result<Route, i32>;
+
+/// All that is known of this network namespace.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Whether the kernel takes `WGDEVICE_A_BIND_DEV`.
+    pub attribute: Seen<bool>,
+    pub nics: Vec<Nic>,
+    pub addresses: Seen<Vec<Address>>,
+    pub rules: Seen<Rules>,
+    /// All UDP sockets.
+    pub sockets: Seen<Vec<UdpSocket>>,
+    pub hooks: Hooks,
+    /// `net.ipv4.udp_l3mdev_accept`
+    pub l3mdev_accept: Seen<bool>,
+    /// `net.ipv4.conf.all.rp_filter`; it and the value of a link count, whichever is larger.
+    pub rp_filter: Seen<u8>,
+    /// A UDP port that nobody has.
+    pub free_port: Option<u16>,
+    /// Looked at only where a device is bound.
+    pub filter: Seen<Filter>,
+    pub devices: Vec<Tunnel>,
+    /// Devices that could not be read, and why.
+    pub unread: Vec<(String, String)>,
+    pub modules: Modules,
+    pub wg_quick: Option<WgQuick>,
+}
+
+impl Facts {
+    pub fn nic(&self, index: u32) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.link.index == index)
+    }
+
+    pub fn nic_called(&self, name: &str) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.link.is_called(name))
+    }
+
+    pub fn vrf_of_table(&self, table: u32) -> Option<&Nic> {
+        self.nics
+            .iter()
+            .find(|nic| nic.link.vrf_table == Some(table))
+    }
+
+    /// The links that belong to this one.
+    pub fn members(&self, index: u32) -> impl Iterator<Item = &Nic> {
+        self.nics
+            .iter()
+            .filter(move |nic| nic.carrier.master == Some(index))
+    }
+
+    /// The addresses of a link that are good beyond it, in the order of the kernel.
+    pub fn global_addresses(&self, link: u32, v4: bool) -> impl Iterator<Item = &Address> {
+        self.addresses
+            .iter()
+            .flatten()
+            .filter(move |one| one.link == link && one.global && one.ip.is_ipv4() == v4)
+    }
+}
+
+/// A network device.
+#[derive(Clone, Debug)]
+pub struct Nic {
+    pub link: Link,
+    pub carrier: Carrier,
+    /// `net.ipv4.conf.NAME.rp_filter`
+    pub rp_filter: u8,
+}
+
+/// The bind hooks of the cgroup root.
+#[derive(Clone, Debug)]
+pub struct Hooks {
+    /// The entries of this namespace. Empty where the kernel has no such hooks.
+    pub entries: Seen<Vec<(u16, HookEntry)>>,
+    /// The ports of entries whose device is gone.
+    pub stale: Vec<u16>,
+    /// Why sockets cannot be bound there; `None`: they can, or nobody asked.
+    pub unable: Option<String>,
+}
+
+/// A WireGuard device.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// As its backend reported it; `bind` and `receives` are not looked at.
+    pub device: Device,
+    /// What the kernel's attribute says; empty where it says nothing.
+    pub attribute: String,
+    /// Its sockets are in another network namespace.
+    pub elsewhere: bool,
+}
+
+/// Packet filters of this namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// `nft -a list ruleset`
+    pub nft: String,
+    /// The output of `iptables-legacy-save -t filter` and of its IPv6 twin, by the name of the
+    /// program that changes the rules.
+    pub legacy: Vec<(&'static str, String)>,
+}
+
+/// Modules of WireGuard on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct Modules {
+    /// The running kernel.
+    pub release: String,
+    /// The release of a kernel, and whether its module has the attribute.
+    pub files: Vec<(String, bool)>,
+}
+
+/// The `wg-quick` of `PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WgQuick {
+    pub script: PathBuf,
+    /// The `wg` that it runs.
+    pub runs: PathBuf,
+    /// This program.
+    pub this: PathBuf,
+    /// They are one file.
+    pub same: bool,
+    /// The system keeps files that a package must not overwrite (dpkg-divert).
+    pub diverts: bool,
+}

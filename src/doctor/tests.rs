@@ -1,0 +1,923 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Each finding from facts as a kernel gives them, and none from those of a healthy router.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::codes::Code;
+use super::facts::{Answer, Facts, Filter, Hooks, Modules, Nic, Tunnel, WgQuick};
+use super::{Gets, Level, Remedy, Report, Sends, examine};
+use crate::key::Key;
+use crate::model::{Action, Bind, Device, HookEntry, Peer, Rule, Selector, UdpSocket};
+use crate::plan::rules::{RULE_PROTOCOL, Rules};
+use crate::wire::route::Link;
+use crate::wire::underlay::{Address, Carrier, Packet, Route, RouteKind, Way};
+
+const TABLE: u32 = 1023;
+const MARK: u32 = 0x7700_00ff;
+const PORT: u16 = 51001;
+const VRF: u32 = 2;
+const WAN: u32 = 3;
+const CORE: u32 = 4;
+const WG: u32 = 5;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn nic(index: u32, name: &str, kind: &str, master: Option<u32>) -> Nic {
+    Nic {
+        link: Link {
+            index,
+            name: name.to_owned(),
+            altnames: Vec::new(),
+            kind: kind.to_owned(),
+            vrf_table: (kind == "vrf").then_some(TABLE),
+            up: true,
+        },
+        carrier: Carrier {
+            mtu: if kind == "wireguard" { 1420 } else { 1500 },
+            master,
+            running: true,
+            point_to_point: false,
+        },
+        rp_filter: 0,
+    }
+}
+
+fn rule(pref: u32, action: Action) -> Rule {
+    Rule {
+        pref,
+        action,
+        ..Rule::default()
+    }
+}
+
+fn marked(pref: u32, action: Action) -> Rule {
+    Rule {
+        mark: MARK,
+        mask: u32::MAX,
+        protocol: RULE_PROTOCOL,
+        ..rule(pref, action)
+    }
+}
+
+fn l3mdev() -> Rule {
+    Rule {
+        l3mdev: true,
+        ..rule(1000, Action::Table(0))
+    }
+}
+
+/// `ip rule` of a router whose wg0 is bound by the fallback.
+fn fallback_rules() -> Vec<Rule> {
+    vec![
+        rule(0, Action::Table(255)),
+        marked(97, Action::Table(TABLE)),
+        marked(98, Action::Unreachable),
+        l3mdev(),
+        rule(32766, Action::Table(254)),
+    ]
+}
+
+fn socket(port: u16, device: u32) -> UdpSocket {
+    UdpSocket {
+        port,
+        wildcard: true,
+        device,
+    }
+}
+
+fn peer(endpoint: &str) -> Peer {
+    Peer {
+        public_key: Key::from_base64("k1Zf6J5kI4BhHwNnM3nUzEn6QyhYlcdFLn0jgSjcOFA=").unwrap(),
+        preshared_key: None,
+        endpoint: Some(endpoint.parse().unwrap()),
+        last_handshake: None,
+        rx_bytes: 0,
+        tx_bytes: 0,
+        persistent_keepalive: 0,
+        allowed_ips: Vec::new(),
+    }
+}
+
+/// A router on a stock kernel: wg0 is bound to vrf_external by mark, and its sockets by the hook.
+fn stock() -> Facts {
+    let address = |link, text| Address {
+        link,
+        ip: ip(text),
+        global: true,
+    };
+    let entry = HookEntry {
+        vrf: "vrf_external".to_owned(),
+        owner: WG,
+        mark: MARK,
+        ..HookEntry::default()
+    };
+    Facts {
+        attribute: Ok(false),
+        nics: vec![
+            nic(1, "lo", "", None),
+            nic(VRF, "vrf_external", "vrf", None),
+            nic(WAN, "wan0", "", Some(VRF)),
+            nic(CORE, "core0", "", None),
+            nic(WG, "wg0", "wireguard", None),
+        ],
+        addresses: Ok(vec![
+            address(WAN, "198.51.100.10"),
+            address(WAN, "2001:db8:a::10"),
+            address(CORE, "100.64.0.2"),
+        ]),
+        rules: Ok(Rules {
+            v4: Some(fallback_rules()),
+            v6: Some(fallback_rules()),
+        }),
+        sockets: Ok(vec![socket(PORT, VRF), socket(PORT, VRF), socket(53, 0)]),
+        hooks: Hooks {
+            entries: Ok(vec![(PORT, entry)]),
+            stale: Vec::new(),
+            unable: None,
+        },
+        l3mdev_accept: Ok(false),
+        rp_filter: Ok(0),
+        free_port: Some(40001),
+        filter: Ok(Filter::default()),
+        devices: vec![Tunnel {
+            device: Device {
+                name: "wg0".to_owned(),
+                private_key: None,
+                public_key: None,
+                listen_port: PORT,
+                fwmark: MARK,
+                bind: Bind::Off,
+                receives: None,
+                peers: vec![peer("203.0.113.10:51002"), peer("[2001:db8:b::10]:51002")],
+            },
+            attribute: String::new(),
+            elsewhere: false,
+        }],
+        unread: Vec::new(),
+        modules: Modules {
+            release: "6.1.0-56-cloud-amd64".to_owned(),
+            files: vec![("6.1.0-56-cloud-amd64".to_owned(), false)],
+        },
+        wg_quick: None,
+    }
+}
+
+/// A router on a kernel with the attribute.
+fn patched() -> Facts {
+    let plain = vec![
+        rule(0, Action::Table(255)),
+        l3mdev(),
+        rule(32766, Action::Table(254)),
+    ];
+    let mut facts = stock();
+    facts.attribute = Ok(true);
+    facts.rules = Ok(Rules {
+        v4: Some(plain.clone()),
+        v6: Some(plain),
+    });
+    facts.hooks.entries = Ok(Vec::new());
+    facts.devices[0].device.fwmark = 0;
+    facts.devices[0].attribute = "vrf_external".to_owned();
+    facts
+}
+
+fn route(table: u32, out: u32, to: IpAddr) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        table,
+        out,
+        source: Some(ip(if to.is_ipv4() {
+            "198.51.100.10"
+        } else {
+            "2001:db8:a::10"
+        })),
+        mtu: None,
+    }
+}
+
+/// The VRF's table has a default route by wan0, and what arrives is for this host.
+fn routes(packet: &Packet) -> Answer {
+    match packet.way {
+        Way::In(_) => Ok(Route {
+            kind: RouteKind::Local,
+            ..route(TABLE, 1, packet.to)
+        }),
+        _ => Ok(route(TABLE, WAN, packet.to)),
+    }
+}
+
+fn codes(report: &Report) -> Vec<Code> {
+    let mut codes: Vec<Code> = report.findings.iter().map(|one| one.code).collect();
+    codes.dedup();
+    codes
+}
+
+#[test]
+fn a_healthy_router_gives_none() {
+    for facts in [stock(), patched()] {
+        let report = examine(&facts, None, &mut routes);
+        assert_eq!(report.findings, []);
+        assert_eq!(report.exit_code(), 0);
+        let [summary] = report.devices.as_slice() else {
+            panic!("{report:?}");
+        };
+        assert_eq!(summary.closed, Some(true));
+        let underlay = summary.underlay.as_ref().unwrap();
+        assert_eq!(
+            (underlay.name.as_str(), underlay.table, underlay.up),
+            ("vrf_external", Some(TABLE), true)
+        );
+        assert_eq!(underlay.members, ["wan0"]);
+        let reach: Vec<_> = summary
+            .reach
+            .iter()
+            .map(|one| (one.endpoint, one.out.as_deref(), one.table))
+            .collect();
+        assert_eq!(
+            reach,
+            [
+                (ip("203.0.113.10"), Some("wan0"), Some(TABLE)),
+                (ip("2001:db8:b::10"), Some("wan0"), Some(TABLE)),
+            ]
+        );
+    }
+    let of = |facts: &Facts| {
+        let report = examine(facts, None, &mut routes);
+        (report.devices[0].sends.clone(), report.devices[0].gets)
+    };
+    assert_eq!(
+        of(&stock()),
+        (
+            Sends::Rules {
+                by: Selector::Mark(MARK),
+                table: Some(TABLE),
+                ours: true
+            },
+            Some(Gets::BoundByHook)
+        )
+    );
+    let dev = "vrf_external".to_owned();
+    assert_eq!(
+        of(&patched()),
+        (Sends::Attribute { dev }, Some(Gets::BoundByKernel))
+    );
+}
+
+/// Packets are asked for as WireGuard sends them.
+#[test]
+fn the_kernel_is_asked_as_wireguard_asks() {
+    let mut asked = Vec::new();
+    examine(&stock(), None, &mut |packet| {
+        asked.push(*packet);
+        routes(packet)
+    });
+    let out = Packet {
+        to: ip("203.0.113.10"),
+        from: None,
+        source_port: PORT,
+        destination_port: 51002,
+        mark: MARK,
+        way: Way::Out,
+    };
+    let back = Packet {
+        to: ip("198.51.100.10"),
+        from: Some(ip("203.0.113.10")),
+        source_port: 51002,
+        destination_port: PORT,
+        mark: 0,
+        way: Way::In(WAN),
+    };
+    assert_eq!(asked[..2], [out, back]);
+    asked.clear();
+    examine(&patched(), None, &mut |packet| {
+        asked.push(*packet);
+        routes(packet)
+    });
+    let bound = Packet {
+        mark: 0,
+        way: Way::OutOf(VRF),
+        ..out
+    };
+    assert_eq!(asked[0], bound);
+}
+
+struct Case {
+    code: Code,
+    facts: Facts,
+    ask: fn(&Packet) -> Answer,
+    /// The first command, or the beginning of the advice.
+    remedy: &'static str,
+    level: Level,
+}
+
+fn case(code: Code, facts: Facts, remedy: &'static str) -> Case {
+    Case {
+        code,
+        facts,
+        ask: routes,
+        remedy,
+        level: Level::Problem,
+    }
+}
+
+fn changed(mut facts: Facts, change: impl FnOnce(&mut Facts)) -> Facts {
+    change(&mut facts);
+    facts
+}
+
+fn v4(facts: &mut Facts) -> &mut Vec<Rule> {
+    facts.rules.as_mut().unwrap().v4.as_mut().unwrap()
+}
+
+fn v6(facts: &mut Facts) -> &mut Vec<Rule> {
+    facts.rules.as_mut().unwrap().v6.as_mut().unwrap()
+}
+
+fn find(facts: &mut Facts, index: u32) -> &mut Nic {
+    facts
+        .nics
+        .iter_mut()
+        .find(|nic| nic.link.index == index)
+        .unwrap()
+}
+
+const AGAIN: &str = "wg set wg0 bind-dev vrf_external";
+
+fn rule_cases() -> Vec<Case> {
+    vec![
+        case(
+            Code::NotSteered,
+            changed(stock(), |f| v6(f).retain(|r| !r.is_ours())),
+            AGAIN,
+        ),
+        case(
+            Code::RuleInFront,
+            changed(stock(), |f| {
+                v4(f).insert(1, rule(50, Action::Table(254)));
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::RuleInFront,
+            changed(stock(), |f| {
+                v4(f).insert(0, rule(0, Action::Table(254)));
+            }),
+            "delete the rule at priority 0",
+        ),
+        case(
+            Code::NotClosed,
+            changed(stock(), |f| v4(f).retain(|r| r.pref != 98)),
+            AGAIN,
+        ),
+        // An administrator's own rule, which nothing closes.
+        case(
+            Code::NotClosed,
+            changed(stock(), |f| {
+                for family in 0..2 {
+                    let rules = if family == 0 { v4(f) } else { v6(f) };
+                    rules.retain(|r| r.pref != 98);
+                    rules[1].protocol = 3;
+                }
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::L3mdevRuleMissing,
+            changed(patched(), |f| v4(f).retain(|r| !r.l3mdev)),
+            "ip rule add pref 1000 l3mdev",
+        ),
+        case(
+            Code::L3mdevRuleMissing,
+            changed(patched(), |f| v6(f).retain(|r| !r.l3mdev)),
+            "ip -6 rule add pref 1000 l3mdev",
+        ),
+    ]
+}
+
+fn carrier_cases() -> Vec<Case> {
+    vec![
+        case(
+            Code::DeviceMissing,
+            changed(patched(), |f| {
+                f.nics.retain(|nic| nic.link.index != VRF);
+                f.sockets = Ok(Vec::new());
+            }),
+            "ip link add vrf_external type vrf table TABLE",
+        ),
+        case(
+            Code::DeviceMissing,
+            changed(stock(), |f| f.nics.retain(|nic| nic.link.index != VRF)),
+            "ip link add vrf_external type vrf table 1023",
+        ),
+        case(
+            Code::DeviceDown,
+            changed(patched(), |f| find(f, VRF).link.up = false),
+            "ip link set vrf_external up",
+        ),
+        case(
+            Code::VrfEmpty,
+            changed(patched(), |f| {
+                find(f, WAN).carrier.master = None;
+                f.devices[0].device.peers.clear();
+            }),
+            "ip link set NIC master vrf_external",
+        ),
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) => routes(packet),
+                _ if packet.to.is_ipv4() => Err(libc::EHOSTUNREACH),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::NoRoute,
+                stock(),
+                "ip route add default via GATEWAY dev wan0 table 1023",
+            )
+        },
+        // Main has a route; the guard of the kernel does not let it be used.
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) => routes(packet),
+                _ if packet.to.is_ipv6() => Ok(route(254, CORE, packet.to)),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::NoRoute,
+                changed(patched(), |f| find(f, WAN).carrier.point_to_point = true),
+                "ip -6 route add default dev wan0 table 1023",
+            )
+        },
+        Case {
+            ask: |packet| match packet.to {
+                IpAddr::V6(_) => Err(libc::ENETUNREACH),
+                IpAddr::V4(_) => routes(packet),
+            },
+            ..case(
+                Code::FamilyMissing,
+                changed(patched(), |f| {
+                    f.addresses.as_mut().unwrap().retain(|a| a.ip.is_ipv4());
+                }),
+                "give the peer an endpoint that vrf_external can reach",
+            )
+        },
+        case(
+            Code::UplinkDown,
+            changed(patched(), |f| {
+                let wan = find(f, WAN);
+                (wan.link.up, wan.carrier.running) = (false, false);
+            }),
+            "ip link set wan0 up",
+        ),
+        case(
+            Code::UplinkDown,
+            changed(patched(), |f| find(f, WAN).carrier.running = false),
+            "see to the cable",
+        ),
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) => routes(packet),
+                _ => Ok(route(TABLE, CORE, packet.to)),
+            },
+            level: Level::Note,
+            ..case(
+                Code::LeakedRoute,
+                patched(),
+                "nothing, if the route is meant",
+            )
+        },
+        Case {
+            ask: |packet| Ok(route(254, WG, packet.to)),
+            ..case(
+                Code::Loop,
+                changed(patched(), |f| f.devices[0].attribute.clear()),
+                "bind it to the device",
+            )
+        },
+        // PPPoE: 1492 - 1420 is less than the 80 bytes that an IPv6 endpoint takes.
+        case(
+            Code::Mtu,
+            changed(patched(), |f| find(f, WAN).carrier.mtu = 1492),
+            "ip link set wg0 mtu 1412",
+        ),
+        Case {
+            ask: |packet| {
+                let mut found = routes(packet)?;
+                found.mtu = packet.to.is_ipv4().then_some(1400);
+                Ok(found)
+            },
+            ..case(Code::Mtu, patched(), "ip link set wg0 mtu 1320")
+        },
+    ]
+}
+
+fn receiving_cases() -> Vec<Case> {
+    let unbound = || vec![socket(PORT, 0), socket(PORT, 0)];
+    vec![
+        case(
+            Code::ReceivesNothing,
+            changed(stock(), |f| f.sockets = Ok(vec![socket(PORT, 77)])),
+            AGAIN,
+        ),
+        case(
+            Code::ReceivesEverywhere,
+            changed(stock(), |f| {
+                (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
+            }),
+            AGAIN,
+        ),
+        Case {
+            level: Level::Note,
+            ..case(
+                Code::ReceivesEverywhere,
+                changed(stock(), |f| {
+                    (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
+                    f.hooks.unable = Some("no BTF".to_owned());
+                }),
+                "a wireguard module with WGDEVICE_A_BIND_DEV",
+            )
+        },
+        case(
+            Code::L3mdevAcceptNeeded,
+            changed(stock(), |f| f.sockets = Ok(unbound())),
+            AGAIN,
+        ),
+        case(
+            Code::L3mdevAcceptNeeded,
+            changed(stock(), |f| {
+                f.sockets = Ok(unbound());
+                f.hooks.unable = Some("no BTF".to_owned());
+            }),
+            "sysctl -w net.ipv4.udp_l3mdev_accept=1",
+        ),
+        case(
+            Code::L3mdevAcceptOpen,
+            changed(patched(), |f| f.l3mdev_accept = Ok(true)),
+            "sysctl -w net.ipv4.udp_l3mdev_accept=0",
+        ),
+        case(
+            Code::L3mdevAcceptOpen,
+            changed(stock(), |f| f.l3mdev_accept = Ok(true)),
+            "sysctl -w net.ipv4.udp_l3mdev_accept=0",
+        ),
+        case(
+            Code::PortTaken,
+            changed(patched(), |f| {
+                find(f, WG).link.up = false;
+                f.sockets = Ok(vec![socket(PORT, 0)]);
+            }),
+            "wg set wg0 listen-port 40001",
+        ),
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) if packet.to.is_ipv4() => Err(libc::EXDEV),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::RpFilter,
+                changed(patched(), |f| find(f, WAN).rp_filter = 1),
+                "sysctl -w net.ipv4.conf.wan0.rp_filter=2",
+            )
+        },
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) if packet.to.is_ipv6() => Ok(route(51820, WG, packet.to)),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::ArrivalCaptured,
+                patched(),
+                "ip -6 rule add pref 1 l3mdev",
+            )
+        },
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) if packet.to.is_ipv4() => Err(libc::EHOSTUNREACH),
+                _ => routes(packet),
+            },
+            ..case(Code::ArrivalCaptured, stock(), "ip rule add pref 1 l3mdev")
+        },
+        Case {
+            level: Level::Note,
+            ..case(
+                Code::ReplySource,
+                changed(stock(), |f| {
+                    let more = Address {
+                        link: WAN,
+                        ip: ip("198.51.100.11"),
+                        global: true,
+                    };
+                    f.addresses.as_mut().unwrap().push(more);
+                }),
+                "let peers write to the address",
+            )
+        },
+        case(
+            Code::StaleEntry,
+            changed(stock(), |f| f.hooks.stale = vec![51007]),
+            "wg set wg0 listen-port 51001",
+        ),
+        case(
+            Code::FilterNamesSlave,
+            changed(patched(), |f| {
+                f.filter.as_mut().unwrap().nft = "table inet filter { # handle 1\n\tchain input \
+                    { # handle 1\n\t\ttype filter hook input priority filter; policy drop;\n\t\t\
+                    iifname \"wan0\" udp dport 51001 accept # handle 2\n\t}\n}\n"
+                    .to_owned();
+            }),
+            "nft 'replace rule inet filter input handle 2 iifname \"vrf_external\" udp dport \
+             51001 accept'",
+        ),
+    ]
+}
+
+fn other_cases() -> Vec<Case> {
+    let mark_is = |mark: u32| {
+        changed(stock(), |f| {
+            f.devices[0].device.fwmark = mark;
+            for family in 0..2 {
+                let rules = if family == 0 { v4(f) } else { v6(f) };
+                for rule in rules.iter_mut().filter(|rule| rule.mask != 0) {
+                    rule.mark = mark;
+                }
+            }
+        })
+    };
+    let module = |release: &str| (release.to_owned(), true);
+    vec![
+        case(
+            Code::MarkIsTable,
+            mark_is(TABLE),
+            "wg set wg0 fwmark 0x770000ff bind-dev vrf_external",
+        ),
+        case(
+            Code::MarkIsTable,
+            changed(patched(), |f| f.devices[0].device.fwmark = TABLE),
+            "wg set wg0 fwmark off",
+        ),
+        case(
+            Code::MarkShared,
+            changed(mark_is(0x0008_0001), |f| {
+                f.nics.push(nic(9, "tailscale0", "tun", None));
+            }),
+            "wg set wg0 fwmark 0x770000ff bind-dev vrf_external",
+        ),
+        case(
+            Code::MarkShared,
+            changed(stock(), |f| {
+                f.filter.as_mut().unwrap().nft = "cali-INPUT".to_owned();
+            }),
+            "WG_BIND_DEV_MODE=port wg set wg0 fwmark off bind-dev vrf_external",
+        ),
+        case(
+            Code::ModuleNotLoaded,
+            changed(stock(), |f| {
+                f.modules.files.push(module("6.1.0-56-cloud-amd64"));
+            }),
+            "reboot",
+        ),
+        case(
+            Code::ModuleOfOtherKernel,
+            changed(stock(), |f| {
+                f.modules.files.push(module("6.1.0-55-cloud-amd64"));
+            }),
+            "build and install the module for 6.1.0-56-cloud-amd64",
+        ),
+        case(
+            Code::WgQuickRunsOther,
+            changed(stock(), |f| {
+                f.wg_quick = Some(WgQuick {
+                    script: "/usr/bin/wg-quick".into(),
+                    runs: "/usr/bin/wg".into(),
+                    this: "/usr/local/bin/wg".into(),
+                    same: false,
+                    diverts: true,
+                });
+            }),
+            "dpkg-divert --local --rename --add /usr/bin/wg",
+        ),
+        unseen(|f| f.rules = Err("no".to_owned())),
+        unseen(|f| f.sockets = Err("no".to_owned())),
+        unseen(|f| f.filter = Err("no".to_owned())),
+        unseen(|f| f.l3mdev_accept = Err("no".to_owned())),
+        unseen(|f| f.unread.push(("wg9".to_owned(), "no".to_owned()))),
+        unseen(|f| f.devices[0].elsewhere = true),
+        Case {
+            level: Level::Unseen,
+            ..case(
+                Code::NotLookedAt,
+                changed(stock(), |f| f.hooks.entries = Err("no".to_owned())),
+                "run it as root",
+            )
+        },
+    ]
+}
+
+fn unseen(change: impl FnOnce(&mut Facts)) -> Case {
+    Case {
+        level: Level::Unseen,
+        ..case(Code::NotLookedAt, changed(patched(), change), "")
+    }
+}
+
+fn cases() -> Vec<Case> {
+    [
+        rule_cases(),
+        carrier_cases(),
+        receiving_cases(),
+        other_cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[test]
+fn each_finding_comes_alone_with_what_mends_it() {
+    for Case {
+        code,
+        facts,
+        ask,
+        remedy,
+        level,
+    } in cases()
+    {
+        let report = examine(&facts, None, &mut |packet| ask(packet));
+        assert_eq!(codes(&report), [code], "{report:#?}");
+        let finding = &report.findings[0];
+        assert_eq!(finding.level, level, "{finding:?}");
+        assert!(!finding.text.is_empty() && !finding.text.ends_with('.'));
+        match &finding.remedy {
+            Remedy::Run(commands) => assert_eq!(commands[0], remedy, "{code:?}"),
+            Remedy::Do(words) => {
+                assert!(!words.is_empty() && words.starts_with(remedy), "{words}");
+            }
+        }
+        let exit = match level {
+            Level::Problem => 1,
+            Level::Note => 0,
+            Level::Unseen => 2,
+        };
+        assert_eq!(report.exit_code(), exit);
+    }
+}
+
+/// Every code is provoked above, and stands in the table of docs/doctor.md and in wg(8).
+#[test]
+fn every_code_is_documented_and_tested() {
+    let provoked: BTreeSet<Code> = cases().iter().map(|case| case.code).collect();
+    assert_eq!(provoked, Code::ALL.into_iter().collect());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let page = read("docs/doctor.md");
+    let (page, _) = page.split_once("\n## What it cannot see").unwrap();
+    let documented: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(code, _)| code)
+        .collect();
+    let all: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    assert_eq!(documented, all);
+    let man = read("packaging/man/wg.8");
+    for code in all {
+        assert!(
+            man.contains(&format!(".It Cm {code}\n")),
+            "wg.8 lacks {code}"
+        );
+    }
+}
+
+#[test]
+fn only_what_was_asked_for_is_told() {
+    let mut facts = stock();
+    let mut other = facts.devices[0].clone();
+    other.device.name = "wg1".to_owned();
+    other.device.fwmark = 0;
+    other.device.listen_port = 51009;
+    facts.devices.push(other);
+    facts.nics.push(nic(10, "wg1", "wireguard", None));
+    let report = examine(&facts, Some("wg1"), &mut routes);
+    let names: Vec<&str> = report.devices.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["wg1"]);
+    assert_eq!(report.devices[0].sends, Sends::Unbound);
+    assert_eq!(report.findings, []);
+}
+
+/// A filter rule about something else, or one that names the VRF as well, is left alone.
+#[test]
+fn rules_of_a_filter_that_do_no_harm() {
+    let head = "table inet filter { # handle 1\n\tset wans { # handle 3\n\t\ttype ifname\n\t\t\
+                elements = { \"wan0\",\n\t\t\t     \"wan1\" }\n\t}\n\tchain input { # handle 1\n\
+                \t\ttype filter hook input priority filter; policy drop;\n";
+    let find = |rule: &str, chain: &str| {
+        let mut facts = patched();
+        facts.filter.as_mut().unwrap().nft =
+            format!("{head}\t\t{rule} # handle 7\n\t}}\n{chain}}}\n");
+        let report = examine(&facts, None, &mut routes);
+        report.findings.first().map(|one| one.remedy.clone())
+    };
+    for harmless in [
+        "iifname \"vrf_external\" udp dport 51001 accept",
+        "iifname { \"wan0\", \"vrf_external\" } udp dport 51001 accept",
+        "iifname \"wan0\" tcp dport 22 accept",
+        "iifname \"wan0\" udp dport 53 accept",
+        "iifname \"wan0\" udp dport { 53, 123-500 } accept",
+        "iifname \"wan0\" icmp type echo-request accept",
+        "iifname \"core0\" accept",
+        "oifname \"wan0\" accept",
+        "ct state established,related accept",
+    ] {
+        assert_eq!(find(harmless, ""), None, "{harmless}");
+    }
+    for (rule, command) in [
+        (
+            "iifname \"wan0\" accept",
+            "replace rule inet filter input handle 7 iifname \"vrf_external\" accept",
+        ),
+        (
+            "iif \"wan0\" udp dport 51000-51010 counter packets 1 bytes 2 accept",
+            "replace rule inet filter input handle 7 iif \"vrf_external\" udp dport 51000-51010 \
+             counter packets 1 bytes 2 accept",
+        ),
+        (
+            "iifname { \"core0\", \"wan0\" } meta l4proto { tcp, udp } accept",
+            "replace rule inet filter input handle 7 iifname { \"core0\", \"wan0\", \
+             \"vrf_external\" } meta l4proto { tcp, udp } accept",
+        ),
+        (
+            "iifname @wans udp dport @ports accept",
+            "add element inet filter wans { \"vrf_external\" }",
+        ),
+    ] {
+        let wanted = Remedy::Run(vec![format!("nft '{command}'")]);
+        assert_eq!(find(rule, ""), Some(wanted), "{rule}");
+    }
+    for words in [
+        "iifname vmap { \"wan0\" : jump wan, \"core0\" : accept }",
+        "iifname \"wan*\" accept",
+    ] {
+        assert!(matches!(find(words, ""), Some(Remedy::Do(_))), "{words}");
+    }
+    // A chain that input jumps to, and one that prerouting uses as well.
+    let chain = "\tchain wan { # handle 8\n\t\tiifname \"wan0\" drop # handle 9\n\t}\n";
+    assert!(find("ip protocol udp jump wan", chain).is_some());
+    let early = format!(
+        "{chain}\tchain early {{ # handle 10\n\t\ttype filter hook prerouting priority raw; \
+         policy accept;\n\t\tjump wan # handle 11\n\t}}\n"
+    );
+    assert_eq!(find("jump wan", &early), None);
+}
+
+#[test]
+fn rules_of_iptables_that_name_an_interface_of_the_vrf() {
+    let find = |rules: &str| {
+        let mut facts = patched();
+        let filter = facts.filter.as_mut().unwrap();
+        filter.legacy = vec![(
+            "iptables-legacy",
+            format!("*filter\n:INPUT DROP [0:0]\n{rules}"),
+        )];
+        let report = examine(&facts, None, &mut routes);
+        report.findings.first().map(|one| one.remedy.clone())
+    };
+    assert_eq!(
+        find("-A INPUT -i lo -j ACCEPT\n-A INPUT -i wan0 -p udp -m udp --dport 51001 -j ACCEPT\n"),
+        Some(Remedy::Run(vec![
+            "iptables-legacy -R INPUT 2 -i vrf_external -p udp -m udp --dport 51001 -j ACCEPT"
+                .to_owned()
+        ]))
+    );
+    for harmless in [
+        "-A INPUT -i wan0 -p tcp -m tcp --dport 22 -j ACCEPT\n",
+        "-A INPUT -i wan0 -p udp -m udp --dport 53 -j ACCEPT\n",
+        "-A INPUT -i vrf_external -p udp -j ACCEPT\n",
+        "-A FORWARD -i wan0 -j ACCEPT\n",
+    ] {
+        assert_eq!(find(harmless), None, "{harmless}");
+    }
+    assert!(matches!(
+        find("-A INPUT -i wan+ -m comment --comment \"a b\" -j ACCEPT\n"),
+        Some(Remedy::Do(_))
+    ));
+}
+
+#[test]
+fn names_in_commands_are_words_of_a_shell() {
+    assert_eq!(super::quote("wg-cr02"), "wg-cr02");
+    assert_eq!(super::quote("red#1"), "'red#1'");
+    assert_eq!(super::quote("it's;reboot"), r"'it'\''s;reboot'");
+    assert_eq!(super::quote(""), "''");
+    let mut vlan = nic(3, "wan0.10", "vlan", None);
+    assert_eq!(
+        super::link_sysctl(&vlan, "rp_filter"),
+        "net.ipv4.conf.wan0/10.rp_filter"
+    );
+    vlan.link.name = "a b".to_owned();
+    assert_eq!(
+        super::link_sysctl(&vlan, "rp_filter"),
+        "'net.ipv4.conf.a b.rp_filter'"
+    );
+}
