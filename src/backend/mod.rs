@@ -376,7 +376,8 @@ fn change_bound(
         .map_err(|failure| failure.during(Task::modify(&update.interface)))?;
     let mut receiving = Receiving::start(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
-    let interrupted = receiving.find_interrupted(facts.mark, facts.port);
+    receiving.add_interrupted(&links, &mut facts.others);
+    let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some((port, mark)) = interrupted {
         (facts.port, facts.mark) = (port, mark);
     }
@@ -479,6 +480,13 @@ fn carry_out(
 ) -> Result<()> {
     let interface = &plan.update.interface;
     let added = routing.add(&plan.add, &facts.rules)?;
+    // What nobody needs: it does not come back when the device refuses.
+    if let Err(error) = routing.remove(&plan.clear) {
+        if let Err(stuck) = routing.remove(&added) {
+            note(&stuck.to_string());
+        }
+        return Err(error);
+    }
     if let Err(error) = backend.send(&plan.update) {
         // A device that has the new mark already must not be left without the rules: the mark
         // goes back first, and if that fails the rules stay.

@@ -11,10 +11,10 @@ use super::bpf::{Changing, Hooks, Unavailable};
 use super::routing::{self, Routing};
 use super::{Backend, KIND, Wireguard, diag};
 use crate::error::{Error, Result, Task};
-use crate::model::{Change, Device, Family, HookEntry, Receives, Rule, Update};
-use crate::plan::Facts;
+use crate::model::{Change, Device, Family, HookEntry, Receives, Rule, Selector, Update};
 use crate::plan::receive::{self, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Rules, find_closing_place};
+use crate::plan::{Facts, Other};
 use crate::sys;
 use crate::wire::route::Link;
 
@@ -184,12 +184,33 @@ impl Receiving {
             .filter(|(_, binding)| binding.owner == self.index)
     }
 
+    /// Adds what other devices get back that a command left closed while it made their sockets
+    /// again: the rules for that must stay.
+    pub fn add_interrupted(&self, links: &[Link], others: &mut Vec<Other>) {
+        let closed = others.iter().filter(|other| other.mark == CLOSED_MARK);
+        let back: Vec<Other> = closed
+            .filter_map(|other| {
+                let link = links.iter().find(|link| link.name == other.name)?;
+                let mut entries = self.known_entries().iter();
+                let (port, entry) = entries.find(|(_, entry)| entry.owner == link.index)?;
+                Some(Other {
+                    name: other.name.clone(),
+                    mark: entry.mark,
+                    port: *port,
+                })
+            })
+            .collect();
+        others.extend(back);
+    }
+
     /// Port and mark of a device whose sockets were being made again when that was interrupted:
-    /// as its entry has them, else the port of now and no mark.
-    pub fn find_interrupted(&self, mark: u32, port: u16) -> Option<(u16, u32)> {
+    /// as its entry has them, else the port of now and no mark. A device that has that mark from
+    /// its user has neither an entry nor rules of ours for it.
+    pub fn find_interrupted(&self, mark: u32, port: u16, rules: &Rules) -> Option<(u16, u32)> {
         let entry = self.own_entries().next();
         let known = entry.map_or((port, 0), |(port, binding)| (*port, binding.mark));
-        (mark == CLOSED_MARK).then_some(known)
+        let closed = !rules.ours_for(Selector::Mark(CLOSED_MARK)).is_empty();
+        (mark == CLOSED_MARK && (entry.is_some() || closed)).then_some(known)
     }
 
     /// Sees to it that the port can be had where a device that is up is to receive from: in the

@@ -8,7 +8,8 @@ use neli::consts::socket::NlFamily;
 
 use super::scripted::{DONE, Datagrams, ERROR, ScriptedKernel, done, frame, with};
 use super::*;
-use crate::model::Selector;
+use crate::model::{Action, Family, Rule, Selector};
+use crate::plan::receive::CLOSED_MARK;
 use crate::wire::nlmsg::{attributes_of, u16_at, u32_at};
 
 const WIREGUARD: u16 = 0x1c;
@@ -35,6 +36,8 @@ struct State {
     /// SET_DEVICE says only this from the second time on.
     set_back_fails: bool,
     sets: u32,
+    /// How many rules of ours there were at each SET_DEVICE.
+    ours_at_set: Vec<usize>,
     policy_errno: i32,
     rules_errno: i32,
     /// The kernel refuses the n-th new rule.
@@ -78,6 +81,12 @@ fn rule(family: u8, pref: u32, table: u32, l3mdev: bool) -> Vec<u8> {
         bytes.extend(attribute(19, &[1]));
     }
     bytes
+}
+
+/// `FRA_PRIORITY`
+fn priority(rule: &[u8]) -> u32 {
+    let mut found = attributes_of(&rule[12..]).filter(|nla| nla.kind() == 6);
+    found.next().map_or(0, |nla| u32_at(nla.value(), 0))
 }
 
 impl State {
@@ -129,6 +138,7 @@ impl State {
             }
             (true, WIREGUARD, _) => {
                 self.sets += 1;
+                self.ours_at_set.push(self.ours(2) + self.ours(10));
                 if self.set_back_fails && self.sets > 1 {
                     ack(BUSY)
                 } else {
@@ -158,7 +168,11 @@ impl State {
                 self.new_rules += 1;
                 let refused = self.refused_rule == Some(self.new_rules);
                 if !refused || self.takes_refused {
-                    self.rules.push(payload.to_vec());
+                    // Behind all of the same priority.
+                    let behind = |rule: &Vec<u8>| priority(rule) > priority(payload);
+                    let at = self.rules.iter().position(behind);
+                    let at = at.unwrap_or(self.rules.len());
+                    self.rules.insert(at, payload.to_vec());
                 }
                 ack(if refused { libc::EPERM } else { 0 })
             }
@@ -237,6 +251,48 @@ fn a_binding_comes_and_goes_in_both_families() {
     result.unwrap();
     assert_eq!((state.borrow().ours(2), state.borrow().ours(10)), (0, 0));
     assert_eq!(state.borrow().mark, 0);
+}
+
+/// An earlier device left a pair to another VRF; when the next one gets its mark, only the new pair
+/// is there.
+#[test]
+fn rules_that_are_left_go_before_their_mark_is_taken() {
+    let state = kernel(|_| {});
+    let update = |dev: &str| Update {
+        interface: "wg0".to_owned(),
+        bind_dev: Change::Set(dev.to_owned()),
+        fwmark: Change::Set(0x55),
+        ..Update::default()
+    };
+    let bind = |dev| run_update(&state, None, update(dev), BindMode::Fwmark);
+    bind("blue").0.unwrap();
+    state.borrow_mut().mark = 0;
+    state.borrow_mut().stuck = true;
+    assert!(bind("red").0.is_err());
+    assert_eq!(state.borrow().mark, 0, "the rules could not be removed");
+    state.borrow_mut().stuck = false;
+    bind("red").0.unwrap();
+    assert_eq!(state.borrow().ours_at_set, [4, 4]);
+}
+
+/// The mark that closes a device while its sockets are made again may also be its user's.
+#[test]
+fn a_users_own_mark_is_not_taken_for_an_interrupted_command() {
+    let state = kernel(|state| state.mark = CLOSED_MARK);
+    run(&state, Change::Clear).0.unwrap();
+    assert_eq!(state.borrow().mark, CLOSED_MARK);
+    // With our rules it is one that was interrupted, and its mark is given up.
+    let state = kernel(|_| {});
+    let closing = Rule::new_ours(97, Selector::Mark(CLOSED_MARK), Action::Unreachable);
+    let result = with(script(&state), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.rules().unwrap();
+        routing.add(&[(Family::V4, closing), (Family::V6, closing)], &rules)
+    });
+    result.unwrap();
+    state.borrow_mut().mark = CLOSED_MARK;
+    run(&state, Change::Clear).0.unwrap();
+    assert_eq!((state.borrow().mark, state.borrow().ours(2)), (0, 0));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! must reach the VRF's table when that has a route, and nothing when it has none. A device that
 //! was bound before stays so when others change, and foreign rules are never touched.
 
+use super::receive::CLOSED_MARK;
 use super::*;
 
 /// What does not hold, with the rules that show it.
@@ -22,7 +23,7 @@ const FREE_PORT: u16 = 40000;
 const TABLES: [u32; 4] = [1023, 7, 2000, 1279];
 
 /// How many histories, and how many events each has.
-const HISTORIES: usize = 5_000;
+const HISTORIES: usize = 10_000;
 const EVENTS: u64 = 14;
 
 enum Random<'a> {
@@ -73,12 +74,16 @@ enum Event {
     Move(usize),
     MoveBack(usize),
     DeleteAndMake(usize),
+    /// Whether other devices can be asked for what they have.
+    Hide(bool),
 }
 
 #[derive(Clone, Debug)]
 struct Command {
     device: usize,
     what: What,
+    /// Names the mark or port of one of our rules, of the nth, in place of the one in `what`.
+    reuse: Option<usize>,
     /// Ends after so many requests to the kernel.
     crash: Option<usize>,
 }
@@ -88,6 +93,7 @@ enum What {
     Bind {
         vrf: usize,
         fwmark: Change<u32>,
+        port: Change<u16>,
         mode: BindMode,
     },
     Port(Change<u16>),
@@ -112,6 +118,8 @@ struct World {
     rules: [Option<Vec<Rule>>; 2],
     vrfs: [Option<u32>; 2],
     devices: Vec<Dev>,
+    /// Devices that may be there are not seen.
+    hidden: bool,
 }
 
 fn stock() -> Vec<Rule> {
@@ -199,6 +207,7 @@ impl World {
             rules: [(off != 0).then(stock), (off != 1).then(stock)],
             vrfs: [Some(1023), Some(7)],
             devices: PORTS.map(Dev::new).to_vec(),
+            hidden: false,
         }
     }
 
@@ -247,6 +256,7 @@ impl World {
         let same = What::Bind {
             vrf: *vrf,
             fwmark,
+            port: Change::Keep,
             mode,
         };
         // At priority 0 only what stands there already is in time.
@@ -260,23 +270,52 @@ impl World {
         }
     }
 
-    /// Whether packets of this device reach one of the tables or nothing.
-    fn leads_only_to(&self, dev: &Dev, tables: &[Option<u32>]) -> Outcome {
+    /// Where packets of this device can end, when the tables that are named have routes and when
+    /// they have none.
+    fn reached(&self, dev: &Dev, tables: &[u32]) -> Vec<u32> {
+        let mut reached = Vec::new();
         for rules in self.rules.iter().flatten() {
             for (narrow, routed) in [(false, false), (false, true), (true, false), (true, true)] {
-                let routes = |t: u32| routed || !tables.contains(&Some(t));
-                match walk(rules, dev, routes, narrow) {
-                    Fate::Reaches(table) if !tables.contains(&Some(table)) => {
-                        return Err(format!(
-                            "{dev:?}: reaches {table} between two steps\n{}",
-                            self.shown()
-                        ));
-                    }
-                    _ => {}
+                let routes = |t: u32| routed || !tables.contains(&t);
+                if let Fate::Reaches(table) = walk(rules, dev, routes, narrow) {
+                    reached.push(table);
                 }
             }
         }
-        Ok(())
+        reached
+    }
+
+    /// Whether packets of this device reach one of the tables or nothing.
+    fn leads_only_to(&self, dev: &Dev, tables: &[u32]) -> Outcome {
+        match self
+            .reached(dev, tables)
+            .iter()
+            .find(|t| !tables.contains(t))
+        {
+            None => Ok(()),
+            Some(table) => Err(format!(
+                "{dev:?}: reaches {table} between two steps\n{}",
+                self.shown()
+            )),
+        }
+    }
+
+    /// The command with the mark or port of one of our rules.
+    fn with_reused(&self, command: &Command) -> What {
+        let mut what = command.what.clone();
+        let selectors = self.facts(command.device, None).rules.our_selectors();
+        let nth = command
+            .reuse
+            .and_then(|nth| selectors.get(nth % selectors.len().max(1)));
+        match (nth, &mut what) {
+            (Some(Selector::Mark(mark)), What::Bind { fwmark, .. } | What::Unbind { fwmark })
+            | (Some(Selector::Mark(mark)), What::Mark(fwmark)) => *fwmark = Change::Set(*mark),
+            (Some(Selector::Port(to)), What::Bind { port, .. } | What::Port(port)) => {
+                *port = Change::Set(*to);
+            }
+            _ => {}
+        }
+        what
     }
 
     fn shown(&self) -> String {
@@ -327,7 +366,7 @@ impl World {
                     .filter(|other| !self.devices[*other].here)
                     .map(|other| self.other(other))
                     .collect(),
-                unknown: None,
+                unknown: self.hidden.then(|| "hidden".to_owned()),
             },
             sockets: Sockets::Here,
             ..Facts::default()
@@ -345,10 +384,12 @@ impl World {
             What::Bind {
                 vrf,
                 fwmark,
+                port,
                 mode: forced,
             } => {
                 update.bind_dev = Change::Set(VRFS[*vrf].to_owned());
                 update.fwmark = fwmark.clone();
+                update.listen_port = port.clone();
                 mode = *forced;
                 target = Some(*vrf);
             }
@@ -389,11 +430,8 @@ impl World {
     }
 
     fn command(&mut self, command: &Command, counts: &mut Counts) -> Outcome {
-        let Command {
-            device,
-            what,
-            crash,
-        } = command;
+        let Command { device, crash, .. } = command;
+        let what = &self.with_reused(command);
         if !self.devices[*device].here {
             return Ok(());
         }
@@ -406,6 +444,7 @@ impl World {
         let held = before
             .bound
             .filter(|table| self.is_tight(&before, *table).is_ok());
+        let world_before = self.clone();
         let tight: Vec<(usize, u32)> = self
             .devices
             .iter()
@@ -425,7 +464,11 @@ impl World {
         for (family, rule) in plan.add.iter().filter(|_| step()) {
             self.change(*family, rule, true);
         }
-        if step() {
+        for (family, rule) in plan.clear.iter().filter(|_| step()) {
+            self.change(*family, rule, false);
+        }
+        let sent = step();
+        if sent {
             let dev = &mut self.devices[*device];
             match plan.update.fwmark {
                 Change::Keep => {}
@@ -454,10 +497,26 @@ impl World {
         if !whole {
             counts.crashed += 1;
             self.devices[*device].bound = None;
-            if let (Some(old), What::Bind { vrf, .. }) = (held, what) {
-                // Between the one binding and the other nothing else is reached.
-                let tables = [Some(old), self.vrfs[*vrf]];
-                self.leads_only_to(&self.devices[*device], &tables)?;
+            if let What::Bind { vrf, .. } = what {
+                let new = self.vrfs[*vrf].expect("bound to a VRF that is there");
+                let dev = &self.devices[*device];
+                if let Some(old) = held {
+                    // Between the one binding and the other nothing else is reached.
+                    self.leads_only_to(dev, &[old, new])?;
+                } else if sent {
+                    // Nor after the device was told, but for what it reached before by a mark or
+                    // port that it keeps.
+                    let mut kept = world_before.facts(*device, None).rules.our_selectors();
+                    kept.retain(|by| {
+                        (*by == Selector::Mark(dev.mark) && dev.mark == before.mark)
+                            || (*by == Selector::Port(dev.port) && dev.port == before.port)
+                    });
+                    let mut tables = vec![new];
+                    if !kept.is_empty() {
+                        tables.extend(world_before.reached(&before, &[new]));
+                    }
+                    self.leads_only_to(dev, &tables)?;
+                }
             }
             return Ok(());
         }
@@ -468,7 +527,10 @@ impl World {
                 self.devices[*device].bound = Some(table);
                 counts.bound += 1;
             }
-            What::Unbind { .. } => self.devices[*device].bound = None,
+            What::Unbind { .. } => {
+                self.devices[*device].bound = None;
+                self.is_free(*device)?;
+            }
             // Says nothing about the mark, so nothing is looked at.
             What::Mark(Change::Keep) => return Ok(()),
             // Of a device that is bound by its mark, neither does a port.
@@ -478,21 +540,40 @@ impl World {
         let dev = &self.devices[*device];
         if let Some(table) = dev.bound {
             self.is_tight(dev, table)?;
-            if !matches!(what, What::Bind { .. }) {
+            // Rules of others that had to stay may stand beside.
+            if !matches!(what, What::Bind { .. }) || self.hidden {
                 return Ok(());
             }
             self.stands_as_in_a_fresh_world(*device, what)?;
             let again = self.plan(*device, what);
             let again = again.map_err(|error| format!("the second time: {error}"))?;
-            if (again.add.len(), again.remove.len()) != (0, 0) {
-                return Err(format!(
-                    "twice is not once: {:?}\n{}",
-                    (again.add, again.remove),
-                    self.shown()
-                ));
+            let changes = (again.add, again.clear, again.remove);
+            if changes != Default::default() {
+                return Err(format!("twice is not once: {changes:?}\n{}", self.shown()));
             }
         }
         Ok(())
+    }
+
+    /// Whether no rule of ours takes the packets of a device that was unbound, but for those that
+    /// a device in another namespace may need.
+    fn is_free(&self, device: usize) -> Outcome {
+        let dev = &self.devices[device];
+        let facts = self.facts(device, None);
+        let own = [Selector::Mark(dev.mark), Selector::Port(dev.port)];
+        let mut takes = facts.rules.our_selectors();
+        takes.retain(|by| {
+            let elsewhere = facts.elsewhere.devices.iter().any(|dev| dev.carries(*by));
+            own.contains(by) && !elsewhere && !self.hidden
+        });
+        if takes.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "{dev:?}: unbound, and still taken by {takes:?}\n{}",
+                self.shown()
+            ))
+        }
     }
 
     fn happen(&mut self, event: &Event, counts: &mut Counts) -> Outcome {
@@ -529,12 +610,14 @@ impl World {
             Event::DeleteAndMake(device) => {
                 self.devices[*device] = Dev::new(PORTS[*device]);
             }
+            Event::Hide(hidden) => self.hidden = *hidden,
         }
         Ok(())
     }
 
     /// Unbinds all: when each command ends well, nothing of ours is left.
     fn end(&mut self, counts: &mut Counts) -> Outcome {
+        self.hidden = false;
         for dev in &mut self.devices {
             dev.here = true;
         }
@@ -545,6 +628,7 @@ impl World {
                 what: What::Unbind {
                     fwmark: Change::Clear,
                 },
+                reuse: None,
                 crash: None,
             };
             self.command(&command, counts)?;
@@ -571,7 +655,7 @@ struct Counts {
 fn random_mark(random: &mut Random) -> u32 {
     match random.below(3) {
         0 => default_mark(random.pick(&TABLES)),
-        1 => random.pick(&[0x77, 0x1023, 0x8000]),
+        1 => random.pick(&[0x77, 0x1023, 0x8000, CLOSED_MARK]),
         _ => 0x42,
     }
 }
@@ -612,6 +696,14 @@ fn random_fwmark(random: &mut Random) -> Change<u32> {
     }
 }
 
+fn random_port(random: &mut Random) -> Change<u16> {
+    match random.below(6) {
+        0 => Change::Clear,
+        1 | 2 => Change::Set(random.pick(&[51001, 51002, 51009])),
+        _ => Change::Keep,
+    }
+}
+
 fn random_event(random: &mut Random) -> Event {
     let device = random.pick(&[0, 0, 0, 1, 1, 2]);
     let vrf = random.below(2) as usize;
@@ -623,13 +715,14 @@ fn random_event(random: &mut Random) -> Event {
                     fwmark: random_fwmark(random),
                 },
                 1 => What::Mark(random_fwmark(random)),
-                2 => What::Port(match random.below(4) {
-                    0 => Change::Clear,
-                    _ => Change::Set(random.pick(&[51001, 51002, 51009])),
+                2 => What::Port(match random_port(random) {
+                    Change::Keep => Change::Set(51009),
+                    port => port,
                 }),
                 _ => What::Bind {
                     vrf,
                     fwmark: random_fwmark(random),
+                    port: random_port(random),
                     mode: match random.below(6) {
                         0 => BindMode::Fwmark,
                         1 | 2 => BindMode::Port,
@@ -637,7 +730,8 @@ fn random_event(random: &mut Random) -> Event {
                     },
                 },
             },
-            crash: random.once_in(5).then(|| random.below(9) as usize),
+            reuse: random.once_in(4).then(|| random.below(4) as usize),
+            crash: random.once_in(3).then(|| random.below(10) as usize),
         }),
         8 | 9 => {
             let families = random.pick(&[&[0, 1][..], &[0], &[1]]).to_vec();
@@ -657,6 +751,7 @@ fn random_event(random: &mut Random) -> Event {
         13 => Event::VrfBack(vrf, random.pick(&TABLES)),
         14 if random.once_in(2) => Event::Move(device),
         14 => Event::MoveBack(device),
+        15 if random.once_in(4) => Event::Hide(random.once_in(2)),
         _ => Event::DeleteAndMake(device),
     }
 }
@@ -754,8 +849,10 @@ fn bind_first(world: &mut World, counts: &mut Counts) {
         what: What::Bind {
             vrf: 0,
             fwmark: Change::Keep,
+            port: Change::Keep,
             mode: BindMode::Auto,
         },
+        reuse: None,
         crash: None,
     };
     let refused = counts.refused;
@@ -839,8 +936,10 @@ fn the_closing_rule_never_comes_first() {
                 what: What::Bind {
                     vrf,
                     fwmark: Change::Set(0x77),
+                    port: Change::Keep,
                     mode: BindMode::Auto,
                 },
+                reuse: None,
                 crash: None,
             };
             world.command(&command, &mut counts).unwrap();
@@ -869,12 +968,64 @@ fn a_port_of_a_moved_device_is_not_taken() {
         what: What::Bind {
             vrf: 1,
             fwmark: Change::Keep,
+            port: Change::Keep,
             mode: BindMode::Port,
         },
+        reuse: None,
         crash: None,
     });
     for event in [Event::Move(0), Event::VrfGone(0), by_port] {
         world.happen(&event, &mut counts).unwrap();
     }
     assert_eq!(counts.refused, 1);
+}
+
+/// Found by the fuzzer: an earlier device left IPv6 rules for a mark, which a device then got while
+/// they were there.
+#[test]
+fn the_mark_of_rules_that_are_left_is_not_taken_before_they_go() {
+    let mark = default_mark(7);
+    let command = |device, vrf, fwmark, crash| {
+        let what = What::Bind {
+            vrf,
+            fwmark,
+            port: Change::Keep,
+            mode: BindMode::Port,
+        };
+        Event::Command(Command {
+            device,
+            what,
+            reuse: None,
+            crash,
+        })
+    };
+    let by_mark = Event::Command(Command {
+        device: 1,
+        what: What::Bind {
+            vrf: 1,
+            fwmark: Change::Set(mark),
+            port: Change::Keep,
+            mode: BindMode::Fwmark,
+        },
+        reuse: None,
+        crash: None,
+    });
+    // Its rules of IPv4 are gone when the second command ends early.
+    let history = |crash| {
+        [
+            by_mark.clone(),
+            command(0, 0, Change::Keep, None),
+            command(1, 1, Change::Set(0x77), Some(7)),
+            command(0, 0, Change::Set(mark), Some(crash)),
+        ]
+    };
+    for crash in 0..8 {
+        let world = World {
+            rules: [Some(stock()), Some(stock())],
+            ..World::new(&mut Random::Seed(2))
+        };
+        let mut counts = Counts::default();
+        run(&world, &history(crash), &mut counts).unwrap();
+        assert!(counts.crashed >= 1, "{counts:?}");
+    }
 }

@@ -18,6 +18,7 @@ mod tests;
 
 use crate::error::{Error, Result, Task};
 use crate::model::{Action, Change, Family, Rule, Selector, Update, bind_table};
+use receive::CLOSED_MARK;
 use rules::{
     Binding, Flow, Rules, TABLE_LOCAL, arrange, default_mark, default_marks, find_place,
     is_default_mark, is_our_mark,
@@ -226,6 +227,13 @@ impl Facts {
         selectors
     }
 
+    /// Whether our rules select by it, and no device that is known has it.
+    fn is_unused(&self, by: Selector) -> bool {
+        let unknown = self.unknown.is_some() || self.elsewhere.unknown.is_some();
+        let elsewhere = self.elsewhere.devices.iter().any(|dev| dev.carries(by));
+        !unknown && !elsewhere && self.unused_selectors().contains(&by)
+    }
+
     /// The device's mark after a change.
     pub fn mark_after(&self, fwmark: &Change<u32>) -> u32 {
         match fwmark {
@@ -249,13 +257,16 @@ impl Facts {
     }
 }
 
-/// What to do, in this order: add rules, send the update, remove rules.
+/// What to do, in this order: add rules, clear the way, send the update, remove rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// What the device is told: the wanted update, with the mark and the binding decided.
     pub update: Update,
     /// A rule that is there already is added a second time: what is removed is then the first.
     pub add: Vec<(Family, Rule)>,
+    /// Goes before the update is sent, which gives the device a mark or port that no device has,
+    /// but that rules of an earlier one still take elsewhere.
+    pub clear: Vec<(Family, Rule)>,
     pub remove: Vec<(Family, Rule)>,
     /// For the user, once all is done.
     pub notes: Vec<String>,
@@ -279,18 +290,26 @@ impl Plan {
         }
     }
 
-    /// Rules of devices that are gone go too. `used` is what this device has after the change.
-    fn remove_leftovers(&mut self, facts: &Facts, used: &[Selector]) {
+    /// Rules of devices that are gone go too, but for those that the device is bound by after the
+    /// change. `after` is the mark and the port that it has then.
+    fn remove_leftovers(&mut self, facts: &Facts, after: &[Selector], bound_by: Option<Selector>) {
         for by in facts.unused_selectors() {
-            if !used.contains(&by) {
-                self.remove_rules(facts, by);
+            if Some(by) == bound_by {
+                continue;
+            }
+            let rules = self.find_removable(facts, by);
+            if after.contains(&by) {
+                self.clear.extend(rules);
+            } else {
+                self.remove.extend(rules);
             }
         }
     }
 
-    /// Removes rules that no device here needs. A device in another namespace may live on them: its
-    /// sockets are where it was created, and without the rules it would leak.
-    fn remove_rules(&mut self, facts: &Facts, by: Selector) {
+    /// Finds the rules that no device needs once this one has been changed. A device in another
+    /// namespace may live on them: its sockets are where it was created, and without the rules it
+    /// would leak.
+    fn find_removable(&mut self, facts: &Facts, by: Selector) -> Vec<(Family, Rule)> {
         let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
         if facts.elsewhere.devices.iter().any(|dev| dev.carries(by)) {
             self.notes.push(format!(
@@ -307,8 +326,21 @@ impl Plan {
                  ({unknown})"
             ));
         } else {
-            self.remove.extend(facts.rules.ours_for(by));
+            return facts.rules.ours_for(by);
         }
+        Vec::new()
+    }
+
+    /// The rules once all is done.
+    fn rules_after(&self, before: &Rules) -> Rules {
+        let mut rules = before.clone();
+        for (family, rule) in &self.add {
+            rules.change(*family, rule, true);
+        }
+        for (family, rule) in self.clear.iter().chain(&self.remove) {
+            rules.change(*family, rule, false);
+        }
+        rules
     }
 }
 
@@ -347,7 +379,11 @@ fn present_kind(present: &[Binding]) -> Kind {
 /// The update does not speak of the binding, but maybe of the mark or the port that carries it.
 fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Plan> {
     let Some(binding) = present.first() else {
-        return Ok(Plan::send(update));
+        let notes = name_takers(facts, &update);
+        return Ok(Plan {
+            notes,
+            ..Plan::send(update)
+        });
     };
     let kind = present_kind(present);
     if update.fwmark.is_keep() && update.listen_port.is_keep() {
@@ -381,7 +417,8 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
     };
     let plain = update.clone();
     let mut plan = bind_by_rules(facts, update, &goal, present)?;
-    if kind == Kind::Mark && plain.fwmark.is_keep() && plan.add.is_empty() {
+    let holds = plan.add.is_empty() && plan.clear.is_empty();
+    if kind == Kind::Mark && plain.fwmark.is_keep() && holds {
         // Another port only, and the rules hold.
         return Ok(Plan::send(plain));
     }
@@ -394,6 +431,36 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
         ));
     }
     Ok(plan)
+}
+
+/// Which rules of ours will take the packets of a device that is not bound, by the mark or port
+/// that it is given.
+fn name_takers(facts: &Facts, update: &Update) -> Vec<String> {
+    let interface = &update.interface;
+    let mark = facts.mark_after(&update.fwmark);
+    let port = facts.port_after(&update.listen_port);
+    let takers = facts.rules.find_bindings(mark, port).into_iter();
+    takers
+        .map(|Binding { by, table }| {
+            let to = table.map_or_else(
+                || "nowhere".to_owned(),
+                |table| format!("to {}", facts.vrf_name(table)),
+            );
+            let sharing = facts.sharing(by);
+            if sharing.is_empty() {
+                format!(
+                    "{interface}: rules of an earlier binding take its packets with {by} {to}; \
+                     `bind-dev off' removes them"
+                )
+            } else {
+                format!(
+                    "{interface}: {by} is also that of {}, whose rules take the packets of \
+                     {interface} {to} as well",
+                    sharing.join(", ")
+                )
+            }
+        })
+        .collect()
 }
 
 fn unbind(facts: &Facts, mut update: Update, present: &[Binding]) -> Result<Plan> {
@@ -440,18 +507,15 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
     if plan.update.fwmark.is_keep() && present.iter().any(Binding::mark_is_ours) {
         plan.update.fwmark = Change::Clear;
     }
+    let interface = plan.update.interface.clone();
     let after = [
         Selector::Mark(facts.mark_after(&plan.update.fwmark)),
         Selector::Port(facts.port_after(&plan.update.listen_port)),
     ];
-    for Binding { by, table } in present {
-        let interface = plan.update.interface.clone();
-        let selected = after.contains(by);
-        let sharing = facts.sharing(*by);
-        if sharing.is_empty() {
-            plan.remove_rules(facts, *by);
-        } else if selected {
-            // The rules go by the mark or port alone: they would keep this device where it is.
+    for by in after {
+        let sharing = facts.sharing(by);
+        if !sharing.is_empty() && !facts.rules.ours_for(by).is_empty() {
+            // The rules go by the mark or port alone: they would take this device, too.
             return Err(Error::Unsupported(format!(
                 "Cannot unbind {interface}: it has its {by} in common with {}, which {stays}; \
                  give {interface} another one{} in the same command",
@@ -461,6 +525,13 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
                     Selector::Port(_) => "",
                 }
             )));
+        }
+    }
+    for Binding { by, table } in present {
+        let selected = after.contains(by);
+        if facts.sharing(*by).is_empty() {
+            let rules = plan.find_removable(facts, *by);
+            plan.remove.extend(rules);
         }
         let flow = Flow {
             by: *by,
@@ -480,8 +551,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
             ));
         }
     }
-    // What the device has after this update counts as used, even where the rules are another's.
-    plan.remove_leftovers(facts, &after);
+    plan.remove_leftovers(facts, &after, None);
     Ok(plan)
 }
 
@@ -527,6 +597,11 @@ fn bind_by_rules(
             if mark != facts.mark || !update.fwmark.is_keep() {
                 update.fwmark = Change::Set(mark);
             }
+            // Any port but the one of now, whose rules may have to stay for another device.
+            let any = facts.port_after(&update.listen_port) == 0;
+            if any && !facts.rules.ours_for(Selector::Port(facts.port)).is_empty() {
+                update.listen_port = Change::Set(facts.free_port);
+            }
             Selector::Mark(mark)
         }
         Kind::Port => {
@@ -545,6 +620,13 @@ fn bind_by_rules(
         mark: facts.mark_after(&update.fwmark),
         port: facts.port_after(&update.listen_port),
     };
+    if flow.mark == CLOSED_MARK {
+        return Err(Error::Unsupported(format!(
+            "Cannot bind {interface} to `{name}': a device has fwmark {CLOSED_MARK:#x} while its \
+             sockets are made again, and sends nothing then; choose another one with fwmark in \
+             the same command"
+        )));
+    }
     if let Some(conflict) = find_conflict(facts, flow, table) {
         return Err(conflict.into_error(&interface, by));
     }
@@ -568,17 +650,25 @@ fn bind_by_rules(
         theirs |= place.adopted;
         let (add, remove) = arrange(rules, &place, flow, table);
         plan.add.extend(add.into_iter().map(|rule| (family, rule)));
-        plan.remove
-            .extend(remove.into_iter().map(|rule| (family, rule)));
+        // An earlier device's rules may lead elsewhere: this one gets its mark after they went.
+        let out = if facts.is_unused(by) {
+            &mut plan.clear
+        } else {
+            &mut plan.remove
+        };
+        out.extend(remove.into_iter().map(|rule| (family, rule)));
     }
     // What carried the binding before.
     for old in present.iter().map(|binding| binding.by) {
         if old != by && facts.sharing(old).is_empty() {
-            plan.remove_rules(facts, old);
+            let rules = plan.find_removable(facts, old);
+            plan.remove.extend(rules);
         }
     }
     // Rules for a mark that this device is given beside its port would take its packets, too.
-    plan.remove_leftovers(facts, &[by]);
+    let after = [Selector::Mark(flow.mark), Selector::Port(flow.port)];
+    plan.remove_leftovers(facts, &after, Some(by));
+    refuse_a_leak(facts, &plan, flow, goal)?;
     plan.notes.insert(
         0,
         format!(
@@ -592,6 +682,33 @@ fn bind_by_rules(
     );
     warn_of_limits(&mut plan, facts, goal, flow);
     Ok(plan)
+}
+
+/// Rules that have to stay, because nothing tells who needs them, may take the device's packets.
+fn refuse_a_leak(facts: &Facts, plan: &Plan, flow: Flow, goal: &RuleGoal) -> Result<()> {
+    let interface = &plan.update.interface;
+    let rules = plan.rules_after(&facts.rules);
+    if goal.table == 0 || rules.find_faults(flow, goal.table).is_empty() {
+        return Ok(());
+    }
+    let to_another = |rule: &&Rule| {
+        let leads = matches!(rule.action, Action::Table(to) if to != goal.table);
+        leads && rule.is_ours_for(flow) && rule.our_selector() != Some(flow.by)
+    };
+    let rule = rules.ours().map(|(_, rule)| rule).find(to_another);
+    let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
+    Err(Error::Unsupported(format!(
+        "Cannot bind {interface} to `{}': {}",
+        goal.name,
+        match (rule, unknown) {
+            (Some(rule), Some(unknown)) => format!(
+                "the rule `{rule}', which an earlier binding left, would take its packets, and it \
+                 cannot be told whether another device needs it ({unknown}); choose another \
+                 fwmark or listen-port in the same command"
+            ),
+            _ => "the rules that are there would not keep its packets in it".to_owned(),
+        }
+    )))
 }
 
 /// What the user should know of this binding.
@@ -680,7 +797,7 @@ fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Bindi
         port: facts.port,
         ..Flow::marked(mark)
     };
-    let fits = |mark: u32| find_conflict(facts, flow(mark), table).is_none();
+    let fits = |mark: u32| mark != CLOSED_MARK && find_conflict(facts, flow(mark), table).is_none();
     let theirs = facts.rules.all().map(|(_, rule)| rule).find(|rule| {
         !rule.is_ours()
             && rule.mark != 0
@@ -713,6 +830,8 @@ enum Conflict<'a> {
     Device { name: String, rule: Rule },
     /// Two devices send from one port.
     Port { name: &'a str },
+    /// Another device is bound by the port that this one has, or gets, too.
+    BoundByPort { name: &'a str, port: u16 },
 }
 
 impl Conflict<'_> {
@@ -735,6 +854,11 @@ impl Conflict<'_> {
             Conflict::Port { name } => format!(
                 "Cannot bind {interface} by its source port: {name} has the same {by}; {instead}, \
                  or bind by a mark: WG_BIND_DEV_MODE=fwmark"
+            ),
+            Conflict::BoundByPort { name, port } => format!(
+                "Cannot bind {interface}: {name} is bound by its source port {port}, and the \
+                 rules for it would take the packets of {interface} as well; give {interface} \
+                 another one with listen-port in the same command"
             ),
         })
     }
@@ -790,9 +914,19 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
     let by_port = Selector::Port(flow.port);
     let mut all = facts.others.iter().chain(&facts.elsewhere.devices);
     let sharing = all.find(|other| other.carries(by_port));
-    if let (Some(other), Some(rule)) = (sharing, to_another(by_port)) {
-        let name = other.name.clone();
-        return Some(Conflict::Device { name, rule });
+    match (sharing, to_another(by_port)) {
+        (Some(other), Some(rule)) => {
+            let name = other.name.clone();
+            return Some(Conflict::Device { name, rule });
+        }
+        // The same VRF for now, but the rules go by the port alone.
+        (Some(other), None) if flow.by != by_port && !facts.rules.ours_for(by_port).is_empty() => {
+            return Some(Conflict::BoundByPort {
+                name: &other.name,
+                port: flow.port,
+            });
+        }
+        _ => {}
     }
     // And a port that a moved device has, which is bound here by its mark to another VRF.
     let mut moved = facts.elsewhere.devices.iter();

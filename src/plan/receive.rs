@@ -19,7 +19,8 @@ pub enum ReceiveMode {
     Bound,
 }
 
-/// A mark whose only rule is `unreachable`: a device that has it sends nothing.
+/// A mark whose only rule is `unreachable`: a device that has it sends nothing. It is
+/// outside the marks that we choose, and no device is bound by it.
 pub const CLOSED_MARK: u32 = 0x7800_0000;
 
 /// What the sockets on a device's port receive. `vrf` is the index of the VRF where it exists.

@@ -111,7 +111,7 @@ enum Match {
 }
 
 impl Rule {
-    pub(super) fn new_ours(pref: u32, by: Selector, action: Action) -> Self {
+    pub fn new_ours(pref: u32, by: Selector, action: Action) -> Self {
         let rule = Rule {
             pref,
             protocol: RULE_PROTOCOL,
@@ -149,6 +149,15 @@ impl Rule {
     /// Whether we added it.
     pub fn is_ours(&self) -> bool {
         self.our_selector().is_some()
+    }
+
+    /// Whether we added it for packets that this flow has.
+    pub(super) fn is_ours_for(&self, flow: Flow) -> bool {
+        match self.our_selector() {
+            Some(Selector::Mark(mark)) => mark == flow.mark,
+            Some(Selector::Port(port)) => port == flow.port,
+            None => false,
+        }
     }
 
     fn matches(&self, flow: Flow) -> Match {
@@ -320,6 +329,23 @@ impl Rules {
         bindings
     }
 
+    /// These rules after a rule came or went, as the kernel does it: a new one goes behind all of
+    /// its priority, and of two that are equal the first goes.
+    pub(super) fn change(&mut self, family: Family, rule: &Rule, add: bool) {
+        let rules = match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
+        let Some(rules) = rules else {
+            return;
+        };
+        if add {
+            insert(rules, *rule);
+        } else if let Some(at) = rules.iter().position(|r| r == rule) {
+            rules.remove(at);
+        }
+    }
+
     /// What keeps these rules from holding the packets in the table, in each family.
     pub fn find_faults(&self, flow: Flow, table: u32) -> Vec<(Family, Fault)> {
         self.families()
@@ -346,17 +372,22 @@ impl Binding {
 /// Walks packets through the rules of one family.
 pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault> {
     let mut steered = false;
+    // The other one of mark and port may have rules of ours, too.
+    let steers = |rule: &Rule| {
+        rule.steers(flow, table) || rule.is_ours_for(flow) && rule.action == Action::Table(table)
+    };
     for rule in rules {
-        if rule.steers(flow, table) {
+        let ours = rule.is_ours_for(flow);
+        if steers(rule) {
             steered = true;
+        } else if ours && rule.action == Action::Unreachable {
+            return (!steered).then_some(Fault::NotSteered);
         } else if steered && rule.action == Action::Unreachable && rule.matches(flow) == Match::All
         {
             return None;
-        } else if rule.our_selector() == Some(flow.by) && rule.action == Action::Unreachable {
-            return (!steered).then_some(Fault::NotSteered);
-        } else if rule.our_selector() == Some(flow.by) || rule.captures(flow, table) {
+        } else if ours || rule.captures(flow, table) {
             // Our rule to another table is as wrong as a foreign one.
-            let first = rules.iter().any(|rule| rule.steers(flow, table));
+            let first = rules.iter().any(steers);
             return Some(match (steered, first) {
                 (true, _) => Fault::NotClosed,
                 (false, true) => Fault::Overtaken { pref: rule.pref },

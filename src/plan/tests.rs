@@ -122,7 +122,7 @@ fn apply(facts: &mut Facts, plan: &Plan) {
     for (family, rule) in &plan.add {
         change(*family, rule, true);
     }
-    for (family, rule) in &plan.remove {
+    for (family, rule) in plan.clear.iter().chain(&plan.remove) {
         assert!(rule.is_ours());
         change(*family, rule, false);
     }
@@ -485,6 +485,14 @@ fn a_shared_mark_of_the_users_own_holds_a_device_back() {
         ..unbind()
     };
     assert_eq!(auto(&facts, &with_mark).remove, vec![]);
+    // Nor is a device unbound that is given a mark by which another one is bound.
+    facts.mark = 0;
+    let same_mark = Update {
+        fwmark: Change::Set(9),
+        ..unbind()
+    };
+    assert!(decide(&facts, &same_mark, BindMode::Auto).is_err());
+    facts.mark = 9;
     // And it cannot go to another VRF under the same mark.
     facts.target = Target::Vrf { table: 7 };
     assert!(decide(&facts, &bind(), BindMode::Auto).is_err());
@@ -523,6 +531,136 @@ fn leftovers_go_unless_somebody_elsewhere_lives_on_them() {
     facts.target = Target::Vrf { table: TABLE };
     let again = spared(&facts, &bind());
     assert_eq!((again.add, again.remove), (vec![], vec![]));
+}
+
+/// The pair that a device bound to `vrf_b`, whose table is 7, left for a mark or port.
+fn leave_pair(facts: &mut Facts, by: Selector) {
+    for (family, action) in [
+        (Family::V4, Action::Table(7)),
+        (Family::V4, Action::Unreachable),
+        (Family::V6, Action::Table(7)),
+        (Family::V6, Action::Unreachable),
+    ] {
+        let pref = if action == Action::Unreachable {
+            98
+        } else {
+            97
+        };
+        facts
+            .rules
+            .change(family, &Rule::new_ours(pref, by, action), true);
+    }
+}
+
+/// A device that gets a mark or port of which an earlier device left rules to another VRF: they
+/// are gone before the device has it, whatever it is bound by, and when it is bound by nothing.
+#[test]
+fn rules_of_an_earlier_device_go_before_its_mark_or_port_is_taken() {
+    let updates = |by: Selector| {
+        let taking = |update: Update| match by {
+            Selector::Mark(mark) => Update {
+                fwmark: Change::Set(mark),
+                ..update
+            },
+            Selector::Port(port) => Update {
+                listen_port: Change::Set(port),
+                ..update
+            },
+        };
+        let keep = Update {
+            bind_dev: Change::Keep,
+            ..bind()
+        };
+        [taking(bind()), taking(unbind()), taking(keep)]
+    };
+    let mut cases = 0;
+    for by in [
+        Selector::Mark(0x77),
+        Selector::Mark(MARK + 1),
+        Selector::Port(51009),
+    ] {
+        for (bound, mode) in [
+            (false, BindMode::Fwmark),
+            (false, BindMode::Port),
+            (true, BindMode::Fwmark),
+            (true, BindMode::Port),
+        ] {
+            for update in updates(by) {
+                let mut facts = facts(stock());
+                facts.port = 51001;
+                if bound {
+                    let plan = decide(&facts, &bind(), mode).unwrap();
+                    apply(&mut facts, &plan);
+                }
+                leave_pair(&mut facts, by);
+                if !bound && update.bind_dev.is_keep() {
+                    let notes = decide(&facts, &update, mode).unwrap().notes.join("\n");
+                    assert!(notes.contains("rules of an earlier binding"), "{notes}");
+                    continue;
+                }
+                let plan = decide(&facts, &update, mode).unwrap();
+                let mut rules = facts.rules.clone();
+                for (family, rule) in &plan.add {
+                    rules.change(*family, rule, true);
+                }
+                for (family, rule) in &plan.clear {
+                    rules.change(*family, rule, false);
+                }
+                let stays = rules.ours_for(by);
+                assert!(
+                    stays
+                        .iter()
+                        .all(|(_, rule)| rule.action != Action::Table(7)),
+                    "{by}, bound: {bound}, {mode:?}, {update:?}: {stays:?}"
+                );
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 3 * (2 * 2 + 2 * 3));
+}
+
+/// Where it cannot be told who needs the rules they stay, and a device that they would take is
+/// not bound.
+#[test]
+fn rules_that_must_stay_are_not_run_into() {
+    for (by, mode) in [
+        (Selector::Port(51009), BindMode::Fwmark),
+        (Selector::Mark(0x77), BindMode::Port),
+    ] {
+        let mut facts = facts(stock());
+        (facts.mark, facts.port) = (0x77, 51009);
+        leave_pair(&mut facts, by);
+        facts.unknown = Some("wg9 is silent".into());
+        let error = decide(&facts, &bind(), mode).unwrap_err().to_string();
+        let said = error.contains("wg9 is silent") && error.contains("lookup 7");
+        assert!(said, "{by}: {error}");
+    }
+}
+
+#[test]
+fn no_device_is_bound_by_the_mark_that_closes() {
+    use super::receive::CLOSED_MARK;
+    let facts = facts(stock());
+    let stated = Update {
+        fwmark: Change::Set(CLOSED_MARK),
+        ..bind()
+    };
+    let has_it = Facts {
+        mark: CLOSED_MARK,
+        ..facts.clone()
+    };
+    for (facts, update) in [(&facts, &stated), (&has_it, &bind())] {
+        for mode in [BindMode::Fwmark, BindMode::Port] {
+            let error = decide(facts, update, mode).unwrap_err().to_string();
+            assert!(error.contains("0x78000000"), "{error}");
+        }
+    }
+    // An administrator's rule for it is not adopted.
+    let mut rules = stock();
+    rules.insert(1, marked(50, CLOSED_MARK, TABLE));
+    let plan = auto(&self::facts(rules), &bind());
+    assert_eq!(plan.update.fwmark, Change::Set(MARK));
 }
 
 #[test]
