@@ -2,6 +2,7 @@
 //! Addresses as the C library writes them: in output, in files and to userspace devices.
 
 use std::fmt::{self, Display};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::model::AllowedIp;
@@ -15,6 +16,35 @@ pub struct Names {
 
 /// An address as `inet_ntop(3)` writes it. Rust's own Display differs for `::a.b.c.d`.
 pub struct Ip(pub IpAddr);
+
+impl Ip {
+    /// Writes what Display shows, in a third of the time.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.0 {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                write_decimal(a.into(), out)?;
+                for byte in [b, c, d] {
+                    out.write_all(b".")?;
+                    write_decimal(byte.into(), out)?;
+                }
+                Ok(())
+            }
+            IpAddr::V6(_) => write!(out, "{self}"),
+        }
+    }
+}
+
+/// Writes a number without the formatting machinery.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_decimal(number: u64, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(itoa::Buffer::new().format(number).as_bytes())
+}
 
 impl Display for Ip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +71,19 @@ fn compatible(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 /// `address/bits`
 pub struct Prefix(pub AllowedIp);
 
+impl Prefix {
+    /// Writes what Display shows, in a third of the time.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let AllowedIp { addr, cidr } = self.0;
+        Ip(addr).write(out)?;
+        out.write_all(b"/")?;
+        write_decimal(cidr.into(), out)
+    }
+}
+
 impl Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AllowedIp { addr, cidr } = self.0;
@@ -51,6 +94,23 @@ impl Display for Prefix {
 /// An endpoint as `getnameinfo(3)` writes it: brackets around IPv6, and a scope by the name of
 /// its interface where the address is link-local and the name is known.
 pub struct Endpoint<'a>(pub SocketAddr, pub &'a Names);
+
+impl Endpoint<'_> {
+    /// Writes what Display shows, in a third of the time.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.0 {
+            SocketAddr::V4(v4) => {
+                Ip(IpAddr::V4(*v4.ip())).write(out)?;
+                out.write_all(b":")?;
+                write_decimal(v4.port().into(), out)
+            }
+            SocketAddr::V6(_) => write!(out, "{self}"),
+        }
+    }
+}
 
 impl Display for Endpoint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use std::io::Write;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::cmd::{self, Call};
+use crate::cmd::{self, Call, Output};
 use crate::error::{Error, Result, shown};
 use crate::parse::words;
 
@@ -107,7 +107,7 @@ fn conf_usage() -> String {
 }
 
 /// Runs what argv asks for; `args` is argv without argv[0].
-pub fn run(program: &str, mut args: Vec<OsString>, out: &mut dyn Write) -> Result<()> {
+pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<()> {
     if args.is_empty() {
         args.push("show".into());
     }

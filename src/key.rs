@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! A 32-byte Curve25519 or preshared key: wiped when dropped, hidden in Debug.
+//! 32-byte keys: secret ones are wiped when dropped and hidden in Debug, public ones are values.
 
 use std::fmt;
 use std::hint;
+use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +14,59 @@ pub const KEY_LEN: usize = 32;
 /// Characters in a key's base64 text, padding included.
 pub const BASE64_LEN: usize = 44;
 
-/// 32 bytes that no program prints by accident.
+/// A Curve25519 public key. Anybody may see it, so it is copied and left behind like a number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicKey([u8; KEY_LEN]);
+
+impl PublicKey {
+    pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
+        PublicKey(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        &self.0
+    }
+
+    /// Exactly 44 characters of canonical base64, or `None`.
+    pub fn from_base64(text: &str) -> Option<Self> {
+        let mut key = PublicKey([0; KEY_LEN]);
+        decode_base64(text, &mut key.0).then_some(key)
+    }
+
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    /// Writes [`BASE64_LEN`] characters.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_base64(&self, out: &mut impl Write) -> io::Result<()> {
+        write_base64(&self.0, out)
+    }
+
+    /// Exactly 64 hexadecimal digits, or `None` (the userspace API's form).
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
+        let mut key = PublicKey([0; KEY_LEN]);
+        decode_hex(text, &mut key.0).then_some(key)
+    }
+
+    /// Writes 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_hex(&self, out: &mut impl Write) -> io::Result<()> {
+        write_hex(&self.0, out)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.to_base64())
+    }
+}
+
+/// 32 secret bytes that no program prints by accident.
 ///
 /// They have a place of their own and stay there: a key that moves, or a growing list of keys,
 /// would leave copies in freed memory.
@@ -56,42 +109,34 @@ impl Key {
 
     /// Exactly 44 characters of canonical base64, or `None`.
     pub fn from_base64(text: &str) -> Option<Self> {
-        if text.len() != BASE64_LEN {
-            return None;
-        }
-        // Wiped also where the text is wrong: what was decoded before that is most of a key.
-        let mut bytes = Zeroizing::new([0; BASE64_LEN]);
-        let length = STANDARD.decode_slice(text, bytes.as_mut_slice()).ok()?;
-        Key::from_slice(&bytes[..length])
+        let mut key = Key::zero();
+        decode_base64(text, &mut key.0).then_some(key)
     }
 
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
-    /// Exactly 64 hexadecimal digits, or `None` (the userspace API's form).
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let text = text.as_bytes();
-        if text.len() != KEY_LEN * 2 {
-            return None;
-        }
-        let mut key = Key::zero();
-        for (byte, pair) in key.0.iter_mut().zip(text.chunks_exact(2)) {
-            let high = (pair[0] as char).to_digit(16)?;
-            let low = (pair[1] as char).to_digit(16)?;
-            *byte = (high * 16 + low) as u8;
-        }
-        Some(key)
+    /// Writes [`BASE64_LEN`] characters.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_base64(&self, out: &mut impl Write) -> io::Result<()> {
+        write_base64(&self.0, out)
     }
 
-    pub fn to_hex(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(KEY_LEN * 2));
-        for byte in self.0.iter() {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-        }
-        text
+    /// Exactly 64 hexadecimal digits, or `None` (the userspace API's form).
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
+        let mut key = Key::zero();
+        decode_hex(text, &mut key.0).then_some(key)
+    }
+
+    /// Writes 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_hex(&self, out: &mut impl Write) -> io::Result<()> {
+        write_hex(&self.0, out)
     }
 
     /// A key whose bytes `fill` writes.
@@ -112,13 +157,13 @@ impl Key {
     }
 
     /// The public key that belongs to this private key (RFC 7748).
-    pub fn public(&self) -> Key {
+    pub fn public(&self) -> PublicKey {
         let secret = x25519_dalek::StaticSecret::from(*self.0);
         let public = x25519_dalek::PublicKey::from(&secret);
         drop(secret);
         // The arithmetic keeps the key in local variables of many functions.
         wipe_stack();
-        Key::from_bytes(public.to_bytes())
+        PublicKey(public.to_bytes())
     }
 }
 
@@ -126,6 +171,50 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(hidden)")
     }
+}
+
+/// Whether `text` was a whole key. What was decoded of a wrong one is most of a key, so nothing of
+/// it is left anywhere but in `key`.
+fn decode_base64(text: &str, key: &mut [u8; KEY_LEN]) -> bool {
+    // The decoder asks for room for the padding, too.
+    let mut bytes = Zeroizing::new([0; KEY_LEN + 1]);
+    let whole = text.len() == BASE64_LEN
+        && STANDARD.decode_slice(text, bytes.as_mut_slice()) == Ok(KEY_LEN);
+    key.copy_from_slice(&bytes[..KEY_LEN]);
+    whole
+}
+
+/// Whether `text` was a whole key.
+fn decode_hex(text: &[u8], key: &mut [u8; KEY_LEN]) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    text.len() == KEY_LEN * 2
+        && key
+            .iter_mut()
+            .zip(text.chunks_exact(2))
+            .all(|(byte, pair)| match (digit(pair[0]), digit(pair[1])) {
+                (Some(high), Some(low)) => {
+                    *byte = (high << 4 | low) as u8;
+                    true
+                }
+                _ => false,
+            })
+}
+
+fn write_base64(key: &[u8; KEY_LEN], out: &mut impl Write) -> io::Result<()> {
+    let mut text = Zeroizing::new([0; BASE64_LEN]);
+    // It is as long as the text of a key.
+    let _ = STANDARD.encode_slice(key, text.as_mut_slice());
+    out.write_all(text.as_slice())
+}
+
+fn write_hex(key: &[u8; KEY_LEN], out: &mut impl Write) -> io::Result<()> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Zeroizing::new([0; KEY_LEN * 2]);
+    for (pair, byte) in text.chunks_exact_mut(2).zip(key) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    out.write_all(text.as_slice())
 }
 
 /// More than the functions that handle keys use of the stack.
@@ -165,18 +254,23 @@ mod tests {
                 "4866e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba4d",
             ),
         ] {
-            let key = Key::from_hex(scalar).unwrap();
-            assert_eq!(*key.to_hex(), scalar);
-            assert_eq!(*key.clamped().to_hex(), decoded);
+            let hex = |key: &Key| {
+                let mut text = Vec::new();
+                key.write_hex(&mut text).unwrap();
+                String::from_utf8(text).unwrap()
+            };
+            let key = Key::from_hex(scalar.as_bytes()).unwrap();
+            assert_eq!(hex(&key), scalar);
+            assert_eq!(hex(&key.clamped()), decoded);
         }
     }
 
     #[test]
     fn hexadecimal_is_64_digits() {
         let good = "0f".repeat(KEY_LEN);
-        assert!(Key::from_hex(&good).is_some());
+        assert!(Key::from_hex(good.as_bytes()).is_some());
         for wrong in [&good[1..], &(good.clone() + "0"), &good.replace('f', "g")] {
-            assert!(Key::from_hex(wrong).is_none(), "{wrong}");
+            assert!(Key::from_hex(wrong.as_bytes()).is_none(), "{wrong}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::key::Key;
+use crate::key::{Key, PublicKey};
 
 /// Longest name of a network device, in bytes, without the NUL (`IFNAMSIZ - 1`, linux/if.h).
 pub const IFNAME_MAX: usize = 15;
@@ -32,7 +32,7 @@ pub struct Device {
     /// `None` where the device has no private key.
     pub private_key: Option<Key>,
     /// `None` where the device has no private key.
-    pub public_key: Option<Key>,
+    pub public_key: Option<PublicKey>,
     /// UDP port in host order; 0 until a port was chosen.
     pub listen_port: u16,
     /// Mark on outgoing encrypted packets; 0 is off.
@@ -47,7 +47,7 @@ pub struct Device {
 /// One peer of a [`Device`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    pub public_key: Key,
+    pub public_key: PublicKey,
     pub preshared_key: Option<Key>,
     pub endpoint: Option<SocketAddr>,
     /// Time since the epoch (CLOCK_REALTIME); `None` before the first handshake.
@@ -230,7 +230,7 @@ pub struct Update {
 /// A change to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerUpdate {
-    pub public_key: Key,
+    pub public_key: PublicKey,
     /// `WGPEER_F_REMOVE_ME`
     pub remove: bool,
     /// `WGPEER_F_REPLACE_ALLOWEDIPS`
@@ -245,7 +245,7 @@ pub struct PeerUpdate {
 
 impl PeerUpdate {
     /// A change that says nothing yet about the peer with this key.
-    pub fn new(public_key: Key) -> Self {
+    pub fn new(public_key: PublicKey) -> Self {
         PeerUpdate {
             public_key,
             remove: false,

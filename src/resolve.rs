@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, shown};
 use crate::input;
-use crate::key::{BASE64_LEN, Key};
+use crate::key::{BASE64_LEN, Key, PublicKey};
 use crate::model::{Change, PeerUpdate, Update};
 use crate::parse::value::{self, Port};
 use crate::parse::{AllowedIps, Draft, KeySource, Step};
@@ -122,7 +122,7 @@ pub fn receive_mode() -> Result<ReceiveMode> {
 /// A peer while its steps are being read; files may name its key last.
 #[derive(Default)]
 struct PeerDraft {
-    public_key: Option<Key>,
+    public_key: Option<PublicKey>,
     remove: bool,
     replace_allowed_ips: bool,
     preshared_key: Change<Key>,

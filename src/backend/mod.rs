@@ -237,7 +237,7 @@ impl Backend {
                     .get_head(interface)
                     .map(|(device, _)| device)
                     .map_err(|failure| failure.during(Task::modify(interface)))?,
-                Backend::Userspace => userspace::get(interface)?,
+                Backend::Userspace => userspace::get_head(interface)?,
             };
         Ok((device.fwmark, device.listen_port))
     }

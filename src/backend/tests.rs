@@ -464,7 +464,7 @@ fn only_wireguards_links_are_listed() {
 fn wg_quicks_rules_are_for_a_default_route() {
     let update = |prefix: &str, remove| {
         let (list, _) = crate::parse::value::parse_allowed_ips(prefix);
-        let mut peer = crate::model::PeerUpdate::new(crate::key::Key::from_bytes([1; 32]));
+        let mut peer = crate::model::PeerUpdate::new(crate::key::PublicKey::from_bytes([1; 32]));
         peer.allowed_ips = list.prefixes;
         peer.allowed_ips[0].remove = remove;
         Update {

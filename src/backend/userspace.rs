@@ -17,7 +17,7 @@ use crate::address::Names;
 use crate::error::{Error, Result, Task};
 use crate::model::{Device, Update};
 use crate::sys;
-use crate::wire::uapi::{self, Broken};
+use crate::wire::uapi::{self, Answer, Broken, Decoder, Next, Progress};
 
 /// Where such programs put their sockets, as the reference has it.
 const DIRECTORY: &str = "/var/run/wireguard";
@@ -109,20 +109,41 @@ fn list_in(directory: &Path) -> io::Result<Vec<String>> {
 }
 
 pub fn get(interface: &str) -> Result<Device> {
-    let task = || Task::access(interface);
-    let request = || Zeroizing::new(uapi::GET.to_owned());
-    let answer = exchange(task(), interface, request)?;
-    uapi::decode_get(interface, &answer, &look_up).map_err(|why| explain_answer(task(), why))
+    read_device(interface, |_| Next::More)
+}
+
+/// A device without its peers, which stand behind what the device itself says.
+pub fn get_head(interface: &str) -> Result<Device> {
+    read_device(interface, |name| match name {
+        b"public_key" => Next::Enough,
+        _ => Next::More,
+    })
+}
+
+fn read_device(interface: &str, wants: impl Fn(&[u8]) -> Next) -> Result<Device> {
+    let mut decoder = Decoder::new(interface, look_up);
+    exchange(
+        Task::access(interface),
+        interface,
+        |request| request.write_all(uapi::GET.as_bytes()),
+        |name, value| match wants(name) {
+            Next::More => decoder.take(name, value).map(|()| Next::More),
+            Next::Enough => Ok(Next::Enough),
+        },
+    )?;
+    Ok(decoder.finish())
 }
 
 pub fn set(update: &Update) -> Result<()> {
     let names = Names {
         interface: sys::interface_name,
     };
-    let interface = &update.interface;
-    let task = || Task::modify(interface);
-    let answer = exchange(task(), interface, || uapi::encode_set(update, &names))?;
-    uapi::read_verdict(&answer).map_err(|why| explain_answer(task(), why))
+    exchange(
+        Task::modify(&update.interface),
+        &update.interface,
+        |request| uapi::write_set(update, &names, request),
+        |_, _| Ok(Next::More),
+    )
 }
 
 fn look_up(host: &str, service: &str) -> Option<SocketAddr> {
@@ -141,15 +162,34 @@ fn explain_answer(task: Task, why: Broken) -> Error {
     }
 }
 
-/// Sends a request and gives the answer.
+/// Why an exchange failed.
+enum Failed {
+    Io(io::Error),
+    Answer(Broken),
+}
+
+impl From<io::Error> for Failed {
+    fn from(err: io::Error) -> Self {
+        Failed::Io(err)
+    }
+}
+
+/// Sends what `ask` writes and hands the lines of the answer to `take`.
 fn exchange(
     task: Task,
     interface: &str,
-    request: impl FnOnce() -> Zeroizing<String>,
-) -> Result<Zeroizing<Vec<u8>>> {
+    ask: impl FnOnce(&mut Request) -> io::Result<()>,
+    take: impl FnMut(&[u8], &[u8]) -> std::result::Result<Next, Broken>,
+) -> Result<()> {
     let path = find_socket(interface).ok_or_else(|| Error::os(task.clone(), libc::ENOENT))?;
-    let answer = connect(&path, LIMITS.connect).and_then(|stream| talk(stream, request(), LIMITS));
-    answer.map_err(|err| {
+    let answer = connect(&path, LIMITS.connect)
+        .map_err(Failed::Io)
+        .and_then(|stream| talk(stream, ask, take, LIMITS));
+    answer.map_err(|failed| {
+        let err = match failed {
+            Failed::Answer(why) => return explain_answer(task, why),
+            Failed::Io(err) => err,
+        };
         let words = match err.raw_os_error() {
             Some(libc::ETIMEDOUT) => Some("the program that serves it does not answer"),
             Some(libc::EMSGSIZE) => Some("the program that serves it does not end its answer"),
@@ -163,50 +203,90 @@ fn exchange(
     })
 }
 
+/// When an exchange has to be over.
+#[derive(Clone, Copy)]
+struct Deadline(Instant);
+
+impl Deadline {
+    fn time_left(self) -> io::Result<Option<Duration>> {
+        match self.0.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+/// A request on its way, part by part. A part is wiped before the program takes its time.
+struct Request<'a> {
+    stream: &'a UnixStream,
+    deadline: Deadline,
+    part: Zeroizing<Vec<u8>>,
+}
+
+impl io::Write for Request<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.part.len() == PART {
+            self.flush()?;
+        }
+        // Never more than there is room for: growing would leave keys in freed memory.
+        let length = bytes.len().min(PART - self.part.len());
+        self.part.extend_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut rest = self.part.as_slice();
+        while !rest.is_empty() {
+            self.stream.set_write_timeout(self.deadline.time_left()?)?;
+            let written = count_written((&mut &*self.stream).write(rest))?;
+            rest = &rest[written..];
+        }
+        self.part.clear();
+        Ok(())
+    }
+}
+
 /// Sends a request and reads up to the empty line that ends an answer: the program keeps the
 /// connection open for more.
 fn talk(
     mut stream: UnixStream,
-    request: Zeroizing<String>,
+    ask: impl FnOnce(&mut Request) -> io::Result<()>,
+    mut take: impl FnMut(&[u8], &[u8]) -> std::result::Result<Next, Broken>,
     limits: Limits,
-) -> io::Result<Zeroizing<Vec<u8>>> {
-    let end = Instant::now() + limits.talk;
-    let time_left = || match end.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
-        left => Ok(Some(left)),
+) -> std::result::Result<(), Failed> {
+    let deadline = Deadline(Instant::now() + limits.talk);
+    let mut request = Request {
+        stream: &stream,
+        deadline,
+        part: Zeroizing::new(Vec::with_capacity(PART)),
     };
-    let mut rest = request.as_bytes();
-    while !rest.is_empty() {
-        stream.set_write_timeout(time_left()?)?;
-        // In parts: the kernel counts the time for each of them anew.
-        let written = count_written(stream.write(&rest[..rest.len().min(PART)]))?;
-        rest = &rest[written..];
-    }
-    // Wiped before the program takes its time.
+    ask(&mut request)?;
+    request.flush()?;
     drop(request);
-    let mut answer = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    let mut part = Zeroizing::new([0; PART]);
+    let mut answer = Answer::new();
+    let mut part = Zeroizing::new(vec![0; PART]);
+    let (mut filled, mut all) = (0, 0);
     loop {
-        stream.set_read_timeout(time_left()?)?;
-        let Some(length) = read(&mut stream, &mut part[..])? else {
+        stream.set_read_timeout(deadline.time_left()?)?;
+        let Some(length) = read(&mut stream, &mut part[filled..])? else {
             continue;
         };
         if length == 0 {
-            return Ok(answer);
+            // It ends in the middle, or holds a line that is none.
+            return Err(Failed::Answer(Broken::Protocol));
         }
-        let seen = answer.len();
-        if seen + length > limits.answer {
-            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        all += length;
+        if all > limits.answer {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE).into());
         }
-        if seen + length > answer.capacity() {
-            // Not by growing in place, which would leave keys in freed memory.
-            let mut larger = Zeroizing::new(Vec::with_capacity(answer.capacity() * 2));
-            larger.extend_from_slice(&answer);
-            answer = larger;
-        }
-        answer.extend_from_slice(&part[..length]);
-        if uapi::is_whole(&answer, seen) {
-            return Ok(answer);
+        filled += length;
+        match answer.read(&part[..filled], &mut take) {
+            Ok(Progress::More(read)) => {
+                part.copy_within(read..filled, 0);
+                filled -= read;
+            }
+            Ok(Progress::End) => return answer.verdict().map_err(Failed::Answer),
+            Err(why) => return Err(Failed::Answer(why)),
         }
     }
 }
@@ -249,17 +329,32 @@ mod tests {
         ..LIMITS
     };
 
-    fn request(length: usize) -> Zeroizing<String> {
-        Zeroizing::new("x".repeat(length))
+    /// Sends so many bytes and gives the lines of the answer.
+    fn talk_to(
+        stream: UnixStream,
+        length: usize,
+        limits: Limits,
+    ) -> std::result::Result<Vec<Vec<u8>>, i32> {
+        let mut lines = Vec::new();
+        let ask = |request: &mut Request| request.write_all(&vec![b'x'; length]);
+        let take = |name: &[u8], value: &[u8]| {
+            lines.push([name, value].concat());
+            Ok(Next::More)
+        };
+        match talk(stream, ask, take, limits) {
+            Ok(()) => Ok(lines),
+            Err(Failed::Io(err)) => Err(err.raw_os_error().unwrap()),
+            Err(Failed::Answer(_)) => Err(libc::EPROTO),
+        }
     }
 
     /// What `talk` says to a program; `None` for an answer.
     fn errno(program: impl FnOnce(UnixStream) + Send + 'static, limits: Limits) -> Option<i32> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let program = thread::spawn(move || program(theirs));
-        let said = talk(ours, request(10), limits);
+        let said = talk_to(ours, 10, limits);
         program.join().unwrap();
-        said.err().map(|err| err.raw_os_error().unwrap())
+        said.err()
     }
 
     fn pause() {
@@ -272,12 +367,15 @@ mod tests {
         for length in [10, 8 << 20] {
             // The longer request does not fit into the socket of one that does not read.
             let (ours, _silent) = UnixStream::pair().unwrap();
-            let said = talk(ours, request(length), SHORT).unwrap_err();
-            assert_eq!(said.raw_os_error(), Some(libc::ETIMEDOUT), "{length}");
+            assert_eq!(
+                talk_to(ours, length, SHORT),
+                Err(libc::ETIMEDOUT),
+                "{length}"
+            );
         }
         // Nor one that always says a little more.
         let slow = |mut theirs: UnixStream| {
-            while theirs.write_all(b"x").is_ok() {
+            while theirs.write_all(b"x=x\n").is_ok() {
                 pause()
             }
         };
@@ -287,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_an_end_is_not_kept() {
-        let chatty = |mut theirs: UnixStream| while theirs.write_all(&[b'x'; 100]).is_ok() {};
+        let chatty = |mut theirs: UnixStream| while theirs.write_all(b"x=x\n").is_ok() {};
         let small = Limits {
             answer: 1000,
             ..LIMITS
@@ -299,15 +397,21 @@ mod tests {
     fn an_answer_may_come_in_pieces() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let program = thread::spawn(move || {
-            for piece in ["errno", "=0\n", "\n"] {
+            for piece in ["a=b", "c\nerrno", "=0\n", "\n"] {
                 theirs.write_all(piece.as_bytes()).unwrap();
                 pause();
             }
             theirs
         });
-        let answer = talk(ours, request(1), LIMITS).unwrap();
-        assert_eq!(answer.as_slice(), b"errno=0\n\n");
+        assert_eq!(talk_to(ours, 1, LIMITS), Ok(vec![b"abc".to_vec()]));
         drop(program.join().unwrap());
+    }
+
+    /// No value that is known comes near it.
+    #[test]
+    fn a_line_without_an_end_is_not_kept() {
+        let endless = |mut theirs: UnixStream| while theirs.write_all(&[b'x'; 100]).is_ok() {};
+        assert_eq!(errno(endless, LIMITS), Some(libc::EPROTO));
     }
 
     /// A folder of its own for each test, so that they can run at once.

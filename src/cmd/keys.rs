@@ -31,7 +31,11 @@ fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
     }
     let key = Key::fill_with(sys::random)
         .map_err(|err| Error::io(Task::Other("getrandom".to_owned()), &err))?;
-    print_key(call.out, &finish(key))
+    check_output()?;
+    let printed = finish(key).write_base64(call.out);
+    printed
+        .and_then(|()| writeln!(call.out))
+        .map_err(Error::output)
 }
 
 pub fn pubkey(call: Call) -> Result<()> {
@@ -56,17 +60,17 @@ pub fn pubkey(call: Call) -> Result<()> {
         return Err(wrong("Trailing characters found after key"));
     }
     let key = std::str::from_utf8(key).ok().and_then(Key::from_base64);
-    print_key(call.out, &key.ok_or_else(malformed)?.public())
+    let key = key.ok_or_else(malformed)?.public();
+    check_output()?;
+    writeln!(call.out, "{}", key.to_base64()).map_err(Error::output)
 }
 
-fn print_key(out: &mut dyn Write, key: &Key) -> Result<()> {
+fn check_output() -> Result<()> {
     // std has /dev/null there, so the key would be lost without an error.
     if sys::was_closed(libc::STDOUT_FILENO) {
         return Err(Error::output(io::Error::from_raw_os_error(libc::EBADF)));
     }
-    let mut line = key.to_base64();
-    line.push('\n');
-    out.write_all(line.as_bytes()).map_err(Error::output)
+    Ok(())
 }
 
 /// Whether stdout is a regular file that others may touch.

@@ -9,7 +9,8 @@ pub mod show;
 pub mod showconf;
 pub mod version;
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use crate::backend;
@@ -23,8 +24,11 @@ pub struct Call<'a> {
     pub program: &'a str,
     /// The usage text of the verb.
     pub usage: &'a str,
-    pub out: &'a mut dyn Write,
+    pub out: &'a mut Output,
 }
+
+/// Where verbs print. A type rather than a trait object: short writes to it are copies, not calls.
+pub type Output = BufWriter<File>;
 
 /// One line for the user on stderr.
 fn say(line: &str) {

@@ -8,7 +8,7 @@ use crate::backend;
 use crate::error::{Error, Result};
 
 /// `reference` is the line that `wg --version` prints.
-pub fn print_all(reference: &str, out: &mut dyn Write) -> Result<()> {
+pub fn print_all(reference: &str, out: &mut impl Write) -> Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let attribute = backend::binds_by_attribute();
     let binding = match &attribute {

@@ -12,7 +12,7 @@ pub mod words;
 use std::path::PathBuf;
 
 use crate::error::Error;
-use crate::key::Key;
+use crate::key::{Key, PublicKey};
 use crate::model::{AllowedIpUpdate, Change};
 
 /// One thing the user asked for.
@@ -25,7 +25,7 @@ pub enum Step {
     BindDev(Change<String>),
     /// What follows is about another peer.
     Peer,
-    PublicKey(Key),
+    PublicKey(PublicKey),
     Remove,
     PresharedKey(KeySource),
     /// `host:port`, not yet taken apart.

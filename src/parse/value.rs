@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result, shown};
 use crate::ifname;
-use crate::key::Key;
+use crate::key::{Key, PublicKey};
 use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, bind_table};
 use crate::parse::AllowedIps;
 
@@ -103,8 +103,8 @@ pub fn bind_dev_text(name: &str) -> String {
 }
 
 /// A key that may be shown when it is wrong.
-pub fn parse_public_key(text: &str) -> Result<Key> {
-    match Key::from_base64(text) {
+pub fn parse_public_key(text: &str) -> Result<PublicKey> {
+    match PublicKey::from_base64(text) {
         Some(key) => Ok(key),
         None => reject_value("Key is not the correct length or format", text),
     }

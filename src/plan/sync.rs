@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::key::Key;
+use crate::key::PublicKey;
 use crate::model::{Change, Device, PeerUpdate, Update};
 
 /// What makes `now` into `wanted` without touching the sessions of peers that stay.
@@ -16,9 +16,9 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
         return wanted;
     }
     // Of a peer that the file names twice, the first entry is compared.
-    let mut first: HashMap<Key, usize> = HashMap::new();
+    let mut first: HashMap<PublicKey, usize> = HashMap::new();
     for (at, peer) in wanted.peers.iter().enumerate() {
-        first.entry(peer.public_key.clone()).or_insert(at);
+        first.entry(peer.public_key).or_insert(at);
     }
     let mut update = Update {
         replace_peers: false,
@@ -29,7 +29,7 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
         let Some(at) = first.get(&peer.public_key) else {
             gone.push(PeerUpdate {
                 remove: true,
-                ..PeerUpdate::new(peer.public_key.clone())
+                ..PeerUpdate::new(peer.public_key)
             });
             continue;
         };
@@ -50,10 +50,11 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
     use crate::model::{Bind, Peer};
 
-    fn key(byte: u8) -> Key {
-        Key::from_bytes([byte; 32])
+    fn key(byte: u8) -> PublicKey {
+        PublicKey::from_bytes([byte; 32])
     }
 
     fn device(peers: &[(u8, bool, u16)]) -> Device {
@@ -69,7 +70,7 @@ mod tests {
                 .iter()
                 .map(|(byte, psk, persistent_keepalive)| Peer {
                     public_key: key(*byte),
-                    preshared_key: psk.then(|| key(9)),
+                    preshared_key: psk.then(|| Key::from_bytes([9; 32])),
                     endpoint: None,
                     last_handshake: None,
                     rx_bytes: 0,
@@ -111,7 +112,7 @@ mod tests {
             .map(|number| {
                 let mut bytes = [1; 32];
                 bytes[..4].copy_from_slice(&number.to_be_bytes());
-                PeerUpdate::new(Key::from_bytes(bytes))
+                PeerUpdate::new(PublicKey::from_bytes(bytes))
             })
             .collect();
         let start = std::time::Instant::now();

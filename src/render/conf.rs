@@ -3,12 +3,12 @@
 
 use std::io::{self, Write};
 
-use crate::address::{Endpoint, Names, Prefix};
+use crate::address::{Endpoint, Names, Prefix, write_decimal};
 use crate::model::{Bind, Device, Peer, Selector, bind_by_table};
 use crate::parse::value;
 use crate::plan::rules::is_our_mark;
 
-pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+pub fn print(device: &Device, names: &Names, out: &mut impl Write) -> io::Result<()> {
     let Device {
         name: _,
         private_key,
@@ -45,7 +45,9 @@ pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<
         writeln!(out, "BindDev = {dev}")?;
     }
     if let Some(key) = private_key {
-        writeln!(out, "PrivateKey = {}", key.to_base64().as_str())?;
+        out.write_all(b"PrivateKey = ")?;
+        key.write_base64(out)?;
+        out.write_all(b"\n")?;
     }
     writeln!(out)?;
     for (at, peer) in peers.iter().enumerate() {
@@ -57,7 +59,7 @@ pub fn print(device: &Device, names: &Names, out: &mut dyn Write) -> io::Result<
     Ok(())
 }
 
-fn print_peer(peer: &Peer, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+fn print_peer(peer: &Peer, names: &Names, out: &mut impl Write) -> io::Result<()> {
     let Peer {
         public_key,
         preshared_key,
@@ -68,26 +70,24 @@ fn print_peer(peer: &Peer, names: &Names, out: &mut dyn Write) -> io::Result<()>
         persistent_keepalive,
         allowed_ips,
     } = peer;
-    writeln!(
-        out,
-        "[Peer]\nPublicKey = {}",
-        public_key.to_base64().as_str()
-    )?;
+    out.write_all(b"[Peer]\nPublicKey = ")?;
+    public_key.write_base64(out)?;
     if let Some(key) = preshared_key {
-        writeln!(out, "PresharedKey = {}", key.to_base64().as_str())?;
+        out.write_all(b"\nPresharedKey = ")?;
+        key.write_base64(out)?;
     }
     for (at, prefix) in allowed_ips.iter().enumerate() {
-        let before = if at == 0 { "AllowedIPs = " } else { ", " };
-        write!(out, "{before}{}", Prefix(*prefix))?;
-    }
-    if !allowed_ips.is_empty() {
-        writeln!(out)?;
+        let before: &[u8] = if at == 0 { b"\nAllowedIPs = " } else { b", " };
+        out.write_all(before)?;
+        Prefix(*prefix).write(out)?;
     }
     if let Some(addr) = endpoint {
-        writeln!(out, "Endpoint = {}", Endpoint(*addr, names))?;
+        out.write_all(b"\nEndpoint = ")?;
+        Endpoint(*addr, names).write(out)?;
     }
     if *persistent_keepalive != 0 {
-        writeln!(out, "PersistentKeepalive = {persistent_keepalive}")?;
+        out.write_all(b"\nPersistentKeepalive = ")?;
+        write_decimal((*persistent_keepalive).into(), out)?;
     }
-    Ok(())
+    out.write_all(b"\n")
 }

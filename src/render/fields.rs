@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
-use crate::address::{Endpoint, Names, Prefix};
-use crate::key::Key;
+use crate::address::{Endpoint, Names, Prefix, write_decimal};
+use crate::key::{Key, PublicKey};
 use crate::model::{Bind, Device, Peer};
 use crate::parse::words::Field;
 
@@ -25,7 +25,7 @@ pub fn print(
     field: Field,
     label: Option<&str>,
     names: &Names,
-    out: &mut dyn Write,
+    out: &mut impl Write,
 ) -> io::Result<()> {
     // No `..`: a field that is added to the model must be thought of here, too.
     let Device {
@@ -39,109 +39,144 @@ pub fn print(
         peers,
     } = device;
     let label = label.map_or_else(String::new, |label| format!("{label}\t"));
+    let label = label.as_bytes();
     match field {
-        Field::PublicKey => write!(out, "{label}").and_then(|()| write_key_line(out, public_key)),
-        Field::PrivateKey => write!(out, "{label}").and_then(|()| write_key_line(out, private_key)),
-        Field::ListenPort => writeln!(out, "{label}{listen_port}"),
-        Field::FwMark => {
-            write!(out, "{label}")?;
-            write_mark(out, *fwmark)?;
-            writeln!(out)
+        Field::PublicKey => {
+            out.write_all(label)?;
+            write_public_key(out, public_key)?;
         }
-        Field::BindDev => writeln!(out, "{label}{}", bind_word(bind)),
-        Field::Dump => {
-            write!(out, "{label}")?;
+        Field::PrivateKey => {
+            out.write_all(label)?;
             write_key(out, private_key)?;
-            write!(out, "\t")?;
-            write_key(out, public_key)?;
+        }
+        Field::ListenPort => {
+            out.write_all(label)?;
+            write_decimal((*listen_port).into(), out)?;
+        }
+        Field::FwMark => {
+            out.write_all(label)?;
+            write_mark(out, *fwmark)?;
+        }
+        Field::BindDev => {
+            out.write_all(label)?;
+            out.write_all(bind_word(bind).as_bytes())?;
+        }
+        Field::Dump => {
+            out.write_all(label)?;
+            write_key(out, private_key)?;
+            out.write_all(b"\t")?;
+            write_public_key(out, public_key)?;
             write!(out, "\t{listen_port}\t")?;
             write_mark(out, *fwmark)?;
             // Four columns, five with the label, for ever: parsers count them.
-            writeln!(out)?;
-            peers
+            out.write_all(b"\n")?;
+            return peers
                 .iter()
-                .try_for_each(|peer| write_dump_line(peer, &label, names, out))
+                .try_for_each(|peer| write_dump_line(peer, label, names, out));
         }
-        Field::Json => Ok(()),
-        Field::Peers => peers
-            .iter()
-            .try_for_each(|peer| writeln!(out, "{label}{}", peer.public_key.to_base64().as_str())),
-        Field::PresharedKeys
+        Field::Json => return Ok(()),
+        Field::Peers
+        | Field::PresharedKeys
         | Field::Endpoints
         | Field::AllowedIps
         | Field::LatestHandshakes
         | Field::Transfer
-        | Field::PersistentKeepalive => peers.iter().try_for_each(|peer| {
-            write!(out, "{label}{}\t", peer.public_key.to_base64().as_str())?;
-            write_peer_field(peer, field, names, out)?;
-            writeln!(out)
-        }),
+        | Field::PersistentKeepalive => {
+            return peers.iter().try_for_each(|peer| {
+                out.write_all(label)?;
+                peer.public_key.write_base64(out)?;
+                write_peer_field(peer, field, names, out)?;
+                out.write_all(b"\n")
+            });
+        }
     }
+    out.write_all(b"\n")
 }
 
+/// What stands behind the key of a peer.
 fn write_peer_field(
     peer: &Peer,
     field: Field,
     names: &Names,
-    out: &mut dyn Write,
+    out: &mut impl Write,
 ) -> io::Result<()> {
+    if field == Field::Peers {
+        return Ok(());
+    }
+    out.write_all(b"\t")?;
     match field {
         Field::PresharedKeys => write_key(out, &peer.preshared_key),
         Field::Endpoints => write_endpoint(peer, names, out),
-        Field::AllowedIps => write_prefixes(peer, " ", out),
-        Field::LatestHandshakes => write!(out, "{}", handshake_seconds(peer)),
-        Field::Transfer => write!(out, "{}\t{}", peer.rx_bytes, peer.tx_bytes),
+        Field::AllowedIps => write_prefixes(peer, b" ", out),
+        Field::LatestHandshakes => write_decimal(handshake_seconds(peer), out),
+        Field::Transfer => write_transfer(peer, out),
         Field::PersistentKeepalive => write_keepalive(peer, out),
         _ => Ok(()),
     }
 }
 
-fn write_dump_line(peer: &Peer, label: &str, names: &Names, out: &mut dyn Write) -> io::Result<()> {
-    write!(out, "{label}{}\t", peer.public_key.to_base64().as_str())?;
+fn write_dump_line(
+    peer: &Peer,
+    label: &[u8],
+    names: &Names,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    out.write_all(label)?;
+    peer.public_key.write_base64(out)?;
+    out.write_all(b"\t")?;
     write_key(out, &peer.preshared_key)?;
-    write!(out, "\t")?;
+    out.write_all(b"\t")?;
     write_endpoint(peer, names, out)?;
-    write!(out, "\t")?;
-    write_prefixes(peer, ",", out)?;
-    let (rx, tx) = (peer.rx_bytes, peer.tx_bytes);
-    write!(out, "\t{}\t{rx}\t{tx}\t", handshake_seconds(peer))?;
+    out.write_all(b"\t")?;
+    write_prefixes(peer, b",", out)?;
+    out.write_all(b"\t")?;
+    write_decimal(handshake_seconds(peer), out)?;
+    out.write_all(b"\t")?;
+    write_transfer(peer, out)?;
+    out.write_all(b"\t")?;
     write_keepalive(peer, out)?;
-    writeln!(out)
+    out.write_all(b"\n")
 }
 
-fn write_key(out: &mut dyn Write, key: &Option<Key>) -> io::Result<()> {
+const NONE: &[u8] = b"(none)";
+
+fn write_key(out: &mut impl Write, key: &Option<Key>) -> io::Result<()> {
     match key {
-        Some(key) => write!(out, "{}", key.to_base64().as_str()),
-        None => write!(out, "(none)"),
+        Some(key) => key.write_base64(out),
+        None => out.write_all(NONE),
     }
 }
 
-fn write_key_line(out: &mut dyn Write, value: &Option<Key>) -> io::Result<()> {
-    write_key(out, value)?;
-    writeln!(out)
+fn write_public_key(out: &mut impl Write, key: &Option<PublicKey>) -> io::Result<()> {
+    match key {
+        Some(key) => key.write_base64(out),
+        None => out.write_all(NONE),
+    }
 }
 
-fn write_mark(out: &mut dyn Write, mark: u32) -> io::Result<()> {
+fn write_mark(out: &mut impl Write, mark: u32) -> io::Result<()> {
     match mark {
-        0 => write!(out, "off"),
+        0 => out.write_all(b"off"),
         mark => write!(out, "{mark:#x}"),
     }
 }
 
-fn write_endpoint(peer: &Peer, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+fn write_endpoint(peer: &Peer, names: &Names, out: &mut impl Write) -> io::Result<()> {
     match peer.endpoint {
-        Some(addr) => write!(out, "{}", Endpoint(addr, names)),
-        None => write!(out, "(none)"),
+        Some(addr) => Endpoint(addr, names).write(out),
+        None => out.write_all(NONE),
     }
 }
 
-fn write_prefixes(peer: &Peer, between: &str, out: &mut dyn Write) -> io::Result<()> {
+fn write_prefixes(peer: &Peer, between: &[u8], out: &mut impl Write) -> io::Result<()> {
     if peer.allowed_ips.is_empty() {
-        return write!(out, "(none)");
+        return out.write_all(NONE);
     }
     for (at, prefix) in peer.allowed_ips.iter().enumerate() {
-        let between = if at == 0 { "" } else { between };
-        write!(out, "{between}{}", Prefix(*prefix))?;
+        if at > 0 {
+            out.write_all(between)?;
+        }
+        Prefix(*prefix).write(out)?;
     }
     Ok(())
 }
@@ -150,9 +185,15 @@ fn handshake_seconds(peer: &Peer) -> u64 {
     peer.last_handshake.unwrap_or_default().as_secs()
 }
 
-fn write_keepalive(peer: &Peer, out: &mut dyn Write) -> io::Result<()> {
+fn write_transfer(peer: &Peer, out: &mut impl Write) -> io::Result<()> {
+    write_decimal(peer.rx_bytes, out)?;
+    out.write_all(b"\t")?;
+    write_decimal(peer.tx_bytes, out)
+}
+
+fn write_keepalive(peer: &Peer, out: &mut impl Write) -> io::Result<()> {
     match peer.persistent_keepalive {
-        0 => write!(out, "off"),
-        seconds => write!(out, "{seconds}"),
+        0 => out.write_all(b"off"),
+        seconds => write_decimal(seconds.into(), out),
     }
 }

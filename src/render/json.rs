@@ -12,14 +12,14 @@ use serde_json::ser::PrettyFormatter;
 
 use super::{Options, masked};
 use crate::address::{Endpoint, Prefix};
-use crate::key::Key;
+use crate::key::{Key, PublicKey};
 use crate::model::{Bind, Device, Peer, Presence, Receives, Selector};
 
 /// The version of the shape.
 pub const SCHEMA: u32 = 1;
 
 /// One object whose members are the devices.
-pub fn print(devices: &[Device], options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub fn print(devices: &[Device], options: &Options, out: &mut impl Write) -> io::Result<()> {
     let format = PrettyFormatter::with_indent(b"\t");
     let mut json = serde_json::Serializer::with_formatter(&mut *out, format);
     let devices = devices
@@ -36,7 +36,7 @@ struct DeviceJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     private_key: Option<Secret<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    public_key: Option<PublicKey<'a>>,
+    public_key: Option<PublicText<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     listen_port: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -61,7 +61,7 @@ impl<'a> DeviceJson<'a> {
         DeviceJson {
             schema: SCHEMA,
             private_key: private_key.as_ref().map(|key| Secret(key, options)),
-            public_key: public_key.as_ref().map(PublicKey),
+            public_key: public_key.as_ref().map(PublicText),
             listen_port: u64::from(*listen_port),
             fwmark: u64::from(*fwmark),
             bind_dev: BindJson::new(bind, *receives),
@@ -149,7 +149,7 @@ impl Serialize for PeersJson<'_> {
         serializer.collect_map(
             peers
                 .iter()
-                .map(|peer| (PublicKey(&peer.public_key), PeerJson::new(peer, options))),
+                .map(|peer| (PublicText(&peer.public_key), PeerJson::new(peer, options))),
         )
     }
 }
@@ -209,9 +209,9 @@ impl Serialize for Secret<'_> {
     }
 }
 
-struct PublicKey<'a>(&'a Key);
+struct PublicText<'a>(&'a PublicKey);
 
-impl Serialize for PublicKey<'_> {
+impl Serialize for PublicText<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0.to_base64())
     }

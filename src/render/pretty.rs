@@ -33,7 +33,7 @@ impl<T: Display> Display for Paint<T> {
 }
 
 /// One device with its peers, the latest handshake first.
-pub fn print(device: &Device, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let Device {
         name,
         private_key,
@@ -124,7 +124,7 @@ fn describe_bind(bind: &Bind) -> Option<String> {
     }
 }
 
-fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn print_peer(peer: &Peer, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let Peer {
         public_key,
         preshared_key,
@@ -181,7 +181,7 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut dyn Write) -> io::Result
     Ok(())
 }
 
-fn write_line(out: &mut dyn Write, on: bool, name: &str, value: impl Display) -> io::Result<()> {
+fn write_line(out: &mut impl Write, on: bool, name: &str, value: impl Display) -> io::Result<()> {
     writeln!(out, "  {}: {value}", Paint(on, &[BOLD], name))
 }
 

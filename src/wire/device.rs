@@ -23,7 +23,7 @@ use zeroize::Zeroize;
 
 use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of};
 use crate::ifname;
-use crate::key::{KEY_LEN, Key};
+use crate::key::{KEY_LEN, Key, PublicKey};
 use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
 
 /// The name of the generic netlink family (linux/wireguard.h).
@@ -362,8 +362,10 @@ impl Decoder {
             WireguardAttribute::PrivateKey(mut bytes) => {
                 self.device.private_key = take_key(&mut bytes);
             }
-            WireguardAttribute::PublicKey(mut bytes) => {
-                self.device.public_key = take_key(&mut bytes)
+            // All zero where there is no private key.
+            WireguardAttribute::PublicKey(bytes) => {
+                let key = PublicKey::from_bytes(bytes);
+                self.device.public_key = (bytes != [0; KEY_LEN]).then_some(key);
             }
             WireguardAttribute::ListenPort(port) => self.device.listen_port = port,
             WireguardAttribute::Fwmark(mark) => self.device.fwmark = mark,
@@ -395,7 +397,7 @@ impl Decoder {
             let attribute = WireguardPeerAttribute::parse(&nla).map_err(|e| e.to_string())?;
             match (attribute, peer.as_mut()) {
                 (WireguardPeerAttribute::PublicKey(bytes), None) => {
-                    let mut new = empty_peer(Key::from_bytes(bytes));
+                    let mut new = empty_peer(PublicKey::from_bytes(bytes));
                     new.allowed_ips.append(&mut before);
                     peer = Some(new);
                 }
@@ -457,7 +459,7 @@ fn decode_allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), 
     Ok(())
 }
 
-fn empty_peer(public_key: Key) -> Peer {
+fn empty_peer(public_key: PublicKey) -> Peer {
     Peer {
         public_key,
         preshared_key: None,
@@ -487,9 +489,13 @@ mod tests {
     const FAMILY_ID: u16 = 31;
 
     fn k(n: u32) -> Key {
+        Key::from_bytes(*p(n).as_bytes())
+    }
+
+    fn p(n: u32) -> PublicKey {
         let mut bytes = [7; KEY_LEN];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
-        Key::from_bytes(bytes)
+        PublicKey::from_bytes(bytes)
     }
 
     fn prefix(n: u32) -> AllowedIpUpdate {
@@ -620,7 +626,7 @@ mod tests {
             }),
             persistent_keepalive: Change::Set(25),
             allowed_ips: (0..ips).map(prefix).collect(),
-            ..PeerUpdate::new(k(n))
+            ..PeerUpdate::new(p(n))
         }
     }
 
@@ -628,7 +634,8 @@ mod tests {
     /// `setconf`; the keys were made for it. Byte for byte the same request.
     #[test]
     fn a_file_is_sent_as_the_reference_sends_it() {
-        let key = |hex| Key::from_hex(hex).unwrap();
+        let key = |hex: &str| Key::from_hex(hex.as_bytes()).unwrap();
+        let public_key = |hex: &str| PublicKey::from_hex(hex.as_bytes()).unwrap();
         let ip = |text: &str| {
             let (addr, cidr) = text.split_once('/').unwrap();
             AllowedIpUpdate {
@@ -658,7 +665,7 @@ mod tests {
                     persistent_keepalive: Change::Set(25),
                     replace_allowed_ips: true,
                     allowed_ips: vec![ip("10.0.0.0/8"), ip("fd00::/8")],
-                    ..PeerUpdate::new(key(
+                    ..PeerUpdate::new(public_key(
                         "3c4a2d8aa58940493d8c95d077b4619ba3cf01ce8deb0dba7116901e0cc5b600",
                     ))
                 },
@@ -666,7 +673,7 @@ mod tests {
                     endpoint: Some("[fe80::1%4]:77".parse().unwrap()),
                     replace_allowed_ips: true,
                     allowed_ips: vec![ip("10.1.0.0/16")],
-                    ..PeerUpdate::new(key(
+                    ..PeerUpdate::new(public_key(
                         "8f1fb11c61fa9ac0594f360625a48ecc265523a28009b9c205655ccced6dfe0e",
                     ))
                 },
@@ -774,7 +781,7 @@ mod tests {
 
     #[test]
     fn incremental_changes_keep_their_order() {
-        let mut peer = PeerUpdate::new(k(1));
+        let mut peer = PeerUpdate::new(p(1));
         peer.allowed_ips = vec![
             prefix(1),
             AllowedIpUpdate {
@@ -791,7 +798,7 @@ mod tests {
     fn a_peer_is_removed_by_its_flag() {
         let gone = PeerUpdate {
             remove: true,
-            ..PeerUpdate::new(k(1))
+            ..PeerUpdate::new(p(1))
         };
         let peers = vec![busy_peer(1, 1), busy_peer(2, 1), gone];
         let (kernel, _) = applied(&update(peers));

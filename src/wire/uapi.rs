@@ -5,22 +5,22 @@
 //! a whole backend with it. Pure text. Scope ids are interface names here and numbers in the
 //! model; the caller brings the functions that translate and look up.
 
-use std::fmt::Write as _;
+use std::io::{self, BufRead as _, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::num::IntErrorKind;
 use std::str;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
-use crate::address::{Endpoint, Ip, Names};
-use crate::key::{KEY_LEN, Key};
+use crate::address::{Endpoint, Names, Prefix, write_decimal};
+use crate::key::{KEY_LEN, Key, PublicKey};
 use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
 
 pub const GET: &str = "get=1\n\n";
 
-/// The request that makes `update` happen; it holds keys. The API knows no binding.
-pub fn encode_set(update: &Update, names: &Names) -> Zeroizing<String> {
+/// Writes the request that makes `update` happen; it holds keys. The API knows no binding.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_set(update: &Update, names: &Names, out: &mut impl Write) -> io::Result<()> {
     let Update {
         interface: _,
         private_key,
@@ -31,26 +31,20 @@ pub fn encode_set(update: &Update, names: &Names) -> Zeroizing<String> {
         replace_peers,
         peers,
     } = update;
-    // One allocation that is never moved: growing would leave keys behind in freed memory.
-    let prefixes: usize = peers.iter().map(|peer| peer.allowed_ips.len()).sum();
-    let mut text = Zeroizing::new(String::with_capacity(
-        512 + peers.len() * 512 + prefixes * 64,
-    ));
-    text.push_str("set=1\n");
-    push_key(&mut text, "private_key", private_key);
-    push_number(&mut text, "listen_port", listen_port);
-    push_number(&mut text, "fwmark", fwmark);
+    out.write_all(b"set=1\n")?;
+    write_key(b"private_key=", private_key, out)?;
+    write_number(b"listen_port=", listen_port, out)?;
+    write_number(b"fwmark=", fwmark, out)?;
     if *replace_peers {
-        text.push_str("replace_peers=true\n");
+        out.write_all(b"replace_peers=true\n")?;
     }
     for peer in peers {
-        push_peer(&mut text, peer, names);
+        write_peer(peer, names, out)?;
     }
-    text.push('\n');
-    text
+    out.write_all(b"\n")
 }
 
-fn push_peer(text: &mut String, peer: &PeerUpdate, names: &Names) {
+fn write_peer(peer: &PeerUpdate, names: &Names, out: &mut impl Write) -> io::Result<()> {
     let PeerUpdate {
         public_key,
         remove,
@@ -60,51 +54,62 @@ fn push_peer(text: &mut String, peer: &PeerUpdate, names: &Names) {
         persistent_keepalive,
         allowed_ips,
     } = peer;
-    push_line(text, "public_key", &public_key.to_hex());
+    out.write_all(b"public_key=")?;
+    public_key.write_hex(out)?;
+    out.write_all(b"\n")?;
     if *remove {
-        text.push_str("remove=true\n");
-        return;
+        return out.write_all(b"remove=true\n");
     }
-    push_key(text, "preshared_key", preshared_key);
+    write_key(b"preshared_key=", preshared_key, out)?;
     if let Some(endpoint) = endpoint {
-        push_line(text, "endpoint", &Endpoint(*endpoint, names).to_string());
+        out.write_all(b"endpoint=")?;
+        Endpoint(*endpoint, names).write(out)?;
+        out.write_all(b"\n")?;
     }
-    push_number(text, "persistent_keepalive_interval", persistent_keepalive);
+    write_number(b"persistent_keepalive_interval=", persistent_keepalive, out)?;
     if *replace_allowed_ips {
-        text.push_str("replace_allowed_ips=true\n");
+        out.write_all(b"replace_allowed_ips=true\n")?;
     }
-    for AllowedIpUpdate {
-        prefix: AllowedIp { addr, cidr },
-        remove,
-    } in allowed_ips
-    {
-        let minus = if *remove { "-" } else { "" };
-        let _ = writeln!(text, "allowed_ip={minus}{}/{cidr}", Ip(*addr));
+    for AllowedIpUpdate { prefix, remove } in allowed_ips {
+        out.write_all(if *remove {
+            b"allowed_ip=-"
+        } else {
+            b"allowed_ip="
+        })?;
+        Prefix(*prefix).write(out)?;
+        out.write_all(b"\n")?;
     }
+    Ok(())
 }
 
-fn push_line(text: &mut String, key: &str, value: &str) {
-    text.push_str(key);
-    text.push('=');
-    text.push_str(value);
-    text.push('\n');
-}
-
-fn push_key(text: &mut String, name: &str, change: &Change<Key>) {
+fn write_key(name: &[u8], change: &Change<Key>, out: &mut impl Write) -> io::Result<()> {
     match change {
-        Change::Keep => {}
-        Change::Set(key) => push_line(text, name, &key.to_hex()),
-        Change::Clear => push_line(text, name, &Key::from_bytes([0; KEY_LEN]).to_hex()),
+        Change::Keep => return Ok(()),
+        Change::Set(key) => {
+            out.write_all(name)?;
+            key.write_hex(out)?;
+        }
+        Change::Clear => {
+            out.write_all(name)?;
+            PublicKey::from_bytes([0; KEY_LEN]).write_hex(out)?;
+        }
     }
+    out.write_all(b"\n")
 }
 
-fn push_number<T: Copy + Default + Into<u64>>(text: &mut String, name: &str, change: &Change<T>) {
+fn write_number<T: Copy + Default + Into<u64>>(
+    name: &[u8],
+    change: &Change<T>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let value = match change {
-        Change::Keep => return,
+        Change::Keep => return Ok(()),
         Change::Set(value) => *value,
         Change::Clear => T::default(),
     };
-    push_line(text, name, &value.into().to_string());
+    out.write_all(name)?;
+    write_decimal(value.into(), out)?;
+    out.write_all(b"\n")
 }
 
 /// What a userspace device answered.
@@ -116,61 +121,89 @@ pub enum Broken {
     Protocol,
 }
 
-/// Whether `answer` holds all of an answer: an empty line ends it, also as its first one. There
-/// was no end in the first `seen` bytes.
-pub fn is_whole(answer: &[u8], seen: usize) -> bool {
-    let news = &answer[seen.saturating_sub(1)..];
-    answer.starts_with(b"\n") || news.windows(2).any(|two| two == b"\n\n")
+/// How far an answer has been read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes; the others come again, with what follows them.
+    More(usize),
+    /// To its end, or as far as was wanted.
+    End,
 }
 
-/// The `name=value` lines of an answer, up to the empty one that ends it; then the answer's error
-/// number, 0 for success. The last `errno` counts, as in the reference.
-///
-/// # Errors
-/// The answer breaks off, a line is none, or `line` says so.
-fn read_lines<'a>(
-    answer: &'a [u8],
-    mut line: impl FnMut(&'a str, &'a str) -> Result<(), Broken>,
-) -> Result<(), Broken> {
-    let mut verdict = Err(Broken::Protocol);
-    let mut rest = answer;
-    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-        let text = &rest[..end];
-        rest = &rest[end + 1..];
-        if text.is_empty() {
-            return verdict;
-        }
-        let equals = text.iter().position(|byte| *byte == b'=');
-        let equals = equals
-            .filter(|_| !text.contains(&0))
-            .ok_or(Broken::Protocol)?;
-        // Bytes that are not UTF-8 are in no name and in no value that is known.
-        let [name, value] = [&text[..equals], &text[equals + 1..]]
-            .map(|part| str::from_utf8(part).unwrap_or(NO_TEXT));
-        if name == "errno" {
-            verdict = match read_errno(value) {
-                Err(Broken::Protocol) => return Err(Broken::Protocol),
-                verdict => verdict,
-            };
-        } else {
-            line(name, value)?;
+/// Reads an answer while it arrives: its `name=value` lines, up to the empty one.
+pub struct Answer {
+    /// The last `errno` counts, as in the reference.
+    verdict: Result<(), Broken>,
+}
+
+impl Answer {
+    pub fn new() -> Self {
+        Answer {
+            verdict: Err(Broken::Protocol),
         }
     }
-    Err(Broken::Protocol)
+
+    /// Hands the whole lines at the start of `bytes` to `take`, as long as it wants more.
+    ///
+    /// # Errors
+    /// A line is none, or `take` says so.
+    pub fn read<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        mut take: impl FnMut(&'a [u8], &'a [u8]) -> Result<Next, Broken>,
+    ) -> Result<Progress, Broken> {
+        let mut rest = bytes;
+        loop {
+            let all = rest;
+            // The one search of std that is as fast as memchr(3).
+            let length = rest.skip_until(b'\n').unwrap_or(0);
+            let Some(line) = all[..length].strip_suffix(b"\n") else {
+                return Ok(Progress::More(bytes.len() - all.len()));
+            };
+            if line.is_empty() {
+                return Ok(Progress::End);
+            }
+            let equals = line.iter().position(|byte| *byte == b'=');
+            let equals = equals
+                .filter(|_| !line.contains(&0))
+                .ok_or(Broken::Protocol)?;
+            let (name, value) = (&line[..equals], &line[equals + 1..]);
+            if name == b"errno" {
+                self.verdict = match read_errno(value) {
+                    Err(Broken::Protocol) => return Err(Broken::Protocol),
+                    verdict => verdict,
+                };
+            } else if take(name, value)? == Next::Enough {
+                self.verdict = Ok(());
+                return Ok(Progress::End);
+            }
+        }
+    }
+
+    /// What the device says about the request, once the answer has been read.
+    ///
+    /// # Errors
+    /// It refused, or did not say.
+    pub fn verdict(self) -> Result<(), Broken> {
+        self.verdict
+    }
 }
 
-/// Stands for bytes that are no text; no value has it.
-const NO_TEXT: &str = "\u{fffd}";
-
-/// The verdict of an answer to `set=1`.
-///
-/// # Errors
-/// The device refused, or did not say.
-pub fn read_verdict(answer: &[u8]) -> Result<(), Broken> {
-    read_lines(answer, |_, _| Ok(()))
+impl Default for Answer {
+    fn default() -> Self {
+        Answer::new()
+    }
 }
 
-fn read_errno(code: &str) -> Result<(), Broken> {
+/// Goes on with an answer, or leaves the rest unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    More,
+    Enough,
+}
+
+fn read_errno(code: &[u8]) -> Result<(), Broken> {
+    let code = str::from_utf8(code).map_err(|_| Broken::Protocol)?;
     let digits = code.strip_prefix('-').unwrap_or(code);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Broken::Protocol);
@@ -185,39 +218,52 @@ fn read_errno(code: &str) -> Result<(), Broken> {
 
 /// The device that an answer to `get=1` describes. `look_up` finds the address of a host and a
 /// service, as the reference asks getaddrinfo(3).
-///
-/// # Errors
-/// The device refused, or a line does not hold what its key says.
-pub fn decode_get(
-    interface: &str,
-    answer: &[u8],
-    look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>,
-) -> Result<Device, Broken> {
-    let mut device = Device {
-        name: interface.to_owned(),
-        private_key: None,
-        public_key: None,
-        listen_port: 0,
-        fwmark: 0,
-        bind: Bind::Off,
-        receives: None,
-        peers: Vec::new(),
-    };
-    let (mut seconds, mut nanos) = (0u64, 0u64);
-    read_lines(answer, |name, value| {
-        let peer = device.peers.last_mut();
+pub struct Decoder<F> {
+    device: Device,
+    look_up: F,
+    /// Of the last peer.
+    handshake: (u64, u64),
+    /// Of the last peer. They move to it when they are all there, and take no more room than they need.
+    allowed_ips: Vec<AllowedIp>,
+}
+
+impl<F: Fn(&str, &str) -> Option<SocketAddr>> Decoder<F> {
+    pub fn new(interface: &str, look_up: F) -> Self {
+        Decoder {
+            device: Device {
+                name: interface.to_owned(),
+                private_key: None,
+                public_key: None,
+                listen_port: 0,
+                fwmark: 0,
+                bind: Bind::Off,
+                receives: None,
+                peers: Vec::new(),
+            },
+            look_up,
+            handshake: (0, 0),
+            allowed_ips: Vec::new(),
+        }
+    }
+
+    /// Takes the next line.
+    ///
+    /// # Errors
+    /// It does not hold what its name says.
+    pub fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Broken> {
+        let peer = self.device.peers.last_mut();
         match (name, peer) {
-            ("private_key", None) => {
-                let key = read_key(value)?;
-                device.public_key = Some(key.public());
-                device.private_key = Some(key);
+            (b"private_key", None) => {
+                let key = Key::from_hex(value).ok_or(Broken::Protocol)?;
+                self.device.public_key = Some(key.public());
+                self.device.private_key = Some(key);
             }
-            ("listen_port", None) => device.listen_port = read_number(value)?,
-            ("fwmark", None) => device.fwmark = read_number(value)?,
-            ("public_key", _) => {
-                (seconds, nanos) = (0, 0);
-                device.peers.push(Peer {
-                    public_key: read_key(value)?,
+            (b"listen_port", None) => self.device.listen_port = read_number(value)?,
+            (b"fwmark", None) => self.device.fwmark = read_number(value)?,
+            (b"public_key", _) => {
+                self.end_peer();
+                self.device.peers.push(Peer {
+                    public_key: PublicKey::from_hex(value).ok_or(Broken::Protocol)?,
                     preshared_key: None,
                     endpoint: None,
                     last_handshake: None,
@@ -227,63 +273,87 @@ pub fn decode_get(
                     allowed_ips: Vec::new(),
                 });
             }
-            ("preshared_key", Some(peer)) => peer.preshared_key = drop_zero(read_key(value)?),
-            ("endpoint", Some(peer)) => {
-                peer.endpoint = Some(read_endpoint(value, look_up).ok_or(Broken::Protocol)?);
+            (b"preshared_key", Some(peer)) => {
+                // Most are "none".
+                peer.preshared_key = if value == NO_KEY {
+                    None
+                } else {
+                    Some(Key::from_hex(value).ok_or(Broken::Protocol)?)
+                };
             }
-            ("persistent_keepalive_interval", Some(peer)) => {
+            (b"endpoint", Some(peer)) => {
+                let endpoint = read_endpoint(value, &self.look_up);
+                peer.endpoint = Some(endpoint.ok_or(Broken::Protocol)?);
+            }
+            (b"persistent_keepalive_interval", Some(peer)) => {
                 peer.persistent_keepalive = read_number(value)?;
             }
-            ("allowed_ip", Some(peer)) => {
-                peer.allowed_ips
-                    .push(read_prefix(value).ok_or(Broken::Protocol)?);
+            (b"allowed_ip", Some(_)) => {
+                let prefix = read_prefix(value).ok_or(Broken::Protocol)?;
+                self.allowed_ips.push(prefix);
             }
-            ("last_handshake_time_sec", Some(peer)) => {
-                seconds = read_time(value)?;
-                peer.last_handshake = join_time(seconds, nanos);
+            (b"last_handshake_time_sec", Some(peer)) => {
+                self.handshake.0 = read_time(value)?;
+                peer.last_handshake = join_time(self.handshake);
             }
-            ("last_handshake_time_nsec", Some(peer)) => {
-                nanos = read_time(value)?;
-                peer.last_handshake = join_time(seconds, nanos);
+            (b"last_handshake_time_nsec", Some(peer)) => {
+                self.handshake.1 = read_time(value)?;
+                peer.last_handshake = join_time(self.handshake);
             }
-            ("rx_bytes", Some(peer)) => peer.rx_bytes = read_counter(value)?,
-            ("tx_bytes", Some(peer)) => peer.tx_bytes = read_counter(value)?,
+            (b"rx_bytes", Some(peer)) => peer.rx_bytes = read_counter(value)?,
+            (b"tx_bytes", Some(peer)) => peer.tx_bytes = read_counter(value)?,
             // protocol_version, and keys that newer devices add.
             _ => {}
         }
         Ok(())
-    })?;
-    Ok(device)
-}
-
-fn drop_zero(key: Key) -> Option<Key> {
-    (!key.is_zero()).then_some(key)
-}
-
-fn read_key(value: &str) -> Result<Key, Broken> {
-    Key::from_hex(value).ok_or(Broken::Protocol)
-}
-
-fn read_number<T: std::str::FromStr>(value: &str) -> Result<T, Broken> {
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Broken::Protocol);
     }
-    value.parse().map_err(|_| Broken::Protocol)
+
+    fn end_peer(&mut self) {
+        self.handshake = (0, 0);
+        if let Some(peer) = self.device.peers.last_mut() {
+            peer.allowed_ips = self.allowed_ips.as_slice().to_vec();
+        }
+        self.allowed_ips.clear();
+    }
+
+    pub fn finish(mut self) -> Device {
+        self.end_peer();
+        self.device
+    }
+}
+
+/// A key of zeros: a preshared key that there is not.
+const NO_KEY: &[u8] = &[b'0'; KEY_LEN * 2];
+
+fn read_number<T: TryFrom<u64>>(value: &[u8]) -> Result<T, Broken> {
+    let number = read_digits(value).ok_or(Broken::Protocol)?;
+    number
+        .and_then(|n| n.try_into().ok())
+        .ok_or(Broken::Protocol)
 }
 
 /// A number of bytes; one that needs more than 64 bits is shown as the largest, as strtoull(3)
 /// reads it.
-fn read_counter(value: &str) -> Result<u64, Broken> {
-    match value.parse::<u64>() {
-        Err(err) if *err.kind() == IntErrorKind::PosOverflow && !value.starts_with('+') => {
-            Ok(u64::MAX)
+fn read_counter(value: &[u8]) -> Result<u64, Broken> {
+    let number = read_digits(value).ok_or(Broken::Protocol)?;
+    Ok(number.unwrap_or(u64::MAX))
+}
+
+/// `None` for what has not digits only, `Some(None)` for more than 64 bits.
+fn read_digits(value: &[u8]) -> Option<Option<u64>> {
+    let mut number = Some(0u64);
+    for byte in value {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
         }
-        _ => read_number(value),
+        number = number.and_then(|n| n.checked_mul(10)?.checked_add(u64::from(digit)));
     }
+    (!value.is_empty()).then_some(number)
 }
 
 /// A part of a `struct timespec`, which is signed.
-fn read_time(value: &str) -> Result<u64, Broken> {
+fn read_time(value: &[u8]) -> Result<u64, Broken> {
     let part: u64 = read_number(value)?;
     if i64::try_from(part).is_err() {
         return Err(Broken::Protocol);
@@ -292,24 +362,25 @@ fn read_time(value: &str) -> Result<u64, Broken> {
 }
 
 /// The seconds are never changed by nanoseconds that are too many.
-fn join_time(seconds: u64, nanos: u64) -> Option<Duration> {
+fn join_time((seconds, nanos): (u64, u64)) -> Option<Duration> {
     let nanos = u32::try_from(nanos.min(999_999_999)).unwrap_or(0);
     let at = Duration::new(seconds, nanos);
     (!at.is_zero()).then_some(at)
 }
 
-fn read_prefix(value: &str) -> Option<AllowedIp> {
-    let (addr, cidr) = value.split_once('/')?;
-    let addr: IpAddr = addr.parse().ok()?;
+fn read_prefix(value: &[u8]) -> Option<AllowedIp> {
+    let slash = value.iter().position(|byte| *byte == b'/')?;
+    let addr: IpAddr = str::from_utf8(&value[..slash]).ok()?.parse().ok()?;
     // Not as the reference, which keeps 8 bits of it: 256 is not 0.
-    let cidr: u8 = read_number(cidr).ok()?;
+    let cidr: u8 = read_number(&value[slash + 1..]).ok()?;
     (cidr <= if addr.is_ipv4() { 32 } else { 128 }).then_some(AllowedIp { addr, cidr })
 }
 
 fn read_endpoint(
-    value: &str,
-    look_up: &dyn Fn(&str, &str) -> Option<SocketAddr>,
+    value: &[u8],
+    look_up: impl Fn(&str, &str) -> Option<SocketAddr>,
 ) -> Option<SocketAddr> {
+    let value = str::from_utf8(value).ok()?;
     if let Ok(addr) = value.parse() {
         return Some(addr);
     }
@@ -333,6 +404,35 @@ mod tests {
 
     fn k(n: u8) -> Key {
         Key::from_bytes([n; KEY_LEN])
+    }
+
+    fn p(n: u8) -> PublicKey {
+        PublicKey::from_bytes([n; KEY_LEN])
+    }
+
+    /// What is read of an answer that arrives in such parts. What follows its end does not count.
+    fn read<'a>(
+        parts: impl IntoIterator<Item = &'a str>,
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        let (mut answer, mut left) = (Answer::new(), Vec::new());
+        for part in parts {
+            left.extend_from_slice(part.as_bytes());
+            match answer.read(&left, |name, value| take(name, value).map(|()| Next::More))? {
+                Progress::More(read) => drop(left.drain(..read)),
+                Progress::End => return answer.verdict(),
+            }
+        }
+        Err(Broken::Protocol)
+    }
+
+    fn decode(
+        text: &str,
+        look_up: impl Fn(&str, &str) -> Option<SocketAddr>,
+    ) -> Result<Device, Broken> {
+        let mut decoder = Decoder::new("wg0", look_up);
+        read([text], |name, value| decoder.take(name, value))?;
+        Ok(decoder.finish())
     }
 
     fn no_scope(_: u32) -> Option<String> {
@@ -362,7 +462,7 @@ mod tests {
                         },
                         remove: false,
                     }],
-                    ..PeerUpdate::new(k(0xb8))
+                    ..PeerUpdate::new(p(0xb8))
                 },
                 PeerUpdate {
                     endpoint: Some(
@@ -376,11 +476,11 @@ mod tests {
                         },
                         remove: true,
                     }],
-                    ..PeerUpdate::new(k(0x58))
+                    ..PeerUpdate::new(p(0x58))
                 },
                 PeerUpdate {
                     remove: true,
-                    ..PeerUpdate::new(k(0x66))
+                    ..PeerUpdate::new(p(0x66))
                 },
             ],
         };
@@ -400,7 +500,9 @@ mod tests {
         let names = Names {
             interface: no_scope,
         };
-        assert_eq!(*encode_set(&update, &names), expected);
+        let mut text = Vec::new();
+        write_set(&update, &names, &mut text).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 
     #[test]
@@ -421,7 +523,7 @@ mod tests {
             assert_eq!((host, port), ("fe80::1%eth7", "51820"));
             Some(SocketAddrV6::new("fe80::1".parse().unwrap(), 51820, 0, 7).into())
         };
-        let device = decode_get("wg0", answer.as_bytes(), &look_up).unwrap();
+        let device = decode(&answer, look_up).unwrap();
         assert_eq!((device.listen_port, device.fwmark), (12912, 1911));
         assert_eq!(device.public_key, Some(k(0xe8).public()));
         let [first, second] = &device.peers[..] else {
@@ -441,8 +543,8 @@ mod tests {
 
     #[test]
     fn refusals_and_nonsense_are_errors() {
-        let ask = |text: &str| decode_get("wg0", text.as_bytes(), &|_, _| None).map(|_| ());
-        let verdict = |text: &str| read_verdict(text.as_bytes());
+        let ask = |text: &str| decode(text, |_, _| None).map(|_| ());
+        let verdict = |text: &str| read([text], |_, _| Ok(()));
         assert_eq!(ask("errno=-22\n\n"), Err(Broken::Errno(22)));
         assert_eq!(ask("errno=1\n\n"), Err(Broken::Errno(1)));
         for text in [
@@ -479,7 +581,7 @@ mod tests {
             ("::/", false),
             ("10.0.0.0", false),
         ] {
-            assert_eq!(read_prefix(text).is_some(), good, "{text}");
+            assert_eq!(read_prefix(text.as_bytes()).is_some(), good, "{text}");
         }
     }
 
@@ -494,10 +596,19 @@ mod tests {
             ("errno=0\n\nmore", true),
             ("errno=0\r\n\r\n", false),
         ] {
-            assert_eq!(is_whole(text.as_bytes(), 0), whole, "{text:?}");
+            let end = |parts: &mut dyn Iterator<Item = &'static str>| {
+                let mut read_to = None;
+                let verdict = read(parts, |_, _| Ok(()));
+                if verdict.is_ok() || text == "\n" {
+                    read_to = Some(verdict);
+                }
+                read_to
+            };
+            let whole_at_once = end(&mut [text].into_iter());
+            assert_eq!(whole_at_once.is_some(), whole, "{text:?}");
             // Byte by byte, as a slow device sends it.
-            let end = (1..=text.len()).find(|end| is_whole(&text.as_bytes()[..*end], end - 1));
-            assert_eq!(end.is_some(), whole, "{text:?}");
+            let bytes = (0..text.len()).map(|at| &text[at..=at]);
+            assert_eq!(end(&mut bytes.into_iter()), whole_at_once, "{text:?}");
         }
     }
 }

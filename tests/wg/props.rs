@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wg_vrf::address::Names;
-use wg_vrf::key::Key;
+use wg_vrf::key::{Key, PublicKey};
 use wg_vrf::model::{AllowedIp, Bind, Change, Device, Peer, PeerUpdate, Presence, Update};
 use wg_vrf::parse::conf;
 use wg_vrf::resolve::{self, Say};
@@ -107,7 +107,7 @@ fn peer(random: &mut Random) -> Peer {
         }
     });
     Peer {
-        public_key: key(random),
+        public_key: PublicKey::from_bytes(*key(random).as_bytes()),
         preshared_key: maybe(random, key),
         endpoint,
         last_handshake: maybe(random, |random| {
@@ -166,7 +166,7 @@ fn wanted(device: &Device) -> Update {
                         remove: false,
                     })
                     .collect(),
-                ..PeerUpdate::new(peer.public_key.clone())
+                ..PeerUpdate::new(peer.public_key)
             })
             .collect(),
     }

@@ -71,7 +71,7 @@ fn base64(bytes: [u8; 32]) -> String {
 }
 
 fn hex(bytes: [u8; 32]) -> String {
-    Key::from_bytes(bytes).to_hex().to_string()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The secrets: a private key, and a preshared one for each peer.
