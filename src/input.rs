@@ -13,12 +13,14 @@ use crate::ifname;
 use crate::parse::value::is_space;
 use crate::sys;
 
-/// First size of the buffer for a configuration; most fit.
-const FIRST_READ: usize = 16 * 1024;
+/// Bytes of one read(2).
+const PART: usize = 16 * 1024;
+/// Most lines of a configuration fit.
+const SHORT_LINE: usize = 1024;
 /// Bytes that are read of a configuration.
-const LONGEST_FILE: u64 = 256 * 1024 * 1024;
-/// Bytes of it that say something: more than a quarter of a million peers.
-const LONGEST_TEXT: usize = 64 * 1024 * 1024;
+const LONGEST_FILE: u64 = 512 * 1024 * 1024;
+/// Bytes of it that say something: more than a million peers.
+const LONGEST_TEXT: usize = 256 * 1024 * 1024;
 /// Bytes behind a key. An editor leaves a newline there.
 const LONGEST_TAIL: u64 = 64 * 1024;
 
@@ -54,18 +56,18 @@ fn standard_stream(path: &Path) -> Option<RawFd> {
     None
 }
 
-/// The text of a configuration, without comments, blanks and empty lines: they mean nothing, and
-/// are most of what an endless file has.
+/// Hands the lines of a configuration to `take`, without comments and blanks, and none that is
+/// empty: they mean nothing, and are most of what an endless file has. Never more than a line is held.
 ///
 /// # Errors
-/// The file cannot be read, or does not end.
-pub fn read_config(path: &Path) -> Result<Zeroizing<String>> {
+/// The file cannot be read, or does not end, or `take` says so.
+pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let mut file = open(path)?.take(LONGEST_FILE);
-    let mut text = Zeroizing::new(Vec::with_capacity(FIRST_READ));
-    let mut part = Zeroizing::new([0u8; FIRST_READ]);
-    let mut ended = false;
+    let mut part = Zeroizing::new(vec![0; PART]);
+    let mut line = Line::new();
+    let mut all = 0;
     loop {
-        let length = match file.read(part.as_mut_slice()) {
+        let length = match file.read(&mut part) {
             Ok(0) => break,
             Ok(length) => length,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
@@ -75,21 +77,28 @@ pub fn read_config(path: &Path) -> Result<Zeroizing<String>> {
                 return Err(Error::io(Task::ReadConfiguration { path }, &err));
             }
         };
-        if text.len() + length > text.capacity() {
-            // Not by growing in place, which would leave keys in freed memory.
-            let mut larger = Zeroizing::new(Vec::with_capacity(text.capacity() * 2));
-            larger.extend_from_slice(&text);
-            text = larger;
+        let mut rest = &part[..length];
+        while !rest.is_empty() {
+            let piece = rest;
+            // The one search of std that is as fast as memchr(3).
+            let length = rest.skip_until(b'\n').unwrap_or(0);
+            match piece[..length].strip_suffix(b"\n") {
+                None => line.add(&piece[..length]),
+                Some(end) => {
+                    line.add(end);
+                    all += line.text.len();
+                    line.end(&mut take)?;
+                }
+            }
         }
-        keep_words(&part[..length], &mut ended, &mut text);
-        if text.len() > LONGEST_TEXT {
+        if all + line.text.len() > LONGEST_TEXT {
             return Err(too_long(path));
         }
     }
     if file.limit() == 0 {
         return Err(too_long(path));
     }
-    Ok(into_text(text))
+    line.end(take)
 }
 
 fn too_long(path: &Path) -> Error {
@@ -101,41 +110,56 @@ fn too_long(path: &Path) -> Error {
     ))
 }
 
-/// Appends what says something. `ended` tells whether the line has ended before its newline, and
-/// goes on from one part of a file to the next.
-fn keep_words(mut part: &[u8], ended: &mut bool, text: &mut Vec<u8>) {
-    while let Some(mut byte) = part.first() {
-        if *ended {
-            // An endless comment is skipped as fast as it is read.
-            let comment = part;
-            let length = part.skip_until(b'\n').unwrap_or(0);
-            byte = comment[..length].last().unwrap_or(&0);
-        } else {
-            part = &part[1..];
-        }
-        match byte {
-            b'\n' => {
-                *ended = false;
-                if text.last().is_some_and(|last| *last != b'\n') {
-                    text.push(b'\n');
-                }
-            }
-            _ if *ended => {}
-            // A NUL ends a line, as it ends a C string.
-            b'#' | 0 => *ended = true,
-            byte if is_space(char::from(*byte)) => {}
-            byte => text.push(*byte),
-        }
-    }
+/// What says something in a line that comes in pieces.
+struct Line {
+    text: Zeroizing<Vec<u8>>,
+    /// A comment has begun.
+    ended: bool,
 }
 
-/// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.
-fn into_text(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<String> {
-    let bytes = match String::from_utf8(std::mem::take(&mut *bytes)) {
-        Ok(text) => return Zeroizing::new(text),
-        Err(err) => Zeroizing::new(err.into_bytes()),
-    };
-    Zeroizing::new(ifname::from_bytes(&bytes))
+impl Line {
+    fn new() -> Self {
+        Line {
+            text: Zeroizing::new(Vec::with_capacity(SHORT_LINE)),
+            ended: false,
+        }
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        if self.ended {
+            return;
+        }
+        if self.text.len() + piece.len() > self.text.capacity() {
+            // Not by growing in place, which would leave keys in freed memory.
+            let room = (self.text.len() + piece.len()).next_power_of_two();
+            let mut larger = Zeroizing::new(Vec::with_capacity(room));
+            larger.extend_from_slice(&self.text);
+            self.text = larger;
+        }
+        for byte in piece {
+            match byte {
+                // A NUL ends a line, as it ends a C string.
+                b'#' | 0 => {
+                    self.ended = true;
+                    return;
+                }
+                byte if is_space(char::from(*byte)) => {}
+                byte => self.text.push(*byte),
+            }
+        }
+    }
+
+    /// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.
+    fn end(&mut self, take: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+        let taken = match std::str::from_utf8(&self.text) {
+            Ok("") => Ok(()),
+            Ok(text) => take(text),
+            Err(_) => take(&Zeroizing::new(ifname::from_bytes(&self.text))),
+        };
+        self.text.clear();
+        self.ended = false;
+        taken
+    }
 }
 
 /// The first byte behind a key that is neither a blank nor, where those count as nothing, a NUL.
@@ -162,40 +186,52 @@ pub fn trailing_byte(file: &mut impl Read, skip_nul: bool) -> std::result::Resul
 mod tests {
     use super::*;
 
-    fn kept(parts: &[&str]) -> String {
-        let (mut ended, mut text) = (false, Vec::new());
-        for part in parts {
-            keep_words(part.as_bytes(), &mut ended, &mut text);
+    fn lines(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut line, mut lines) = (Line::new(), Vec::new());
+        for piece in pieces {
+            for (at, part) in piece.split(|byte| *byte == b'\n').enumerate() {
+                let mut keep = |text: &str| {
+                    lines.push(text.to_owned());
+                    Ok(())
+                };
+                if at > 0 {
+                    line.end(&mut keep).unwrap();
+                }
+                line.add(part);
+            }
         }
-        String::from_utf8(text).unwrap()
+        line.end(|text| {
+            lines.push(text.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        lines
     }
 
     #[test]
     fn comments_blanks_and_empty_lines_say_nothing() {
+        let long = "x".repeat(3 * SHORT_LINE);
         for (text, wanted) in [
-            ("", ""),
-            ("\n\n# x\n \t\n", ""),
-            ("[Peer]#x\n\n\nPublic Key = a\n", "[Peer]\nPublicKey=a\n"),
-            ("a\0b#c\nd", "a\nd"),
-            ("#\0\na", "a"),
+            ("", &[][..]),
+            ("\n\n# x\n \t\n", &[]),
+            ("[Peer]#x\n\n\nPublic Key = a\n", &["[Peer]", "PublicKey=a"]),
+            ("a\0b#c\nd", &["a", "d"]),
+            ("#\0\na", &["a"]),
+            (&long, &[&long]),
         ] {
-            assert_eq!(kept(&[text]), wanted, "{text:?}");
-            // In any two parts.
-            for cut in 0..=text.len() {
-                assert_eq!(
-                    kept(&[&text[..cut], &text[cut..]]),
-                    wanted,
-                    "{text:?} {cut}"
-                );
+            assert_eq!(lines(&[text.as_bytes()]), wanted, "{text:?}");
+            // In any two pieces.
+            for cut in 0..=text.len().min(50) {
+                let (first, second) = text.as_bytes().split_at(cut);
+                assert_eq!(lines(&[first, second]), wanted, "{text:?} {cut}");
             }
         }
     }
 
     #[test]
     fn bytes_that_are_no_text() {
-        let text = |bytes: &[u8]| into_text(Zeroizing::new(bytes.to_vec())).to_string();
-        assert_eq!(text(b"a\xffb\xc3"), "a%ffb%c3");
-        assert_eq!(text("caf\u{e9}".as_bytes()), "caf\u{e9}");
+        assert_eq!(lines(&[b"a\xffb\xc3"]), ["a%ffb%c3"]);
+        assert_eq!(lines(&["caf\u{e9}".as_bytes()]), ["caf\u{e9}"]);
     }
 
     #[test]

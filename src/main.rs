@@ -10,8 +10,8 @@ use wg_vrf::cli;
 use wg_vrf::error::Error;
 use zeroize::Zeroize;
 
-/// Enough for a few hundred lines per write(2).
-const BUFFER: usize = 64 * 1024;
+/// Some fifty lines per write(2), and little to wipe.
+const BUFFER: usize = 8 * 1024;
 
 fn main() -> ExitCode {
     cli::protect_memory();

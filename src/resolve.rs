@@ -127,34 +127,33 @@ struct PeerDraft {
     replace_allowed_ips: bool,
     preshared_key: Change<Key>,
     endpoint: Option<SocketAddr>,
+    /// The name of an endpoint is in [`Resolver::waiting`]; those that follow get in line.
+    endpoint_waits: bool,
     persistent_keepalive: Change<u16>,
     allowed_ips: Vec<crate::model::AllowedIpUpdate>,
 }
 
 impl PeerDraft {
-    fn finish(self) -> Result<PeerUpdate> {
+    /// `None` without a public key.
+    fn finish(self) -> Option<PeerUpdate> {
         let PeerDraft {
             public_key,
             remove,
             replace_allowed_ips,
             preshared_key,
             endpoint,
+            endpoint_waits: _,
             persistent_keepalive,
             allowed_ips,
         } = self;
-        let Some(public_key) = public_key else {
-            return Err(Error::Invalid(
-                "A peer is missing a public key\nInvalid configuration".to_owned(),
-            ));
-        };
-        Ok(PeerUpdate {
+        Some(PeerUpdate {
             remove,
             replace_allowed_ips,
             preshared_key,
             endpoint,
             persistent_keepalive,
             allowed_ips,
-            ..PeerUpdate::new(public_key)
+            ..PeerUpdate::new(public_key?)
         })
     }
 }
@@ -167,37 +166,98 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
         whole_peers,
         stopped,
     } = draft;
-    let wrap = |error| {
-        if whole_peers {
-            Error::InFile(Box::new(error))
-        } else {
-            error
-        }
-    };
-    let has_endpoint = steps.iter().any(|step| matches!(step, Step::Endpoint(_)));
-    let mut names = NameLookups::start(&steps, has_endpoint.then(Retries::from_env), say);
-    let mut update = base;
-    let mut peers: Vec<PeerDraft> = Vec::new();
+    let mut resolver = Resolver::new(base, whole_peers, say);
     for step in steps {
+        if let Err(error) = resolver.apply(step) {
+            return resolver.finish(Some(error));
+        }
+    }
+    resolver.finish(stopped)
+}
+
+/// Applies steps as they come. Names are looked up at the end, all at the same time, and what the
+/// user should hear after them is said then.
+pub struct Resolver<'a> {
+    update: Update,
+    whole_peers: bool,
+    say: &'a Say,
+    /// The peer that steps are about.
+    open: Option<PeerDraft>,
+    /// A peer before it has no public key.
+    keyless: bool,
+    /// Read where there is an endpoint.
+    retries: Option<Result<Retries>>,
+    waiting: Vec<Waiting>,
+}
+
+/// What has its turn once the names before it are known.
+enum Waiting {
+    Endpoint {
+        /// Its number in the update.
+        peer: usize,
+        text: String,
+    },
+    Warning(String),
+}
+
+impl<'a> Resolver<'a> {
+    /// `base` and `whole_peers` are those of [`resolve`] and [`Draft`].
+    pub fn new(base: Update, whole_peers: bool, say: &'a Say) -> Self {
+        Resolver {
+            update: base,
+            whole_peers,
+            say,
+            open: None,
+            keyless: false,
+            retries: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Applies the next step.
+    ///
+    /// # Errors
+    /// For [`Resolver::finish`], which knows whether one before it comes first.
+    pub fn apply(&mut self, step: Step) -> Result<()> {
         // Words of a peer come behind a `Step::Peer`; without one they have nothing to change.
         let mut no_peer = PeerDraft::default();
-        let peer = peers.last_mut().unwrap_or(&mut no_peer);
+        let peer = self.open.as_mut().unwrap_or(&mut no_peer);
         match step {
-            Step::PrivateKey(source) => update.private_key = resolve_secret(source)?,
-            Step::ListenPort(text) => update.listen_port = resolve_port(&text).map_err(wrap)?,
-            Step::FwMark(mark) => update.fwmark = mark,
-            Step::BindDev(dev) => {
-                update.bind_dev = dev;
-                update.bind_dev_omitted = false;
+            Step::PrivateKey(source) => self.update.private_key = resolve_secret(source)?,
+            Step::ListenPort(text) => {
+                self.update.listen_port =
+                    resolve_port(&text).map_err(|error| wrap(self.whole_peers, error))?;
             }
-            Step::Peer => peers.push(PeerDraft {
-                replace_allowed_ips: whole_peers,
-                ..PeerDraft::default()
-            }),
+            Step::FwMark(mark) => self.update.fwmark = mark,
+            Step::BindDev(dev) => {
+                self.update.bind_dev = dev;
+                self.update.bind_dev_omitted = false;
+            }
+            Step::Peer => {
+                self.close_peer();
+                self.open = Some(PeerDraft {
+                    replace_allowed_ips: self.whole_peers,
+                    ..PeerDraft::default()
+                });
+            }
             Step::PublicKey(key) => peer.public_key = Some(key),
             Step::Remove => peer.remove = true,
             Step::PresharedKey(source) => peer.preshared_key = resolve_secret(source)?,
-            Step::Endpoint(text) => peer.endpoint = Some(names.address(&text).map_err(wrap)?),
+            Step::Endpoint(text) => {
+                let retries = self.retries.get_or_insert_with(Retries::from_env);
+                let numeric = match retries {
+                    Ok(_) => find_numeric(&text),
+                    Err(error) => Err(error.clone()),
+                };
+                match numeric.map_err(|error| wrap(self.whole_peers, error))? {
+                    Some(addr) if !peer.endpoint_waits => peer.endpoint = Some(addr),
+                    _ => {
+                        peer.endpoint_waits = true;
+                        let peer = self.update.peers.len();
+                        self.waiting.push(Waiting::Endpoint { peer, text });
+                    }
+                }
+            }
             Step::PersistentKeepalive(interval) => peer.persistent_keepalive = interval,
             Step::AllowedIps(list) => {
                 let AllowedIps {
@@ -205,22 +265,84 @@ pub fn resolve(draft: Draft, base: Update, say: &Say) -> Result<Update> {
                     prefixes,
                     warnings,
                 } = list;
-                for warning in warnings {
-                    say(&warning);
-                }
                 peer.replace_allowed_ips = replace;
-                peer.allowed_ips.extend(prefixes);
+                if peer.allowed_ips.is_empty() {
+                    peer.allowed_ips = prefixes;
+                } else {
+                    peer.allowed_ips.extend(prefixes);
+                }
+                if self.waiting.is_empty() {
+                    warnings.iter().for_each(|warning| (self.say)(warning));
+                } else {
+                    self.waiting
+                        .extend(warnings.into_iter().map(Waiting::Warning));
+                }
             }
         }
+        Ok(())
     }
-    if let Some(error) = stopped {
-        return Err(error);
+
+    fn close_peer(&mut self) {
+        match self.open.take().map(PeerDraft::finish) {
+            None => {}
+            Some(None) => self.keyless = true,
+            Some(Some(peer)) => self.update.peers.push(peer),
+        }
     }
-    update.peers = peers
-        .into_iter()
-        .map(PeerDraft::finish)
-        .collect::<Result<_>>()?;
-    Ok(update)
+
+    /// The update, where nothing `stopped` the text.
+    ///
+    /// # Errors
+    /// The first one in the order of the text.
+    pub fn finish(mut self, stopped: Option<Error>) -> Result<Update> {
+        self.close_peer();
+        if !self.waiting.is_empty() {
+            let bound = match &self.update.bind_dev {
+                Change::Set(dev) => Some(dev.clone()),
+                _ => None,
+            };
+            let retries = self.retries.unwrap_or(Ok(Retries::DEFAULT))?;
+            let mut names = NameLookups::start(&self.waiting, retries, bound, self.say);
+            for waiting in self.waiting {
+                match waiting {
+                    Waiting::Warning(text) => (self.say)(&text),
+                    Waiting::Endpoint { peer, text } => {
+                        let found = names.address(&text);
+                        let addr = found.map_err(|error| wrap(self.whole_peers, error))?;
+                        if let Some(peer) = self.update.peers.get_mut(peer) {
+                            peer.endpoint = Some(addr);
+                        }
+                    }
+                }
+            }
+        }
+        match stopped {
+            Some(error) => Err(error),
+            None if self.keyless => Err(Error::Invalid(
+                "A peer is missing a public key\nInvalid configuration".to_owned(),
+            )),
+            None => Ok(self.update),
+        }
+    }
+}
+
+/// An error as a file has it.
+fn wrap(in_file: bool, error: Error) -> Error {
+    if in_file {
+        Error::InFile(Box::new(error))
+    } else {
+        error
+    }
+}
+
+/// The address of an endpoint without a name; `None` where it is one.
+fn find_numeric(text: &str) -> Result<Option<SocketAddr>> {
+    let (host, service) = value::split_endpoint(text)?;
+    let found = parse_numeric(text, host, service);
+    if found.is_some() {
+        check_port(service, text)?;
+    }
+    Ok(found)
 }
 
 fn resolve_port(text: &str) -> Result<Change<u16>> {
@@ -319,9 +441,9 @@ enum Lookup {
     Pending(usize),
 }
 
-/// All endpoint names of one draft, being looked up at the same time.
+/// All endpoint names that wait, being looked up at the same time.
 struct NameLookups {
-    retries: Result<Retries>,
+    retries: Retries,
     lookups: HashMap<String, Lookup>,
     answers: HashMap<usize, Result<SocketAddr>>,
     /// What the draft binds the device to.
@@ -339,27 +461,22 @@ impl Drop for NameLookups {
 }
 
 impl NameLookups {
-    fn start(steps: &[Step], retries: Option<Result<Retries>>, say: &Say) -> Self {
+    fn start(waiting: &[Waiting], retries: Retries, bound: Option<String>, say: &Say) -> Self {
         let (sender, incoming) = mpsc::channel();
-        let retries = retries.unwrap_or(Ok(Retries::DEFAULT));
         let mut names = NameLookups {
-            retries: retries.clone(),
+            retries,
             lookups: HashMap::new(),
             answers: HashMap::new(),
-            bound: steps.iter().rev().find_map(|step| match step {
-                Step::BindDev(Change::Set(dev)) => Some(dev.clone()),
-                _ => None,
-            }),
+            bound,
             incoming,
             say: Arc::clone(say),
             heard: Arc::new(Mutex::new(true)),
         };
-        let Ok(retries) = retries else {
-            return names;
-        };
         let mut texts = Vec::new();
-        for step in steps {
-            let Step::Endpoint(text) = step else { continue };
+        for entry in waiting {
+            let Waiting::Endpoint { text, .. } = entry else {
+                continue;
+            };
             if names.lookups.contains_key(text) {
                 continue;
             }
@@ -413,19 +530,16 @@ impl NameLookups {
 
     /// The address of one endpoint; waits for its lookup.
     fn address(&mut self, text: &str) -> Result<SocketAddr> {
-        let retries = self.retries.clone()?;
         let (_, service) = value::split_endpoint(text)?;
-        let found = self
-            .find(text, retries)
-            .map_err(|error| self.about_vrf(error))?;
+        let found = self.find(text).map_err(|error| self.about_vrf(error))?;
         check_port(service, text)?;
         Ok(found)
     }
 
-    fn find(&mut self, text: &str, retries: Retries) -> Result<SocketAddr> {
+    fn find(&mut self, text: &str) -> Result<SocketAddr> {
         match self.lookups.get(text).copied() {
             // Every good endpoint of the draft was started; this one is looked up here.
-            None => look_up(text, retries, &self.say),
+            None => look_up(text, self.retries, &self.say),
             Some(Lookup::Done(addr)) => Ok(addr),
             Some(Lookup::Pending(number)) => loop {
                 if let Some(answer) = self.answers.get(&number) {
@@ -436,7 +550,7 @@ impl NameLookups {
                     // Not one thread could be started: look it up here.
                     Err(_) => self
                         .answers
-                        .insert(number, look_up(text, retries, &self.say)),
+                        .insert(number, look_up(text, self.retries, &self.say)),
                 };
             },
         }

@@ -167,16 +167,36 @@ pub fn forbid_core_dumps() {
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        for signal in FAULTS {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
 }
+
+// The unwinder from its static archive: libgcc_s.so is a second library to load at each start.
+// SAFETY: nothing is declared; std has the declarations.
+#[cfg(target_env = "gnu")]
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+unsafe extern "C" {}
 
 // Standard streams that were closed.
 
 /// A bit for each of the descriptors 0, 1 and 2 that was closed when the process began.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
+/// The signals of a stack that overflows.
+const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
 /// Runs before std, which opens /dev/null in place of closed standard streams before `main`.
-extern "C" fn note_closed() {
+///
+/// Where these signals are at their default, std also reads /proc/self/maps with sscanf(3) to find
+/// the end of the stack, for a message of its own. That is a quarter of a start. A fault that is
+/// ignored kills all the same (`force_sig` in kernel/signal.c).
+extern "C" fn prepare_start() {
+    for signal in FAULTS {
+        // SAFETY: ignoring a signal touches no memory of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     for fd in 0..3 {
         // SAFETY: F_GETFD takes any number for a descriptor and touches no memory.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
@@ -189,7 +209,7 @@ extern "C" fn note_closed() {
 // The function needs nothing of std that is not there yet, and cannot unwind.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static NOTE_CLOSED: extern "C" fn() = note_closed;
+static PREPARE_START: extern "C" fn() = prepare_start;
 
 /// Whether this descriptor (0, 1 or 2) was closed when the process began: what it is now is not
 /// what the caller gave.

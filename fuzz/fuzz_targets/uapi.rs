@@ -4,23 +4,32 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wg_vrf::wire::uapi;
+use wg_vrf::model::Device;
+use wg_vrf::wire::uapi::{Answer, Broken, Decoder, Next, Progress};
 
 #[path = "show.rs"]
 mod show;
 
 fuzz_target!(|bytes: &[u8]| {
-    let look_up = |_: &str, _: &str| "192.0.2.1:51820".parse().ok();
-    let read = uapi::decode_get("wg0", bytes, &look_up);
-    let whole = uapi::is_whole(bytes, 0);
+    let read = decode(std::iter::once(bytes));
     // However it arrives.
-    assert_eq!((1..=bytes.len()).any(|end| uapi::is_whole(&bytes[..end], end - 1)), whole);
-    match read {
-        Ok(device) => {
-            assert!(whole);
-            assert_eq!(uapi::read_verdict(bytes), Ok(()));
-            show::show(&device);
-        }
-        Err(_) => drop(uapi::read_verdict(bytes)),
+    assert_eq!(decode(bytes.chunks(1)), read);
+    assert_eq!(decode(bytes.chunks(7)), read);
+    if let Ok(device) = read {
+        show::show(&device);
     }
 });
+
+fn decode<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Result<Device, Broken> {
+    let look_up = |_: &str, _: &str| "192.0.2.1:51820".parse().ok();
+    let mut decoder = Decoder::new("wg0", look_up);
+    let (mut answer, mut left) = (Answer::new(), Vec::new());
+    for part in parts {
+        left.extend_from_slice(part);
+        match answer.read(&left, |name, value| decoder.take(name, value).map(|()| Next::More))? {
+            Progress::More(read) => drop(left.drain(..read)),
+            Progress::End => return answer.verdict().map(|()| decoder.finish()),
+        }
+    }
+    Err(Broken::Protocol)
+}

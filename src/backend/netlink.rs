@@ -120,7 +120,7 @@ impl Socket {
         Ok(Socket {
             carrier,
             sequence: u32::from_ne_bytes(start),
-            buffer: Zeroizing::new(vec![0; 64 * 1024]),
+            buffer: Zeroizing::new(vec![0; SMALL]),
         })
     }
 
@@ -218,6 +218,10 @@ impl Socket {
     }
 }
 
+/// Bytes of a buffer for most answers, and for long dumps.
+const SMALL: usize = 8 * 1024;
+const LARGE: usize = 64 * 1024;
+
 /// The port id of the kernel (netlink(7)).
 const KERNEL: u32 = 0;
 
@@ -226,8 +230,9 @@ fn receive_whole(carrier: &Carrier, buffer: &mut Zeroizing<Vec<u8>>) -> io::Resu
     let receive =
         |buffer: &mut [u8], flags| retry_interrupted(|| carrier.receive(&mut *buffer, flags));
     let (length, _) = receive(&mut buffer[..1], libc::MSG_PEEK | libc::MSG_TRUNC)?;
-    if length > buffer.len() {
-        *buffer = Zeroizing::new(vec![0; length]);
+    // The kernel fills what it is offered. Few answers are large, and those are one of many.
+    if length > buffer.len() / 2 {
+        *buffer = Zeroizing::new(vec![0; length.max(LARGE)]);
     }
     receive(&mut buffer[..], libc::MSG_TRUNC)
 }

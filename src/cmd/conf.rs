@@ -11,7 +11,7 @@ use crate::input;
 use crate::model::{Change, Update};
 use crate::parse::conf;
 use crate::plan::sync::sync_peers;
-use crate::resolve;
+use crate::resolve::Resolver;
 
 /// The file states the whole configuration: what it does not mention is off.
 pub fn setconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
@@ -56,8 +56,17 @@ fn read_update(interface: &OsStr, file: &OsStr, base: Update) -> Result<Update> 
         interface: interface.to_string_lossy().into_owned(),
         ..base
     };
-    let text = input::read_config(Path::new(file))?;
-    resolve::resolve(conf::parse(&text), base, &super::say_from_threads())
+    let say = super::say_from_threads();
+    let mut resolver = Resolver::new(base, true, &say);
+    let mut parser = conf::Parser::default();
+    let mut steps = Vec::new();
+    // Line by line: neither the text of a large file nor its steps are held.
+    let read = input::read_config(Path::new(file), |line| {
+        let parsed = parser.read_line(line, &mut steps);
+        steps.drain(..).try_for_each(|step| resolver.apply(step))?;
+        parsed
+    });
+    resolver.finish(read.err())
 }
 
 #[cfg(test)]
@@ -65,7 +74,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::resolve::Say;
+    use crate::resolve::{self, Say};
 
     fn update(base: fn() -> Update, text: &str) -> Update {
         let quiet: Say = Arc::new(|_| {});

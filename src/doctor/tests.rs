@@ -8,7 +8,7 @@ use std::path::Path;
 use super::codes::Code;
 use super::facts::{Answer, Facts, Filter, Hooks, Modules, Nic, Tunnel, WgQuick};
 use super::{Gets, Level, Remedy, Report, Sends, examine};
-use crate::key::Key;
+use crate::key::PublicKey;
 use crate::model::{Action, Bind, Device, HookEntry, Peer, Rule, Selector, UdpSocket};
 use crate::plan::rules::{RULE_PROTOCOL, Rules};
 use crate::wire::route::Link;
@@ -91,7 +91,7 @@ fn socket(port: u16, device: u32) -> UdpSocket {
 
 fn peer(endpoint: &str) -> Peer {
     Peer {
-        public_key: Key::from_base64("k1Zf6J5kI4BhHwNnM3nUzEn6QyhYlcdFLn0jgSjcOFA=").unwrap(),
+        public_key: PublicKey::from_base64("k1Zf6J5kI4BhHwNnM3nUzEn6QyhYlcdFLn0jgSjcOFA=").unwrap(),
         preshared_key: None,
         endpoint: Some(endpoint.parse().unwrap()),
         last_handshake: None,

@@ -17,27 +17,40 @@ pub fn parse(text: &str) -> Draft {
         whole_peers: true,
         ..Draft::default()
     };
-    let mut section = None;
+    let mut parser = Parser::default();
     for line in text.split('\n') {
-        let line = strip_line(line);
-        if line.is_empty() {
-            continue;
-        }
-        if line.eq_ignore_ascii_case("[interface]") {
-            section = Some(Scope::Interface);
-            continue;
-        }
-        if line.eq_ignore_ascii_case("[peer]") {
-            section = Some(Scope::Peer);
-            draft.steps.push(Step::Peer);
-            continue;
-        }
-        if let Err(error) = parse_setting(section, &line, &mut draft.steps) {
-            draft.stopped = Some(Error::InFile(Box::new(error)));
+        if let Err(error) = parser.read_line(&strip_line(line), &mut draft.steps) {
+            draft.stopped = Some(error);
             break;
         }
     }
     draft
+}
+
+/// Reads a file line by line.
+#[derive(Default)]
+pub struct Parser {
+    section: Option<Scope>,
+}
+
+impl Parser {
+    /// Adds what a line says to `steps`. It has no comment and no blanks.
+    ///
+    /// # Errors
+    /// The line says nothing that is known. Steps may have been added all the same.
+    pub fn read_line(&mut self, line: &str, steps: &mut Vec<Step>) -> Result<()> {
+        if line.is_empty() {
+        } else if line.eq_ignore_ascii_case("[interface]") {
+            self.section = Some(Scope::Interface);
+        } else if line.eq_ignore_ascii_case("[peer]") {
+            self.section = Some(Scope::Peer);
+            steps.push(Step::Peer);
+        } else {
+            parse_setting(self.section, line, steps)
+                .map_err(|error| Error::InFile(Box::new(error)))?;
+        }
+        Ok(())
+    }
 }
 
 /// Without comment and blanks; a NUL ends the line, as it ends a C string.

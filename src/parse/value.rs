@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Single values, with the reference's rules and words.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result, shown};
@@ -178,10 +179,15 @@ pub fn parse_allowed_ips(text: &str) -> (AllowedIps, Result<()>) {
 }
 
 fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
-    let text: String = text.chars().filter(|c| !is_space(*c)).collect();
+    let text: Cow<str> = if text.contains(is_space) {
+        text.chars().filter(|c| !is_space(*c)).collect()
+    } else {
+        text.into()
+    };
     if text.is_empty() {
         return Ok(());
     }
+    list.prefixes.reserve_exact(text.split(',').count());
     for entry in text.split(',') {
         let (remove, sign) = match entry.as_bytes().first() {
             Some(b'-') => (true, 1),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The difference between a device and a file, which `wg syncconf` applies. Pure.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::key::PublicKey;
@@ -41,7 +42,7 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
             wanted.persistent_keepalive = Change::Clear;
         }
     }
-    gone.sort_by(|a, b| b.public_key.cmp(&a.public_key));
+    gone.sort_by_key(|peer| Reverse(peer.public_key));
     gone.append(&mut update.peers);
     update.peers = gone;
     update
