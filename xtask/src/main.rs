@@ -10,7 +10,7 @@ mod patches;
 mod test;
 mod vm;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -59,12 +59,28 @@ enum KernelCommand {
         #[arg(long)]
         tree: String,
     },
-    /// Build the patched wireguard.ko for Debian's kernel; prints where it is
-    Module(Patched),
+    /// Build the patched wireguard.ko, for Debian's kernel or your own; prints where it is
+    Module {
+        /// The tree of kernel-patches [default for your own kernel: the one that fits its source]
+        #[arg(long, required_unless_present = "source")]
+        tree: Option<String>,
+        /// Another series than the tree's own, e.g. one with a line taken out
+        #[arg(long, value_name = "DIR")]
+        series: Option<PathBuf>,
+        /// The source of your own kernel: VyOS, Ubuntu, OpenWrt, any other
+        #[arg(long, value_name = "DIR")]
+        source: Option<PathBuf>,
+        /// Its headers, /lib/modules/RELEASE/build [default: the source, where it was built]
+        #[arg(long, value_name = "DIR", requires = "source")]
+        headers: Option<PathBuf>,
+    },
     /// Build a whole kernel for guests, with the tree's series; prints where it is
     Build {
-        #[command(flatten)]
-        patched: Patched,
+        #[arg(long)]
+        tree: String,
+        /// Another series than the tree's own, e.g. one with a line taken out
+        #[arg(long, value_name = "DIR")]
+        series: Option<PathBuf>,
         /// Without the series
         #[arg(long, conflicts_with = "series")]
         vanilla: bool,
@@ -74,22 +90,8 @@ enum KernelCommand {
     },
 }
 
-#[derive(clap::Args)]
-struct Patched {
-    #[arg(long)]
-    tree: String,
-    /// Another series than the tree's own, e.g. one with a line taken out
-    #[arg(long, value_name = "DIR")]
-    series: Option<PathBuf>,
-}
-
-impl Patched {
-    fn read_series(&self) -> Result<Series> {
-        match &self.series {
-            Some(folder) => Series::read(folder),
-            None => Series::read_tree(&self.tree),
-        }
-    }
+fn read_series(tree: &str, folder: Option<&Path>) -> Result<Series> {
+    folder.map_or_else(|| Series::read_tree(tree), Series::read)
 }
 
 fn main() -> ExitCode {
@@ -135,19 +137,32 @@ fn run_kernel(command: KernelCommand, cache: &Cache) -> Result<PathBuf> {
             setup::ensure_programs(&[For::Packages], progress)?;
             Source::find(trees.find_tree(&tree)?, cache)?.get_whole()
         }
-        KernelCommand::Module(patched) => {
+        KernelCommand::Module {
+            tree,
+            series,
+            source: Some(source),
+            headers,
+        } => {
+            setup::ensure_programs(&[For::Kernel], progress)?;
+            let headers = headers.as_deref().unwrap_or(&source);
+            patches::build_own_module(&source, headers, (tree, series), cache)
+        }
+        KernelCommand::Module { tree, series, .. } => {
             setup::ensure_programs(&[For::Packages, For::Module], progress)?;
-            let (tree, series) = (trees.find_tree(&patched.tree)?, patched.read_series()?);
-            Ok(module::build_module(tree, &series, &[], cache)?.file)
+            let tree = tree.expect("clap wants a tree where there is no source");
+            let series = read_series(&tree, series.as_deref())?;
+            Ok(module::build_module(trees.find_tree(&tree)?, &series, &[], cache)?.file)
         }
         KernelCommand::Build {
-            patched,
+            tree,
+            series,
             vanilla,
             config,
         } => {
             setup::ensure_programs(&[For::Packages, For::Kernel], progress)?;
-            let (tree, config) = (trees.find_tree(&patched.tree)?, config.as_deref());
-            let series = (!vanilla).then(|| patched.read_series()).transpose()?;
+            let series = (!vanilla).then(|| read_series(&tree, series.as_deref()));
+            let series = series.transpose()?;
+            let (tree, config) = (trees.find_tree(&tree)?, config.as_deref());
             Ok(image::build_image(tree, series.as_ref(), config, cache)?.0)
         }
     }

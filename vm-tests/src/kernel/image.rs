@@ -35,6 +35,9 @@ pub fn build_image(
     cache: &Cache,
 ) -> Result<(PathBuf, String)> {
     let source = Source::find(tree, cache)?;
+    if let Some(series) = series {
+        source.check_age(&series.dir)?;
+    }
     let fragments = read_fragments(config)?;
     let base = fragments
         .iter()

@@ -5,6 +5,7 @@
 
 pub mod image;
 pub mod module;
+pub mod own;
 pub mod series;
 pub mod source;
 pub mod table;

@@ -4,6 +4,7 @@
 //! The kernel under it stays exactly Debian's: that is what makes a difference between
 //! `debian-6.1` and `patched-6.1` a difference made by our series.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +45,7 @@ pub fn build_module(
         bail!("tree {0} {what} {0}", tree.name);
     };
     let source = Source::find(tree, cache)?;
+    source.check_age(&series.dir)?;
     let headers = Headers::find(&source, headers_meta)?;
     let key = Key::new()
         .add_value("recipe", RECIPE)
@@ -64,17 +66,8 @@ pub fn build_module(
         cache
             .progress
             .begin_step(&format!("build wireguard.ko for {}", headers.release));
-        let work = dir.join("work");
-        process::run(Command::new("cp").arg("-a").arg(slice).arg(&work))?;
-        series.apply_to(&work, &[DRIVER, HEADER])?;
         let headers = unpacked.join("usr/src").join(&headers.package);
-        run_make(&work, &headers, arguments, dir)?;
-        let built = work.join(DRIVER).join("wireguard.ko");
-        let file = dir.join("wireguard.ko");
-        // As Debian has its own: what debuggers want is ten times as much.
-        process::run(Command::new("strip").arg("--strip-debug").arg(&built))?;
-        fs::rename(&built, &file)?;
-        fs::remove_dir_all(&work)?;
+        compile_driver(&slice, &headers, series, arguments, dir)?;
         cache.progress.end_step();
         Ok(())
     })?;
@@ -83,6 +76,30 @@ pub fn build_module(
         release: headers.release,
         version: source.version,
     })
+}
+
+/// Patches a copy of the driver of `source` and compiles it against `headers`. Leaves wireguard.ko
+/// and build.log in `dir`.
+pub(super) fn compile_driver(
+    source: &Path,
+    headers: &Path,
+    series: &Series,
+    arguments: &[&str],
+    dir: &Path,
+) -> Result<()> {
+    let work = dir.join("work");
+    fs::create_dir(&work)?;
+    let mut copy = Command::new("cp");
+    copy.current_dir(source).args(["-a", "--parents", "-t"]);
+    process::run(copy.arg(&work).args([DRIVER, HEADER]))?;
+    series.apply_to(&work, &[DRIVER, HEADER])?;
+    run_make(&work, headers, arguments, dir)?;
+    let built = work.join(DRIVER).join("wireguard.ko");
+    // As distributions have it: debug data is ten times as much. kbuild knows the prefix, too.
+    let strip = env::var("CROSS_COMPILE").unwrap_or_default() + "strip";
+    process::run(Command::new(strip).arg("--strip-debug").arg(&built))?;
+    fs::rename(&built, dir.join("wireguard.ko"))?;
+    Ok(fs::remove_dir_all(&work)?)
 }
 
 fn run_make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Result<()> {

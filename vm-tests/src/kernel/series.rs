@@ -106,6 +106,18 @@ impl Series {
     }
 }
 
+/// Reads the package and the version that a series was made for: `linux-source-6.1 6.1.192-2`.
+pub fn read_base(dir: &Path) -> Result<String> {
+    let file = dir.join("base");
+    let text = fs::read_to_string(&file)?;
+    let line = text.lines().find_map(|l| l.strip_prefix("source: "));
+    let name = line.unwrap_or_default().trim();
+    if name.split(' ').count() != 2 {
+        bail!("{}: no line `source: PACKAGE VERSION'", file.display());
+    }
+    Ok(name.to_owned())
+}
+
 /// The patches that a `series` file names. Comments are `#`; the cover letter is no patch.
 pub fn list_names(list: &str) -> Vec<&str> {
     list.lines()

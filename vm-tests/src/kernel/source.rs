@@ -8,6 +8,7 @@ use kit::cache::Key;
 use kit::debian::Closure;
 use kit::{Cache, Debian, Result, process};
 
+use crate::kernel::series;
 use crate::kernel::trees::Tree;
 
 /// The source package of a tree, as the mirror has it now.
@@ -37,6 +38,22 @@ impl<'a> Source<'a> {
             debian,
             version,
         })
+    }
+
+    /// Refuses a source that is older than the one for which the series in `dir` is made. A series
+    /// without a base is for any.
+    pub fn check_age(&self, dir: &Path) -> Result<()> {
+        let base = series::read_base(dir).unwrap_or_default();
+        let found = format!("{} {}", self.tree.source, self.version);
+        if is_older(&found, &base) {
+            let dir = dir.display();
+            bail!(
+                "found {found}, and the series in {dir} is made for {base}\n\
+                 add the source of Debian's security suite to the apt sources of this machine (the line \
+                 of its own release, `RELEASE-security main'); if it is there, the mirror is behind: try later"
+            );
+        }
+        Ok(())
     }
 
     /// The whole tree. Callers must not change it.
@@ -98,5 +115,37 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Whether a source, as `base` names it, is of an earlier kernel than another one of its package.
+/// Rebuilds of one kernel, `6.1.192-1` and `6.1.192-2`, are equal.
+fn is_older(found: &str, base: &str) -> bool {
+    let read = |name: &str| {
+        let (package, version) = name.split_once(' ')?;
+        let kernel = version.split('-').next()?.split('.').map(str::parse);
+        let numbers = kernel.collect::<std::result::Result<Vec<u32>, _>>().ok()?;
+        Some((package.to_owned(), numbers))
+    };
+    matches!((read(found), read(base)), (Some(a), Some(b)) if a.0 == b.0 && a.1 < b.1)
+}
+
 /// Unpacks the package whole or in part; nothing is written between the package and the files.
 const SCRIPT: &str = include_str!("unpack-source.sh");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_kernel_is_older_and_a_rebuild_is_not() {
+        let base = "linux-source-6.1 6.1.192-2";
+        for (found, older) in [
+            ("linux-source-6.1 6.1.176-1", true),
+            ("linux-source-6.1 6.1.99-1", true),
+            ("linux-source-6.1 6.1.192-1~bpo12+1", false),
+            ("linux-source-6.1 6.1.201-1", false),
+            ("linux-source-6.0 6.0.9-1", false),
+        ] {
+            assert_eq!(is_older(found, base), older, "{found}");
+        }
+        assert!(!is_older(base, ""));
+    }
+}

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `patches check`: every rule over the series of a tree, first the text, then against its source.
 
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-use fs_err as fs;
 use kit::cache::remove_path;
 use kit::{Result, process};
-use vm_tests::kernel::trees::Tree;
+use vm_tests::kernel::own::OwnKernel;
+use vm_tests::kernel::series;
+use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::builds::{self, Which};
 use super::finding::{Finding, doc};
@@ -62,7 +64,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     let people = tools::list_maintainers(&root, &set.list_paths())?;
     found.extend(tools::check_people(&people, name));
     context.cache.progress.end_step();
-    let base = folder::read_base(&set.dir)?;
+    let base = series::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.
         let what = format!("says {base}, the mirror has {source}");
@@ -122,56 +124,76 @@ fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Find
     Ok(found)
 }
 
-/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones, and
-/// says what has to be mended; whether that is nothing.
-pub fn report_fit(source: &Path, chosen: &[&Tree], context: &Context) -> Result<bool> {
-    let version = read_version(source)?;
-    let _lock = context.cache.hold_lock("patches-source")?;
-    let mut fits = Vec::new();
-    for tree in chosen {
-        let set = Set::read_tree(tree, &context.trees)?;
-        let repo = scratch::find_folder(context, "source", &tree.name)?;
-        scratch::make_repo_from(&repo, &set, source, &version)?;
-        fits.push((git::apply_each(&repo, &set.list_paths())?, &tree.name));
-        remove_path(&repo)?;
-    }
-    let measure = |name: &str| refresh::measure_distance(name, &version);
-    fits.sort_by_key(|(refused, name)| (refused.len(), measure(name)));
-    let Some((refused, name)) = fits.first() else {
-        bail!("kernel-patches/trees.toml has no tree");
-    };
-    let place = source.display();
-    let place = format!("{place}: Linux {version}: kernel-patches/{name}");
-    match refused.len() {
-        0 => println!("{place} applies without fuzz"),
-        n => println!("{place} is nearest; {n} patches need work:"),
-    }
-    refused.iter().for_each(|patch| println!("  {patch}"));
-    Ok(refused.is_empty())
+/// A series on somebody's kernel.
+pub struct Fit<'a> {
+    pub tree: &'a Tree,
+    kernel: OwnKernel,
+    pub refused: Vec<Refused>,
 }
 
-/// `VERSION` and `PATCHLEVEL` of a kernel's Makefile.
-fn read_version(source: &Path) -> Result<String> {
-    let file = source.join("Makefile");
-    let text = fs::read_to_string(&file)?;
-    let find = |name: &str| text.lines().find_map(|l| l.strip_prefix(name));
-    match (find("VERSION = "), find("PATCHLEVEL = ")) {
-        (Some(major), Some(minor)) => Ok(format!("{major}.{minor}")),
-        _ => bail!(
-            "no VERSION and PATCHLEVEL in `{}': no kernel's source",
-            file.display()
-        ),
+impl fmt::Display for Fit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, version) = (self.kernel.path.display(), &self.kernel.version);
+        let series = format!("kernel-patches/{}", self.tree.name);
+        write!(f, "{place}: Linux {version}: {series} ")?;
+        if self.refused.is_empty() {
+            return f.write_str("applies without fuzz");
+        }
+        let count = self.refused.len();
+        write!(f, "is nearest; {count} patches need work:")?;
+        self.refused.iter().try_for_each(|r| write!(f, "\n  {r}"))
+    }
+}
+
+/// Reads a folder with a kernel's source: headers alone have nothing that a series changes.
+pub fn read_source(folder: &Path, trees: &Trees) -> Result<OwnKernel> {
+    let kernel = OwnKernel::read(folder)?;
+    if !kernel.has_driver {
+        let (place, version) = (kernel.path.display(), &kernel.version);
+        let nearest = &refresh::find_nearest(&trees.trees, version)?.name;
+        let release = kernel.release.as_ref().unwrap_or(version);
+        bail!(
+            "`{place}' has headers of Linux {release}, and no drivers/net/wireguard that a series changes; \
+             nearest by its number is kernel-patches/{nearest}\n\
+             give the source of that kernel: --source SOURCE (`kernel module' takes the headers beside \
+             it: --headers {place})"
+        );
+    }
+    Ok(kernel)
+}
+
+/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones.
+pub fn find_fit<'a>(kernel: OwnKernel, chosen: &[&'a Tree], context: &Context) -> Result<Fit<'a>> {
+    let _lock = context.cache.hold_lock("patches-source")?;
+    let mut fits = Vec::new();
+    for &tree in chosen {
+        let set = Set::read_tree(tree, &context.trees)?;
+        let repo = scratch::find_folder(context, "source", &tree.name)?;
+        scratch::make_repo_from(&repo, &set, &kernel.path, &kernel.version)?;
+        fits.push((git::apply_each(&repo, &set.list_paths())?, tree));
+        remove_path(&repo)?;
+    }
+    let measure = |tree: &Tree| refresh::measure_distance(&tree.name, &kernel.version);
+    let best = fits
+        .into_iter()
+        .min_by_key(|(refused, tree)| (refused.len(), measure(tree)));
+    match best {
+        Some((refused, tree)) => Ok(Fit {
+            tree,
+            kernel,
+            refused,
+        }),
+        None => bail!("kernel-patches/trees.toml has no tree"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_tests::kernel::trees::Trees;
-
     use crate::patches::finding::join_findings;
     use crate::patches::folder::write_file;
     use crate::patches::refresh::tests::{COUNT, make_series};
+    use fs_err as fs;
 
     /// What is left to git: each fixture differs from what `git format-patch` writes.
     #[test]
@@ -226,15 +248,5 @@ mod tests {
         let text = format!("x\n\n{}\nhttps://{0}\n", "long ".repeat(16));
         let found = check_cover("x", &CoverLetter::parse(&text).unwrap());
         assert_eq!(found.len(), 1);
-    }
-
-    #[test]
-    fn a_source_says_its_version() {
-        let temp = tempfile::tempdir().unwrap();
-        let write = |text| write_file(&temp.path().join("Makefile"), text).unwrap();
-        write("# x\nVERSION = 6\nPATCHLEVEL = 18\n");
-        assert_eq!(read_version(temp.path()).unwrap(), "6.18");
-        write("all:\n");
-        assert!(read_version(temp.path()).is_err());
     }
 }

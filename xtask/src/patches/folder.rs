@@ -218,18 +218,6 @@ pub fn write_series(dir: &Path, repo: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Package and version that the file `base` names.
-pub fn read_base(dir: &Path) -> Result<String> {
-    let file = dir.join("base");
-    let text = fs::read_to_string(&file)?;
-    let line = text.lines().find_map(|l| l.strip_prefix("source: "));
-    let name = line.unwrap_or_default().trim();
-    if name.split(' ').count() != 2 {
-        bail!("{}: no line `source: PACKAGE VERSION'", file.display());
-    }
-    Ok(name.to_owned())
-}
-
 /// Makes the `source:` line of `base` current; its comments are a person's.
 pub fn write_base(dir: &Path, source: &str) -> Result<()> {
     let file = dir.join("base");
@@ -273,6 +261,7 @@ pub fn write_file(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::patches::rules::tests::{GOOD, read_mail};
+    use vm_tests::kernel::series::read_base;
 
     #[test]
     fn a_mail_comes_apart() {

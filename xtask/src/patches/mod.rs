@@ -17,12 +17,14 @@ mod scratch;
 mod status;
 mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use kit::setup::{self, For};
 use kit::{Cache, Result, repo};
+use vm_tests::kernel::own::{self, OwnKernel};
+use vm_tests::kernel::series::Series;
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use self::builds::Which;
@@ -43,7 +45,8 @@ pub enum Command {
         /// In how many configurations each patch is compiled
         #[arg(long, value_enum, default_value = "some", conflicts_with = "text")]
         builds: Which,
-        /// Only which series fits the kernel's source in DIR, and what has to be mended for it
+        /// Only which series fits the kernel's source in DIR (VyOS, Ubuntu, OpenWrt, any other), and
+        /// which hunks need work there
         #[arg(long, value_name = "DIR", conflicts_with_all = ["text", "builds"])]
         source: Option<PathBuf>,
     },
@@ -108,12 +111,14 @@ pub fn run_patches(command: Command, cache: Cache) -> Result<ExitCode> {
             builds,
             source,
         } => {
-            let chosen: Vec<&Tree> = match tree {
-                Some(name) => vec![trees.find_tree(&name)?],
-                None => trees.trees.iter().collect(),
-            };
+            let chosen = choose_trees(tree, context)?;
             match source {
-                Some(source) => check::report_fit(&source, &chosen, context).map(choose_code),
+                Some(source) => {
+                    let fit =
+                        check::find_fit(check::read_source(&source, trees)?, &chosen, context)?;
+                    println!("{fit}");
+                    Ok(choose_code(fit.refused.is_empty()))
+                }
                 None => run_check(&chosen, (!text).then_some(builds), context),
             }
         }
@@ -155,6 +160,40 @@ pub fn run_patches(command: Command, cache: Cache) -> Result<ExitCode> {
             status::print_status(mirror, context)?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Builds wireguard.ko for somebody's own kernel; says where it is. Where no series is given it is the
+/// one that fits the source, which has to apply.
+pub fn build_own_module(
+    source: &Path,
+    headers: &Path,
+    (tree, series): (Option<String>, Option<PathBuf>),
+    cache: &Cache,
+) -> Result<PathBuf> {
+    let (trees, cache) = (Trees::load()?, cache.clone());
+    let context = &Context { trees, cache };
+    let source = check::read_source(source, &context.trees)?;
+    let headers = OwnKernel::read(headers)?;
+    headers.check_headers(&source)?;
+    let series = match series {
+        Some(folder) => Series::read(&folder)?,
+        None => {
+            let fit = check::find_fit(source.clone(), &choose_trees(tree, context)?, context)?;
+            if !fit.refused.is_empty() {
+                bail!("{fit}\nmend them in a folder of your own, and give it: --series DIR");
+            }
+            Series::read_tree(&fit.tree.name)?
+        }
+    };
+    own::build_module(&source, &headers, &series, &context.cache)
+}
+
+/// The tree of a name; all of trees.toml where none is given.
+fn choose_trees(name: Option<String>, context: &Context) -> Result<Vec<&Tree>> {
+    match name {
+        Some(name) => Ok(vec![context.trees.find_tree(&name)?]),
+        None => Ok(context.trees.trees.iter().collect()),
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use kit::cache::remove_path;
 use kit::{Result, process, repo};
+use vm_tests::kernel::series;
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use super::folder::{self, Set, write_file};
@@ -177,7 +178,7 @@ pub fn measure_distance(tree: &str, version: &str) -> Option<(i64, i64)> {
 }
 
 /// `7.4` → the tree of trees.toml that is nearest to it.
-fn find_nearest<'a>(trees: &'a [Tree], version: &str) -> Result<&'a Tree> {
+pub fn find_nearest<'a>(trees: &'a [Tree], version: &str) -> Result<&'a Tree> {
     if read_version(version).is_none() {
         bail!("`{version}' is not like 7.4");
     }
@@ -245,7 +246,7 @@ fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
         (dir, trees.find_tree(name)?)
     } else {
         let dir = PathBuf::from(spec);
-        let base = folder::read_base(&dir).unwrap_or_default();
+        let base = series::read_base(&dir).unwrap_or_default();
         let package = base.split(' ').next().unwrap_or_default();
         let Some(tree) = trees.trees.iter().find(|t| t.source == package) else {
             let kinds = "neither a tree nor COMMIT:TREE nor a folder with a series and its base";

@@ -41,6 +41,7 @@ fn list_parts(set: &Set) -> Vec<String> {
 /// Returns what the file `base` calls it: `linux-source-6.1 6.1.192-2`.
 pub fn make_repo(dir: &Path, set: &Set, context: &Context) -> Result<String> {
     let source = Source::find(&set.tree, &context.cache)?;
+    source.check_age(&set.dir)?;
     let part = source.get_part(&list_parts(set))?;
     let name = format!("{} {}", set.tree.source, source.version);
     make_repo_from(dir, set, &part, &name)?;

@@ -8,14 +8,13 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use kit::{Result, repo};
 use serde::Deserialize;
-use vm_tests::kernel::series::Series;
+use vm_tests::kernel::series::{self, Series};
 use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Tree;
 
 use super::Context;
 use super::export::Part;
 use super::finding::{Finding, doc};
-use super::folder;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +97,7 @@ fn describe_tree(tree: &Tree, mirror: bool, context: &Context) -> Result<String>
     if !dir.join("series").exists() {
         return Ok("no series yet".to_owned());
     }
-    let base = folder::read_base(&dir)?;
+    let base = series::read_base(&dir)?;
     let count = Series::read(&dir)?.patches.len();
     let text = format!("{count} patches for {base}");
     if !mirror {
