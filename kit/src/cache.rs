@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use fs_err::{self as fs, File};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use sha2::{Digest, Sha256};
 
+use crate::Progress;
 use crate::error::{Error, Result};
-use crate::{Progress, sys};
 
 /// The kind of entries that hold what apt answered.
 pub const ANSWERS: &str = "answers";
@@ -64,6 +66,15 @@ impl Cache {
         }
     }
 
+    /// Starts a step of its progress; the caller's message names what is made.
+    pub fn begin_step(&self, text: &str) {
+        self.progress.begin_step(text);
+    }
+
+    pub fn end_step(&self) {
+        self.progress.end_step();
+    }
+
     /// A folder of the cache that callers manage themselves, under their own lock.
     pub fn open_folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
@@ -75,7 +86,9 @@ impl Cache {
     pub fn hold_lock(&self, name: &str) -> Result<File> {
         let name = format!("{}.lock", name.replace('/', "_"));
         let file = File::create(self.open_folder("locks")?.join(name))?;
-        sys::lock_file(file.file())?;
+        // The kernel drops the lock with the file.
+        retry_on_intr(|| flock(file.file(), FlockOperation::LockExclusive))
+            .map_err(io::Error::from)?;
         Ok(file)
     }
 
@@ -209,9 +222,8 @@ mod tests {
         assert_eq!(made.load(Ordering::SeqCst), 1);
         assert!(cache.find_place("kind", "key").join("file").exists());
         let as_it_is = cache.forbid_making();
-        as_it_is
-            .keep_folder("kind", "key", |_| panic!("made"))
-            .unwrap();
+        let there = as_it_is.keep_folder("kind", "key", |_| panic!("made"));
+        assert!(there.is_ok());
         let error = as_it_is.keep_folder("kind", "other", |_| panic!("made"));
         assert!(error.unwrap_err().to_string().contains("no kind other"));
     }

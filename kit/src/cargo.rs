@@ -31,16 +31,9 @@ pub fn build_wg(progress: &Progress) -> Result<PathBuf> {
     progress.begin_step("build wg");
     let what = "--package wg-vrf --bin wg";
     let build = format!("build --locked --quiet {what} --message-format json-render-diagnostics");
-    let out = process::capture_output(prepare_cargo().args(build.split(' ')))?;
-    if !out.ok {
-        return Err(Error::Failed {
-            command: format!("cargo build {what}"),
-            status: out.status,
-            output: out.stderr,
-        });
-    }
+    let messages = process::run(prepare_cargo().args(build.split(' ')))?;
     progress.end_step();
-    let program = out.stdout.lines().rev().find_map(find_executable);
+    let program = messages.lines().rev().find_map(find_executable);
     let program = program.ok_or_else(|| Error::other("cargo built no `wg'"))?;
     Ok(PathBuf::from(program))
 }

@@ -124,10 +124,8 @@ impl Debian {
     /// A folder with the contents of `packages`, keyed by their exact versions.
     pub fn unpack_packages(&self, packages: &[&str], closure: Closure<'_>) -> Result<PathBuf> {
         let plan = self.plan_fetch(packages, closure)?;
-        let key = plan
-            .iter()
-            .fold(Key::new(), |key, p| key.add_value("deb", &p.file));
-        let key = key.finish();
+        let add = |key: Key, package: &Package| key.add_value("deb", &package.file);
+        let key = plan.iter().fold(Key::new(), add).finish();
         if let Some(dir) = self.cache.get("unpacked", &key) {
             return Ok(dir);
         }
@@ -137,13 +135,13 @@ impl Debian {
             for file in &files {
                 run(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
             }
-            self.cache.progress.end_step();
+            self.cache.end_step();
             Ok(())
         })
     }
 
     fn begin_step(&self, doing: &str, packages: &[&Package]) {
-        self.cache.progress.begin_step(&match packages {
+        self.cache.begin_step(&match packages {
             [one] => format!("{doing} {} {}", one.name, one.version),
             more => format!("{doing} {} packages of {}", more.len(), self.name),
         });
@@ -181,7 +179,7 @@ impl Debian {
             fs::rename(draft.join(&package.file), debs.join(&package.file))?;
         }
         remove_path(&draft)?;
-        self.cache.progress.end_step();
+        self.cache.end_step();
         Ok(places)
     }
 
@@ -201,7 +199,6 @@ impl Debian {
             return Ok(true);
         }
         self.cache
-            .progress
             .begin_step(&format!("package lists of {}", self.name));
         let arguments = ["-qq", "-o", "APT::Update::Error-Mode=any", "update"];
         match run(self.prepare_apt("apt-get").args(arguments)) {
@@ -212,7 +209,7 @@ impl Debian {
                 fs::write(&stamp, "")?;
             }
         }
-        self.cache.progress.end_step();
+        self.cache.end_step();
         Ok(true)
     }
 
@@ -266,9 +263,8 @@ impl Debian {
         let mut command = Command::new(program);
         // APT_CONFIG is read before everything else, so that it can keep apt from reading the
         // machine's own configuration, whose hooks touch the machine's own lists.
-        command
-            .env("APT_CONFIG", self.root.join("etc/apt.conf"))
-            .env("LC_ALL", "C");
+        command.env("APT_CONFIG", self.root.join("etc/apt.conf"));
+        command.env("LC_ALL", "C");
         command
     }
 }
@@ -291,9 +287,8 @@ impl Mirrors {
         }
         // What apt would fetch, not what it has fetched (`indextargets`): a machine whose lists
         // are old or gone is still configured for its security updates.
-        let uris = run(Command::new("apt-get")
-            .env("LC_ALL", "C")
-            .args(["update", "--print-uris"]))?;
+        let mut list = Command::new("apt-get");
+        let uris = run(list.env("LC_ALL", "C").args(["update", "--print-uris"]))?;
         Self::from_uris(&uris).ok_or_else(|| {
             Error::other(format!(
                 "the apt configuration of this machine names no Debian mirror; set {MIRROR_VARIABLE}"

@@ -40,6 +40,11 @@ macro_rules! bail {
 }
 
 impl Error {
+    pub fn in_data(file: impl Into<PathBuf>, line: usize, text: String) -> Self {
+        let file = file.into();
+        Self::Data { file, line, text }
+    }
+
     pub fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
     }

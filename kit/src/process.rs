@@ -2,7 +2,7 @@
 //! Starts other programs: output caught, or kept in a log whose end is shown on failure.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
 use crate::{Error, Result, sys};
@@ -60,11 +60,14 @@ pub fn run(command: &mut Command) -> Result<String> {
     if out.ok {
         return Ok(out.stdout);
     }
-    Err(explain_failure(
-        command,
-        out.status.clone(),
-        &out.join_streams(),
-    ))
+    let said = out.join_streams();
+    Err(explain_failure(command, out.status, &said))
+}
+
+/// Runs to the end with the streams that the command has: our own, where it says nothing.
+pub fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
+    let status = command.status();
+    status.map_err(|source| explain_start(command, source))
 }
 
 /// Runs with both streams going to `log`.
@@ -73,23 +76,13 @@ pub fn run_into_log(command: &mut Command, log: &Path) -> Result<()> {
     let twin = file.try_clone()?;
     sys::die_with_parent(command);
     command.stdin(Stdio::null()).stdout(file).stderr(twin);
-    let status = command
-        .status()
-        .map_err(|source| explain_start(command, source))?;
+    let status = run_to_end(command)?;
     if status.success() {
         return Ok(());
     }
     let said = fs_err::read(log)?;
     let said = String::from_utf8_lossy(&said);
     Err(explain_failure(command, status.to_string(), &said))
-}
-
-/// Runs on our own terminal; whether it ended well.
-pub fn run_on_terminal(command: &mut Command) -> Result<bool> {
-    let status = command
-        .status()
-        .map_err(|source| explain_start(command, source))?;
-    Ok(status.success())
 }
 
 /// The path of a program on PATH.

@@ -83,11 +83,8 @@ impl Shown {
 
     /// Says what has run for a while, where no line is redrawn.
     fn say_alive(&self) {
-        for step in self
-            .lock_steps()
-            .values()
-            .filter(|s| s.since.elapsed() >= ALIVE)
-        {
+        let is_old = |step: &&Step| step.since.elapsed() >= ALIVE;
+        for step in self.lock_steps().values().filter(is_old) {
             let seconds = step.since.elapsed().as_secs();
             self.say_line(&format!("{seconds:>6} s  … {}", step.text));
         }
@@ -169,9 +166,8 @@ mod tests {
         progress.begin_step("one");
         progress.begin_step("two");
         let other = progress.clone();
-        thread::spawn(move || other.begin_step("beside"))
-            .join()
-            .unwrap();
+        let beside = thread::spawn(move || other.begin_step("beside"));
+        beside.join().unwrap();
         let texts = || {
             let steps = screen.shown.lock_steps();
             let texts = steps.values().map(|s| s.text.clone());

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Error, Progress, Result, process};
+use crate::{Progress, Result, process};
 
 /// What a program is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,10 @@ pub enum For {
 use For::{Kernel, Matrix, Module, Packages, Patches, Posting, Reading, Vm};
 
 /// A program on PATH or a file of a library, the package that has it, and what needs it.
+type Need = (&'static str, &'static str, &'static [For]);
+
 #[rustfmt::skip]
-const NEEDS: &[(&str, &str, &[For])] = &[
+const NEEDS: &[Need] = &[
     ("git", "git", &[Packages, Module, Kernel, Patches, Posting]),
     ("tar", "tar", &[Packages]),
     ("xz", "xz-utils", &[Packages]),
@@ -86,9 +88,7 @@ pub fn ensure_programs(uses: &[For], progress: &Progress) -> Result<()> {
     progress.end_step();
     match find_missing(uses).join(" ").as_str() {
         "" => Ok(()),
-        left => Err(Error::other(format!(
-            "still missing after the installation: {left}"
-        ))),
+        left => bail!("still missing after the installation: {left}"),
     }
 }
 
@@ -111,10 +111,12 @@ fn find_missing(uses: &[For]) -> Vec<&'static str> {
         false => has_program(sign),
     };
     let needed = |for_what: &[For]| for_what.iter().any(|u| uses.contains(u));
-    let missing = NEEDS
+    let is_missing = |(sign, _, uses): &&Need| needed(uses) && !is_there(sign);
+    NEEDS
         .iter()
-        .filter(|(sign, _, uses)| needed(uses) && !is_there(sign));
-    missing.map(|(_, package, _)| *package).collect()
+        .filter(is_missing)
+        .map(|(_, package, _)| *package)
+        .collect()
 }
 
 fn install_packages(packages: &[&str]) -> Result<String> {

@@ -84,10 +84,8 @@ pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     if let Some(line) = reports.iter().find_map(explain_sysctl) {
         println!("\n{line}");
     }
-    let bad: Vec<_> = reports
-        .iter()
-        .filter(|r| r.outcome.get_kind() != Kind::Passed)
-        .collect();
+    let is_bad = |report: &&Report| report.outcome.get_kind() != Kind::Passed;
+    let bad: Vec<_> = reports.iter().filter(is_bad).collect();
     for report in &bad {
         let (name, kernel, outcome) = (&report.scenario, &report.kernel, &report.outcome);
         let again = report.suggest_repeat();

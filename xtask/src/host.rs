@@ -97,9 +97,8 @@ fn read_tests(stdout: &str) -> Outcome {
         };
         // libtest's own words, and those of libtest-mimic, which pads the names.
         let name = name.trim_end();
-        let mimic = end
-            .strip_prefix("ignored (")
-            .and_then(|why| why.strip_suffix(')'));
+        let mimic = end.strip_prefix("ignored (");
+        let mimic = mimic.and_then(|why| why.strip_suffix(')'));
         if let Some(why) = mimic.or(end.strip_prefix("ignored, ")) {
             read.skips.push(format!("{name}: {why}"));
         } else if end == "FAILED" {

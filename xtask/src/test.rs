@@ -79,11 +79,8 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         .filter(|c| wanted(c.name) && !options.wanted.only_seen)
         .collect();
     let kernels = choose_kernels(options)?;
-    let mut cells = plan::list_cells(
-        &kernels,
-        &choose_tools(options)?,
-        &scenario::read_scenarios()?,
-    );
+    let (tools, scenarios) = (choose_tools(options)?, scenario::read_scenarios()?);
+    let mut cells = plan::list_cells(&kernels, &tools, &scenarios);
     let plain = options.is_plain();
     cells.retain(|p| wanted(&p.get_name()) && (options.full || !plain || p.is_usual()));
     if options.list {
@@ -117,7 +114,7 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         count.add_count(outcome.count);
     }
     let runs = cells.iter().filter(|p| p.is_run()).count();
-    let (data, repeats) = run_cells(&cells, &options.wanted, cache, screen)?;
+    let (mut data, repeats) = run_cells(&cells, &options.wanted, cache, screen)?;
     again.extend(repeats);
     let of = |kind| data.count_kind(kind, |_| true);
     count.add_count(Count {
@@ -126,12 +123,10 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         skipped: of(Kind::Skipped),
     });
     let missing = data.count_missing();
-    let whole = options.full && plain && options.wanted.wg.is_none() && missing == 0;
+    data.run.part = !options.full || !plain || options.wanted.wg.is_some() || missing > 0;
     if !data.cells.is_empty() {
-        println!(
-            "written         {}",
-            matrix::save_data(&data, whole)?.display()
-        );
+        let file = matrix::save_data(&data)?;
+        println!("written         {}", file.display());
     }
     if options.wanted.only_seen {
         println!("missing         {missing} cells");
@@ -164,11 +159,8 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
 
 fn choose_kernels(options: &Options) -> Result<Vec<Kernel>> {
     if !options.kernel.is_empty() {
-        return options
-            .kernel
-            .iter()
-            .map(|k| table::find_kernel(k))
-            .collect();
+        let names = options.kernel.iter();
+        return names.map(|name| table::find_kernel(name)).collect();
     }
     let mut kernels = table::read_kernels()?;
     if options.full {

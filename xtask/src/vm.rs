@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use kit::screen::Screen;
-use kit::setup::{self, For};
+use kit::setup;
 use kit::{Cache, Result};
 use vm_tests::guest::programs;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::{self, BootableKernel, table};
 use vm_tests::run::runner::{RunEvent, Runner, find_results_folder};
-use vm_tests::run::scenario;
+use vm_tests::run::scenario::{self, Wg};
 use vm_tests::run::verdict::Ending;
 
 #[derive(Subcommand)]
@@ -55,8 +55,7 @@ impl Guest {
     fn prepare_guest(&self, cache: &Cache, screen: &Screen) -> Result<(BootableKernel, Runner)> {
         let progress = screen.make_progress();
         let kernel = table::find_kernel(&self.kernel)?;
-        let mut needs = kernel::find_needs(std::slice::from_ref(&kernel));
-        needs.push(For::Vm);
+        let needs = kernel::find_needs(std::slice::from_ref(&kernel));
         setup::ensure_programs(&needs, &progress)?;
         let series = self.series.as_deref().map(Series::read).transpose()?;
         let wg = programs::find_wg(self.wg.as_deref(), cache)?;
@@ -69,10 +68,8 @@ pub fn run_vm(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<Exit
     match command {
         VmCommand::Run { guest, scenario } => run_one(&guest, &scenario, cache, screen),
         VmCommand::Shell { guest, scenario } => {
-            let scenario = scenario
-                .as_deref()
-                .map(scenario::find_scenario)
-                .transpose()?;
+            let scenario = scenario.as_deref().map(scenario::find_scenario);
+            let scenario = scenario.transpose()?;
             let (boot, runner) = guest.prepare_guest(cache, screen)?;
             runner.open_shell(&boot, scenario.as_ref())?;
             Ok(ExitCode::SUCCESS)
@@ -85,7 +82,7 @@ pub fn run_vm(command: VmCommand, cache: &Cache, screen: &Screen) -> Result<Exit
             for scenario in scenario::read_scenarios()? {
                 println!("{}  {}", scenario.name, scenario.title);
                 for kernel in &kernels {
-                    match scenario.find_obstacle(kernel) {
+                    match scenario.find_obstacle(kernel, Wg::Ours) {
                         None => println!("    {}", kernel.name),
                         Some(reason) => println!("    {}: not: {reason}", kernel.name),
                     }
@@ -100,7 +97,7 @@ fn run_one(guest: &Guest, scenario: &str, cache: &Cache, screen: &Screen) -> Res
     let progress = screen.make_progress();
     let scenario = scenario::find_scenario(scenario)?;
     let (boot, runner) = guest.prepare_guest(cache, screen)?;
-    if let Some(reason) = scenario.find_obstacle(&boot.kernel) {
+    if let Some(reason) = scenario.find_obstacle(&boot.kernel, Wg::Ours) {
         // Asked for by name: run it all the same, but say what to expect.
         screen.say_line(&format!("not meant for this kernel: {reason}"));
     }

@@ -208,21 +208,19 @@ impl Initramfs {
         Ok(archives)
     }
 
-    /// Puts the replaced modules of `kernel` where its index expects them.
-    pub fn replace_modules(&self, kernel: &BootableKernel, archive: &mut Archive) -> Result<()> {
-        let Some(modules) = &kernel.modules else {
+    /// Puts the replaced wireguard.ko of `kernel` where its index expects it.
+    pub fn replace_module(&self, kernel: &BootableKernel, archive: &mut Archive) -> Result<()> {
+        let (Some(modules), Some(file)) = (&kernel.modules, &kernel.replaced) else {
             return Ok(());
         };
         let release = kernel.read_release().unwrap_or_default();
-        for (name, file) in &kernel.replaced {
-            let known = read_dependencies(&self.index_modules(modules, release)?)?;
-            let own = known.keys().find(|path| read_module_name(path) == *name);
-            let Some(own) = own else {
-                bail!("kernel {release} has no module `{name}' to replace");
-            };
-            // The name may end in .xz although this file is not: libkmod goes by the contents.
-            archive.add_copy(&format!("usr/lib/modules/{release}/{own}"), false, file);
-        }
+        let known = read_dependencies(&self.index_modules(modules, release)?)?;
+        let is_own = |path: &&String| read_module_name(path) == "wireguard";
+        let Some(own) = known.keys().find(is_own) else {
+            bail!("kernel {release} has no module `wireguard' to replace");
+        };
+        // The name may end in .xz although this file is not: libkmod goes by the contents.
+        archive.add_copy(&format!("usr/lib/modules/{release}/{own}"), false, file);
         Ok(())
     }
 
@@ -274,14 +272,10 @@ impl Initramfs {
 
     fn cache_modules(&self, modules: &Path) -> Result<PathBuf> {
         let release = modules.file_name().unwrap_or_default().to_string_lossy();
-        let key = Key::new()
-            .add_value("format", FORMAT)
-            .add_value("modules", modules.to_string_lossy().as_bytes())
-            .add_value("chosen", TABLE.describe_modules());
+        let key = make_key(modules).add_value("chosen", TABLE.describe_modules());
         let name = format!("modules-{}.cpio", key.finish());
         self.cache.keep_file("initramfs", &name, |place| {
             self.cache
-                .progress
                 .begin_step(&format!("archive of the modules of {release}"));
             let index = self.index_modules(modules, &release)?;
             let wanted = find_closure(&read_dependencies(&index)?, |path| TABLE.takes_module(path));
@@ -298,7 +292,7 @@ impl Initramfs {
                 }
             }
             archive.write_file(place, &[])?;
-            self.cache.progress.end_step();
+            self.cache.end_step();
             Ok(())
         })
     }
@@ -306,10 +300,7 @@ impl Initramfs {
     /// Packages carry no index: it is made when they are installed. The guest's own depmod does
     /// it here, on a tree of links.
     fn index_modules(&self, modules: &Path, release: &str) -> Result<PathBuf> {
-        let key = Key::new()
-            .add_value("format", FORMAT)
-            .add_value("modules", modules.to_string_lossy().as_bytes())
-            .finish();
+        let key = make_key(modules).finish();
         let dir = self.cache.keep_folder("depmod", &key, |dir| {
             let tree = dir.join("lib/modules").join(release);
             fs::create_dir_all(&tree)?;
@@ -333,6 +324,11 @@ impl Initramfs {
     }
 }
 
+fn make_key(modules: &Path) -> Key {
+    let key = Key::new().add_value("format", FORMAT);
+    key.add_value("modules", modules.to_string_lossy().as_bytes())
+}
+
 /// The root that Debian's packages and what they depend on make.
 fn unpack_root(packages: &[String], without: &[String], cache: &Cache) -> Result<PathBuf> {
     let [packages, without] = [packages, without].map(|l| l.iter().map(String::as_str).collect());
@@ -350,19 +346,13 @@ fn cache_root(cache: &Cache, name: &str, root: &Path, mut archive: Archive) -> R
         .add_value("skeleton", archive.to_bytes()?)
         .finish();
     cache.keep_file("initramfs", &format!("{name}-{key}.cpio"), |place| {
-        cache
-            .progress
-            .begin_step(&format!("archive of the guest's {name}"));
+        cache.begin_step(&format!("archive of the guest's {name}"));
         // The packages of a scenario count on those of the userland.
         let loader = (name == "userland").then(|| Loader::find(root));
-        add_root(
-            &mut archive,
-            root,
-            Path::new(""),
-            loader.transpose()?.as_ref(),
-        )?;
+        let loader = loader.transpose()?;
+        add_root(&mut archive, root, Path::new(""), loader.as_ref())?;
         archive.write_file(place, &[])?;
-        cache.progress.end_step();
+        cache.end_step();
         Ok(())
     })
 }
@@ -396,9 +386,7 @@ fn add_root(archive: &mut Archive, root: &Path, at: &Path, check: Option<&Loader
         } else if free && meta.is_symlink() {
             archive.add_link(&place, &make_absolute(&from, &fs::read_link(&path)?));
         } else if free && meta.is_file() {
-            let program = ["usr/bin/", "usr/sbin/"]
-                .iter()
-                .any(|f| place.starts_with(f));
+            let program = place.starts_with("usr/bin/") || place.starts_with("usr/sbin/");
             let check = check.filter(|_| program);
             if let Some(lack) = check.map_or(Ok(None), |loader| loader.find_lack(&path))? {
                 let what = "would not start in a guest, a package is left out that it needs";
@@ -585,12 +573,8 @@ mod tests {
         let mut seen = Vec::new();
         while !reader.entry().is_trailer() {
             let entry = reader.entry();
-            seen.push(format!(
-                "{} {:o} {}",
-                entry.name(),
-                entry.mode(),
-                entry.file_size()
-            ));
+            let (name, mode, size) = (entry.name(), entry.mode(), entry.file_size());
+            seen.push(format!("{name} {mode:o} {size}"));
             reader = cpio::NewcReader::new(reader.finish().unwrap()).unwrap();
         }
         let files = ["etc/a 100644 5", "etc/run 100755 12", "sbin 120777 8"];

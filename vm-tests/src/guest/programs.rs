@@ -73,9 +73,7 @@ pub fn make_program(name: &str, cache: &Cache) -> Result<Program> {
     match name.split_once('-') {
         Some(("wg", suite)) => find_c_tool(suite, cache),
         Some(("go", client)) => build_go(client, cache),
-        _ => {
-            bail!("`programs: {name}' is none of wg-SUITE, go-NAME")
-        }
+        _ => bail!("`programs: {name}' is none of wg-SUITE, go-NAME"),
     }
 }
 
@@ -96,9 +94,8 @@ pub fn strip_program(program: &Path, cache: &Cache) -> Result<PathBuf> {
     cache.keep_file(STRIPPED, &key, |place| {
         fs::copy(program, place)?;
         // Without binutils, or for a script, the program is as good as it is.
-        let _ = run(Command::new("strip")
-            .args(["--strip-debug", "--remove-section=.note.gnu.build-id"])
-            .arg(place));
+        let options = ["--strip-debug", "--remove-section=.note.gnu.build-id"];
+        let _ = run(Command::new("strip").args(options).arg(place));
         Ok(())
     })
 }
@@ -115,29 +112,27 @@ fn build_go(name: &str, cache: &Cache) -> Result<Program> {
         return Ok(Program::Local(program));
     }
     let debian = Debian::new(cache, BOOKWORM)?;
-    let root = debian
-        .unpack_packages(GO_PACKAGES, Closure::Named)?
-        .join(GO_ROOT);
+    let root = debian.unpack_packages(GO_PACKAGES, Closure::Named)?;
+    let root = root.join(GO_ROOT);
     let path = cache.open_folder("go-path")?;
     // Folders of its own. Where modules come from is the machine's business (GOPROXY,
     // GONOSUMDB); what they are is not: go.sum has their hashes.
     let go = || {
         let mut command = Command::new(root.join("bin/go"));
         command.current_dir(&folder).env("GOROOT", &root);
-        command
-            .env("GOPATH", &path)
-            .env("GOCACHE", path.join("build"));
+        command.env("GOPATH", &path);
+        command.env("GOCACHE", path.join("build"));
         // Without cgo ours is a static program, for any C library.
         for word in "GOENV=off GOWORK=off GOFLAGS=-modcacherw CGO_ENABLED=0 LC_ALL=C".split(' ') {
             command.envs(word.split_once('='));
         }
         command
     };
-    cache.progress.begin_step(&format!("modules of {name}"));
+    cache.begin_step(&format!("modules of {name}"));
     // On its own: a machine without the modules lacks something, a program that does not compile
     // is wrong.
     let modules = run(go().args(["mod", "download"]));
-    cache.progress.end_step();
+    cache.end_step();
     let why = "the Go modules that it is built of cannot be downloaded here; \
                a GOPROXY that has them helps";
     match modules {
@@ -149,11 +144,11 @@ fn build_go(name: &str, cache: &Cache) -> Result<Program> {
         other => drop(other?),
     }
     let program = cache.keep_file("go", &key, |place| {
-        cache.progress.begin_step(&format!("build {name}"));
+        cache.begin_step(&format!("build {name}"));
         let mut build = go();
         build.args(["build", "-mod=readonly", "-trimpath", "-o"]);
         run(build.arg(place).arg("."))?;
-        cache.progress.end_step();
+        cache.end_step();
         Ok(())
     })?;
     Ok(Program::Local(program))

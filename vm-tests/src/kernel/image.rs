@@ -39,14 +39,12 @@ pub fn build_image(
         source.check_age(&series.dir)?;
     }
     let fragments = read_fragments(config)?;
-    let base = fragments
-        .iter()
-        .fold(Key::new(), |key, (path, text)| {
-            key.add_value(
-                &path.file_name().unwrap_or_default().to_string_lossy(),
-                text,
-            )
-        })
+    let add = |key: Key, (path, text): &(PathBuf, String)| {
+        let name = path.file_name().unwrap_or_default();
+        key.add_value(&name.to_string_lossy(), text)
+    };
+    let base = fragments.iter().fold(Key::new(), add);
+    let base = base
         .add_value("recipe", RECIPE)
         .add_value("source", &source.version)
         .add_value("compiler", read_version("gcc")?);
@@ -67,9 +65,7 @@ pub fn build_image(
         let area = Area { pristine, root };
         area.prepare_area(&fragments, &cache.progress)?;
         area.patch_source(series)?;
-        cache
-            .progress
-            .begin_step(&format!("build linux {} ({kind})", source.version));
+        cache.begin_step(&format!("build linux {} ({kind})", source.version));
         area.run_make(&["bzImage"], &dir.join("build.log"))?;
         for (from, to) in [
             ("arch/x86/boot/bzImage", "bzImage"),
@@ -79,7 +75,7 @@ pub fn build_image(
         ] {
             fs::copy(area.get_obj().join(from), dir.join(to))?;
         }
-        cache.progress.end_step();
+        cache.end_step();
         Ok(())
     })?;
     Ok((dir.join("bzImage"), source.version))
@@ -170,10 +166,8 @@ impl Area {
             // The image must not say who built it, where and when: the same sources are the same
             // image on another machine, and what was seen with it was seen.
             .args(["KBUILD_BUILD_USER=wg-vrf", "KBUILD_BUILD_HOST=wg-vrf"])
-            .args([
-                "KBUILD_BUILD_TIMESTAMP=1970-01-01",
-                "KBUILD_BUILD_VERSION=1",
-            ])
+            .arg("KBUILD_BUILD_TIMESTAMP=1970-01-01")
+            .arg("KBUILD_BUILD_VERSION=1")
             .args(targets);
         process::run_into_log(&mut command, log)
     }
@@ -240,12 +234,8 @@ mod tests {
             assert_eq!(seen, expected);
             assert_eq!(text(&area.pristine.join("x.c")), "old\n");
         }
-        let changed = |folder: &Path| {
-            fs::metadata(folder.join("x.c"))
-                .unwrap()
-                .modified()
-                .unwrap()
-        };
+        let read = |folder: &Path| fs::metadata(folder.join("x.c")).unwrap();
+        let changed = |folder: &Path| read(folder).modified().unwrap();
         assert!(changed(&area.get_src()) > changed(&area.pristine));
     }
 }

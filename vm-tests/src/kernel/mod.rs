@@ -31,8 +31,8 @@ pub struct BootableKernel {
     pub image: PathBuf,
     /// `lib/modules/RELEASE`; none when everything is compiled in.
     pub modules: Option<PathBuf>,
-    /// Modules that take the place of the kernel's own: (name, .ko file).
-    pub replaced: Vec<(String, PathBuf)>,
+    /// The wireguard.ko that takes the place of the kernel's own.
+    pub replaced: Option<PathBuf>,
     /// What a reader of results wants to know: a package's version, how many patches.
     pub version: String,
     /// The tree that has its source, for scenarios that ask for files of it.
@@ -47,7 +47,7 @@ impl BootableKernel {
             kernel: kernel.clone(),
             image: fs::canonicalize(image)?,
             modules: None,
-            replaced: Vec::new(),
+            replaced: None,
             version: version.to_owned(),
             tree: None,
             series: None,
@@ -174,7 +174,7 @@ fn replace_module(
     }
     Ok(BootableKernel {
         kernel: kernel.clone(),
-        replaced: vec![("wireguard".into(), fs::canonicalize(module.file)?)],
+        replaced: Some(fs::canonicalize(module.file)?),
         version: format!("{}, {} patches", module.version, series.patches.len()),
         ..base
     })
@@ -207,8 +207,9 @@ pub fn read_version(program: &str) -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The programs of this machine that make and boot these kernels.
 pub fn find_needs(kernels: &[Kernel]) -> Vec<For> {
-    let mut needs = vec![For::Packages];
+    let mut needs = vec![For::Packages, For::Vm];
     for kernel in kernels {
         match kernel.from {
             Origin::Package(_) => {}

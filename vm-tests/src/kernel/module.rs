@@ -63,12 +63,10 @@ pub fn build_module(
             (slice, unpacked.join().expect("unpacking does not panic"))
         });
         let (slice, unpacked) = (slice?, unpacked?);
-        cache
-            .progress
-            .begin_step(&format!("build wireguard.ko for {}", headers.release));
+        cache.begin_step(&format!("build wireguard.ko for {}", headers.release));
         let headers = unpacked.join("usr/src").join(&headers.package);
         compile_driver(&slice, &headers, series, arguments, dir)?;
-        cache.progress.end_step();
+        cache.end_step();
         Ok(())
     })?;
     Ok(Module {

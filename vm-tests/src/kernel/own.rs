@@ -35,17 +35,20 @@ impl OwnKernel {
         }
         let path = fs::canonicalize(path)?;
         let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
-        let release = read("include/config/kernel.release").trim().to_owned();
-        let version = parse_makefile(&read("Makefile")).or_else(|| parse_release(&release));
+        // Not include/config/kernel.release: Debian's says 6.1.192 where `uname -r` says 6.1.0-56-amd64.
+        let release = read("include/generated/utsrelease.h");
+        let release = release.split('"').nth(1).map(str::to_owned);
+        let by_release = || parse_release(release.as_deref()?);
+        let version = parse_makefile(&read("Makefile")).or_else(by_release);
         let Some(version) = version else {
             bail!(
                 "`{place}' is of no kernel: its Makefile has no VERSION and PATCHLEVEL, and there is no \
-                 include/config/kernel.release"
+                 include/generated/utsrelease.h"
             );
         };
         Ok(Self {
             version,
-            release: (!release.is_empty()).then_some(release),
+            release,
             has_driver: path.join("drivers/net/wireguard/main.c").exists(),
             path,
         })
@@ -79,11 +82,8 @@ impl OwnKernel {
 /// `6.18` of a Makefile with VERSION = 6 and PATCHLEVEL = 18.
 fn parse_makefile(text: &str) -> Option<String> {
     let find = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-    Some(format!(
-        "{}.{}",
-        find("VERSION = ")?,
-        find("PATCHLEVEL = ")?
-    ))
+    let (major, minor) = (find("VERSION = ")?, find("PATCHLEVEL = ")?);
+    Some(format!("{major}.{minor}"))
 }
 
 /// `6.8` of the release `6.8.0-45-generic`.
@@ -108,9 +108,9 @@ pub fn build_module(
     remove_path(&dir)?;
     fs::create_dir(&dir)?;
     let step = format!("build wireguard.ko for {release}");
-    cache.progress.begin_step(&step);
+    cache.begin_step(&step);
     compile_driver(&source.path, &headers.path, series, &[], &dir)?;
-    cache.progress.end_step();
+    cache.end_step();
     Ok(dir.join("wireguard.ko"))
 }
 
@@ -127,38 +127,36 @@ mod tests {
             fs::write(file, text).unwrap();
         };
         let read = || OwnKernel::read(temp.path());
-        let refuse = |says: &str, error: String| assert!(error.contains(says), "{error}");
-        refuse("of no kernel", read().unwrap_err().to_string());
+        assert!(read().unwrap_err().to_string().contains("of no kernel"));
         write("Makefile", "# x\nVERSION = 6\nPATCHLEVEL = 18\n");
         write("drivers/net/wireguard/main.c", "");
         let source = read().unwrap();
         assert_eq!((&*source.version, source.has_driver), ("6.18", true));
-        let error = source.check_headers(&source).unwrap_err();
-        refuse("no kernel was configured", error.to_string());
-        let file = OwnKernel::read(&temp.path().join("Makefile")).unwrap_err();
-        refuse("unpack it", file.to_string());
-
+        let refuse = |headers: &OwnKernel, of: &OwnKernel, says: &str| {
+            let error = headers.check_headers(of).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        };
+        refuse(&source, &source, "no kernel was configured");
         // As in Debian's package, whose Makefile is that of another folder.
         write("Makefile", "include /usr/src/x/Makefile\n");
-        write("include/config/kernel.release", "6.8.0-45-generic\n");
+        let header = "#define UTS_RELEASE \"6.8.0-45-generic\"\n";
+        write("include/generated/utsrelease.h", header);
         write("include/config/auto.conf", "CONFIG_WIREGUARD=m\n");
         let headers = read().unwrap();
-        assert_eq!(headers.version, "6.8");
         assert_eq!(headers.check_headers(&headers).unwrap(), "6.8.0-45-generic");
-        let error = headers.check_headers(&source).unwrap_err();
         refuse(
+            &headers,
+            &source,
             "is of Linux 6.8.0-45-generic, the source",
-            error.to_string(),
         );
         write("include/config/auto.conf", "CONFIG_WIREGUARD=y\n");
-        let error = headers.check_headers(&headers).unwrap_err();
-        refuse("has wireguard built in", error.to_string());
+        refuse(&headers, &headers, "has wireguard built in");
     }
 
     #[test]
     fn a_release_begins_with_its_version() {
-        let versions = ["6.1.0-56-cloud-amd64", "6.12", "7.0-rc1", "x.y", ""].map(parse_release);
-        let wanted = ["6.1", "6.12", "7.0"].map(|version| Some(version.to_owned()));
+        let versions = ["6.1.0-56-cloud-amd64", "7.0-rc1", "x.y", ""].map(parse_release);
+        let wanted = ["6.1", "7.0"].map(|version| Some(version.to_owned()));
         assert_eq!(versions, [&wanted[..], &[None, None]].concat()[..]);
     }
 }

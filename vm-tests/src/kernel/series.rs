@@ -94,11 +94,8 @@ impl Series {
 
     pub fn list_touched(&self) -> Vec<Touched> {
         let mut all = BTreeMap::new();
-        for file in self
-            .patches
-            .iter()
-            .flat_map(|patch| read_touched(&patch.text))
-        {
+        let patches = self.patches.iter();
+        for file in patches.flat_map(|patch| read_touched(&patch.text)) {
             // Created by an earlier patch and changed by a later one: new to the tree.
             all.entry(file.path.clone()).or_insert(file);
         }

@@ -74,9 +74,8 @@ impl<'a> Source<'a> {
         let mut paths: Vec<_> = paths.iter().map(AsRef::as_ref).collect();
         paths.sort_unstable();
         paths.dedup();
-        let key = paths
-            .iter()
-            .fold(Key::new(), |key, path| key.add_value("path", path));
+        let add = |key: Key, path: &&str| key.add_value("path", path);
+        let key = paths.iter().fold(Key::new(), add);
         let key = format!("{}-part-{}", self.name_whole(), &key.finish()[..12]);
         self.cache.keep_folder("source", &key, |dir| {
             match self.cache.get("source", &self.name_whole()) {
@@ -92,25 +91,22 @@ impl<'a> Source<'a> {
 
     fn extract_files(&self, dir: &Path, paths: &[&str]) -> Result<()> {
         let name = &self.tree.source;
-        let files = self
-            .debian
-            .fetch_packages(&[name.as_str()], Closure::Named)?;
+        let names = [name.as_str()];
+        let files = self.debian.fetch_packages(&names, Closure::Named)?;
         let [package] = files.as_slice() else {
             bail!("{name} is not one package file");
         };
         self.cache
-            .progress
             .begin_step(&format!("unpack {name} {}", self.version));
         // Nothing is written between the package and the files; xz uses all processors.
         let mut command = Command::new("bash");
+        command.args(["-c", SCRIPT, "bash"]).arg(package);
         command
-            .args(["-c", SCRIPT, "bash"])
-            .arg(package)
             .arg(name)
-            .arg(dir);
-        command.args(paths.iter().map(|path| format!("{name}/{path}")));
+            .arg(dir)
+            .args(paths.iter().map(|path| format!("{name}/{path}")));
         process::run(&mut command)?;
-        self.cache.progress.end_step();
+        self.cache.end_step();
         Ok(())
     }
 }

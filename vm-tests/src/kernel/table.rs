@@ -109,7 +109,7 @@ fn parse_kernels(text: &str) -> Result<Vec<Kernel>> {
         if !above.any(|k| matches!(k.from, Origin::Package(_))) {
             let name = &kernel.name;
             let text = format!("kernel `{name}': base `{base}' is no package kernel above it");
-            return Err(table_error(FILE, 1, text));
+            return Err(Error::in_data(FILE, 1, text));
         }
     }
     Ok(kernels)
@@ -120,7 +120,7 @@ pub(crate) fn parse_table<T: DeserializeOwned>(file: &str, text: &str) -> Result
     toml::from_str(text).map_err(|error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
         let line = before.lines().count().max(1);
-        table_error(file, line, error.message().to_owned())
+        Error::in_data(file, line, error.message().to_owned())
     })
 }
 
@@ -133,16 +133,11 @@ pub(crate) fn check_names<'a>(
     for name in names {
         if seen.contains(&name) {
             let text = format!("{what} `{name}' is there twice");
-            return Err(table_error(file, 1, text));
+            return Err(Error::in_data(file, 1, text));
         }
         seen.push(name);
     }
     Ok(())
-}
-
-fn table_error(file: &str, line: usize, text: String) -> Error {
-    let file = file.into();
-    Error::Data { file, line, text }
 }
 
 #[cfg(test)]

@@ -156,11 +156,8 @@ impl Data {
 
     /// How many of the cells that were run are of this kind.
     pub fn count_kind(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
-        let cells = self
-            .cells
-            .iter()
-            .filter(|c| c.seen.outcome.get_kind() == kind);
-        cells.filter(|c| wanted(c)).count()
+        let is_of_kind = |c: &&Cell| c.seen.outcome.get_kind() == kind && wanted(c);
+        self.cells.iter().filter(is_of_kind).count()
     }
 
     pub fn to_json(&self) -> String {
@@ -177,11 +174,8 @@ impl Data {
     }
 
     pub fn parse(file: &Path, text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| Error::Data {
-            file: file.to_path_buf(),
-            line: error.line(),
-            text: error.to_string(),
-        })
+        let read = serde_json::from_str(text);
+        read.map_err(|error| Error::in_data(file, error.line(), error.to_string()))
     }
 
     pub fn read(file: &Path) -> Result<Self> {

@@ -15,7 +15,7 @@ use crate::kernel::{self, BootableKernel};
 use crate::run::qemu;
 use crate::run::runner::{self, Report, Runner};
 use crate::run::verdict::{Ending, Kind, Outcome};
-use kit::setup::{self, For};
+use kit::setup;
 use kit::{Cache, Debian, Progress, Result, process};
 
 use crate::matrix;
@@ -54,9 +54,8 @@ impl Wanted {
 
     fn suggest_repeat(&self, planned: &Planned) -> String {
         let wg = self.find_choice(&planned.tool);
-        let wg = wg.map_or(String::new(), |wg| {
-            format!(" --wg {}", process::quote_word(&wg))
-        });
+        let wg = wg.map(|wg| format!(" --wg {}", process::quote_word(&wg)));
+        let wg = wg.unwrap_or_default();
         let [kernel, _, scenario] = planned.get_ids();
         format!("cargo xtask vm run --kernel {kernel} --scenario {scenario}{wg}")
     }
@@ -64,11 +63,6 @@ impl Wanted {
 
 /// Beside a guest's own memory, what its QEMU takes (MiB).
 const QEMU: u64 = 150;
-
-struct MadeTool {
-    runner: Runner,
-    version: String,
-}
 
 struct Job<'a> {
     planned: &'a Planned,
@@ -103,9 +97,7 @@ pub fn run_cells(
     let as_it_is = cache.forbid_making();
     let cache = if wanted.only_seen { &as_it_is } else { cache };
     if !runs.is_empty() {
-        let mut needs = kernel::find_needs(&kernels);
-        needs.push(For::Vm);
-        setup::ensure_programs(&needs, &progress)?;
+        setup::ensure_programs(&kernel::find_needs(&kernels), &progress)?;
     }
     for tool in list_distinct(&runs, |p| (&p.tool.name, &p.tool)) {
         let result = make_tool(&tool, wanted, cache);
@@ -133,19 +125,17 @@ pub fn run_cells(
     let mut found: BTreeMap<[&str; 3], Seen> = BTreeMap::new();
     let mut jobs = Vec::new();
     for &planned in &runs {
-        let (boot, tool) = match (&boots[&planned.kernel.name], &made[&planned.tool.name]) {
-            (Ok(boot), Ok(tool)) => (boot, tool),
+        let (boot, runner) = match (&boots[&planned.kernel.name], &made[&planned.tool.name]) {
+            (Ok(boot), Ok((runner, _))) => (boot, runner),
             _ if wanted.only_seen => continue,
             (Err(error), _) | (_, Err(error)) => {
                 let outcome = Outcome::new(Ending::HarnessError, format!("not made: {error}"));
-                found.insert(
-                    planned.get_ids(),
-                    Seen::from_outcome(outcome, &session.commit),
-                );
+                let seen = Seen::from_outcome(outcome, &session.commit);
+                found.insert(planned.get_ids(), seen);
                 continue;
             }
         };
-        let inputs = tool.runner.find_inputs(boot, &planned.scenario).ok();
+        let inputs = runner.find_inputs(boot, &planned.scenario).ok();
         let earlier = match &inputs {
             Some(inputs) if wanted.resume || wanted.only_seen => {
                 session.store.find_seen(planned.get_ids(), inputs)
@@ -158,7 +148,7 @@ pub fn run_cells(
             jobs.push(Job {
                 planned,
                 boot,
-                runner: &tool.runner,
+                runner,
                 inputs,
             });
         }
@@ -188,38 +178,34 @@ pub fn run_cells(
         })
     });
     let seen = seen.collect();
-    let all: Vec<_> = cells.iter().collect();
-    let kernels = list_distinct(&all, |p| (&p.kernel.name, &p.kernel));
-    let kernels = kernels.into_iter().map(|kernel| Heading {
+    let kernels = list_headings(cells, |Planned { kernel, .. }| Heading {
         version: describe_version(boots.get(&kernel.name), |boot| &boot.version),
-        name: kernel.name,
+        name: kernel.name.clone(),
         attr: kernel.attr,
         ..Heading::default()
     });
-    let tools = list_distinct(&all, |p| (&p.tool.name, &p.tool));
-    let tools = tools.into_iter().map(|tool| Heading {
-        version: describe_version(made.get(&tool.name), |tool| &tool.version),
-        name: tool.name,
-        title: tool.title,
+    let tools = list_headings(cells, |Planned { tool, .. }| Heading {
+        version: describe_version(made.get(&tool.name), |(_, version)| version),
+        name: tool.name.clone(),
+        title: tool.title.clone(),
         ..Heading::default()
     });
-    let scenarios = list_distinct(&all, |p| (&p.scenario.name, &p.scenario));
-    let scenarios = scenarios.into_iter().map(|scenario| Heading {
-        name: scenario.name,
-        title: scenario.title,
+    let scenarios = list_headings(cells, |Planned { scenario, .. }| Heading {
+        name: scenario.name.clone(),
+        title: scenario.title.clone(),
         ..Heading::default()
     });
     let data = Data {
-        kernels: kernels.collect(),
-        tools: tools.collect(),
-        scenarios: scenarios.collect(),
+        kernels,
+        tools,
+        scenarios,
         cells: seen,
         not_applicable: plan::list_obstacles(cells),
         run: Run {
             commit: session.commit.clone(),
             finished: Timestamp::now(),
-            qemu: qemu::read_version().unwrap_or_default(),
-            part: false,
+            qemu: kernel::read_version(qemu::PROGRAM).unwrap_or_default(),
+            ..Run::default()
         },
     };
     Ok((data, again))
@@ -231,6 +217,16 @@ fn describe_version<T>(made: Option<&Result<T>>, read: impl Fn(&T) -> &String) -
         Some(Err(_)) => "not made".into(),
         None => "not run".into(),
     }
+}
+
+fn list_headings(cells: &[Planned], of: impl Fn(&Planned) -> Heading) -> Vec<Heading> {
+    let mut headings: Vec<Heading> = Vec::new();
+    for heading in cells.iter().map(of) {
+        if !headings.iter().any(|other| other.name == heading.name) {
+            headings.push(heading);
+        }
+    }
+    headings
 }
 
 /// Each value once, by name, in the order of the cells.
@@ -246,10 +242,9 @@ fn list_distinct<'a, T: Clone + 'a>(
 
 /// Says what is taken from earlier runs, and how old it is.
 fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
-    let seen = found
-        .values()
-        .filter(|seen| seen.outcome.get_kind() != Kind::Failed);
-    let times: Vec<_> = seen.map(|seen| seen.when).collect();
+    let is_good = |seen: &&Seen| seen.outcome.get_kind() != Kind::Failed;
+    let times = found.values().filter(is_good).map(|seen| seen.when);
+    let times: Vec<_> = times.collect();
     if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
         let count = format!("{} of {runs} cells", times.len());
         let same = "are as seen before with the same inputs";
@@ -258,7 +253,7 @@ fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
 }
 
 /// Builds or fetches a tool, and the runner that puts it into guests.
-fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<MadeTool> {
+fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<(Runner, String)> {
     let choice = wanted.find_choice(tool);
     let program = programs::find_wg(choice.as_deref(), cache)?;
     let version = match (&program, &tool.debian) {
@@ -279,10 +274,7 @@ fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<MadeTool> {
         OURS => runner::find_results_folder(),
         other => runner::find_results_folder().join(format!("with-{other}")),
     };
-    Ok(MadeTool {
-        runner: Runner::new(program, cache, folder),
-        version,
-    })
+    Ok((Runner::new(program, cache, folder), version))
 }
 
 impl Session<'_> {

@@ -67,11 +67,9 @@ pub fn write_results(options: &Options) -> Result<ExitCode> {
 
 /// Keeps the data of a run beside the guests' logs: a part of the matrix must not take the place
 /// of the whole.
-pub fn save_data(data: &Data, whole: bool) -> Result<PathBuf> {
-    let file = find_results_folder().join(if whole { FULL } else { PART });
+pub fn save_data(data: &Data) -> Result<PathBuf> {
+    let file = find_results_folder().join(if data.run.part { PART } else { FULL });
     fs::create_dir_all(find_results_folder())?;
-    let mut data = data.clone();
-    data.run.part = !whole;
     fs::write(&file, data.to_json())?;
     Ok(file)
 }
@@ -92,9 +90,8 @@ pub fn read_committed() -> Result<Data> {
 pub fn find_commit() -> String {
     let mut command = Command::new("git");
     let arguments = "describe --always --exclude=* --abbrev=12 --dirty";
-    command
-        .current_dir(repo::find_root())
-        .args(arguments.split(' '));
+    command.args(arguments.split(' '));
+    command.current_dir(repo::find_root());
     // From an archive without its history there is none to name.
     process::run(&mut command).map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
 }

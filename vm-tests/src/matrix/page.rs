@@ -172,12 +172,9 @@ fn write_cell(scenario: &str, cell: Option<Known<'_>>, notes: &mut Notes) -> Str
 
 fn write_versions(data: &Data, text: &mut String) {
     let rows = data.kernels.iter().map(|kernel| {
-        let attr = if kernel.attr { "yes" } else { "no" };
-        vec![
-            kernel.name.clone(),
-            attr.into(),
-            escape_text(&kernel.version),
-        ]
+        let (attr, version) = (kernel.attr, escape_text(&kernel.version));
+        let attr = if attr { "yes" } else { "no" };
+        vec![kernel.name.clone(), attr.into(), version]
     });
     let head = ["kernel", "attribute", "version"].map(str::to_owned);
     let table = write_table(&head, "---", rows.collect());

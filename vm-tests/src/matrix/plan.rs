@@ -52,7 +52,7 @@ impl Planned {
         let elsewhere = if self.kernel.attr { "stock" } else { "patched" };
         let in_tree =
             |(name, suites): &(&str, &[&str])| *name == kernel && suites.iter().any(in_suite);
-        !self.scenario.is_long()
+        !in_suite(&"long")
             && !in_suite(&elsewhere)
             && (USUAL.contains(&kernel) && (in_suite(&"tree") || !in_suite(&"kernel"))
                 || TREES.iter().any(in_tree))
@@ -88,7 +88,7 @@ pub fn list_cells(kernels: &[Kernel], tools: &[Tool], scenarios: &[Scenario]) ->
 }
 
 fn find_obstacle(scenario: &Scenario, kernel: &Kernel, tool: &Tool) -> Option<String> {
-    if let Some(reason) = scenario.find_obstacle_with(kernel, tool.can) {
+    if let Some(reason) = scenario.find_obstacle(kernel, tool.can) {
         return Some(reason);
     }
     if scenario.in_suite("selftest") && tool.can != Wg::Ours {
@@ -98,7 +98,7 @@ fn find_obstacle(scenario: &Scenario, kernel: &Kernel, tool: &Tool) -> Option<St
         return Some(why.into());
     }
     // The short ones stay: they show that scenarios do not lean on what is ours.
-    let nothing = scenario.is_long() && tool.can == Wg::Any && !kernel.attr;
+    let nothing = scenario.in_suite("long") && tool.can == Wg::Any && !kernel.attr;
     nothing.then(|| "a stock kernel with the C tool: nothing of this repository is tested".into())
 }
 

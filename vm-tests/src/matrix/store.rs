@@ -74,10 +74,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = read_sample();
         // As another machine saw it, and as it is kept here.
-        let (committed, kept) = (
-            open_store(&folder, data.clone()),
-            open_store(&folder, Data::default()),
-        );
+        let committed = open_store(&folder, data.clone());
+        let kept = open_store(&folder, Data::default());
         for store in [&committed, &kept] {
             for cell in &data.cells {
                 let (ids, seen) = (cell.get_ids(), &cell.seen);

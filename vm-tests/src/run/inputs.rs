@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::guest::programs;
-use crate::kernel::BootableKernel;
+use crate::kernel::{BootableKernel, read_version};
 use crate::run::qemu;
 use crate::run::runner::{Runner, describe_machine};
 use crate::run::scenario::Scenario;
@@ -32,7 +32,10 @@ impl Runner {
             .add_value("own", self.hash_own_files(kernel, scenario)?)
             .add_value("machine", machine.format_command())
             .add_value("image", self.hash_file(&kernel.image)?)
-            .add_value("qemu", self.remember_hash("qemu", qemu::read_version)?)
+            .add_value(
+                "qemu",
+                self.remember_hash("qemu", || read_version(qemu::PROGRAM))?,
+            )
             .add_value("programs", self.hash_programs(kernel)?);
         let parts = self.get_initramfs()?;
         for archive in parts.find_archives(kernel, &scenario.packages)? {
@@ -42,14 +45,11 @@ impl Runner {
         }
         for name in &scenario.programs {
             let program = programs::make_program(name, &self.cache)?;
-            key = key
-                .add_value("program", name)
-                .add_value("file", program.hash_program(&self.cache)?);
+            let hash = program.hash_program(&self.cache)?;
+            key = key.add_value("program", name).add_value("file", hash);
         }
-        let harness = HARNESS.iter();
-        Ok(harness
-            .fold(key, |key, file| key.add_value("harness", file))
-            .finish())
+        let add = |key: Key, file: &&str| key.add_value("harness", file);
+        Ok(HARNESS.iter().fold(key, add).finish())
     }
 
     /// What goes into a guest, apart from what is compiled or needs packages. How slow a kernel is
@@ -63,17 +63,12 @@ impl Runner {
 
     fn hash_programs(&self, kernel: &BootableKernel) -> Result<String> {
         let mut key = Key::new();
-        for (name, file) in &kernel.replaced {
-            key = key
-                .add_value("module", name)
-                .add_value("file", self.hash_file(file)?);
+        if let Some(file) = &kernel.replaced {
+            key = key.add_value("module", "wireguard");
+            key = key.add_value("file", self.hash_file(file)?);
         }
-        for (name, program) in &self.programs {
-            let hash = self.remember_hash(&format!("program {name}"), || {
-                program.hash_program(&self.cache)
-            })?;
-            key = key.add_value("tool", name).add_value("file", hash);
-        }
+        let wg = self.remember_hash("wg", || self.wg.hash_program(&self.cache))?;
+        let key = key.add_value("tool", "wg").add_value("file", wg);
         Ok(key.finish())
     }
 
@@ -114,7 +109,7 @@ mod tests {
         let [script, module, tool] = files;
         let row = table::find_kernel(kernel).unwrap();
         let mut boot = BootableKernel::from_image(&row, &tool, "1").unwrap();
-        boot.replaced.push(("wireguard".into(), module));
+        boot.replaced = Some(module);
         let cache = Cache::open_at(folder.path()).unwrap();
         let (wg, results) = (Program::Local(tool), folder.path().into());
         let runner = Runner::new(wg, &cache, results);
@@ -165,10 +160,8 @@ mod tests {
             describe_machine(&boot, Some(&scenario), Accelerator::Tcg).format_command()
         };
         let one = line(|_, _| {});
-        assert_ne!(
-            one,
-            line(|boot, _| boot.kernel.cmdline.push("debug".into()))
-        );
+        let debug = line(|boot, _| boot.kernel.cmdline.push("debug".into()));
+        assert_ne!(one, debug);
         assert_ne!(one, line(|_, s| s.memory = Some(4096)));
         assert_ne!(one, line(|_, s| s.smp = 7));
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use fs_err::{self as fs, File};
 use kit::{Error, Result, process, sys};
 
-const PROGRAM: &str = "qemu-system-x86_64";
+pub const PROGRAM: &str = "qemu-system-x86_64";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
@@ -101,15 +101,12 @@ impl Machine {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         if !self.interactive {
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log.into_file());
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            command.stderr(log.into_file());
         }
         sys::die_with_parent(&mut command);
-        let child = command
-            .spawn()
-            .map_err(|e| process::explain_start(&command, e))?;
+        let child = command.spawn();
+        let child = child.map_err(|e| process::explain_start(&command, e))?;
         let folder = self.folder.clone();
         Ok(Qemu { child, folder })
     }
@@ -168,10 +165,6 @@ pub fn read_log(path: &Path) -> String {
     fs::read(path)
         .map(|bytes| String::from_utf8_lossy(&bytes).replace("\r\n", "\n"))
         .unwrap_or_default()
-}
-
-pub fn read_version() -> Result<String> {
-    crate::kernel::read_version(PROGRAM)
 }
 
 #[cfg(test)]

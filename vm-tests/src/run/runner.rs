@@ -15,7 +15,7 @@ use crate::guest::programs::{self, Program};
 use crate::kernel::BootableKernel;
 use crate::run::qemu::{Accelerator, Machine, Qemu, read_log};
 use crate::run::scenario::{self, Scenario};
-use crate::run::verdict::{self, End, Ending, Evidence, Outcome, Stages};
+use crate::run::verdict::{self, End, Ending, Outcome, Stages};
 use kit::cache::{Key, remove_path};
 use kit::{Cache, Error, Result, repo};
 
@@ -97,9 +97,9 @@ fn get_late<T: Clone>(slot: &Late<T>, make: impl FnOnce() -> Result<T>) -> Resul
 pub struct Runner {
     pub(crate) cache: Cache,
     results: PathBuf,
-    /// The programs that every guest gets, by name. The one called `wg` is `$WG`.
-    pub(crate) programs: BTreeMap<String, Program>,
-    /// The programs with their libraries, as guests get them.
+    /// The `wg` under test, in guests `$WG`.
+    pub(crate) wg: Program,
+    /// It with its libraries, as guests get them.
     carried: Late<Arc<Archive>>,
     /// See `inputs`: what large files were found to hold.
     pub(crate) hashes: Mutex<BTreeMap<String, String>>,
@@ -113,7 +113,7 @@ impl Runner {
         Self {
             cache: cache.clone(),
             results,
-            programs: BTreeMap::from([("wg".to_owned(), wg)]),
+            wg,
             carried: Late::default(),
             hashes: Mutex::default(),
             accelerator: Late::default(),
@@ -176,11 +176,9 @@ impl Runner {
             machine.format_command()
         );
         fs::write(folder.join("command"), commands)?;
-        let limits = Limits {
-            boot: scenario.boot.unwrap_or(BOOT * slow),
-            scenario: timeout + GRACE,
-            shutdown: scenario.shutdown.unwrap_or(SHUTDOWN * slow),
-        };
+        let boot = scenario.boot.unwrap_or(BOOT * slow);
+        let shutdown = scenario.shutdown.unwrap_or(SHUTDOWN * slow);
+        let limits = [boot, timeout + GRACE, shutdown];
         let mut shown = 0;
         let mut qemu = machine.start_qemu()?;
         let pid = qemu.id();
@@ -206,12 +204,8 @@ impl Runner {
         report.results = verdict::read_results(&log("stdout.log"));
         let port = log("verdict.log");
         report.notes = Stages::read(&port).notes;
-        Ok(verdict::judge_evidence(Evidence {
-            port: &port,
-            console: &log("console.log"),
-            dmesg: &log("dmesg.log"),
-            end,
-        }))
+        let (console, dmesg) = (log("console.log"), log("dmesg.log"));
+        Ok(verdict::judge_run(&port, &console, &dmesg, end))
     }
 
     /// A guest on this terminal, with the tools and scenarios in it.
@@ -236,12 +230,8 @@ impl Runner {
     }
 
     fn try_accelerator(&self, kernel: &BootableKernel) -> Result<Accelerator> {
-        if File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/kvm")
-            .is_err()
-        {
+        let kvm = File::options().read(true).write(true).open("/dev/kvm");
+        if kvm.is_err() {
             return Ok(Accelerator::Tcg);
         }
         let boot_id = read_log(Path::new("/proc/sys/kernel/random/boot_id"));
@@ -249,13 +239,13 @@ impl Runner {
         if let Ok(known) = read_log(&memory).trim().parse() {
             return Ok(known);
         }
-        self.cache.progress.begin_step("trial boot with KVM");
+        self.cache.begin_step("trial boot with KVM");
         let accelerator = match self.try_kvm(kernel)? {
             true => Accelerator::Kvm,
             false => Accelerator::Tcg,
         };
         fs::write(&memory, accelerator.to_string())?;
-        self.cache.progress.end_step();
+        self.cache.end_step();
         Ok(accelerator)
     }
 
@@ -268,9 +258,8 @@ impl Runner {
         while Instant::now() < end {
             // A QEMU that cannot use /dev/kvm at all ends with an error: that is an answer too.
             if !matches!(qemu.has_ended(), Ok(false)) {
-                return Ok(Stages::read(&qemu.read_port("verdict.log"))
-                    .verdict
-                    .is_some());
+                let stages = Stages::read(&qemu.read_port("verdict.log"));
+                return Ok(stages.verdict.is_some());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -290,16 +279,14 @@ impl Runner {
         let parts = self.get_initramfs()?;
         archive.extend(&*get_late(&self.carried, || {
             let mut carried = Archive::default();
-            for (name, program) in &self.programs {
-                parts.add_program(name, program, &mut carried)?;
-            }
+            parts.add_program("wg", &self.wg, &mut carried)?;
             Ok(Arc::new(carried))
         })?);
         for name in scenario.iter().flat_map(|s| &s.programs) {
             let program = programs::make_program(name, &self.cache)?;
             parts.add_program(name, &program, &mut archive)?;
         }
-        parts.replace_modules(kernel, &mut archive)?;
+        parts.replace_module(kernel, &mut archive)?;
         let packages = scenario.map_or(&[][..], |s| &s.packages);
         let initramfs = folder.join("initramfs");
         archive.write_file(&initramfs, &parts.find_archives(kernel, packages)?)?;
@@ -338,9 +325,8 @@ impl Runner {
         let examples = repo::find_root().join("packaging/examples");
         archive.add_tree("usr/lib/wgvrf/examples", &examples)?;
         // Only who looks around in a guest wants them all.
-        let others = (mode == "shell")
-            .then(scenario::read_scenarios)
-            .transpose()?;
+        let others = (mode == "shell").then(scenario::read_scenarios);
+        let others = others.transpose()?;
         for other in others.iter().flatten().chain(scenario) {
             let place = format!("usr/lib/wgvrf/scenarios/{}.sh", other.name);
             archive.add_copy(&place, true, &other.path);
@@ -356,14 +342,15 @@ impl Runner {
                 }
             }
         }
-        let modules = match mode {
-            "trial" => String::new(),
-            _ => [
-                MODULES.join(" "),
-                scenario.map_or(String::new(), |s| s.modules.join(" ")),
-            ]
-            .join(" "),
+        let mut modules = if mode == "trial" {
+            Vec::new()
+        } else {
+            MODULES.to_vec()
         };
+        if mode != "trial" {
+            modules.extend(scenario.iter().flat_map(|s| &s.modules).map(|m| m.as_str()));
+        }
+        let modules = modules.join(" ");
         let settings = format!(
             "WGVRF_MODE={mode}\nWGVRF_KERNEL={}\nWGVRF_KERNEL_HAS_ATTR={}\n\
              WGVRF_SCENARIO={}\nWGVRF_TIMEOUT={}\nWGVRF_SLOW={}\nWGVRF_MODULES='{}'\n",
@@ -372,7 +359,7 @@ impl Runner {
             scenario.map_or("", |s| &s.name),
             timeout.as_secs(),
             kernel.kernel.slow,
-            modules.trim_end()
+            modules
         );
         archive.add_file("etc/wgvrf/run.env", false, settings);
         Ok(archive)
@@ -413,17 +400,10 @@ fn read_cpu_time(pid: u32) -> Option<Duration> {
     (ticks > 0).then(|| Duration::from_millis(ticks * 10))
 }
 
-#[derive(Clone, Copy)]
-struct Limits {
-    boot: Duration,
-    scenario: Duration,
-    shutdown: Duration,
-}
-
 /// Watches a machine until its end or one of its limits; the caller ends one that is over it.
 fn watch_machine(
     qemu: &mut Qemu,
-    limits: Limits,
+    [boot_limit, scenario_limit, shutdown_limit]: [Duration; 3],
     tell: &mut dyn FnMut(&Stages, Duration, &str),
 ) -> Result<End> {
     let begun = Instant::now();
@@ -443,10 +423,10 @@ fn watch_machine(
             ended.get_or_insert(now);
         }
         let (since, limit, end) = match (booted, ended) {
-            (_, Some(ended)) => (ended, limits.shutdown, End::ShutdownLimit),
+            (_, Some(ended)) => (ended, shutdown_limit, End::ShutdownLimit),
             // Loading modules counts as booting.
-            (Some(booted), None) => (booted, limits.scenario, End::ScenarioLimit),
-            (None, None) => (begun, limits.boot, End::BootLimit),
+            (Some(booted), None) => (booted, scenario_limit, End::ScenarioLimit),
+            (None, None) => (begun, boot_limit, End::BootLimit),
         };
         if now.duration_since(since) > limit {
             return Ok(end);

@@ -83,8 +83,8 @@ const KEYS: &str = "title, needs, tool, timeout, modules, packages, source, prog
                     suite, smp, icount, memory, kernels, expect, boot, shutdown";
 
 impl Scenario {
-    /// Why this scenario is not run on `kernel`; none if it is.
-    pub fn find_obstacle(&self, kernel: &Kernel) -> Option<String> {
+    /// The reason not to run this scenario on `kernel` with a `wg`; none if it is run.
+    pub fn find_obstacle(&self, kernel: &Kernel, wg: Wg) -> Option<String> {
         if !self.kernels.is_empty() && !self.kernels.contains(&kernel.name) {
             return Some(format!("only for {}", self.kernels.join(", ")));
         }
@@ -93,26 +93,16 @@ impl Scenario {
             let names = only.scenarios.join(", ");
             return Some(format!("{}; the kernel runs {names} only", only.why));
         }
-        let reason = match (self.needs, kernel.attr) {
-            (Needs::Attr, false) => "the kernel has no WGDEVICE_A_BIND_DEV",
-            (Needs::Fallback, true) => "the kernel needs no fallback: it has the attribute",
-            _ => return None,
-        };
-        Some(reason.into())
-    }
-
-    pub fn find_obstacle_with(&self, kernel: &Kernel, wg: Wg) -> Option<String> {
-        if let Some(reason) = self.find_obstacle(kernel) {
-            return Some(reason);
-        }
-        let reason = match (self.tool, wg) {
-            (Wg::Any, _) | (_, Wg::Ours) => return None,
-            (Wg::BindDev, Wg::BindDev) if kernel.attr => return None,
-            (Wg::BindDev, Wg::BindDev) => {
+        let reason = match (self.needs, kernel.attr, self.tool, wg) {
+            (Needs::Attr, false, ..) => "the kernel has no WGDEVICE_A_BIND_DEV",
+            (Needs::Fallback, true, ..) => "the kernel needs no fallback: it has the attribute",
+            (.., Wg::Any, _) | (.., Wg::Ours) => return None,
+            (_, true, Wg::BindDev, Wg::BindDev) => return None,
+            (.., Wg::BindDev, Wg::BindDev) => {
                 "the kernel has no WGDEVICE_A_BIND_DEV, and only our wg falls back"
             }
-            (Wg::BindDev, Wg::Any) => "this wg has no bind-dev",
-            (Wg::Ours, _) => "it is about what only our wg does and says",
+            (.., Wg::BindDev, Wg::Any) => "this wg has no bind-dev",
+            (.., Wg::Ours, _) => "it is about what only our wg does and says",
         };
         Some(reason.into())
     }
@@ -129,11 +119,7 @@ impl Scenario {
         Outcome::new(Ending::Failed, why)
     }
 
-    /// Minutes of a processor: not part of a plain run.
-    pub fn is_long(&self) -> bool {
-        self.in_suite("long")
-    }
-
+    /// Whether a label is in its header; `long` means minutes of a processor.
     pub fn in_suite(&self, suite: &str) -> bool {
         self.suites.iter().any(|s| s == suite)
     }
@@ -143,11 +129,7 @@ impl Scenario {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
-        let wrong = |line, text| Error::Data {
-            file: path.into(),
-            line,
-            text,
-        };
+        let wrong = |line, text| Error::in_data(path, line, text);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut scenario = Self {
             name: name.into_owned(),
@@ -348,7 +330,7 @@ mod tests {
             ("# titel: x\n", "scenarios/x.sh:1: `titel:' is none of"),
             (
                 "# title: x\n# needs: root\n",
-                "x.sh:2: `needs: root' is none of attr",
+                "`needs: root' is none of attr",
             ),
             ("# title: x\n# tool: theirs\n", "x.sh:2: `tool: theirs'"),
             ("# title: x\n# timeout: soon\n", "x.sh:2: `timeout: soon'"),
@@ -370,7 +352,7 @@ mod tests {
         let patched = table::find_kernel("patched-6.1").unwrap();
         let runs = |header: &str, kernel: &Kernel, wg| {
             let scenario = parse_text(&format!("# title: x\n# {header}\n")).unwrap();
-            scenario.find_obstacle_with(kernel, wg).is_none()
+            scenario.find_obstacle(kernel, wg).is_none()
         };
         for (header, kernel, any, bind_dev, ours) in [
             ("needs: attr", &stock, false, false, false),
@@ -395,13 +377,11 @@ mod tests {
         for kernel in table::read_kernels().unwrap() {
             let Some(only) = &kernel.only else { continue };
             let mut run = scenarios.clone();
-            run.retain(|s| s.find_obstacle(&kernel).is_none());
+            run.retain(|s| s.find_obstacle(&kernel, Wg::Ours).is_none());
             let run: Vec<_> = run.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(run, only.scenarios, "{}", kernel.name);
-            let reason = find_scenario("smoke")
-                .unwrap()
-                .find_obstacle(&kernel)
-                .unwrap();
+            let smoke = find_scenario("smoke").unwrap();
+            let reason = smoke.find_obstacle(&kernel, Wg::Ours).unwrap();
             assert!(reason.starts_with(&only.why), "{reason}");
         }
     }

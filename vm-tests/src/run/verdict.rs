@@ -105,15 +105,6 @@ pub enum End {
     ShutdownLimit,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
-    pub port: &'a str,
-    pub console: &'a str,
-    /// The kernel's log, copied by the guest at its end.
-    pub dmesg: &'a str,
-    pub end: End,
-}
-
 /// How far a guest came, as its port tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
@@ -156,24 +147,26 @@ impl Stages {
     }
 }
 
-pub fn judge_evidence(evidence: Evidence<'_>) -> Outcome {
-    let stages = Stages::read(evidence.port);
-    if let Some(lines) = find_panic(evidence.console) {
+/// Judges what a guest said on its port, its console, and the kernel's log that it copied at its
+/// end.
+pub fn judge_run(port: &str, console: &str, dmesg: &str, end: End) -> Outcome {
+    let stages = Stages::read(port);
+    if let Some(lines) = find_panic(console) {
         return Outcome::new(Ending::Panic, lines);
     }
     let Some(verdict) = stages.verdict.as_deref() else {
-        return judge_without_verdict(&stages, evidence.console, evidence.end);
+        return judge_without_verdict(&stages, console, end);
     };
-    if evidence.end != End::Exited {
+    if end != End::Exited {
         let why = format!("the machine did not end after its verdict `{verdict}'");
         return Outcome::new(Ending::ShutdownTimeout, why);
     }
-    if evidence.dmesg.trim().is_empty() {
+    if dmesg.trim().is_empty() {
         return Outcome::new(Ending::HarnessError, "no kernel log came out of the guest");
     }
     let reason = |otherwise: &str| stages.reason.clone().unwrap_or(otherwise.to_owned());
     // The guest has looked already; a guest that cannot look must not pass.
-    let mut splats = find_splats(evidence.dmesg);
+    let mut splats = find_splats(dmesg);
     if splats.is_empty() {
         splats = stages.splats.join("\n");
     }
@@ -195,9 +188,9 @@ pub fn judge_evidence(evidence: Evidence<'_>) -> Outcome {
         ),
         "leak" => (Ending::Leak, stages.leaks.join("\n")),
         "broken" => (Ending::HarnessError, reason("no reason given")),
-        _ => (
+        other => (
             Ending::HarnessError,
-            format!("the guest said `@verdict {verdict}'"),
+            format!("the guest said `@verdict {other}'"),
         ),
     };
     Outcome::new(ending, why)
@@ -272,13 +265,7 @@ mod tests {
     /// `port` says the words after each `@`, one a line.
     fn judge_text(port: &str, console: &str, dmesg: &str, end: End) -> String {
         let port = &port.replace(" @", "\n@");
-        let evidence = Evidence {
-            port,
-            console,
-            dmesg,
-            end,
-        };
-        judge_evidence(evidence).to_string()
+        judge_run(port, console, dmesg, end).to_string()
     }
 
     #[test]
@@ -317,11 +304,7 @@ mod tests {
             ("@init 6.1 @start @end 0\n", Exited, "cleaned up"),
             ("", BootLimit, "boot-timeout: SeaBIOS"),
             ("@init 6.1 @start\n", ScenarioLimit, "scenario-timeout"),
-            (
-                "@init @start @verdict timeout\n",
-                Exited,
-                "scenario-timeout",
-            ),
+            ("@init @verdict timeout\n", Exited, "scenario-timeout"),
             ("@init @start @end 0\n", ShutdownLimit, "shutdown-timeout"),
         ] {
             let dmesg = if port.contains("verdict") { LOG } else { "" };

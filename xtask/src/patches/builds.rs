@@ -84,20 +84,16 @@ fn check_modules(set: &Set, context: &Context) -> Result<Built> {
         let log = made.map(|module| module.file.with_file_name("build.log"));
         let found = take_failure(log.and_then(|log| Ok(read_warnings(&read_log(&log)?))))?;
         count += 1;
-        findings.extend(
-            found
-                .iter()
-                .map(|w| describe_warning(set, &mail.file, "module", w)),
-        );
+        let describe = |w: &String| describe_warning(set, &mail.file, "module", w);
+        findings.extend(found.iter().map(describe));
     }
     Ok((findings, count))
 }
 
 fn describe_warning(set: &Set, file: &str, config: &str, what: &str) -> Finding {
     let finding = Finding::new(set.name_file(file), format!("{config}: {what}"));
-    finding
-        .set_rule("builds", doc::NETDEV)
-        .set_repair(set.suggest_reword())
+    let finding = finding.set_rule("builds", doc::NETDEV);
+    finding.set_repair(set.suggest_reword())
 }
 
 /// A source that is configured and built in many ways.
@@ -142,10 +138,8 @@ pub fn check_configs(
             count += 1;
             let new = find_new(build(git::BASE)?, verdicts);
             let name = &config.name;
-            findings.extend(
-                new.iter()
-                    .map(|(f, what)| describe_warning(set, f, name, what)),
-            );
+            let describe = |(f, what): &(&str, String)| describe_warning(set, f, name, what);
+            findings.extend(new.iter().map(describe));
         }
     }
     Ok((findings, count))
@@ -244,13 +238,13 @@ fn build_state(
     let kept = context.cache.keep_file("patch-build", &key, |path| {
         let subject = git::run_git(place.repo, &["log", "-1", "--format=%s", commit])?;
         let step = format!("build {name}: {}", subject.trim());
-        context.cache.progress.begin_step(&step);
+        context.cache.begin_step(&step);
         if !area.join("index").exists() {
             prepare_source(area, place.pristine)?;
             run(git::BASE, "")?;
         }
         run(commit, base)?;
-        context.cache.progress.end_step();
+        context.cache.end_step();
         write_file(path, &read_warnings(&read_log(&log)?).join("\n"))
     });
     // A failure is not kept: it may have been the machine.

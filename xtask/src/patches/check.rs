@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `patches check`: every rule over the series of a tree, first the text, then against its source.
 
-use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
@@ -45,7 +44,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     let _lock = context.cache.hold_lock(&format!("patches-check-{name}"))?;
     let source = scratch::make_repo(&repo, set, context)?;
     let step = format!("{name}: apply and run the kernel's tools");
-    context.cache.progress.begin_step(&step);
+    context.cache.begin_step(&step);
     let refused = git::apply_each(&repo, &set.list_paths())?;
     for Refused { patch, what } in &refused {
         let finding = Finding::new(set.name_file(patch), what).set_rule("applies", doc::NETDEV);
@@ -53,17 +52,14 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     }
     let root = scratch::find_tools(context)?;
     for mail in &set.mails {
-        let (path, name, repair) = (
-            set.dir.join(&mail.file),
-            set.name_file(&mail.file),
-            set.suggest_reword(),
-        );
+        let (path, name) = (set.dir.join(&mail.file), set.name_file(&mail.file));
+        let repair = set.suggest_reword();
         let ignore = tools::UNSIGNED;
         found.extend(tools::run_checkpatch(&root, &path, &name, ignore, &repair)?);
     }
     let people = tools::list_maintainers(&root, &set.list_paths())?;
     found.extend(tools::check_people(&people, name));
-    context.cache.progress.end_step();
+    context.cache.end_step();
     let base = series::read_base(&set.dir)?;
     if base != source {
         // Each line number may differ, so more is not said.
@@ -113,36 +109,12 @@ fn check_generated(set: &Set, repo: &Path, context: &Context) -> Result<Vec<Find
         if Some(commit) == commits.last() || places.any(|p| mail.touches_path(p)) {
             git::run_git(repo, &["checkout", "-q", commit])?;
             let name = set.name_file(&mail.file);
-            found.extend(tools::regenerate_netlink(
-                repo,
-                &name,
-                &context.cache.progress,
-            )?);
+            let progress = &context.cache.progress;
+            found.extend(tools::regenerate_netlink(repo, &name, progress)?);
         }
     }
     git::run_git(repo, &["checkout", "-q", git::SERIES])?;
     Ok(found)
-}
-
-/// A series on somebody's kernel.
-pub struct Fit<'a> {
-    pub tree: &'a Tree,
-    kernel: OwnKernel,
-    pub refused: Vec<Refused>,
-}
-
-impl fmt::Display for Fit<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, version) = (self.kernel.path.display(), &self.kernel.version);
-        let series = format!("kernel-patches/{}", self.tree.name);
-        write!(f, "{place}: Linux {version}: {series} ")?;
-        if self.refused.is_empty() {
-            return f.write_str("applies without fuzz");
-        }
-        let count = self.refused.len();
-        write!(f, "is nearest; {count} patches need work:")?;
-        self.refused.iter().try_for_each(|r| write!(f, "\n  {r}"))
-    }
 }
 
 /// Reads a folder with a kernel's source: headers alone have nothing that a series changes.
@@ -162,29 +134,36 @@ pub fn read_source(folder: &Path, trees: &Trees) -> Result<OwnKernel> {
     Ok(kernel)
 }
 
-/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones.
-pub fn find_fit<'a>(kernel: OwnKernel, chosen: &[&'a Tree], context: &Context) -> Result<Fit<'a>> {
+/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones. Says what
+/// has to be mended, and whether that is nothing.
+pub fn find_fit<'a>(
+    kernel: &OwnKernel,
+    chosen: &[&'a Tree],
+    context: &Context,
+) -> Result<(&'a Tree, String, bool)> {
+    let OwnKernel { path, version, .. } = kernel;
     let _lock = context.cache.hold_lock("patches-source")?;
     let mut fits = Vec::new();
     for &tree in chosen {
         let set = Set::read_tree(tree, &context.trees)?;
         let repo = scratch::find_folder(context, "source", &tree.name)?;
-        scratch::make_repo_from(&repo, &set, &kernel.path, &kernel.version)?;
+        scratch::make_repo_from(&repo, &set, path, version)?;
         fits.push((git::apply_each(&repo, &set.list_paths())?, tree));
         remove_path(&repo)?;
     }
-    let measure = |tree: &Tree| refresh::measure_distance(&tree.name, &kernel.version);
-    let best = fits
-        .into_iter()
-        .min_by_key(|(refused, tree)| (refused.len(), measure(tree)));
-    match best {
-        Some((refused, tree)) => Ok(Fit {
-            tree,
-            kernel,
-            refused,
-        }),
-        None => bail!("kernel-patches/trees.toml has no tree"),
+    let measure = |tree: &Tree| refresh::measure_distance(&tree.name, version);
+    let rank = |(refused, tree): &(Vec<Refused>, &Tree)| (refused.len(), measure(tree));
+    let Some((refused, tree)) = fits.into_iter().min_by_key(rank) else {
+        bail!("kernel-patches/trees.toml has no tree");
+    };
+    let (place, name) = (path.display(), &tree.name);
+    let mut text = format!("{place}: Linux {version}: kernel-patches/{name} ");
+    match refused.len() {
+        0 => text += "applies without fuzz",
+        n => text += &format!("is nearest; {n} patches need work:"),
     }
+    text.extend(refused.iter().map(|patch| format!("\n  {patch}")));
+    Ok((tree, text, refused.is_empty()))
 }
 
 #[cfg(test)]

@@ -347,10 +347,8 @@ fn check_public(onto: &Path, base: &str) -> Result<Option<Finding>> {
     let mut finding = Finding::new("export", what).set_rule("base", doc::SUBMITTING);
     finding.note = true;
     let repair = "--base with a commit of the tree that you post to";
-    Ok(branches
-        .trim()
-        .is_empty()
-        .then(|| finding.set_repair(repair)))
+    let is_private = branches.trim().is_empty();
+    Ok(is_private.then(|| finding.set_repair(repair)))
 }
 
 /// Puts the branch into the person's clone; false if one of that name is there and differs.

@@ -116,10 +116,8 @@ pub fn apply_each(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
         run_git(repo, &["am", "--abort"])?;
         let apply = ["apply", "--reject", "--whitespace=nowarn"];
         let rest = process::capture_output(prepare_scratch(repo).args(apply).arg(patch))?;
-        refused.push(Refused::read(
-            patch,
-            &(out.join_streams() + &rest.join_streams()),
-        ));
+        let said = out.join_streams() + &rest.join_streams();
+        refused.push(Refused::read(patch, &said));
         run_git(repo, &["add", "-A"])?;
         let message = "what applies";
         run_git(repo, &["commit", "-q", "--allow-empty", "-m", message])?;

@@ -99,10 +99,8 @@ pub struct Context {
 }
 
 pub fn run_patches(command: Command, cache: Cache) -> Result<ExitCode> {
-    let context = &Context {
-        trees: Trees::load()?,
-        cache,
-    };
+    let trees = Trees::load()?;
+    let context = &Context { trees, cache };
     let trees = &context.trees;
     match command {
         Command::Check {
@@ -114,10 +112,10 @@ pub fn run_patches(command: Command, cache: Cache) -> Result<ExitCode> {
             let chosen = choose_trees(tree, context)?;
             match source {
                 Some(source) => {
-                    let fit =
-                        check::find_fit(check::read_source(&source, trees)?, &chosen, context)?;
-                    println!("{fit}");
-                    Ok(choose_code(fit.refused.is_empty()))
+                    let source = check::read_source(&source, trees)?;
+                    let (_, text, fits) = check::find_fit(&source, &chosen, context)?;
+                    println!("{text}");
+                    Ok(choose_code(fits))
                 }
                 None => run_check(&chosen, (!text).then_some(builds), context),
             }
@@ -179,11 +177,12 @@ pub fn build_own_module(
     let series = match series {
         Some(folder) => Series::read(&folder)?,
         None => {
-            let fit = check::find_fit(source.clone(), &choose_trees(tree, context)?, context)?;
-            if !fit.refused.is_empty() {
-                bail!("{fit}\nmend them in a folder of your own, and give it: --series DIR");
+            let trees = choose_trees(tree, context)?;
+            let (tree, text, fits) = check::find_fit(&source, &trees, context)?;
+            if !fits {
+                bail!("{text}\nmend them in a folder of your own, and give it: --series DIR");
             }
-            Series::read_tree(&fit.tree.name)?
+            Series::read_tree(&tree.name)?
         }
     };
     own::build_module(&source, &headers, &series, &context.cache)
@@ -257,12 +256,8 @@ fn run_export(
         println!("skipped: builds and regeneration (--builds none)");
     }
     for person in &export.people {
-        println!(
-            "{}: {}  ({})",
-            person.choose_header(),
-            person.who,
-            person.role
-        );
+        let (header, who, role) = (person.choose_header(), &person.who, &person.role);
+        println!("{header}: {who}  ({role})");
     }
     let files = export.files.iter();
     files.for_each(|file| println!("{}", file.display()));

@@ -85,10 +85,8 @@ fn check_applied(export: &Export, mails: &[PathBuf]) -> Result<Option<String>> {
     let out = process::capture_output(am.args(["am", "-q", "--no-3way"]).args(mails))?;
     let wrong = if !out.ok {
         git::run_git(repo, &["am", "--abort"])?;
-        Some(format!(
-            "git am of the mails: {}",
-            out.join_streams().trim()
-        ))
+        let said = out.join_streams();
+        Some(format!("git am of the mails: {}", said.trim()))
     } else if read_history("HEAD")? != read_history(git::SERIES)? {
         Some("git am of the mails does not make the series that was exported".to_owned())
     } else {
@@ -103,7 +101,8 @@ pub fn send_mails(onto: &Path, export: &Export) -> Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("--send asks a person, and there is no terminal");
     }
-    process::run_on_terminal(&mut send_email(onto, export, &["--confirm=always"]))
+    let mut send = send_email(onto, export, &["--confirm=always"]);
+    Ok(process::run_to_end(&mut send)?.success())
 }
 
 #[cfg(test)]
@@ -208,11 +207,8 @@ mod tests {
         let world = World::new();
         let export = world.export_part("feature", "1").unwrap();
         assert_eq!(export.findings, []);
-        let texts: Vec<_> = export
-            .files
-            .iter()
-            .map(|f| fs::read_to_string(f).unwrap())
-            .collect();
+        let texts = export.files.iter().map(|f| fs::read_to_string(f).unwrap());
+        let texts: Vec<_> = texts.collect();
         for (at, says) in [
             (0, "Subject: [PATCH wireguard 0/3] count pots\n"),
             (0, "They are many.\n\nAll.\n"),

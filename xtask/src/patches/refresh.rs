@@ -54,9 +54,8 @@ impl Branch {
 pub fn open_branch(series: &Path, tree: &Tree, fresh: bool, context: &Context) -> Result<Branch> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
-    let _lock = context
-        .cache
-        .hold_lock(&format!("patches-refresh-{name}"))?;
+    let lock = format!("patches-refresh-{name}");
+    let _lock = context.cache.hold_lock(&lock)?;
     if !fresh && is_unwritten(&repo)? {
         let (place, refresh) = (repo.display(), "cargo xtask patches refresh");
         let ways = format!("{refresh} {name} --write\nor throw it away: {refresh} {name} --fresh");
@@ -123,9 +122,8 @@ fn is_clean(repo: &Path) -> Result<bool> {
 pub fn write_branch(tree: &Tree, context: &Context) -> Result<String> {
     let name = &tree.name;
     let repo = scratch::find_folder(context, "refresh", name)?;
-    let _lock = context
-        .cache
-        .hold_lock(&format!("patches-refresh-{name}"))?;
+    let lock = format!("patches-refresh-{name}");
+    let _lock = context.cache.hold_lock(&lock)?;
     write_branch_to(&repo::find_patches().join(name), &repo, name)
 }
 
@@ -250,10 +248,8 @@ fn make_side(spec: &str, side: &str, context: &Context) -> Result<PathBuf> {
         let package = base.split(' ').next().unwrap_or_default();
         let Some(tree) = trees.trees.iter().find(|t| t.source == package) else {
             let kinds = "neither a tree nor COMMIT:TREE nor a folder with a series and its base";
-            bail!(
-                "`{spec}' is {kinds} (trees: {})",
-                trees.list_names().join(", ")
-            );
+            let names = trees.list_names().join(", ");
+            bail!("`{spec}' is {kinds} (trees: {names})");
         };
         (dir, tree)
     };
@@ -351,10 +347,7 @@ pub mod tests {
         assert!(refused[1].what.contains("pot3.c:2"), "{}", refused[1].what);
         // The unfinished am is still there for the person, and is not thrown away.
         assert!(is_unfinished(&repo) && is_unwritten(&repo).unwrap());
-        let error = write_branch_to(&dir, &repo, "9.9")
-            .err()
-            .unwrap()
-            .to_string();
+        let error = write_branch_to(&dir, &repo, "9.9").unwrap_err().to_string();
         assert!(error.contains("not finished"), "{error}");
     }
 
@@ -367,19 +360,14 @@ pub mod tests {
         assert!(first.contains("no range-diff") && !is_unwritten(&repo).unwrap());
         replace_words(&repo, "pot3.c", "five", "fife");
         assert!(is_unwritten(&repo).unwrap());
-        let error = write_branch_to(&dir, &repo, "9.9")
-            .err()
-            .unwrap()
-            .to_string();
+        let error = write_branch_to(&dir, &repo, "9.9").unwrap_err().to_string();
         assert!(error.contains("not committed"), "{error}");
         git::run_git(&repo, &["commit", "-q", "-a", "--amend", "--no-edit"]).unwrap();
         assert!(is_unwritten(&repo).unwrap());
         let second = write_branch_to(&dir, &repo, "9.9").unwrap();
         assert!(second.contains("fife") && second.contains("3 patches written"));
         assert!(!is_unwritten(&repo).unwrap());
-        let none = write_branch_to(&dir, &temp.path().join("none"), "9.9")
-            .err()
-            .unwrap();
+        let none = write_branch_to(&dir, &temp.path().join("none"), "9.9").unwrap_err();
         assert!(none.to_string().contains("no branch to write"));
     }
 }

@@ -180,11 +180,8 @@ fn find_in_mails(set: &Set, check: impl Fn(&Mail) -> Option<String>) -> Vec<Find
     let find = |m: &Mail| {
         let finding = Finding::new(set.name_file(&m.file), check(m)?);
         let line = m.text.lines().position(|l| l.starts_with("Subject:"));
-        Some(
-            finding
-                .set_line(line.map_or(0, |at| at + 1))
-                .set_repair(set.suggest_reword()),
-        )
+        let finding = finding.set_line(line.map_or(0, |at| at + 1));
+        Some(finding.set_repair(set.suggest_reword()))
     };
     set.mails.iter().filter_map(find).collect()
 }
@@ -337,10 +334,8 @@ pub mod tests {
     fn the_good_series_has_no_findings() {
         assert_eq!(check_rules(&make_set(&[GOOD.to_owned()])), []);
         let fix = change_good("Assisted-by", FIX);
-        assert_eq!(
-            check_rules(&make_set(&[fix, change_good("pots", "pans")])),
-            []
-        );
+        let both = make_set(&[fix, change_good("pots", "pans")]);
+        assert_eq!(check_rules(&both), []);
     }
 
     /// A rule that has never failed may not work.
@@ -415,11 +410,8 @@ pub mod tests {
             "+\tstruct pot *pot = pot_of(a,\n+\t\t\t\t\t b_which_is_long);\n",
             "+\t/* inline and __free would be wrong here */\n",
         ] {
-            assert_eq!(
-                check_rules(&make_set(&[change_good(TWO, fine)])),
-                [],
-                "{fine}"
-            );
+            let set = make_set(&[change_good(TWO, fine)]);
+            assert_eq!(check_rules(&set), [], "{fine}");
         }
         let function = "static int teapot(struct pot *first)\n {";
         let members = change_good(function, "x\n struct pot {");

@@ -143,9 +143,8 @@ pub mod tests {
             ("version = 1", "version = 0", "version 0"),
             ("version = 1", "version = 1\nnumber = 2", "unknown field"),
         ] {
-            let error = Status::parse(&good.replace(from, to))
-                .unwrap_err()
-                .to_string();
+            let error = Status::parse(&good.replace(from, to)).unwrap_err();
+            let error = error.to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -69,9 +69,8 @@ fn read_checkpatch(text: &str, name: &str, repair: &str) -> Vec<Finding> {
     let read = |said: Captures| {
         let line = said.get(1).and_then(|n| n.as_str().parse().ok());
         let finding = Finding::new(name, said[2].trim()).set_line(line.unwrap_or(0));
-        finding
-            .set_rule("checkpatch", doc::CHECKLIST)
-            .set_repair(repair)
+        let finding = finding.set_rule("checkpatch", doc::CHECKLIST);
+        finding.set_repair(repair)
     };
     let pattern = Regex::new(pattern).expect("a constant");
     pattern.captures_iter(text).map(read).collect()
@@ -161,10 +160,10 @@ pub fn regenerate_netlink(repo: &Path, name: &str, progress: &Progress) -> Resul
     let path = std::env::var("PATH").unwrap_or_default();
     // Seconds are enough; a generator that hangs must not hang us.
     let mut generate = Command::new("timeout");
+    generate.args(["600", "bash", GENERATOR, "-f"]);
     generate
-        .args(["600", "bash", GENERATOR, "-f"])
-        .current_dir(repo);
-    generate.env("PATH", format!("/usr/bin:{path}"));
+        .current_dir(repo)
+        .env("PATH", format!("/usr/bin:{path}"));
     generate.env("PYTHONDONTWRITEBYTECODE", "1");
     let out = process::capture_output(generate.env("GIT_CONFIG_GLOBAL", "/dev/null"))?;
     let made = |line: &&str| line.contains("GEN") && line.contains("wireguard");
@@ -201,10 +200,8 @@ mod tests {
         let text = "\"A. B\" <A@b.test> (maintainer:POTS (KETTLES))\n\
                     netdev@vger.kernel.org (open list:NET)\nnoise\n";
         let people = read_people(text);
-        assert_eq!(
-            (people[0].choose_header(), people[1].choose_header()),
-            ("To", "Cc")
-        );
+        let headers = [0, 1].map(|at: usize| people[at].choose_header());
+        assert_eq!(headers, ["To", "Cc"]);
         assert_eq!(people[0].role, "maintainer:POTS (KETTLES)");
         assert_eq!(people[0].get_address(), "a@b.test");
         assert_eq!(people[1].who, "netdev@vger.kernel.org");
