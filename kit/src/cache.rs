@@ -98,7 +98,7 @@ impl Cache {
         path.exists().then_some(path)
     }
 
-    /// Where an entry is or would be.
+    /// The place of an entry, whether it is there or not.
     pub fn find_place(&self, kind: &str, key: &str) -> PathBuf {
         self.root.join(kind).join(key)
     }

@@ -26,16 +26,16 @@ const STALE: Duration = Duration::from_secs(6 * 3600);
 /// Debian's own keys; the ending differs by release.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring";
 
-/// What a machine without a Debian mirror in its apt configuration can set.
+/// The variables for a machine whose apt configuration has no Debian mirror.
 const MIRROR_VARIABLE: &str = "WGVRF_DEBIAN_MIRROR";
 const SECURITY_VARIABLE: &str = "WGVRF_DEBIAN_SECURITY_MIRROR";
 
-/// How much is fetched for a list of packages.
+/// The extent of a fetch for a list of packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closure<'a> {
-    /// Just the packages named.
+    /// The packages that are named, and no others.
     Named,
-    /// And all that they depend on (no recommendations), but not the packages whose name
+    /// The packages and all that they depend on (no recommendations), but not those whose name
     /// starts with one of these.
     Dependencies { without: &'a [&'a str] },
 }
@@ -80,11 +80,8 @@ impl Debian {
             fs::write(dir.join("etc/apt.conf"), &settings)?;
             Ok(fs::write(dir.join("state/status"), "")?)
         })?;
-        Ok(Self {
-            cache: cache.clone(),
-            root,
-            name,
-        })
+        let cache = cache.clone();
+        Ok(Self { cache, root, name })
     }
 
     /// The version that apt would choose for a package: `6.1.170-1`.
@@ -102,8 +99,8 @@ impl Debian {
         Ok(depends.map(list_first_alternatives).unwrap_or_default())
     }
 
-    /// What would be fetched for `packages`, sorted by name. Refreshes the lists when they are
-    /// old or when a package is not in them.
+    /// Lists the files that a fetch of `packages` takes, sorted by name. Refreshes the lists when
+    /// they are old or when a package is not in them.
     pub fn plan_fetch(&self, packages: &[&str], closure: Closure<'_>) -> Result<Vec<Package>> {
         let fresh = self.refresh_lists(false)?;
         match self.list_uris(packages, closure) {
@@ -242,7 +239,7 @@ impl Debian {
         Ok(found)
     }
 
-    /// What apt answers from the lists that are there. Asking takes it half a second each time,
+    /// Asks apt, which answers from the lists that are there. It takes half a second each time,
     /// so the answer is kept for as long as the lists stay the same.
     fn ask_apt(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let stamp = self.root.join("state/refreshed");
@@ -269,7 +266,7 @@ impl Debian {
     }
 }
 
-/// Where Debian is fetched from, as this machine has it.
+/// The mirrors of Debian that this machine uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mirrors {
     main: String,
@@ -280,10 +277,8 @@ impl Mirrors {
     fn find_on_machine() -> Result<Self> {
         let variable = |name| env::var(name).ok().filter(|v| !v.is_empty());
         if let Some(main) = variable(MIRROR_VARIABLE) {
-            return Ok(Self {
-                main,
-                security: variable(SECURITY_VARIABLE),
-            });
+            let security = variable(SECURITY_VARIABLE);
+            return Ok(Self { main, security });
         }
         // What apt would fetch, not what it has fetched (`indextargets`): a machine whose lists
         // are old or gone is still configured for its security updates.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Why a command could not do its work. A scenario that fails is no error: it has an outcome.
+//! The reasons why a command fails. A scenario that fails is no error: it has an outcome.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,7 +50,8 @@ impl Error {
     }
 }
 
-/// What to say of a program that did not start; the remedy is the Debian package that carries it.
+/// The message about a program that did not start; the remedy is the Debian package that carries
+/// it.
 fn describe_start(program: &str, source: &io::Error) -> String {
     if source.kind() != io::ErrorKind::NotFound {
         return format!("cannot start `{program}': {source}");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What the support crates share: a cache, other programs, errors, progress, Debian's packages.
+//! The common ground of the support crates: a cache, other programs, errors, progress, Debian's
+//! packages.
 //!
 //! Nothing here knows of kernels, guests or mails.
 

@@ -26,7 +26,7 @@ pub fn quote_word(word: &str) -> String {
     }
 }
 
-/// What a program that ran to its end left behind.
+/// The result of a program that ran to its end.
 pub struct Output {
     pub ok: bool,
     pub status: String,
@@ -112,7 +112,7 @@ fn explain_failure(command: &Command, status: String, said: &str) -> Error {
     }
 }
 
-/// How many jobs a build starts.
+/// The number of jobs that a build starts.
 pub fn count_jobs() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

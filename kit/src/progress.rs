@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What long work tells of itself, and [`Screen`], which shows it: a line on stderr for each step
+//! The progress of long work, and [`Screen`], which shows it: a line on stderr for each step
 //! with the time it took, and on a terminal what runs now.
 //!
 //! Steps of several threads run side by side; a thread has one step at a time.
@@ -23,7 +23,7 @@ pub struct Progress(Option<Arc<Shown>>);
 struct Shown {
     lines: MultiProgress,
     steps: Mutex<HashMap<ThreadId, Step>>,
-    /// How far the whole is.
+    /// The progress of the whole.
     head: Mutex<Option<ProgressBar>>,
 }
 
@@ -122,7 +122,7 @@ impl Screen {
         Progress(Some(Arc::clone(&self.shown)))
     }
 
-    /// How far the whole is, above the steps. Empty ends it.
+    /// Shows the progress of the whole above the steps. An empty text ends it.
     pub fn show_head(&self, text: &str) {
         let mut head = self.shown.head.lock().expect("no holder panics");
         let line = head.get_or_insert_with(|| {

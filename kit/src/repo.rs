@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Where things are in this repository.
+//! The places of this repository.
 
 use std::path::{Path, PathBuf};
 

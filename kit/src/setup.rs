@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::{Progress, Result, process};
 
-/// What a program is needed for.
+/// The purpose of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     /// Fetching and unpacking Debian's packages.
@@ -92,8 +92,8 @@ pub fn ensure_programs(uses: &[For], progress: &Progress) -> Result<()> {
     }
 }
 
-/// Like [`ensure_programs`], for what is worth having and no reason to stop: without root, or without a
-/// network, what is missing stays so.
+/// Like [`ensure_programs`], for what is worth having and no reason to stop: without root, or
+/// without a network, what is missing stays so.
 pub fn offer_programs(uses: &[For], progress: &Progress) {
     if is_root() {
         // The tests that need it say what is not there.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The one system call that has to be made between fork and exec; the only unsafe code of the crate.
+//! The one system call that has to be made between fork and exec; the only unsafe code of the
+//! crate.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt;

@@ -33,10 +33,8 @@ const COLUMNS: &[(&str, &str)] = &[
 pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let (begun, progress) = (Instant::now(), &cache.progress);
     setup::ensure_programs(&[For::Packages], progress)?;
-    let (stock, patched) = (
-        table::find_kernel("debian-6.1")?,
-        table::find_kernel("patched-6.1")?,
-    );
+    let stock = table::find_kernel("debian-6.1")?;
+    let patched = table::find_kernel("patched-6.1")?;
     // What only waits for the network beside what only computes.
     let (wg, stock, patched) = thread::scope(|scope| {
         let wg = scope.spawn(|| programs::find_wg(None, cache));

@@ -72,8 +72,8 @@ pub fn run_check(check: &Check, progress: &Progress) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// What test programs print: a line for each test, and a summary. libtest has no stable output for
-/// programs; these two lines have not changed in years.
+/// Reads the output of test programs: a line for each test, and a summary. libtest has no stable
+/// output for programs; these two lines have not changed in years.
 fn read_tests(stdout: &str) -> Outcome {
     let mut read = Outcome::default();
     for line in stdout.lines() {

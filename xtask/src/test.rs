@@ -3,8 +3,9 @@
 //!
 //! Checks of the sources come first, then the cells (kernel, tool, scenario). The last line is
 //! always `N passed, N failed, N skipped`; a cell that does not apply is listed with its reason
-//! and is neither. `--full` is the whole matrix. A plain run takes Debian 12's kernels, the whole series
-//! on 7.3 and a part on each backport, no scenario that takes minutes, and says what it left out.
+//! and is neither. `--full` is the whole matrix. A plain run takes Debian 12's kernels, the whole
+//! series on 7.3 and a part on each backport, no scenario that takes minutes, and says what it left
+//! out.
 
 use std::fmt;
 use std::process::ExitCode;

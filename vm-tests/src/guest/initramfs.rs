@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a guest boots from: archives one after the other, none compressed (copying is cheaper
+//! The initramfs of a guest: archives one after the other, none compressed (copying is cheaper
 //! than unpacking, above all without KVM). A later archive replaces files of an earlier one.
 //!
 //! 1. the userland: named Debian packages with the libraries they need; cached
@@ -47,7 +47,7 @@ struct Table {
 }
 
 impl Table {
-    /// What decides which modules go in, for a key.
+    /// The choice of modules, as a part of a key.
     fn describe_modules(&self) -> String {
         let (folders, left_out) = (&self.module_folders, &self.module_folders_left_out);
         format!("{folders:?}{left_out:?}{:?}", self.module_names)
@@ -61,12 +61,12 @@ impl Table {
     }
 }
 
-/// What goes into an archive, by its path without a leading slash. Every entry belongs to root
+/// The entries of an archive, each by its path without a leading slash. Every entry belongs to root
 /// and has no time, so that equal contents give equal bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Archive(BTreeMap<String, (u32, Data)>);
 
-/// What an entry holds, beside its mode.
+/// The contents of an entry, beside its mode.
 #[derive(Clone, Debug)]
 enum Data {
     Bytes(Vec<u8>),
@@ -242,7 +242,7 @@ impl Initramfs {
                 let listing = process::run(Command::new("ldd").arg(&program))?;
                 (program, read_libraries(&listing))
             }
-            Program::Rooted { root, program } => {
+            Program::Rooted(root, program) => {
                 let (program, loader) = (root.join(program), Loader::find(root)?);
                 let listing = process::run(&mut loader.prepare_listing(&program))?;
                 let mut libraries = read_libraries(&listing);
@@ -458,7 +458,7 @@ impl Loader {
         command
     }
 
-    /// What a program would miss in this root; none for one that needs no library.
+    /// Finds a library that a program lacks in this root; none for one that needs no library.
     fn find_lack(&self, program: &Path) -> Result<Option<String>> {
         let kind = process::capture_output(Command::new(&self.path).arg("--verify").arg(program))?;
         // As ldd does it: a script, or a program that is whole by itself.

@@ -2,7 +2,7 @@
 //! Programs that guests get beyond what Debian 12 packages: the `wg` under test, other versions
 //! of the C tool, and clients of WireGuard in other languages that are built here.
 //!
-//! What cannot be had on this machine is told to the guest, which skips with that reason: only
+//! The guest is told of a program that this machine cannot have, and skips with that reason: only
 //! an absence is such a reason, a mistake of ours is an error.
 
 use std::path::{Path, PathBuf};
@@ -25,21 +25,18 @@ pub enum Program {
     /// A program of this machine, with the libraries that it needs.
     Local(PathBuf),
     /// A program of an unpacked root (`usr/bin/wg`), run by that root's own loader.
-    Rooted {
-        root: PathBuf,
-        program: String,
-    },
+    Rooted(PathBuf, &'static str),
     Lacking(String),
 }
 
 impl Program {
-    /// What it is, by its bytes and not by its place: another machine comes to the same.
+    /// Hashes the bytes of the program and not its place: another machine comes to the same hash.
     pub fn hash_program(&self, cache: &Cache) -> Result<String> {
         let key = match self {
             // As the guest gets it: what says where it was built is taken off.
             Self::Local(program) => Key::new().add_file("file", &strip_program(program, cache)?)?,
             // The root is named by the packages in it, its libraries among them.
-            Self::Rooted { root, program } => {
+            Self::Rooted(root, program) => {
                 let name = root.file_name().unwrap_or_default();
                 let key = Key::new().add_value("root", name.as_encoded_bytes());
                 key.add_file("file", &root.join(program))?
@@ -80,10 +77,9 @@ pub fn make_program(name: &str, cache: &Cache) -> Result<Program> {
 /// The C tool of a suite, with the C library that it was built for, and that one's loader.
 fn find_c_tool(suite: &str, cache: &Cache) -> Result<Program> {
     let debian = Debian::new(cache, &[suite])?;
-    Ok(Program::Rooted {
-        root: debian.unpack_packages(&["wireguard-tools", "libc6"], Closure::Named)?,
-        program: "usr/bin/wg".into(),
-    })
+    let packages = ["wireguard-tools", "libc6"];
+    let root = debian.unpack_packages(&packages, Closure::Named)?;
+    Ok(Program::Rooted(root, "usr/bin/wg"))
 }
 
 /// A debug build is ten times as large as its code, and every guest would unpack it. Its build id

@@ -19,7 +19,7 @@ pub struct Tool {
     /// The suite whose C tool it is; none for the one of this repository.
     pub debian: Option<String>,
     pub can: Wg,
-    /// What asks more of a `wg` than this one can.
+    /// The scenarios that ask more of a `wg` than this one can.
     #[serde(default)]
     pub without: Vec<Without>,
 }

@@ -183,7 +183,8 @@ fn read_fragments(config: Option<&str>) -> Result<Vec<(PathBuf, String)>> {
     ["guest"].into_iter().chain(config).map(read).collect()
 }
 
-/// What the fragments ask for and `config` does not say. A later line overrides an earlier one.
+/// Lists the options that the fragments ask for and `config` lacks. A later line overrides an
+/// earlier one.
 fn list_unmet(fragments: &[(PathBuf, String)], config: &str) -> Vec<String> {
     let lines = fragments.iter().flat_map(|(_, text)| text.lines());
     let lines = lines.filter(|line| line.starts_with("CONFIG_"));

@@ -33,7 +33,7 @@ pub struct BootableKernel {
     pub modules: Option<PathBuf>,
     /// The wireguard.ko that takes the place of the kernel's own.
     pub replaced: Option<PathBuf>,
-    /// What a reader of results wants to know: a package's version, how many patches.
+    /// A line for readers of the results: a package's version, how many patches.
     pub version: String,
     /// The tree that has its source, for scenarios that ask for files of it.
     pub tree: Option<Tree>,
@@ -180,7 +180,7 @@ fn replace_module(
     })
 }
 
-/// How many times slower a guest is because of what else this machine does: limits are there to
+/// Measures how many times slower a guest is on this busy machine: limits are there to
 /// end a guest that hangs, not one that waits for its turn.
 fn measure_load() -> u32 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

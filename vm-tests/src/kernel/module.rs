@@ -78,7 +78,7 @@ pub fn build_module(
 
 /// Patches a copy of the driver of `source` and compiles it against `headers`. Leaves wireguard.ko
 /// and build.log in `dir`.
-pub(super) fn compile_driver(
+pub fn compile_driver(
     source: &Path,
     headers: &Path,
     series: &Series,

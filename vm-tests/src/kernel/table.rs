@@ -18,7 +18,7 @@ pub struct Kernel {
     pub from: Origin,
     #[serde(default = "default_memory")]
     pub memory: u32,
-    /// How many times slower than a plain kernel: multiplies every limit.
+    /// The factor by which it is slower than a plain kernel: multiplies every limit.
     #[serde(default = "default_slow")]
     pub slow: u32,
     #[serde(default)]
@@ -41,7 +41,7 @@ pub enum Origin {
 #[serde(deny_unknown_fields)]
 pub struct Only {
     pub scenarios: Vec<String>,
-    /// What it lacks, for those who wonder where the others are.
+    /// The thing that it lacks, for those who miss the other scenarios.
     pub why: String,
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::kernel::table::parse_table;
 use crate::run::scenario::find_named;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trees {
     #[serde(default, rename = "recipient")]
@@ -22,7 +22,7 @@ pub struct Trees {
 #[serde(deny_unknown_fields)]
 pub struct Recipient {
     pub address: String,
-    /// Why; shown by `patches export`.
+    /// `patches export` shows it.
     pub reason: String,
 }
 

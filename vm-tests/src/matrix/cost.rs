@@ -30,7 +30,7 @@ pub fn write_tables(data: &Data) -> String {
     text
 }
 
-/// What was measured, in each mode, and how far from unbound.
+/// A row for each measurement: its value in each mode, and the distance from unbound.
 fn write_costs(seen: &Seen) -> String {
     let mut rows: Vec<(String, [Option<u64>; 4])> = Vec::new();
     for (key, value) in &seen.values {

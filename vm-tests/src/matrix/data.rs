@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a run of the matrix left behind, as values and as a JSON file: one cell a line, so that a
+//! The outcome of a run of the matrix, as values and as a JSON file: one cell a line, so that a
 //! change of it can be read.
 
 use std::path::Path;
@@ -19,12 +19,12 @@ pub struct Data {
     pub kernels: Vec<Heading>,
     pub tools: Vec<Heading>,
     pub scenarios: Vec<Heading>,
-    /// What was run.
+    /// The cells that were run.
     pub cells: Vec<Cell>,
     pub not_applicable: Vec<Obstacle>,
 }
 
-/// When, of which commit, on what.
+/// The time, the commit and the QEMU of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Run {
@@ -60,7 +60,7 @@ pub struct Cell {
     pub seen: Seen,
 }
 
-/// Why scenarios are not run on one kernel with one tool.
+/// The reason not to run scenarios on one kernel with one tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Obstacle {
@@ -70,14 +70,14 @@ pub struct Obstacle {
     pub scenarios: Vec<String>,
 }
 
-/// What is known of a kernel, a tool and a scenario.
+/// The knowledge about a kernel, a tool and a scenario.
 #[derive(Clone, Copy)]
 pub enum Known<'a> {
     Seen(&'a Seen),
     NotApplicable(&'a str),
 }
 
-/// What was seen when it was run. Times are in milliseconds.
+/// The observations of a cell that was run. Times are in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
@@ -147,14 +147,14 @@ impl Data {
         Some(Known::NotApplicable(&obstacle.reason))
     }
 
-    /// How many cells have no result. A matrix has none.
+    /// Counts the cells without a result. A whole matrix has none.
     pub fn count_missing(&self) -> usize {
         let none = self.not_applicable.iter().map(|o| o.scenarios.len());
         (self.kernels.len() * self.tools.len() * self.scenarios.len())
             .saturating_sub(self.cells.len() + none.sum::<usize>())
     }
 
-    /// How many of the cells that were run are of this kind.
+    /// Counts the cells of a kind among those that were run.
     pub fn count_kind(&self, kind: Kind, wanted: impl Fn(&Cell) -> bool) -> usize {
         let is_of_kind = |c: &&Cell| c.seen.outcome.get_kind() == kind && wanted(c);
         self.cells.iter().filter(is_of_kind).count()

@@ -72,7 +72,7 @@ struct Job<'a> {
     inputs: Option<String>,
 }
 
-/// What jobs share.
+/// The things that jobs share.
 struct Session<'a> {
     wanted: &'a Wanted,
     store: Store,

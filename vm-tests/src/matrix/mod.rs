@@ -78,7 +78,7 @@ fn committed_file() -> PathBuf {
     repo::find_root().join("docs/results.json")
 }
 
-/// What docs/results.json says; nothing where there is none.
+/// Reads docs/results.json; no data where there is no such file.
 pub fn read_committed() -> Result<Data> {
     match committed_file() {
         file if file.exists() => Data::read(&file),

@@ -29,7 +29,7 @@ pub struct Planned {
     pub kernel: Kernel,
     pub tool: Tool,
     pub scenario: Scenario,
-    /// Why it is not run, if it is not.
+    /// The reason not to run it; none if it is run.
     pub obstacle: Option<String>,
 }
 
@@ -102,7 +102,7 @@ fn find_obstacle(scenario: &Scenario, kernel: &Kernel, tool: &Tool) -> Option<St
     nothing.then(|| "a stock kernel with the C tool: nothing of this repository is tested".into())
 }
 
-/// What a run that does not take everything leaves out: a line for each kernel and tool, with
+/// Lists the cells that a partial run leaves out: a line for each kernel and tool, with
 /// the number of cells and the command for them.
 pub fn list_left_out(all: &[Planned], taken: impl Fn(&Planned) -> bool) -> Vec<String> {
     let mut out: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -140,7 +140,7 @@ pub fn list_obstacles(cells: &[Planned]) -> Vec<Obstacle> {
     found.collect()
 }
 
-/// What a given `wg` can do, by the words in it. The messages of ours name the
+/// Finds the abilities of a given `wg` by the words in it. The messages of ours name the
 /// variable that only it reads, and a tool without the keyword does not hold the word.
 pub fn find_abilities(program: &[u8]) -> Wg {
     let holds = |word: &str| {

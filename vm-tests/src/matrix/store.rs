@@ -22,13 +22,11 @@ pub struct Store {
 impl Store {
     /// `committed` is docs/results.json, or nothing where there is none.
     pub fn open(cache: &Cache, committed: Data) -> Result<Self> {
-        Ok(Self {
-            folder: cache.open_folder("results")?,
-            committed,
-        })
+        let folder = cache.open_folder("results")?;
+        Ok(Self { folder, committed })
     }
 
-    /// What was seen of a cell with these inputs, here or else elsewhere.
+    /// Finds the observations of a cell with these inputs, made here or else elsewhere.
     pub fn find_seen(&self, ids: [&str; 3], inputs: &str) -> Option<Seen> {
         let [kernel, tool, scenario] = ids;
         let seen: Seen = match fs::read_to_string(self.find_place(ids, inputs)) {
@@ -42,7 +40,8 @@ impl Store {
         (seen.outcome.get_kind() != Kind::Failed).then_some(seen)
     }
 
-    /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail now.
+    /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail
+    /// now.
     pub fn keep_seen(&self, ids: [&str; 3], seen: &Seen) -> Result<()> {
         let place = self.find_place(ids, &seen.inputs);
         let draft = place.with_extension(format!("draft-{}", std::process::id()));

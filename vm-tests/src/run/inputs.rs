@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What an outcome depends on, as one key: two cells with equal keys ran the same thing.
+//! The inputs of an outcome, as one key: two cells with equal keys ran the same thing.
 //!
 //! Everything that is in the guest, how it is started, and the code that judges it. Limits are
 //! not in it: they end what hangs, and what ended by itself would have ended with others too. Nor
@@ -52,7 +52,7 @@ impl Runner {
         Ok(HARNESS.iter().fold(key, add).finish())
     }
 
-    /// What goes into a guest, apart from what is compiled or needs packages. How slow a kernel is
+    /// The files of a guest that are neither compiled nor of a package. The slowness of a kernel
     /// says something of the hour, and sets limits only.
     fn hash_own_files(&self, kernel: &BootableKernel, scenario: &Scenario) -> Result<Vec<u8>> {
         let mut kernel = kernel.clone();

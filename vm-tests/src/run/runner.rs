@@ -22,7 +22,7 @@ use kit::{Cache, Error, Result, repo};
 /// Modules that every guest loads, those of the kernel under test among them.
 const MODULES: &[&str] = &["wireguard", "vrf", "veth", "dummy"];
 
-/// How long a `/dev/kvm` has to prove itself.
+/// The time in which a `/dev/kvm` has to prove itself.
 const TRIAL: Duration = Duration::from_secs(12);
 
 /// The limits of a run, before the slowness of kernel and accelerator multiplies them: from QEMU's
@@ -32,7 +32,7 @@ const BOOT: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(30);
 const SHUTDOWN: Duration = Duration::from_secs(45);
 
-/// Where results are kept; ignored by git.
+/// The folder of the results; ignored by git.
 pub fn find_results_folder() -> PathBuf {
     repo::find_root().join("target/vm-results")
 }
@@ -49,12 +49,12 @@ pub struct Report {
     pub scenario: String,
     pub outcome: Outcome,
     pub results: Vec<(String, String)>,
-    /// What a reader should know, passed or not: a check that could not be made.
+    /// A hint for readers, passed or not: a check that could not be made.
     pub notes: Vec<String>,
     /// From QEMU's start to init; none if it was not reached.
     pub boot: Option<Duration>,
     pub took: Duration,
-    /// What QEMU used of the processors: unlike the time it took, no matter of who else is busy.
+    /// The processor time of QEMU: unlike the time it took, no matter of who else is busy.
     pub cpu: Duration,
     /// console.log, stdout.log, dmesg.log, verdict.log, verdict, command.
     pub folder: PathBuf,
@@ -99,7 +99,7 @@ pub struct Runner {
     results: PathBuf,
     /// The `wg` under test, in guests `$WG`.
     pub(crate) wg: Program,
-    /// It with its libraries, as guests get them.
+    /// The program under test with its libraries, as guests get it.
     carried: Late<Arc<Archive>>,
     /// See `inputs`: what large files were found to hold.
     pub(crate) hashes: Mutex<BTreeMap<String, String>>,
@@ -218,8 +218,8 @@ impl Runner {
         machine.start_qemu()?.wait()
     }
 
-    /// What runs guests here: KVM if it really boots `kernel` in time, else TCG. Tried once per
-    /// boot of this machine; `WGVRF_ACCEL=kvm|tcg` decides without a trial.
+    /// Finds the accelerator of this machine: KVM if it really boots `kernel` in time, else TCG.
+    /// Tried once per boot of this machine; `WGVRF_ACCEL=kvm|tcg` decides without a trial.
     pub fn find_accelerator(&self, kernel: &BootableKernel) -> Result<Accelerator> {
         get_late(&self.accelerator, || match env::var("WGVRF_ACCEL") {
             Ok(word) if !word.is_empty() => word

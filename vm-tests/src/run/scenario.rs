@@ -15,7 +15,7 @@ use crate::kernel::table::Kernel;
 use crate::run::verdict::{Ending, Outcome};
 use kit::error::{Error, Result};
 
-/// What a scenario needs of wireguard.
+/// The needs of a scenario: wireguard's side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Needs {
@@ -26,7 +26,7 @@ pub enum Needs {
     Any,
 }
 
-/// What a `wg` can, each one more than the one before; and what a scenario needs of it.
+/// The abilities of a `wg`, each more than the one before; and the need of a scenario for them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, strum::EnumString, strum::VariantNames,
 )]
@@ -107,7 +107,7 @@ impl Scenario {
         Some(reason.into())
     }
 
-    /// What an outcome means for this scenario: where one is expected, coming to it is passing.
+    /// Turns the outcome that a scenario expects into a pass, and any other into a failure.
     pub fn compare_expected(&self, outcome: Outcome) -> Outcome {
         let Some((ending, text)) = &self.expect else {
             return outcome;
@@ -257,8 +257,8 @@ pub(crate) fn find_named<T>(
 /// The files of `folder`, guest/, that a guest for `scenario` gets: the libraries that its script
 /// names, those that these name in turn, and what is no library. Without a scenario: all of them.
 ///
-/// What a scenario does not source is not in its guest, so that a change to one tool's library
-/// sends only that tool's scenarios round again.
+/// A library that a scenario does not source is not in its guest, so that a change to one tool's
+/// library sends only that tool's scenarios round again.
 pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {

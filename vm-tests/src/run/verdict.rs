@@ -8,10 +8,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What counts as the kernel complaining; the guest looks for the same.
+/// The words by which a complaint of the kernel is known, here and in the guest.
 const SPLATS: &str = include_str!("../../guest/splats");
 
-/// How one scenario on one kernel ended. The words stand in `expect:` headers and result files.
+/// The ending of one scenario on one kernel. The words stand in `expect:` headers and result files.
 #[derive(
     Clone,
     Copy,
@@ -105,14 +105,14 @@ pub enum End {
     ShutdownLimit,
 }
 
-/// How far a guest came, as its port tells it.
+/// The progress of a guest, as its port tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
     pub init: bool,
     pub started: bool,
     pub ended: Option<String>,
     pub reason: Option<String>,
-    /// What a reader of the verdict should know: a check that could not be made.
+    /// A hint for readers of the verdict: a check that could not be made.
     pub notes: Vec<String>,
     pub splats: Vec<String>,
     pub leaks: Vec<String>,

@@ -23,13 +23,14 @@ use super::{Context, git};
 
 const SCRIPT: &str = include_str!("build-driver.sh");
 const CONFIGS: &str = include_str!("builds.toml");
-/// What of a series is compiled.
+/// The part of a series that is compiled.
 const COMPILED: &[&str] = &["drivers/net/wireguard", "include"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
     None,
-    /// What CI runs: each patch by default, all of them without IPv6 and without L3 master devices
+    /// The builds of CI: each patch by default, all of them without IPv6 and without L3 master
+    /// devices
     Some,
     /// Each patch also as modules, with clang, 32 bits, big-endian, lockdep, allmodconfig
     All,
@@ -172,7 +173,7 @@ fn find_new(mut known: Vec<String>, verdicts: Vec<(&str, Vec<String>)>) -> Vec<(
     found
 }
 
-/// What a program says about itself. Without a compiler nothing is built, which is not the same
+/// Asks a program for its version. Without a compiler nothing is built, and that is not the same
 /// as passed.
 fn ask_version(program: &str) -> Result<String> {
     let said = process::run(Command::new(program).arg("--version"))?;
@@ -268,8 +269,8 @@ fn read_log(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
-/// What the compiler and sparse say about the driver and its header, without line numbers:
-/// `drivers/net/wireguard/socket.c: warning: x`.
+/// The warnings of the compiler and of sparse about the driver and its header, without line
+/// numbers: `drivers/net/wireguard/socket.c: warning: x`.
 fn read_warnings(log: &str) -> Vec<String> {
     let file = r"(drivers/net/wireguard/[^:]*|include/uapi/[^:]*wireguard[^:]*)";
     let pattern = format!(r"(?m){file}:[0-9:]* ((?:warning|error): .*)$");

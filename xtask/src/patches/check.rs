@@ -36,7 +36,7 @@ fn check_cover(file: &str, cover: &CoverLetter) -> Vec<Finding> {
     cover.body.lines().filter(is_long).map(find).collect()
 }
 
-/// All of it; findings, and what the series was checked against.
+/// Checks text, source and builds of a series; findings, and the source that was used.
 pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Finding>, String)> {
     let mut found = check_text(set)?;
     let name = &set.tree.name;
@@ -134,8 +134,8 @@ pub fn read_source(folder: &Path, trees: &Trees) -> Result<OwnKernel> {
     Ok(kernel)
 }
 
-/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones. Says what
-/// has to be mended, and whether that is nothing.
+/// Finds the series with the fewest patches to mend on a source, the nearest of equal ones. Says
+/// what has to be mended, and whether that is nothing.
 pub fn find_fit<'a>(
     kernel: &OwnKernel,
     chosen: &[&'a Tree],
@@ -174,15 +174,12 @@ mod tests {
     use crate::patches::refresh::tests::{COUNT, make_series};
     use fs_err as fs;
 
-    /// What is left to git: each fixture differs from what `git format-patch` writes.
+    /// The rules that git checks: each fixture differs from what `git format-patch` writes.
     #[test]
     fn what_refresh_would_change_is_found() {
         let temp = tempfile::tempdir().unwrap();
         let (repo, dir) = make_series(temp.path(), &COUNT);
-        let trees = Trees {
-            recipients: Vec::new(),
-            trees: Vec::new(),
-        };
+        let trees = Trees::default();
         let tree = rules::tests::test_tree();
         let check = || {
             let set = Set::read(&dir, &tree, &trees).unwrap();

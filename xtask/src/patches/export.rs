@@ -33,7 +33,7 @@ pub enum Part {
     Feature,
 }
 
-/// What to make, of what, for whom.
+/// The options of an export.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Request {
     /// Your clone; git's user.name and user.email there sign off
@@ -50,7 +50,7 @@ pub struct Request {
     /// The commit of the clone that the series is for
     #[arg(long, default_value = "HEAD")]
     pub base: String,
-    /// Where the mails are put
+    /// The folder for the mails
     #[arg(long, value_name = "DIR", default_value = "outgoing")]
     pub out: PathBuf,
     /// In how many configurations each patch is compiled on the clone
@@ -73,7 +73,7 @@ pub struct Export {
     pub repo: PathBuf,
     /// The branch's name in the person's clone.
     pub branch: String,
-    /// How many of its commits are mailed.
+    /// The number of its commits that are mailed.
     pub count: usize,
 }
 
@@ -83,12 +83,12 @@ impl Export {
         self.people.iter().map(Person::get_address).collect()
     }
 
-    /// The commit before those.
+    /// The commit before the first one that is mailed.
     pub fn name_start(&self) -> String {
         format!("{}~{}", git::SERIES, self.count)
     }
 
-    /// The mails of them, without the cover letter.
+    /// The mails of the patches, without the cover letter.
     pub fn list_mails(&self) -> &[PathBuf] {
         &self.files[self.files.len() - self.count..]
     }
@@ -243,7 +243,7 @@ fn apply_signed(set: &Set, repo: &Path, sender: &str) -> Result<()> {
     Ok(())
 }
 
-/// Those whom get_maintainer.pl names, our own list, and those whom the patches name; each once.
+/// Lists the people of get_maintainer.pl, of trees.toml and of the patches, each once.
 fn choose_recipients(
     mut people: Vec<Person>,
     set: &Set,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a check found: one line with place, rule, source document and repair.
+//! The finding of a check: one line with place, rule, source document and repair.
 
 use std::fmt;
 
@@ -62,7 +62,7 @@ pub fn join_findings(findings: &[Finding]) -> String {
     lines.join("\n")
 }
 
-/// How many of them have to be mended.
+/// Counts the findings that have to be mended.
 pub fn count_errors(findings: &[Finding]) -> usize {
     findings.iter().filter(|f| !f.note).count()
 }

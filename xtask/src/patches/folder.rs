@@ -12,7 +12,7 @@ use vm_tests::kernel::trees::{Recipient, Tree, Trees};
 
 use super::git;
 
-/// What stands for an author until a person takes the series over.
+/// The placeholder of an author until a person takes the series over.
 pub const AUTHOR: &str = "wg-vrf <noreply@example.org>";
 
 /// One patch, taken apart as `git am` takes it apart.
@@ -113,7 +113,7 @@ impl Set {
         })
     }
 
-    /// How findings name a file of the series: `7.3/0001-….patch`.
+    /// Names a file of the series as findings do: `7.3/0001-….patch`.
     pub fn name_file(&self, file: &str) -> String {
         format!("{}/{file}", self.tree.name)
     }
@@ -122,7 +122,7 @@ impl Set {
         self.mails.iter().map(|m| self.dir.join(&m.file)).collect()
     }
 
-    /// How many patches at the beginning are fixes: they are posted first, as a series of their
+    /// Counts the fixes at the beginning: they are posted first, as a series of their
     /// own. What follows is the feature.
     pub fn count_fixes(&self) -> usize {
         self.mails.iter().take_while(|m| m.is_fix()).count()
@@ -162,7 +162,7 @@ fn list_patches(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What a person wrote about the series; git adds the list of patches at export.
+/// The text of a person about the series; git adds the list of patches at export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoverLetter {
     pub subject: String,
@@ -174,7 +174,7 @@ pub const COVER: &str = "cover-letter.txt";
 pub const COVER_OF_FIXES: &str = "cover-letter-fixes.txt";
 
 impl CoverLetter {
-    /// The one of all trees in this file of kernel-patches; none if there is no such file.
+    /// Reads the cover letter in this file of kernel-patches; none if there is no such file.
     pub fn load(file: &str) -> Result<Option<Self>> {
         let path = repo::find_patches().join(file);
         if !path.exists() {
@@ -190,10 +190,8 @@ impl CoverLetter {
         let (subject, body) = text.split_once("\n\n")?;
         let (subject, body) = (subject.trim(), body.trim_end());
         let whole = !subject.is_empty() && !subject.contains('\n') && !body.is_empty();
-        whole.then(|| Self {
-            subject: subject.to_owned(),
-            body: body.to_owned(),
-        })
+        let (subject, body) = (subject.to_owned(), body.to_owned());
+        whole.then_some(Self { subject, body })
     }
 }
 

@@ -21,9 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fs_err as fs;
+use kit::cache::remove_path;
 use kit::setup::{self, For};
 use kit::{Cache, Result, repo};
-use vm_tests::kernel::own::{self, OwnKernel};
+use vm_tests::kernel::module;
+use vm_tests::kernel::own::OwnKernel;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::trees::{Tree, Trees};
 
@@ -45,8 +48,8 @@ pub enum Command {
         /// In how many configurations each patch is compiled
         #[arg(long, value_enum, default_value = "some", conflicts_with = "text")]
         builds: Which,
-        /// Only which series fits the kernel's source in DIR (VyOS, Ubuntu, OpenWrt, any other), and
-        /// which hunks need work there
+        /// Only which series fits the kernel's source in DIR (VyOS, Ubuntu, OpenWrt, any other),
+        /// and which hunks need work there
         #[arg(long, value_name = "DIR", conflicts_with_all = ["text", "builds"])]
         source: Option<PathBuf>,
     },
@@ -92,7 +95,7 @@ pub enum Command {
     },
 }
 
-/// What every command works with.
+/// The things that every command works with.
 pub struct Context {
     pub trees: Trees,
     pub cache: Cache,
@@ -161,8 +164,8 @@ pub fn run_patches(command: Command, cache: Cache) -> Result<ExitCode> {
     }
 }
 
-/// Builds wireguard.ko for somebody's own kernel; says where it is. Where no series is given it is the
-/// one that fits the source, which has to apply.
+/// Builds wireguard.ko for somebody's own kernel; says where it is. Its build.log is beside it. Where
+/// no series is given it is the one that fits the source, which has to apply.
 pub fn build_own_module(
     source: &Path,
     headers: &Path,
@@ -173,7 +176,7 @@ pub fn build_own_module(
     let context = &Context { trees, cache };
     let source = check::read_source(source, &context.trees)?;
     let headers = OwnKernel::read(headers)?;
-    headers.check_headers(&source)?;
+    let release = headers.check_headers(&source)?;
     let series = match series {
         Some(folder) => Series::read(&folder)?,
         None => {
@@ -185,7 +188,15 @@ pub fn build_own_module(
             Series::read_tree(&tree.name)?
         }
     };
-    own::build_module(&source, &headers, &series, &context.cache)
+    let _lock = context.cache.hold_lock("own-module")?;
+    let dir = context.cache.open_folder("own-module")?.join(release);
+    remove_path(&dir)?;
+    fs::create_dir(&dir)?;
+    let step = format!("build wireguard.ko for {release}");
+    context.cache.begin_step(&step);
+    module::compile_driver(&source.path, &headers.path, &series, &[], &dir)?;
+    context.cache.end_step();
+    Ok(dir.join("wireguard.ko"))
 }
 
 /// The tree of a name; all of trees.toml where none is given.
@@ -298,7 +309,7 @@ mod tests {
     use super::*;
     use regex_lite::Regex;
 
-    /// What needs nothing but the files is checked with every change of them.
+    /// The rules that need nothing but the files are checked with every change of them.
     #[test]
     fn the_repositorys_own_series_pass_the_rules_of_text() {
         let trees = Trees::load().unwrap();

@@ -182,16 +182,15 @@ mod tests {
             let args = args.split(' ').chain(["--builds", "none"]);
             let parsed = Request::augment_args(clap::Command::new("x")).get_matches_from(args);
             let request = Request::from_arg_matches(&parsed).unwrap();
-            let context = Context {
-                trees: toml::from_str(RECIPIENT).unwrap(),
-                cache: Cache::open_at(self.temp.path().join("cache"))?,
-            };
+            let cache = Cache::open_at(self.temp.path().join("cache"))?;
+            let trees = toml::from_str(RECIPIENT).unwrap();
+            let context = Context { trees, cache };
             let set = Set::read(&self.temp.path().join("9.9"), &test_tree(), &context.trees)?;
             let cover = Some(&self.cover).filter(|_| request.part == Part::Feature);
             export::export_series(&set, cover, &request, &self.status, &context)
         }
 
-        /// What is wrong with a posting of which a file was changed.
+        /// Changes a file of a posting and lists the differences.
         fn post_changed(&self, export: &Export, file: &str, from: &str, to: &str) -> String {
             let folder = self.temp.path().join("posted");
             post_to_folder(&self.onto, export, &folder).unwrap();

@@ -19,8 +19,8 @@ use super::{Context, scratch};
 
 /// The series as the patch files have it.
 const WRITTEN: &str = "written";
-/// That of an earlier branch, with its base: blobs for a three-way merge, and what a range-diff
-/// compares with when the series had to be mended.
+/// The series of an earlier branch, with its base: blobs for a three-way merge, and the side that a
+/// range-diff compares with when the series had to be mended.
 const EARLIER: &str = "refs/earlier/written";
 const EARLIER_BASE: &str = "refs/earlier/base";
 
@@ -33,7 +33,7 @@ pub struct Branch {
 }
 
 impl Branch {
-    /// Where the branch is and what to do there.
+    /// Prints the place of the branch and the next step.
     pub fn print_place(&self, name: &str) {
         let (place, source, count) = (self.repo.display(), &self.source, self.refused.len());
         let write = format!("cargo xtask patches refresh {name} --write");
@@ -168,7 +168,7 @@ fn read_version(name: &str) -> Option<i64> {
     Some(major.parse::<i64>().ok()? * 20 + minor.parse::<i64>().ok()?)
 }
 
-/// How far a tree is from a version. Of two at one distance the older one: a backport grows
+/// The distance of a tree from a version. Of two at one distance the older one: a backport grows
 /// upwards more easily.
 pub fn measure_distance(tree: &str, version: &str) -> Option<(i64, i64)> {
     let (tree, version) = (read_version(tree)?, read_version(version)?);

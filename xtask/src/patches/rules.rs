@@ -62,7 +62,7 @@ fn check_size(set: &Set) -> Vec<Finding> {
     vec![Finding::new(&set.tree.name, what).set_repair("fold, or post in parts")]
 }
 
-/// What trees.toml says of those whom get_maintainer.pl does not know.
+/// Checks the people of trees.toml, whom get_maintainer.pl does not know.
 fn check_recipients(set: &Set) -> Vec<Finding> {
     let form = Regex::new(r"^(\S+|.+<\S+)@\S+\.[^\s>]+>?$").expect("a constant");
     let find = |Recipient {
@@ -116,7 +116,7 @@ fn check_fixes(set: &Set) -> Vec<Finding> {
     })
 }
 
-/// What may stand between `wireguard:` and the summary: the driver's files and what upstream used.
+/// The words between `wireguard:` and the summary: the driver's files and those that upstream used.
 const AREAS: &str = "allowedips cookie device global main netlink noise peer peerlookup queueing \
                      ratelimiter receive selftests send socket timers uapi";
 /// Verbs that do not look like the imperative and are.
@@ -299,12 +299,10 @@ pub mod tests {
 
     pub fn read_mail(text: &str) -> Mail {
         let temp = tempfile::tempdir().unwrap();
-        let patch = Patch {
-            name: "1".to_owned(),
-            path: temp.path().join("1"),
-            text: text.to_owned(),
-        };
-        write_file(&patch.path, text).unwrap();
+        let (name, path) = ("1".to_owned(), temp.path().join("1"));
+        let text = text.to_owned();
+        let patch = Patch { name, path, text };
+        write_file(&patch.path, &patch.text).unwrap();
         Mail::read(&patch).unwrap()
     }
 

@@ -12,7 +12,7 @@ use vm_tests::kernel::source::Source;
 use super::folder::Set;
 use super::{Context, git, tools};
 
-/// What every tree has and a series of ours may touch.
+/// The paths that every tree has and a series of ours may touch.
 const DRIVER: &[&str] = &[
     "drivers/net/wireguard",
     "include/uapi/linux/wireguard.h",
@@ -48,7 +48,7 @@ pub fn make_repo(dir: &Path, set: &Set, context: &Context) -> Result<String> {
     Ok(name)
 }
 
-/// Makes one with the source in the folder `from`. Leaves out files that it lacks.
+/// Makes a fresh repository with the source in the folder `from`. Leaves out files that it lacks.
 pub fn make_repo_from(dir: &Path, set: &Set, from: &Path, name: &str) -> Result<()> {
     remove_path(dir)?;
     fs::create_dir_all(dir)?;
@@ -73,7 +73,7 @@ pub fn find_tools(context: &Context) -> Result<PathBuf> {
         })
 }
 
-/// Where a scratch repository lives.
+/// The folder of a scratch repository.
 pub fn find_folder(context: &Context, kind: &str, name: &str) -> Result<PathBuf> {
     let folder = context.cache.open_folder("patches")?;
     Ok(folder.join(format!("{kind}-{name}")))

@@ -33,10 +33,10 @@ pub struct Posted {
     /// Which of the two series; the feature where nothing is said.
     #[serde(default)]
     pub part: Part,
-    /// Where the thread begins.
+    /// The first mail of the thread.
     pub link: String,
     pub by: String,
-    /// What came of it, in a line.
+    /// The outcome, in a line.
     #[serde(default)]
     pub outcome: String,
 }

@@ -14,7 +14,7 @@ use regex_lite::{Captures, Regex};
 use super::finding::{Finding, doc};
 use super::git;
 
-/// What checkpatch.pl may not say about a series that is kept: a person signs off, at export, and
+/// The findings of checkpatch.pl that a kept series is spared: a person signs off, at export, and
 /// the author is a placeholder until then.
 pub const UNSIGNED: &[&str] = &["--ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF"];
 
@@ -24,7 +24,7 @@ const CODESPELL: &[&str] = &[
     "/usr/share/codespell/dictionary.txt",
 ];
 
-/// What checkpatch.pl and get_maintainer.pl need, and by what they know a kernel tree.
+/// The files of checkpatch.pl and get_maintainer.pl, and those by which they know a kernel tree.
 #[rustfmt::skip]
 pub const FILES: &[&str] = &[
     "COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", "init", "ipc", "scripts",
@@ -90,7 +90,7 @@ impl Person {
         Self { who, role }
     }
 
-    /// Where the person stands in a mail's header: who maintains is asked, the others may look.
+    /// The header of a mail with this person: maintainers are asked, the others may look.
     pub fn choose_header(&self) -> &'static str {
         let asked = ["maintainer:", "supporter:"];
         match asked.iter().any(|role| self.role.starts_with(role)) {
@@ -133,7 +133,7 @@ fn read_people(text: &str) -> Vec<Person> {
     pattern.captures_iter(text).map(read).collect()
 }
 
-/// Who must always be on the list of recipients of a WireGuard series.
+/// Checks that the lists that every WireGuard series goes to are among its recipients.
 pub fn check_people(people: &[Person], name: &str) -> Vec<Finding> {
     let lists = "wireguard@lists.zx2c4.com netdev@vger.kernel.org linux-kernel@vger.kernel.org";
     let is_missing = |list: &&str| !people.iter().any(|p| p.get_address() == *list);
