@@ -10,6 +10,7 @@ use std::io::Write;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
+use crate::cmd::conf::{SYNC_OPTIONS, SyncOptions};
 use crate::cmd::{self, Call, Output};
 use crate::error::{Error, Result, shown};
 use crate::parse::words;
@@ -34,6 +35,8 @@ enum Run {
     Words(fn(Call, &[OsString]) -> Result<()>),
     Interface(fn(Call, &OsStr) -> Result<()>),
     InterfaceAndFile(fn(Call, &OsStr, &OsStr) -> Result<()>),
+    /// Behind options, where there are more than two words.
+    OptionsInterfaceAndFile(fn(Call, SyncOptions, &OsStr, &OsStr) -> Result<()>),
     /// At least one word behind the interface.
     InterfaceAndWords(fn(Call, &OsStr, &[OsString]) -> Result<()>),
 }
@@ -73,8 +76,8 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "syncconf",
         help: "Synchronizes a configuration file to a WireGuard interface",
-        usage: conf_usage,
-        run: Run::InterfaceAndFile(cmd::conf::syncconf),
+        usage: sync_usage,
+        run: Run::OptionsInterfaceAndFile(cmd::conf::syncconf),
     },
     Verb {
         name: "genkey",
@@ -100,10 +103,39 @@ pub const VERBS: &[Verb] = &[
         usage: cmd::doctor::usage,
         run: Run::Words(cmd::doctor::doctor),
     },
+    Verb {
+        name: "reresolve",
+        help: "Looks up the endpoints of silent peers again that a configuration file names",
+        usage: conf_usage,
+        run: Run::InterfaceAndFile(cmd::reresolve::reresolve),
+    },
 ];
 
 fn conf_usage() -> String {
     "<interface> <configuration filename>".to_owned()
+}
+
+fn sync_usage() -> String {
+    let options: Vec<String> = SYNC_OPTIONS
+        .iter()
+        .map(|word| format!("[{word}] "))
+        .collect();
+    format!("{}{}", options.concat(), conf_usage())
+}
+
+/// Takes the options of `syncconf` out of argv. With two words behind the verb they are the
+/// interface and the file, whatever they look like, as for the reference.
+fn take_options(args: &mut Vec<OsString>) -> SyncOptions {
+    let mut options = SyncOptions::default();
+    while args.len() > 3 && args[0] == "syncconf" {
+        match args[1].to_str() {
+            Some("--dry-run") => options.dry_run = true,
+            Some("--exit-code") => options.exit_code = true,
+            _ => break,
+        }
+        args.remove(1);
+    }
+    options
 }
 
 /// Runs what argv asks for; `args` is argv without argv[0].
@@ -131,6 +163,7 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<(
     }
     let verb = find_verb(&args[0]);
     let unknown = args[0].to_string_lossy().into_owned();
+    let options = take_options(&mut args);
     // Behind `--` all are values for clap: the reference has no options, and takes `-h` and `--`
     // for the name of an interface.
     args.insert(1, "--".into());
@@ -158,6 +191,7 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<(
         Run::Nothing(run) => run(call),
         Run::Interface(run) => run(call, &take(INTERFACE)),
         Run::InterfaceAndFile(run) => run(call, &take(INTERFACE), &take(FILE)),
+        Run::OptionsInterfaceAndFile(run) => run(call, options, &take(INTERFACE), &take(FILE)),
         Run::InterfaceAndWords(run) => {
             let interface = take(INTERFACE);
             run(call, &interface, &take_words(&mut values))
@@ -195,7 +229,9 @@ fn subcommand(verb: &Verb) -> Command {
         Run::Nothing(_) => command,
         Run::Words(_) => command.arg(value(WORDS).num_args(0..=2)),
         Run::Interface(_) => command.arg(required(INTERFACE)),
-        Run::InterfaceAndFile(_) => command.args([required(INTERFACE), required(FILE)]),
+        Run::InterfaceAndFile(_) | Run::OptionsInterfaceAndFile(_) => {
+            command.args([required(INTERFACE), required(FILE)])
+        }
         Run::InterfaceAndWords(_) => {
             command.args([required(INTERFACE), required(WORDS).num_args(1..)])
         }

@@ -23,7 +23,7 @@ _wg() {
 	at=$((${#args[@]} - 1))
 	local cur=${args[at]} prev=${args[at - 1]}
 	local wg=${args[0]} verb=${args[1]-} interface=${args[2]-}
-	local verbs="show showconf set setconf addconf syncconf genkey genpsk pubkey doctor help version"
+	local verbs="show showconf set setconf addconf syncconf genkey genpsk pubkey doctor reresolve help version"
 	local fields="public-key private-key listen-port fwmark peers preshared-keys endpoints
 		allowed-ips latest-handshakes transfer persistent-keepalive dump bind-dev json"
 	local device="listen-port fwmark private-key bind-dev"
@@ -36,7 +36,7 @@ _wg() {
 		return
 	fi
 	case $verb in
-	show | showconf | set | setconf | addconf | syncconf | doctor) ;;
+	show | showconf | set | setconf | addconf | syncconf | doctor | reresolve) ;;
 	*) return ;;
 	esac
 
@@ -50,7 +50,7 @@ _wg() {
 	elif [[ $verb == doctor ]]; then
 		((at == 3)) || return
 		words=(json)
-	elif [[ $verb == *conf ]]; then
+	elif [[ $verb == *conf || $verb == reresolve ]]; then
 		[[ $verb != showconf ]] && ((at == 3)) || return
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")

@@ -78,17 +78,18 @@ complete -c wg -n '__wg_at 1' -a genkey -d 'new private key'
 complete -c wg -n '__wg_at 1' -a genpsk -d 'new preshared key'
 complete -c wg -n '__wg_at 1' -a pubkey -d 'public key of the private key on stdin'
 complete -c wg -n '__wg_at 1' -a doctor -d 'what keeps a binding from holding'
+complete -c wg -n '__wg_at 1' -a reresolve -d 'look up endpoints of silent peers again'
 complete -c wg -n '__wg_at 1' -a help -d 'list the verbs'
 complete -c wg -n '__wg_at 1' -a version -d 'version'
 
-complete -c wg -n '__wg_at 2 show showconf set setconf addconf syncconf doctor' -a '(__wg_interfaces)' -d interface
+complete -c wg -n '__wg_at 2 show showconf set setconf addconf syncconf doctor reresolve' -a '(__wg_interfaces)' -d interface
 complete -c wg -n '__wg_at 2 show doctor' -a all -d 'all interfaces'
 complete -c wg -n '__wg_at 2 show' -a interfaces -d 'names only'
 complete -c wg -n '__wg_at 2 show' -a json -d 'all interfaces, as JSON'
 complete -c wg -n '__wg_at 2 doctor' -a json -d 'as JSON'
 complete -c wg -n '__wg_at 3 doctor' -a json -d 'as JSON'
 complete -c wg -n __wg_field_next -a 'public-key private-key listen-port fwmark peers preshared-keys endpoints allowed-ips latest-handshakes transfer persistent-keepalive dump bind-dev json'
-complete -c wg -n '__wg_at 3 setconf addconf syncconf' -F
+complete -c wg -n '__wg_at 3 setconf addconf syncconf reresolve' -F
 
 complete -c wg -n '__wg_set_wants of-device' -a listen-port -d 'UDP port'
 complete -c wg -n '__wg_set_wants of-device' -a fwmark -d 'mark on encrypted packets'

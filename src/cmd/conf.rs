@@ -2,14 +2,16 @@
 //! `wg setconf`, `wg addconf` and `wg syncconf`.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::Call;
 use crate::backend;
-use crate::error::{Result, Task};
+use crate::error::{Error, Result, Task, shown};
 use crate::input;
 use crate::model::{Change, Update};
 use crate::parse::conf;
+use crate::plan::changes::{Line, find_differences};
 use crate::plan::sync::sync_peers;
 use crate::resolve::Resolver;
 
@@ -23,18 +25,51 @@ pub fn addconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
     super::apply(read_update(interface, file, Update::default())?)
 }
 
+/// What is asked of [`syncconf`] beside the change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncOptions {
+    /// Print what would change, and change nothing.
+    pub dry_run: bool,
+    /// Say by the exit code whether something changed, or would.
+    pub exit_code: bool,
+}
+
+/// The options as words, in the order of the usage text.
+pub const SYNC_OPTIONS: [&str; 2] = ["--dry-run", "--exit-code"];
+
+/// The exit code where something changed. 1 is an error.
+const CHANGED: u8 = 2;
+
 /// The file states the whole configuration, and peers that stay keep their sessions.
-pub fn syncconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
+pub fn syncconf(call: Call, options: SyncOptions, interface: &OsStr, file: &OsStr) -> Result<()> {
     let wanted = read_update(interface, file, update_of_everything())?;
     // Without peers in the file all go, and nothing has to be known about them.
-    if wanted.peers.is_empty() {
+    if wanted.peers.is_empty() && options == SyncOptions::default() {
         return super::apply(wanted);
     }
     let now = backend::get(&wanted.interface).map_err(|error| {
         let interface = wanted.interface.clone();
         error.with_task(Task::Retrieve { interface })
     })?;
-    super::apply(sync_peers(&now, wanted))
+    let update = sync_peers(&now, wanted);
+    let differences = if options == SyncOptions::default() {
+        Vec::new()
+    } else {
+        find_differences(&now, &update)
+    };
+    if options.dry_run {
+        let names = super::show::interface_names();
+        for one in &differences {
+            let line = shown(Line(one, &names));
+            writeln!(call.out, "{}: {line}", shown(&now.name)).map_err(Error::output)?;
+        }
+    } else {
+        super::apply(update)?;
+    }
+    if options.exit_code && !differences.is_empty() {
+        return Err(Error::Ended(CHANGED));
+    }
+    Ok(())
 }
 
 /// An update that turns off all that is not mentioned after it.

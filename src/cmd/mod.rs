@@ -4,6 +4,7 @@
 pub mod conf;
 pub mod doctor;
 pub mod keys;
+pub mod reresolve;
 pub mod set;
 pub mod show;
 pub mod showconf;

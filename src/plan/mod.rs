@@ -7,6 +7,7 @@
 //! [`Strategy::choose`] decides that once, from what the backend supports; [`plan`] then decides
 //! the rest from what was read.
 
+pub mod changes;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(not(test), expect(dead_code, reason = "the tests' part of it"))]
 pub mod histories;

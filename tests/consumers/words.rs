@@ -183,6 +183,7 @@ fn check(complete: impl Fn(&str) -> Words) {
         ("wg setconf ".to_owned(), words([TUNNEL, NEW])),
         ("wg doctor ".to_owned(), words([TUNNEL, NEW, "all", "json"])),
         (format!("wg doctor {TUNNEL} "), words(["json"])),
+        ("wg reresolve ".to_owned(), words([TUNNEL, NEW])),
         (tunnel.clone(), keywords(Scope::Interface)),
         (format!("{tunnel}bind-dev off "), keywords(Scope::Interface)),
         (format!("{tunnel}bind-dev l"), words(["lo"])),

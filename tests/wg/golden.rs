@@ -188,9 +188,11 @@ pub fn compare(theirs: &str, ours: &str) -> Option<String> {
 /// Without the lines of help about verbs that the reference does not have.
 fn without_our_verbs(block: &str) -> String {
     let is_ours = |line: &&str| {
-        ["out \"  doctor: ", "err \"  doctor: "]
+        let verbs = ["doctor", "reresolve"];
+        let text = line.get(4..).unwrap_or_default();
+        verbs
             .iter()
-            .any(|start| line.starts_with(start))
+            .any(|verb| text.starts_with(&format!("\"  {verb}: ")))
     };
     let lines = block.split_inclusive('\n');
     lines.filter(|line| !is_ours(line)).collect()
@@ -201,6 +203,7 @@ fn without_our_verbs(block: &str) -> String {
 fn says(theirs: &str, ours: &str) -> bool {
     let ours = ours
         .replace(" [bind-dev <device>|off]", "")
+        .replace(" [--dry-run] [--exit-code]", "")
         .replace(" | bind-dev | json]", "]");
     // Bytes that are not UTF-8 are shown as one replacement or as several.
     let mut ours = ours;

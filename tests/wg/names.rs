@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Names of endpoints: what is tried again, how often, and all at the same time.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Test;
-use crate::corpus::K;
+use crate::corpus::{K, K1, K2, K3, hex};
 use crate::dns::Server;
 use crate::sandbox;
 use crate::tool::{self, Case, DIR, Outcome};
@@ -30,6 +30,10 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "names::unknown_name_of_a_bound_device",
             run: unknown_name_of_a_bound_device,
+        },
+        Test {
+            name: "names::reresolve",
+            run: reresolve,
         },
         Test {
             name: "names::first_error_is_reported",
@@ -209,4 +213,69 @@ fn unknown_name_of_a_bound_device() -> Result<(), String> {
     assert_eq!(free.code, Some(1));
     assert!(!free.stderr.contains("vrf"), "{}", free.stderr);
     Ok(())
+}
+
+/// As contrib/reresolve-dns of wireguard-tools: only peers that were silent for more than 135 seconds.
+fn reresolve() -> Result<(), String> {
+    sandbox::needed()?;
+    Server::get();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock")
+        .as_secs();
+    let at = |byte: u8, ago: u64, endpoint: &str| {
+        let then = if ago == 0 { 0 } else { now - ago };
+        format!(
+            "public_key={}\nendpoint={endpoint}\nlast_handshake_time_sec={then}\n\
+             last_handshake_time_nsec=0\n",
+            hex(byte)
+        )
+    };
+    let state = [
+        at(1, 600, "198.51.100.1:1"),
+        at(2, 100, "198.51.100.1:1"),
+        at(3, 600, "192.0.2.7:1"),
+        at(4, 0, "198.51.100.1:1"),
+    ]
+    .concat();
+    // Of wg-quick. The last peer is not on the device.
+    let peer = |key: &str, name: &str| {
+        format!("[Peer]\nPublicKey = {key}\nAllowedIPs = ::/0\nEndpoint = {name}:1\n")
+    };
+    let conf = format!(
+        "[Interface]\nAddress = 10.0.0.1/24\nPrivateKey = {K}\n{}{}{}{}{}",
+        peer(K1, "ok.test"),
+        peer(K2, "ok.test"),
+        peer(K3, "ok.test"),
+        peer(&key(4), "nx.test"),
+        peer(&key(5), "nx5.test"),
+    );
+    let case = Case {
+        args: ["reresolve", "wg0", &format!("{DIR}/conf")]
+            .map(str::to_owned)
+            .to_vec(),
+        files: vec![("conf".to_owned(), conf.into_bytes())],
+        devices: vec![("wg0".to_owned(), state, 0)],
+        ..Case::default()
+    };
+    let outcome = tool::run(&tool::ours(), &case);
+    assert_eq!(outcome.code, Some(1), "a name is not known: {outcome:?}");
+    assert_eq!(outcome.stderr, "Name or service not known: `nx.test:1'\n");
+    assert_eq!(
+        outcome.stdout,
+        format!("wg0: peer {K1}: endpoint: 198.51.100.1:1 -> 192.0.2.7:1\n")
+    );
+    assert_eq!(
+        outcome.sets,
+        [format!(
+            "set=1\npublic_key={}\nendpoint=192.0.2.7:1\n\n",
+            hex(1)
+        )]
+    );
+    Ok(())
+}
+
+fn key(byte: u8) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode([byte; 32])
 }

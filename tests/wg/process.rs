@@ -45,6 +45,10 @@ pub fn tests() -> Vec<Test> {
             name: "process::doctor",
             run: doctor,
         },
+        Test {
+            name: "process::syncconf_options",
+            run: syncconf_options,
+        },
     ]
 }
 
@@ -259,5 +263,57 @@ fn doctor() -> Result<(), String> {
         stderr.contains("doctor [<interface> | all] [json]"),
         "{stderr}"
     );
+    Ok(())
+}
+
+fn syncconf_options() -> Result<(), String> {
+    sandbox::needed()?;
+    let device = Device::start("wg0", &full(), 0);
+    let conf = Path::new(DIR).join("sync.conf");
+    let sync = |options: &[&str]| {
+        let mut args = vec!["syncconf"];
+        args.extend(options);
+        args.extend(["wg0", conf.to_str().expect("text")]);
+        let output = wg(&args).output().expect("run");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stdout = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), stdout, stderr)
+    };
+    // What the device says of itself is no change, with secrets.
+    let same = wg(&["showconf", "wg0"]).output().expect("run").stdout;
+    fs::write(&conf, &same).expect("a file");
+    let (code, out, _) = sync(&["--dry-run", "--exit-code"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+    assert!(device.take_sets().is_empty());
+    assert_eq!(sync(&["--exit-code"]).0, Some(0));
+
+    let text = String::from_utf8(same).expect("text");
+    let text = text.replace("ListenPort = 51820", "ListenPort = 51821");
+    let secret = "PresharedKey = ";
+    assert!(text.contains(secret), "{text}");
+    let lines = text.lines().filter(|line| !line.starts_with(secret));
+    fs::write(&conf, lines.collect::<Vec<_>>().join("\n")).expect("a file");
+    let _ = device.take_sets();
+    let (code, out, _) = sync(&["--dry-run"]);
+    assert_eq!(code, Some(0), "the code is asked for by an option");
+    assert!(
+        out.starts_with("wg0: listen port: 51820 -> 51821\n"),
+        "{out}"
+    );
+    let secrets = text.matches(secret).count();
+    let told = out.matches(": preshared key: changed (hidden)\n").count();
+    assert_eq!((told, out.lines().count()), (secrets, secrets + 1), "{out}");
+    assert!(device.take_sets().is_empty(), "a dry run changes nothing");
+    assert_eq!(sync(&["--exit-code", "--dry-run"]).0, Some(2));
+    assert!(device.take_sets().is_empty());
+    let (code, out, _) = sync(&["--exit-code"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(device.take_sets()[0].contains("listen_port=51821"));
+    // Without an option: as the reference.
+    assert_eq!(sync(&[]).0, Some(0));
+    // A name that looks like an option, and an option that is none.
+    let (code, _, stderr) = sync(&["--nosuch"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.starts_with("Usage: "), "{stderr}");
     Ok(())
 }

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `wg reresolve`: endpoints of silent peers are looked up again, as `reresolve-dns` in the contrib
+//! directory of wireguard-tools does.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Call;
+use crate::address::Endpoint;
+use crate::backend;
+use crate::error::{Error, Result, Task};
+use crate::input;
+use crate::model::{Device, PeerUpdate, Update};
+use crate::parse::{Draft, Step, conf};
+use crate::resolve;
+
+/// A session that works shakes hands every 120 seconds; the contrib script waits as long.
+const SILENCE: Duration = Duration::from_secs(135);
+
+/// Lookups at the same time.
+const LOOKUPS: usize = 256;
+
+/// Looks up the endpoints that `file` names for peers without a handshake of late, and sets those
+/// that have changed. Other settings of the file, those of wg-quick included, are not looked at.
+pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
+    let interface = interface.to_string_lossy().into_owned();
+    let mut kept = Endpoints::default();
+    let mut parser = conf::Parser::default();
+    let mut steps = Vec::new();
+    input::read_config(Path::new(file), |line| {
+        if kept.take(line) {
+            parser.read_line(line, &mut steps)
+        } else {
+            Ok(())
+        }
+    })?;
+    let device = backend::get(&interface).map_err(|error| {
+        error.with_task(Task::Retrieve {
+            interface: interface.clone(),
+        })
+    })?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let drafts = find_silent(split_peers(steps), &device, now);
+    let mut failed = false;
+    let names = super::show::interface_names();
+    for found in look_up(drafts) {
+        let peer = match found {
+            Ok(peer) => peer,
+            Err(error) => {
+                super::say(&error.to_string());
+                failed = true;
+                continue;
+            }
+        };
+        let known = device.peers.iter();
+        let before = known
+            .filter(|known| known.public_key == peer.public_key)
+            .find_map(|known| known.endpoint);
+        let Some(endpoint) = peer.endpoint.filter(|_| peer.endpoint != before) else {
+            continue;
+        };
+        let line = format!(
+            "{interface}: peer {}: endpoint: {} -> {}",
+            peer.public_key.to_base64(),
+            before.map_or_else(
+                || "none".to_owned(),
+                |before| Endpoint(before, &names).to_string()
+            ),
+            Endpoint(endpoint, &names)
+        );
+        super::apply(Update {
+            interface: interface.clone(),
+            peers: vec![peer],
+            ..Update::default()
+        })?;
+        writeln!(call.out, "{line}").map_err(Error::output)?;
+    }
+    if failed { Err(Error::Reported) } else { Ok(()) }
+}
+
+/// Picks the lines about keys and endpoints of peers.
+#[derive(Default)]
+struct Endpoints {
+    in_peer: bool,
+}
+
+impl Endpoints {
+    /// Whether a line, which has no comment and no blanks, is one of them.
+    fn take(&mut self, line: &str) -> bool {
+        if line.starts_with('[') {
+            self.in_peer = line.eq_ignore_ascii_case("[peer]");
+            return self.in_peer;
+        }
+        let key = line.split('=').next().unwrap_or_default();
+        let mut wanted = ["publickey", "endpoint"].iter();
+        self.in_peer && wanted.any(|wanted| key.eq_ignore_ascii_case(wanted))
+    }
+}
+
+/// The steps of each peer.
+fn split_peers(steps: Vec<Step>) -> Vec<Vec<Step>> {
+    let mut peers: Vec<Vec<Step>> = Vec::new();
+    for step in steps {
+        if step == Step::Peer {
+            peers.push(Vec::new());
+        }
+        if let Some(peer) = peers.last_mut() {
+            peer.push(step);
+        }
+    }
+    peers
+}
+
+/// Those with an endpoint whose peer is on the device and has been silent.
+fn find_silent(peers: Vec<Vec<Step>>, device: &Device, now: Duration) -> Vec<Draft> {
+    let is_silent = |steps: &Vec<Step>| {
+        let endpoint = steps.iter().any(|step| matches!(step, Step::Endpoint(_)));
+        let key = steps.iter().find_map(|step| match step {
+            Step::PublicKey(key) => Some(key),
+            _ => None,
+        });
+        let peer = device
+            .peers
+            .iter()
+            .find(|peer| Some(&peer.public_key) == key);
+        endpoint
+            && peer.is_some_and(|peer| {
+                let last = peer.last_handshake.unwrap_or_default();
+                now.saturating_sub(last) > SILENCE
+            })
+    };
+    peers
+        .into_iter()
+        .filter(is_silent)
+        .map(|steps| Draft {
+            steps,
+            // Nothing of the peer but its endpoint is stated.
+            whole_peers: false,
+            stopped: None,
+        })
+        .collect()
+}
+
+/// Each by itself: a name that is not known holds nobody up.
+fn look_up(drafts: Vec<Draft>) -> Vec<Result<PeerUpdate>> {
+    let mut found = Vec::new();
+    let mut waiting = drafts.into_iter();
+    loop {
+        let some: Vec<Draft> = waiting.by_ref().take(LOOKUPS).collect();
+        if some.is_empty() {
+            return found;
+        }
+        let say = super::say_from_threads();
+        thread::scope(|scope| {
+            let running: Vec<_> = some
+                .into_iter()
+                .map(|draft| {
+                    let say = say.clone();
+                    scope.spawn(move || resolve::resolve(draft, Update::default(), &say))
+                })
+                .collect();
+            for one in running {
+                let update = one.join().unwrap_or(Err(Error::Reported));
+                found.extend(update.map(|mut update| update.peers.pop()).transpose());
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_wg_quick_is_read_as_well() {
+        let mut kept = Endpoints::default();
+        let lines = [
+            ("[Interface]", false),
+            ("PrivateKey=secret", false),
+            ("Address=10.0.0.1/24", false),
+            ("Endpoint=no", false),
+            ("[Peer]", true),
+            ("publickey=a", true),
+            ("PresharedKey=secret", false),
+            ("AllowedIPs=0.0.0.0/0", false),
+            ("ENDPOINT=vpn.example:1", true),
+            ("[interface]", false),
+            ("PublicKey=a", false),
+        ];
+        for (line, wanted) in lines {
+            assert_eq!(kept.take(line), wanted, "{line}");
+        }
+    }
+}

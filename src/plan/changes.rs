@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What an update would change of a device, for people and for automation. Pure.
+//!
+//! The update is applied to a copy of what the device is now, as the kernel would, and both are
+//! compared. Keys that are secret are named and never shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::address::{Endpoint, Names, Prefix};
+use crate::key::{Key, PublicKey};
+use crate::model::{
+    AllowedIp, Bind, Change, Device, Family, Fault, Peer, Selector, Update, bind_table,
+};
+use crate::plan::rules::is_our_mark;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The public key of the peer; `None`: the device itself.
+    pub peer: Option<PublicKey>,
+    pub what: What,
+}
+
+/// What differs, with the value before and after where it is no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    PrivateKey,
+    ListenPort(u16, Option<u16>),
+    FwMark(u32, u32),
+    BindDev(String, String),
+    PeerAdded,
+    PeerRemoved,
+    PresharedKey,
+    Endpoint(Option<SocketAddr>, SocketAddr),
+    PersistentKeepalive(u16, u16),
+    AllowedIps {
+        added: Vec<AllowedIp>,
+        removed: Vec<AllowedIp>,
+    },
+}
+
+/// What a peer is, as far as an update changes it.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct State {
+    preshared_key: Option<Key>,
+    endpoint: Option<SocketAddr>,
+    persistent_keepalive: u16,
+    allowed_ips: BTreeSet<AllowedIp>,
+}
+
+/// The peers of a device, in the order of their keys.
+type Peers = BTreeMap<PublicKey, State>;
+
+/// What `update` would change of `now`.
+pub fn find_differences(now: &Device, update: &Update) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut add = |what| found.push(Difference { peer: None, what });
+    let private_key = match &update.private_key {
+        Change::Keep => now.private_key.as_ref(),
+        Change::Set(key) => Some(key),
+        Change::Clear => None,
+    };
+    if private_key != now.private_key.as_ref() {
+        add(What::PrivateKey);
+    }
+    match update.listen_port {
+        Change::Set(port) if port != now.listen_port => {
+            add(What::ListenPort(now.listen_port, Some(port)));
+        }
+        // The kernel chooses another one each time.
+        Change::Clear => add(What::ListenPort(now.listen_port, None)),
+        Change::Set(_) | Change::Keep => {}
+    }
+    let mark = mark_after(now, update);
+    if mark != now.fwmark {
+        add(What::FwMark(now.fwmark, mark));
+    }
+    if let Some((before, after)) = compare_binding(&now.bind, &update.bind_dev) {
+        add(What::BindDev(before, after));
+    }
+    let before: Peers = now
+        .peers
+        .iter()
+        .map(|peer| (peer.public_key, State::of(peer)))
+        .collect();
+    let after = apply(&before, update);
+    compare_peers(&before, &after, &mut found);
+    found
+}
+
+/// The mark carries a binding by rules and stays with it, unless another one is given.
+fn mark_after(now: &Device, update: &Update) -> u32 {
+    let by_mark = match now.bind {
+        Bind::Rules {
+            by: Selector::Mark(mark),
+            ..
+        } => Some(mark),
+        _ => None,
+    };
+    match (&update.fwmark, &update.bind_dev, by_mark) {
+        (Change::Set(mark), _, _) if *mark != 0 => *mark,
+        (_, Change::Set(_) | Change::Keep, Some(mark)) => mark,
+        (Change::Keep, Change::Clear, Some(mark)) if is_our_mark(mark) => 0,
+        (Change::Keep, _, _) => now.fwmark,
+        (Change::Set(_) | Change::Clear, _, _) => 0,
+    }
+}
+
+fn compare_binding(now: &Bind, wanted: &Change<String>) -> Option<(String, String)> {
+    let before = match now {
+        Bind::Off => "off".to_owned(),
+        Bind::Kernel { dev, .. } => dev.clone(),
+        Bind::Rules { dev, table, .. } => dev
+            .clone()
+            .unwrap_or_else(|| crate::model::bind_by_table(*table)),
+    };
+    let after = match wanted {
+        Change::Keep => return None,
+        Change::Clear => "off",
+        Change::Set(dev) => dev.as_str(),
+    };
+    let faults: &[(Family, Fault)] = match now {
+        Bind::Rules { faults, .. } => faults,
+        _ => &[],
+    };
+    let same_table = match now {
+        Bind::Rules { table, .. } => bind_table(after) == Some(*table),
+        _ => false,
+    };
+    let same = before == after || same_table;
+    if same && (faults.is_empty() || after == "off") {
+        return None;
+    }
+    let faults: Vec<String> = faults
+        .iter()
+        .map(|(family, fault)| format!("{family} {fault}"))
+        .collect();
+    let before = if faults.is_empty() {
+        before
+    } else {
+        format!("{before} ({})", faults.join(", "))
+    };
+    Some((before, after.to_owned()))
+}
+
+impl State {
+    fn of(peer: &Peer) -> Self {
+        State {
+            preshared_key: peer.preshared_key.clone(),
+            endpoint: peer.endpoint,
+            persistent_keepalive: peer.persistent_keepalive,
+            allowed_ips: peer.allowed_ips.iter().map(|ip| mask(*ip)).collect(),
+        }
+    }
+}
+
+/// A prefix without the bits of the host, as the kernel keeps it.
+fn mask(ip: AllowedIp) -> AllowedIp {
+    let AllowedIp { addr, cidr } = ip;
+    let addr = match addr {
+        IpAddr::V4(v4) => {
+            let keep = u32::MAX
+                .checked_shl(32 - u32::from(cidr.min(32)))
+                .unwrap_or(0);
+            IpAddr::V4((u32::from(v4) & keep).into())
+        }
+        IpAddr::V6(v6) => {
+            let keep = u128::MAX
+                .checked_shl(128 - u32::from(cidr.min(128)))
+                .unwrap_or(0);
+            IpAddr::V6((u128::from(v6) & keep).into())
+        }
+    };
+    AllowedIp { addr, cidr }
+}
+
+/// The peers after the update.
+fn apply(before: &Peers, update: &Update) -> Peers {
+    let mut peers = if update.replace_peers {
+        Peers::new()
+    } else {
+        before.clone()
+    };
+    for change in &update.peers {
+        let key = &change.public_key;
+        if change.remove {
+            peers.remove(key);
+            continue;
+        }
+        let peer = peers.entry(*key).or_default();
+        match &change.preshared_key {
+            Change::Keep => {}
+            Change::Set(psk) => peer.preshared_key = Some(psk.clone()),
+            Change::Clear => peer.preshared_key = None,
+        }
+        peer.endpoint = change.endpoint.or(peer.endpoint);
+        match change.persistent_keepalive {
+            Change::Keep => {}
+            Change::Set(seconds) => peer.persistent_keepalive = seconds,
+            Change::Clear => peer.persistent_keepalive = 0,
+        }
+        if change.replace_allowed_ips {
+            peer.allowed_ips.clear();
+        }
+        for ip in &change.allowed_ips {
+            let prefix = mask(ip.prefix);
+            if ip.remove {
+                if let Some(peer) = peers.get_mut(key) {
+                    peer.allowed_ips.remove(&prefix);
+                }
+                continue;
+            }
+            // A prefix belongs to one peer.
+            for (owner, peer) in &mut peers {
+                if owner == key {
+                    peer.allowed_ips.insert(prefix);
+                } else {
+                    peer.allowed_ips.remove(&prefix);
+                }
+            }
+        }
+    }
+    peers
+}
+
+fn compare_peers(before: &Peers, after: &Peers, found: &mut Vec<Difference>) {
+    for key in before.keys().filter(|key| !after.contains_key(key)) {
+        found.push(Difference {
+            peer: Some(*key),
+            what: What::PeerRemoved,
+        });
+    }
+    for (key, new) in after {
+        let mut add = |what| {
+            found.push(Difference {
+                peer: Some(*key),
+                what,
+            });
+        };
+        let none = State::default();
+        let old = before.get(key).unwrap_or_else(|| {
+            add(What::PeerAdded);
+            &none
+        });
+        if new.preshared_key != old.preshared_key {
+            add(What::PresharedKey);
+        }
+        match new.endpoint {
+            Some(endpoint) if new.endpoint != old.endpoint => {
+                add(What::Endpoint(old.endpoint, endpoint));
+            }
+            _ => {}
+        }
+        if new.persistent_keepalive != old.persistent_keepalive {
+            add(What::PersistentKeepalive(
+                old.persistent_keepalive,
+                new.persistent_keepalive,
+            ));
+        }
+        if new.allowed_ips != old.allowed_ips {
+            add(What::AllowedIps {
+                added: new
+                    .allowed_ips
+                    .difference(&old.allowed_ips)
+                    .copied()
+                    .collect(),
+                removed: old
+                    .allowed_ips
+                    .difference(&new.allowed_ips)
+                    .copied()
+                    .collect(),
+            });
+        }
+    }
+}
+
+/// A difference as one line without the name of the device.
+pub struct Line<'a>(pub &'a Difference, pub &'a Names);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line(Difference { peer, what }, names) = self;
+        if let Some(key) = peer {
+            write!(f, "peer {}: ", key.to_base64())?;
+        }
+        let port = |port: &u16| match port {
+            0 => "none".to_owned(),
+            port => port.to_string(),
+        };
+        let mark = |mark: &u32| match mark {
+            0 => "off".to_owned(),
+            mark => format!("{mark:#x}"),
+        };
+        let seconds = |seconds: &u16| match seconds {
+            0 => "off".to_owned(),
+            seconds => seconds.to_string(),
+        };
+        match what {
+            What::PrivateKey => f.write_str("private key: changed (hidden)"),
+            What::ListenPort(before, after) => {
+                let after = after.map_or_else(|| "any".to_owned(), |after| after.to_string());
+                write!(f, "listen port: {} -> {after}", port(before))
+            }
+            What::FwMark(before, after) => {
+                write!(f, "fwmark: {} -> {}", mark(before), mark(after))
+            }
+            What::BindDev(before, after) => write!(f, "bind device: {before} -> {after}"),
+            What::PeerAdded => f.write_str("added"),
+            What::PeerRemoved => f.write_str("removed"),
+            What::PresharedKey => f.write_str("preshared key: changed (hidden)"),
+            What::Endpoint(before, after) => {
+                f.write_str("endpoint: ")?;
+                match before {
+                    Some(before) => write!(f, "{}", Endpoint(*before, names))?,
+                    None => f.write_str("none")?,
+                }
+                write!(f, " -> {}", Endpoint(*after, names))
+            }
+            What::PersistentKeepalive(before, after) => write!(
+                f,
+                "persistent keepalive: {} -> {}",
+                seconds(before),
+                seconds(after)
+            ),
+            What::AllowedIps { added, removed } => {
+                f.write_str("allowed ips:")?;
+                added
+                    .iter()
+                    .try_for_each(|ip| write!(f, " +{}", Prefix(*ip)))?;
+                removed
+                    .iter()
+                    .try_for_each(|ip| write!(f, " -{}", Prefix(*ip)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AllowedIpUpdate, PeerUpdate};
+
+    fn key(byte: u8) -> Key {
+        Key::from_bytes([byte; 32])
+    }
+
+    fn public(byte: u8) -> PublicKey {
+        PublicKey::from_bytes([byte; 32])
+    }
+
+    fn prefix(text: &str) -> AllowedIp {
+        let (addr, cidr) = text.split_once('/').unwrap();
+        AllowedIp {
+            addr: addr.parse().unwrap(),
+            cidr: cidr.parse().unwrap(),
+        }
+    }
+
+    fn peer(byte: u8, ips: &[&str]) -> Peer {
+        Peer {
+            public_key: public(byte),
+            preshared_key: Some(key(99)),
+            endpoint: Some("192.0.2.1:1".parse().unwrap()),
+            last_handshake: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            persistent_keepalive: 25,
+            allowed_ips: ips.iter().map(|text| prefix(text)).collect(),
+        }
+    }
+
+    fn device() -> Device {
+        Device {
+            name: "wg0".to_owned(),
+            private_key: Some(key(9)),
+            public_key: None,
+            listen_port: 51820,
+            fwmark: 0,
+            bind: Bind::Off,
+            receives: None,
+            peers: vec![peer(1, &["10.0.0.0/8"]), peer(2, &["192.0.2.0/24"])],
+        }
+    }
+
+    fn peer_update(byte: u8, ips: &[&str]) -> PeerUpdate {
+        PeerUpdate {
+            replace_allowed_ips: true,
+            allowed_ips: ips
+                .iter()
+                .map(|text| AllowedIpUpdate {
+                    prefix: prefix(text),
+                    remove: false,
+                })
+                .collect(),
+            ..PeerUpdate::new(public(byte))
+        }
+    }
+
+    fn lines(now: &Device, update: &Update) -> Vec<String> {
+        let names = Names {
+            interface: |_| None,
+        };
+        let short = |text: String| {
+            let text = text.replace(&public(1).to_base64(), "1");
+            let text = text.replace(&public(2).to_base64(), "2");
+            text.replace(&public(3).to_base64(), "3")
+        };
+        find_differences(now, update)
+            .iter()
+            .map(|one| short(Line(one, &names).to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_is_no_difference() {
+        let same = Update {
+            private_key: Change::Set(key(9)),
+            listen_port: Change::Set(51820),
+            fwmark: Change::Clear,
+            bind_dev: Change::Clear,
+            // Bits of the host are not kept.
+            peers: vec![peer_update(1, &["10.9.9.9/8"])],
+            ..Update::default()
+        };
+        assert_eq!(lines(&device(), &same), [""; 0]);
+    }
+
+    #[test]
+    fn each_value_is_told_and_no_secret() {
+        let update = Update {
+            private_key: Change::Set(key(8)),
+            listen_port: Change::Clear,
+            fwmark: Change::Set(7),
+            bind_dev: Change::Set("red".to_owned()),
+            replace_peers: true,
+            peers: vec![
+                PeerUpdate {
+                    preshared_key: Change::Set(key(77)),
+                    endpoint: Some("[2001:db8::1]:2".parse().unwrap()),
+                    persistent_keepalive: Change::Set(5),
+                    ..peer_update(1, &["10.0.0.0/8", "0.0.0.0/0"])
+                },
+                peer_update(3, &["192.0.2.0/24"]),
+            ],
+            ..Update::default()
+        };
+        let found = lines(&device(), &update);
+        assert_eq!(
+            found,
+            [
+                "private key: changed (hidden)",
+                "listen port: 51820 -> any",
+                "fwmark: off -> 0x7",
+                "bind device: off -> red",
+                "peer 2: removed",
+                "peer 1: preshared key: changed (hidden)",
+                "peer 1: endpoint: 192.0.2.1:1 -> [2001:db8::1]:2",
+                "peer 1: persistent keepalive: 25 -> 5",
+                "peer 1: allowed ips: +0.0.0.0/0",
+                "peer 3: added",
+                "peer 3: allowed ips: +192.0.2.0/24",
+            ]
+        );
+        let text = found.join("\n");
+        for secret in [key(8), key(77), key(9), key(99)] {
+            assert!(!text.contains(secret.to_base64().as_str()));
+        }
+    }
+
+    /// The kernel takes a prefix from the peer that had it.
+    #[test]
+    fn a_prefix_moves() {
+        let update = Update {
+            peers: vec![peer_update(1, &["10.0.0.0/8", "192.0.2.0/24"])],
+            ..Update::default()
+        };
+        assert_eq!(
+            lines(&device(), &update),
+            [
+                "peer 1: allowed ips: +192.0.2.0/24",
+                "peer 2: allowed ips: -192.0.2.0/24"
+            ]
+        );
+    }
+
+    /// A file with BindDev and without FwMark leaves the mark of the fallback.
+    #[test]
+    fn a_binding_by_rules_is_the_same_binding() {
+        let rules = |faults| Device {
+            fwmark: 0x7700_00ff,
+            bind: Bind::Rules {
+                dev: Some("red".to_owned()),
+                by: Selector::Mark(0x7700_00ff),
+                table: 1023,
+                faults,
+                elsewhere: false,
+            },
+            ..device()
+        };
+        let file = |dev: Change<String>| Update {
+            fwmark: Change::Clear,
+            bind_dev: dev,
+            ..Update::default()
+        };
+        let red = || file(Change::Set("red".to_owned()));
+        assert_eq!(lines(&rules(Vec::new()), &red()), [""; 0]);
+        let table = file(Change::Set("table:1023".to_owned()));
+        assert_eq!(lines(&rules(Vec::new()), &table), [""; 0]);
+        assert_eq!(
+            lines(&rules(vec![(Family::V6, Fault::NotClosed)]), &red()),
+            ["bind device: red (IPv6 not closed) -> red"]
+        );
+        assert_eq!(
+            lines(&rules(Vec::new()), &file(Change::Clear)),
+            ["fwmark: 0x770000ff -> off", "bind device: red -> off"]
+        );
+    }
+}
