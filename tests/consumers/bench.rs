@@ -70,7 +70,7 @@ impl Bench {
     }
 
     /// The scripted devices.
-    pub fn devices(&self) -> Result<&Devices, Skip> {
+    pub fn serve_devices(&self) -> Result<&Devices, Skip> {
         self.devices.as_ref().ok_or_else(|| {
             Skip(
                 "needs root or user namespaces (in a chroot: a root that is a mount point)"
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     /// The directory of a fetched package.
-    pub fn package(&self, name: &str) -> Result<PathBuf, Skip> {
+    pub fn find_package(&self, name: &str) -> Result<PathBuf, Skip> {
         let dir = self.cache.join(name);
         if dir.join("complete").exists() {
             return Ok(dir);
@@ -91,7 +91,7 @@ impl Bench {
     }
 
     /// A program of the system.
-    pub fn program(&self, name: &str) -> Result<(), Skip> {
+    pub fn find_program(&self, name: &str) -> Result<(), Skip> {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
         if found {
@@ -101,7 +101,7 @@ impl Bench {
     }
 
     /// A command that finds our `wg` first.
-    pub fn command(&self, program: &str) -> Command {
+    pub fn prepare_command(&self, program: &str) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new(program);
         command
@@ -113,20 +113,20 @@ impl Bench {
     }
 
     /// Our `wg`, which must succeed and say nothing on stderr.
-    pub fn wg(&self, args: &[&str]) -> String {
-        stdout(self.command("wg").args(args))
+    pub fn run_wg(&self, args: &[&str]) -> String {
+        stdout(self.prepare_command("wg").args(args))
     }
 
     /// A script that must succeed; `$1`... are `args`.
-    pub fn bash(&self, script: &str, args: &[&str]) -> String {
+    pub fn run_bash(&self, script: &str, args: &[&str]) -> String {
         stdout(
-            self.command("bash")
+            self.prepare_command("bash")
                 .args(["-euo", "pipefail", "-c", script, "bash"])
                 .args(args),
         )
     }
 
-    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
         use std::os::unix::fs::OpenOptionsExt;
         let path = self.scratch.join(name);
         if let Some(dir) = path.parent() {

@@ -74,7 +74,7 @@ AllowedIPs = 0.0.0.0/0, ::/0
 
 /// wg-quick beside our `wg`: it puts its own directory in front of PATH.
 fn wg_quick(bench: &Bench) -> Result<String, Skip> {
-    let script = bench.package(WG_QUICK)?.join("usr/bin/wg-quick");
+    let script = bench.find_package(WG_QUICK)?.join("usr/bin/wg-quick");
     let copy = bench.bin().join("wg-quick");
     std::fs::copy(&script, &copy).expect("a copy of wg-quick");
     Ok(copy.to_string_lossy().into_owned())
@@ -83,8 +83,8 @@ fn wg_quick(bench: &Bench) -> Result<String, Skip> {
 /// A key it does not know goes through to `wg`; its own are taken out.
 pub fn wg_quick_strip(bench: &Bench) -> Result<(), Skip> {
     let program = wg_quick(bench)?;
-    let file = bench.file("wg-cr02.conf", CONFIG);
-    let seen = stdout(bench.command(&program).arg("strip").arg(file));
+    let file = bench.write_file("wg-cr02.conf", CONFIG);
+    let seen = stdout(bench.prepare_command(&program).arg("strip").arg(file));
     let own = ["Address", "Table", "PostUp"];
     let kept = CONFIG
         .lines()
@@ -95,10 +95,10 @@ pub fn wg_quick_strip(bench: &Bench) -> Result<(), Skip> {
 
 /// What `save` writes holds what `showconf` says, and `setconf` takes it back.
 pub fn wg_quick_save(bench: &Bench) -> Result<(), Skip> {
-    let devices = bench.devices()?;
+    let devices = bench.serve_devices()?;
     let program = wg_quick(bench)?;
-    let file = bench.file("save/wg-cr02.conf", CONFIG);
-    let saving = output(bench.command(&program).arg("save").arg(&file));
+    let file = bench.write_file("save/wg-cr02.conf", CONFIG);
+    let saving = output(bench.prepare_command(&program).arg("save").arg(&file));
     assert!(
         saving.status.success(),
         "{}",
@@ -110,13 +110,13 @@ pub fn wg_quick_save(bench: &Bench) -> Result<(), Skip> {
         "{saved}"
     );
 
-    let shown = bench.wg(&["showconf", TUNNEL]);
-    let stripped = stdout(bench.command(&program).arg("strip").arg(&file));
+    let shown = bench.run_wg(&["showconf", TUNNEL]);
+    let stripped = stdout(bench.prepare_command(&program).arg("strip").arg(&file));
     assert_eq!(stripped.trim_end(), shown.trim_end());
 
     devices.sets();
     let script = "wg setconf \"$2\" <(\"$1\" strip \"$3\")";
-    bench.bash(script, &[&program, TUNNEL, &file.to_string_lossy()]);
+    bench.run_bash(script, &[&program, TUNNEL, &file.to_string_lossy()]);
     let sets = devices.sets();
     assert_eq!(sets.len(), 1, "{sets:?}");
     for part in [
@@ -133,15 +133,15 @@ pub fn wg_quick_save(bench: &Bench) -> Result<(), Skip> {
 /// `wg-quick@.service` reloads through a pipe. A binding that a userspace device cannot have
 /// here (no VRF) is an error that names it; nothing is set.
 pub fn wg_quick_reload(bench: &Bench) -> Result<(), Skip> {
-    let devices = bench.devices()?;
+    let devices = bench.serve_devices()?;
     let program = wg_quick(bench)?;
     devices.sets();
     let script = "wg syncconf \"$2\" <(\"$1\" strip \"$3\")";
-    let plain = bench.file(
+    let plain = bench.write_file(
         "reload/wg-cr02.conf",
         &CONFIG.replace("BindDev = vrf_external\n", ""),
     );
-    bench.bash(script, &[&program, TUNNEL, &plain.to_string_lossy()]);
+    bench.run_bash(script, &[&program, TUNNEL, &plain.to_string_lossy()]);
     let sets = devices.sets();
     assert_eq!(sets.len(), 1, "{sets:?}");
     assert!(
@@ -150,8 +150,8 @@ pub fn wg_quick_reload(bench: &Bench) -> Result<(), Skip> {
         sets[0]
     );
 
-    let bound = bench.file("reload/wg-cr02.conf", CONFIG);
-    let mut bash = bench.command("bash");
+    let bound = bench.write_file("reload/wg-cr02.conf", CONFIG);
+    let mut bash = bench.prepare_command("bash");
     bash.args(["-c", script, "bash", &program, TUNNEL])
         .arg(bound);
     let out = output(&mut bash);
@@ -165,9 +165,9 @@ pub fn wg_quick_reload(bench: &Bench) -> Result<(), Skip> {
 /// jc, from PyPI, with its own parser of the dump. It fails on any mark that is set, with the
 /// reference's `wg` too (it expects a decimal number), so it gets a dump with the mark off.
 pub fn jc(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let jc = bench.package(JC)?.join("bin/jc");
-    let text = bench.bash(
+    bench.serve_devices()?;
+    let jc = bench.find_package(JC)?.join("bin/jc");
+    let text = bench.run_bash(
         "wg show all dump | sed 's/\t0x1023$/\toff/' | \"$1\" --wg-show",
         &[&jc.to_string_lossy()],
     );
@@ -201,11 +201,14 @@ pub fn jc(bench: &Bench) -> Result<(), Skip> {
 
 /// The condition that docs/json.md gives to monitors, in jq.
 pub fn jq(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    bench.program("jq")?;
+    bench.serve_devices()?;
+    bench.find_program("jq")?;
     let filter = "with_entries(select(.value.bindDev.method == \"kernel\")) | length";
-    assert_eq!(bench.bash("wg show all json | jq \"$1\"", &[filter]), "0\n");
-    let keys = bench.bash(
+    assert_eq!(
+        bench.run_bash("wg show all json | jq \"$1\"", &[filter]),
+        "0\n"
+    );
+    let keys = bench.run_bash(
         "wg show json | jq -r '.[\"wg-cr02\"].peers | keys[]' | sort",
         &[],
     );

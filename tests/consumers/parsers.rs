@@ -12,8 +12,8 @@ use crate::bench::{Bench, Skip, stdout};
 use crate::uapi::{BARE, FULL, FULL_HEX, FULL_PSK, NEW, PRIVATE, PUBLIC, TUNNEL};
 
 fn dump_all(bench: &Bench) -> Result<String, Skip> {
-    bench.devices()?;
-    Ok(bench.wg(&["show", "all", "dump"]))
+    bench.serve_devices()?;
+    Ok(bench.run_wg(&["show", "all", "dump"]))
 }
 
 /// VyOS (ifconfig/wireguard.py): the first line of a new name has exactly 5 columns, any other
@@ -60,11 +60,11 @@ pub fn vyos(bench: &Bench) -> Result<(), Skip> {
 
 /// VyOS configures with one call per peer, keys from files and /dev/null for none.
 pub fn vyos_commands(bench: &Bench) -> Result<(), Skip> {
-    let devices = bench.devices()?;
-    let key = bench.file("vyos.key", &format!("{PRIVATE}\n"));
+    let devices = bench.serve_devices()?;
+    let key = bench.write_file("vyos.key", &format!("{PRIVATE}\n"));
     let key = key.to_string_lossy();
     devices.sets();
-    bench.wg(&[
+    bench.run_wg(&[
         "set",
         TUNNEL,
         "listen-port",
@@ -84,7 +84,7 @@ pub fn vyos_commands(bench: &Bench) -> Result<(), Skip> {
         "endpoint",
         "198.51.100.2:51820",
     ]);
-    bench.wg(&["set", TUNNEL, "peer", FULL, "remove"]);
+    bench.run_wg(&["set", TUNNEL, "peer", FULL, "remove"]);
     let sets = devices.sets();
     assert_eq!(sets.len(), 2, "{sets:?}");
     let zero = "0".repeat(64);
@@ -115,8 +115,8 @@ pub fn vyos_commands(bench: &Bench) -> Result<(), Skip> {
 
 /// VyOS's operational mode looks for two words in what people read.
 pub fn vyos_greps(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let shown = bench.wg(&["show", TUNNEL]);
+    bench.serve_devices()?;
+    let shown = bench.run_wg(&["show", TUNNEL]);
     let value = |label: &str| {
         let line = shown.lines().find(|line| line.contains(label))?;
         line.split(": ").nth(1)
@@ -153,7 +153,7 @@ fn exporter(dump: &str, prefix: Option<&str>) -> (usize, Vec<Option<SocketAddr>>
 pub fn prometheus(bench: &Bench) -> Result<(), Skip> {
     let far = "[2001:db8:b::10]:51001".parse().ok();
     assert_eq!(exporter(&dump_all(bench)?, None), (2, vec![far, None]));
-    let one = bench.wg(&["show", TUNNEL, "dump"]);
+    let one = bench.run_wg(&["show", TUNNEL, "dump"]);
     assert_eq!(exporter(&one, Some(TUNNEL)), (1, vec![far, None]));
     Ok(())
 }
@@ -195,13 +195,15 @@ pub fn luci(bench: &Bench) -> Result<(), Skip> {
 
 /// LuCI makes its keys with us, through a shell.
 pub fn luci_keys(bench: &Bench) -> Result<(), Skip> {
-    let psk = bench.bash("wg genpsk", &[]);
+    let psk = bench.run_bash("wg genpsk", &[]);
     assert_eq!(psk.len(), 45, "{psk}");
     assert_eq!(
-        bench.bash("echo \"$1\" | wg pubkey", &[PRIVATE]).trim_end(),
+        bench
+            .run_bash("echo \"$1\" | wg pubkey", &[PRIVATE])
+            .trim_end(),
         PUBLIC
     );
-    let made = bench.bash("k=$(wg genkey); echo $k; echo $k | wg pubkey", &[]);
+    let made = bench.run_bash("k=$(wg genkey); echo $k; echo $k | wg pubkey", &[]);
     assert_eq!(made.lines().map(str::len).collect::<Vec<_>>(), [44, 44]);
     Ok(())
 }
@@ -220,22 +222,22 @@ fn after_first(dump: &str) -> Vec<[&str; 8]> {
 }
 
 pub fn wg_easy(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let dump = bench.wg(&["show", TUNNEL, "dump"]);
+    bench.serve_devices()?;
+    let dump = bench.run_wg(&["show", TUNNEL, "dump"]);
     let peers = after_first(&dump);
     assert_eq!(peers[0][0], FULL);
     assert_eq!(peers[0][1], FULL_PSK);
     assert_eq!(peers[0][4..], ["1763815020", "1184", "1276", "25"]);
     assert_eq!(peers[1][2..], ["(none)", "(none)", "0", "0", "0", "off"]);
-    assert_eq!(after_first(&bench.wg(&["show", NEW, "dump"])).len(), 0);
+    assert_eq!(after_first(&bench.run_wg(&["show", NEW, "dump"])).len(), 0);
     Ok(())
 }
 
 /// pivpn: columns cut at any blank, so that none may hold one.
 pub fn pivpn(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
+    bench.serve_devices()?;
     let script = "wg show \"$1\" dump | tail -n +2 | awk '{ print $1, $3, $4, $5, $6, $7 }'";
-    let seen = bench.bash(script, &[TUNNEL]);
+    let seen = bench.run_bash(script, &[TUNNEL]);
     let expected = format!(
         "{FULL} [2001:db8:b::10]:51001 0.0.0.0/0,::/0 1763815020 1184 1276\n\
          {BARE} (none) (none) 0 0 0\n"
@@ -269,15 +271,15 @@ wg show all dump | while read -r -d $'\t' name; do
 done
 "#;
 
-fn parsed(text: &str) -> Value {
+fn parse_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|err| panic!("{err} in\n{text}"))
 }
 
 /// A JSON value as the shell above prints it.
-fn flat(value: &Value) -> String {
+fn flatten_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(list) => list.iter().map(flat).collect::<Vec<_>>().join(","),
+        Value::Array(list) => list.iter().map(flatten_value).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
@@ -293,12 +295,15 @@ fn lines_of(json: &Value) -> Vec<String> {
                     for (key, peer) in value.as_object().expect("an object of peers") {
                         for (member, value) in peer.as_object().expect("a peer") {
                             if value != &json!([]) {
-                                lines.push(format!("{name} {key} {member} {}", flat(value)));
+                                lines.push(format!(
+                                    "{name} {key} {member} {}",
+                                    flatten_value(value)
+                                ));
                             }
                         }
                     }
                 }
-                _ => lines.push(format!("{name} {member} {}", flat(value))),
+                _ => lines.push(format!("{name} {member} {}", flatten_value(value))),
             }
         }
     }
@@ -307,32 +312,32 @@ fn lines_of(json: &Value) -> Vec<String> {
 }
 
 pub fn wg_json(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let shell = bench.bash(WG_JSON, &[]);
+    bench.serve_devices()?;
+    let shell = bench.run_bash(WG_JSON, &[]);
     let mut theirs: Vec<&str> = shell.lines().collect();
     theirs.sort_unstable();
     assert!(theirs.len() > 8, "{shell}");
     let ours = stdout(
         bench
-            .command("wg")
+            .prepare_command("wg")
             .args(["show", "all", "json"])
             .env("WG_HIDE_KEYS", "never"),
     );
-    assert_eq!(lines_of(&parsed(&ours)), theirs);
+    assert_eq!(lines_of(&parse_json(&ours)), theirs);
     Ok(())
 }
 
 pub fn json_hides_keys(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let text = bench.wg(&["show", "all", "json"]);
+    bench.serve_devices()?;
+    let text = bench.run_wg(&["show", "all", "json"]);
     for secret in [PRIVATE, FULL_PSK] {
         assert!(!text.contains(secret), "{text}");
     }
-    let json = parsed(&text);
+    let json = parse_json(&text);
     assert_eq!(json[TUNNEL]["privateKey"], "(hidden)");
     assert_eq!(json[TUNNEL]["peers"][FULL]["presharedKey"], "(hidden)");
     assert_eq!(json[NEW], json!({ "schema": 1, "peers": {} }));
-    let one = parsed(&bench.wg(&["show", TUNNEL, "json"]));
+    let one = parse_json(&bench.run_wg(&["show", TUNNEL, "json"]));
     assert_eq!(one, json!({ TUNNEL: json[TUNNEL] }));
     Ok(())
 }
@@ -363,22 +368,22 @@ pub fn json_documented(bench: &Bench) -> Result<(), Skip> {
         .split("```json")
         .nth(1)
         .and_then(|rest| rest.split("```").next());
-    let example = parsed(example.expect("an example"));
+    let example = parse_json(example.expect("an example"));
     assert_eq!(example[TUNNEL]["schema"], wg_vrf::render::json::SCHEMA);
     documented(&example);
-    bench.devices()?;
-    documented(&parsed(&bench.wg(&["show", "all", "json"])));
+    bench.serve_devices()?;
+    documented(&parse_json(&bench.run_wg(&["show", "all", "json"])));
     Ok(())
 }
 
 /// OpenWrt pipes a file into syncconf and then reads endpoints with sed.
 pub fn openwrt(bench: &Bench) -> Result<(), Skip> {
-    let devices = bench.devices()?;
+    let devices = bench.serve_devices()?;
     devices.sets();
     let conf = format!(
         "[Interface]\nPrivateKey={PRIVATE}\n[Peer]\nPublicKey={FULL}\nAllowedIPs=0.0.0.0/0\n"
     );
-    bench.bash(
+    bench.run_bash(
         "printf '%s' \"$2\" | wg syncconf \"$1\" /dev/stdin",
         &[TUNNEL, &conf],
     );
@@ -391,7 +396,7 @@ pub fn openwrt(bench: &Bench) -> Result<(), Skip> {
     );
     // The other peer is not in the file.
     assert!(sets[0].contains("remove=true"), "{}", sets[0]);
-    let seen = bench.bash(
+    let seen = bench.run_bash(
         "wg show \"$1\" endpoints | sed -E 's/\\[?([0-9.:a-f]+)\\]?:([0-9]+)/\\1 \\2/'",
         &[TUNNEL],
     );
@@ -404,8 +409,8 @@ pub fn openwrt(bench: &Bench) -> Result<(), Skip> {
 
 /// Firewalla: dump without its first line, and changes of a single peer.
 pub fn firewalla(bench: &Bench) -> Result<(), Skip> {
-    let devices = bench.devices()?;
-    let tail = bench.bash("wg show \"$1\" dump | tail +2", &[TUNNEL]);
+    let devices = bench.serve_devices()?;
+    let tail = bench.run_bash("wg show \"$1\" dump | tail +2", &[TUNNEL]);
     assert_eq!(
         tail.lines()
             .map(|line| line.split('\t').count())
@@ -413,7 +418,7 @@ pub fn firewalla(bench: &Bench) -> Result<(), Skip> {
         [8, 8]
     );
     devices.sets();
-    bench.wg(&[
+    bench.run_wg(&[
         "set",
         TUNNEL,
         "peer",
@@ -421,7 +426,7 @@ pub fn firewalla(bench: &Bench) -> Result<(), Skip> {
         "endpoint",
         "203.0.113.10:51001",
     ]);
-    bench.wg(&["set", TUNNEL, "peer", FULL, "allowed-ips", "10.0.0.0/8"]);
+    bench.run_wg(&["set", TUNNEL, "peer", FULL, "allowed-ips", "10.0.0.0/8"]);
     let begin = format!("{TUNNEL}: public_key={FULL_HEX}, ");
     assert_eq!(
         devices.sets(),
@@ -436,8 +441,8 @@ pub fn firewalla(bench: &Bench) -> Result<(), Skip> {
 /// The WireGuard addon proposed for ifupdown2 compares the keys of the file with those of
 /// showconf: one that is in only one of them is reported as a difference.
 pub fn ifupdown2_keys(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let shown = bench.wg(&["showconf", TUNNEL]);
+    bench.serve_devices()?;
+    let shown = bench.run_wg(&["showconf", TUNNEL]);
     let mut sections: Vec<Vec<&str>> = Vec::new();
     for line in shown.lines().filter(|line| !line.is_empty()) {
         match line.split_once(" = ") {
@@ -468,13 +473,16 @@ pub fn ifupdown2_keys(bench: &Bench) -> Result<(), Skip> {
 
 /// wg-quick and others look for a name between blanks, on one line.
 pub fn interfaces(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    let text = bench.wg(&["show", "interfaces"]);
+    bench.serve_devices()?;
+    let text = bench.run_wg(&["show", "interfaces"]);
     assert_eq!(text.lines().count(), 1);
     let mut names: Vec<&str> = text.trim_end_matches('\n').split(' ').collect();
     names.sort_unstable();
     assert_eq!(names, [TUNNEL, NEW]);
-    assert_eq!(bench.wg(&["show", "all", "bind-dev"]).lines().count(), 2);
-    assert_eq!(bench.wg(&["show", TUNNEL, "bind-dev"]), "off\n");
+    assert_eq!(
+        bench.run_wg(&["show", "all", "bind-dev"]).lines().count(),
+        2
+    );
+    assert_eq!(bench.run_wg(&["show", TUNNEL, "bind-dev"]), "off\n");
     Ok(())
 }

@@ -17,7 +17,7 @@ fn words<'a>(list: impl IntoIterator<Item = &'a str>) -> Words {
 }
 
 /// The verbs, with the two that are only words.
-fn verbs() -> Words {
+fn list_verbs() -> Words {
     words(
         VERBS
             .iter()
@@ -26,19 +26,19 @@ fn verbs() -> Words {
     )
 }
 
-fn fields() -> Words {
+fn list_fields() -> Words {
     words(FIELDS.iter().map(|(name, _)| *name))
 }
 
 /// The keywords of `wg set` in one scope; `peer` opens a peer and stands in both.
-fn keywords(scope: Scope) -> Words {
+fn list_keywords(scope: Scope) -> Words {
     let mine = KEYWORDS
         .iter()
         .filter(|keyword| keyword.scope == scope || keyword.argument == "peer");
     words(mine.map(|keyword| keyword.argument))
 }
 
-fn packaging(name: &str) -> PathBuf {
+fn find_packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("packaging")
         .join(name)
@@ -48,12 +48,12 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
 }
 
-fn man() -> String {
-    read(&packaging("man/wg.8"))
+fn read_man() -> String {
+    read(&find_packaging("man/wg.8"))
 }
 
 /// The words that items of a section of the man page begin with, and how deep the list is.
-fn items(page: &str, section: &str, macro_name: &str) -> Vec<(usize, String)> {
+fn list_items(page: &str, section: &str, macro_name: &str) -> Vec<(usize, String)> {
     let mut depth = 0;
     let mut inside = false;
     let mut found = Vec::new();
@@ -82,22 +82,22 @@ fn at_depth(items: &[(usize, String)], wanted: usize) -> Words {
 }
 
 pub fn man_page(_: &Bench) -> Result<(), Skip> {
-    let page = man();
-    let described = items(&page, "VERBS", "Cm");
-    assert_eq!(at_depth(&described, 1), verbs());
+    let page = read_man();
+    let described = list_items(&page, "VERBS", "Cm");
+    assert_eq!(at_depth(&described, 1), list_verbs());
     let mut shown = at_depth(&described, 2);
     // JSON is no column and has a paragraph of its own.
     assert!(page.contains("| Cm all Oc Cm json\n"));
     shown.insert("json".to_owned());
-    assert_eq!(shown, fields());
+    assert_eq!(shown, list_fields());
 
-    let mut settings = at_depth(&items(&page, "SETTINGS", "Cm"), 1);
+    let mut settings = at_depth(&list_items(&page, "SETTINGS", "Cm"), 1);
     assert!(page.contains(".Op Cm peer") || page.contains("Oo Cm peer Ar key"));
     settings.insert("peer".to_owned());
     let all = KEYWORDS.iter().map(|keyword| keyword.argument);
     assert_eq!(settings, words(all));
 
-    let keys = at_depth(&items(&page, "CONFIGURATION FILES", "Cm"), 1);
+    let keys = at_depth(&list_items(&page, "CONFIGURATION FILES", "Cm"), 1);
     assert_eq!(
         keys,
         words(KEYWORDS.iter().filter_map(|keyword| keyword.key))
@@ -106,11 +106,11 @@ pub fn man_page(_: &Bench) -> Result<(), Skip> {
 }
 
 pub fn man_page_lint(bench: &Bench) -> Result<(), Skip> {
-    bench.program("mandoc")?;
-    let mut lint = bench.command("mandoc");
+    bench.find_program("mandoc")?;
+    let mut lint = bench.prepare_command("mandoc");
     let out = output(
         lint.args(["-T", "lint", "-W", "warning"])
-            .arg(packaging("man/wg.8")),
+            .arg(find_packaging("man/wg.8")),
     );
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success() && text.is_empty(), "{text}");
@@ -119,16 +119,20 @@ pub fn man_page_lint(bench: &Bench) -> Result<(), Skip> {
 
 /// What people read are the headings of the source: a word such as `In` at the start of one is a macro.
 pub fn man_page_headings(bench: &Bench) -> Result<(), Skip> {
-    bench.program("mandoc")?;
-    let mut render = bench.command("mandoc");
-    let out = output(render.args(["-T", "markdown"]).arg(packaging("man/wg.8")));
+    bench.find_program("mandoc")?;
+    let mut render = bench.prepare_command("mandoc");
+    let out = output(
+        render
+            .args(["-T", "markdown"])
+            .arg(find_packaging("man/wg.8")),
+    );
     let rendered = String::from_utf8_lossy(&out.stdout);
     let rendered: Vec<_> = rendered
         .lines()
         .filter(|line| line.starts_with('#'))
         .map(|line| line.trim_start_matches('#').trim())
         .collect();
-    let page = man();
+    let page = read_man();
     let written: Vec<_> = page
         .lines()
         .filter_map(|line| line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")))
@@ -146,7 +150,7 @@ pub fn environment(_: &Bench) -> Result<(), Skip> {
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
         &mut read_by_us,
     );
-    let described = items(&man(), "ENVIRONMENT", "Ev");
+    let described = list_items(&read_man(), "ENVIRONMENT", "Ev");
     assert_eq!(at_depth(&described, 1), read_by_us);
     Ok(())
 }
@@ -174,22 +178,25 @@ fn check(complete: impl Fn(&str) -> Words) {
     let tunnel = format!("wg set {TUNNEL} ");
     let peer = format!("{tunnel}listen-port 1 peer {FULL} endpoint [2001:db8::1]:5 ");
     for (line, expected) in [
-        ("wg ".to_owned(), verbs()),
+        ("wg ".to_owned(), list_verbs()),
         ("wg add".to_owned(), words(["addconf"])),
         ("wg show ".to_owned(), show),
-        (format!("wg show {TUNNEL} "), fields()),
+        (format!("wg show {TUNNEL} "), list_fields()),
         (format!("wg show {TUNNEL} bind"), words(["bind-dev"])),
         ("wg show interfaces ".to_owned(), Words::new()),
         ("wg setconf ".to_owned(), words([TUNNEL, NEW])),
         ("wg doctor ".to_owned(), words([TUNNEL, NEW, "all", "json"])),
         (format!("wg doctor {TUNNEL} "), words(["json"])),
         ("wg reresolve ".to_owned(), words([TUNNEL, NEW])),
-        (tunnel.clone(), keywords(Scope::Interface)),
-        (format!("{tunnel}bind-dev off "), keywords(Scope::Interface)),
+        (tunnel.clone(), list_keywords(Scope::Interface)),
+        (
+            format!("{tunnel}bind-dev off "),
+            list_keywords(Scope::Interface),
+        ),
         (format!("{tunnel}bind-dev l"), words(["lo"])),
         (format!("{tunnel}bind-dev of"), words(["off"])),
         (format!("{tunnel}peer "), words([FULL, BARE])),
-        (peer.clone(), keywords(Scope::Peer)),
+        (peer.clone(), list_keywords(Scope::Peer)),
         (format!("{peer}remove peer "), words([FULL, BARE])),
         (format!("{peer}persistent-keepalive o"), words(["off"])),
     ] {
@@ -198,22 +205,22 @@ fn check(complete: impl Fn(&str) -> Words) {
 }
 
 pub fn bash(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    bench.program("bash")?;
-    let file = packaging("completions/wg.bash");
+    bench.serve_devices()?;
+    bench.find_program("bash")?;
+    let file = find_packaging("completions/wg.bash");
     let script = "source \"$1\"; COMP_LINE=$2 COMP_POINT=${#2}; _wg || :
         for word in \"${COMPREPLY[@]}\"; do echo \"$word\"; done";
     let file = file.to_string_lossy();
-    check(|line| words(bench.bash(script, &[&file, line]).lines()));
+    check(|line| words(bench.run_bash(script, &[&file, line]).lines()));
     Ok(())
 }
 
 pub fn fish(bench: &Bench) -> Result<(), Skip> {
-    bench.devices()?;
-    bench.program("fish")?;
-    let file = packaging("completions/wg.fish");
+    bench.serve_devices()?;
+    bench.find_program("fish")?;
+    let file = find_packaging("completions/wg.fish");
     check(|line| {
-        let mut fish = bench.command("fish");
+        let mut fish = bench.prepare_command("fish");
         fish.env("HOME", &bench.scratch).args(["--no-config", "-c"]);
         let script = format!("source {}; complete -C {line:?}", file.display());
         let out = output(fish.arg(script));
@@ -228,7 +235,7 @@ pub fn fish(bench: &Bench) -> Result<(), Skip> {
 
 /// zsh completes only at a terminal, so its lists are read from the file, and the file is parsed.
 pub fn zsh(bench: &Bench) -> Result<(), Skip> {
-    let path = packaging("completions/_wg");
+    let path = find_packaging("completions/_wg");
     let file = read(&path);
     let list = |name: &str| {
         let start = format!("  {name}=(\n");
@@ -248,18 +255,18 @@ pub fn zsh(bench: &Bench) -> Result<(), Skip> {
             words(text.split_whitespace())
         }
     };
-    assert_eq!(list("verbs"), verbs());
-    assert_eq!(list("fields"), fields());
+    assert_eq!(list("verbs"), list_verbs());
+    assert_eq!(list("fields"), list_fields());
     let with_peer = |mut list: Words| {
         list.insert("peer".to_owned());
         list
     };
     assert!(file.contains("device+=('peer:"));
-    assert_eq!(with_peer(list("device")), keywords(Scope::Interface));
-    assert_eq!(with_peer(list("peer")), keywords(Scope::Peer));
+    assert_eq!(with_peer(list("device")), list_keywords(Scope::Interface));
+    assert_eq!(with_peer(list("peer")), list_keywords(Scope::Peer));
 
-    bench.program("zsh")?;
-    let out = output(bench.command("zsh").arg("-n").arg(&path));
+    bench.find_program("zsh")?;
+    let out = output(bench.prepare_command("zsh").arg("-n").arg(&path));
     assert!(
         out.status.success(),
         "{}",

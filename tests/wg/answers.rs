@@ -53,7 +53,7 @@ const PROTOCOL: &str = "Protocol error";
 const INPUT_OUTPUT: &str = "Input/output error";
 
 fn half_an_answer_is_none() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     // The answer, and what `show` and `set` say: `None` for success.
     let cases: &[(&[u8], Option<&str>, Option<&str>)] = &[
         (b"", Some(PROTOCOL), Some(PROTOCOL)),
@@ -136,7 +136,7 @@ fn half_an_answer_is_none() -> Result<(), String> {
 }
 
 fn values_at_their_edges() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     // Lines of a peer, and its line in `dump` behind the key: `None` for a protocol error.
     let cases = [
@@ -232,7 +232,7 @@ fn values_at_their_edges() -> Result<(), String> {
 }
 
 fn folder_that_cannot_be_read() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     const FOLDER: &str = "/var/run/wireguard";
     fs::remove_dir_all(FOLDER).expect("empty folder");
     // No folder at all is no devices.
@@ -260,7 +260,7 @@ fn folder_that_cannot_be_read() -> Result<(), String> {
 
 /// A socket that its program left is removed and the kernel is asked; what is no socket stays.
 fn sockets_without_a_program() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let kernels = ask(&["show", "wg7"]);
     assert_eq!(kernels.0, Some(1));
     let path = Path::new("/var/run/wireguard/wg7.sock");

@@ -47,7 +47,7 @@ pub fn full() -> String {
 }
 
 /// Peers whose handshakes and keepalives are of all ages.
-fn ages() -> String {
+fn make_ages() -> String {
     let mut text = format!("private_key={}\nlisten_port=1\n", private());
     let day = 86400;
     for (at, age) in [
@@ -84,7 +84,7 @@ fn ages() -> String {
     text
 }
 
-fn sizes() -> String {
+fn make_sizes() -> String {
     let mut text = String::new();
     let sizes: [(u64, u64); 9] = [
         (0, 1),
@@ -105,7 +105,7 @@ fn sizes() -> String {
 }
 
 /// Handshakes that differ only below the second, and one that is not even a second old.
-fn ties() -> String {
+fn make_ties() -> String {
     [
         (1, 100, 1),
         (2, 100, 5),
@@ -296,7 +296,11 @@ fn show() -> (&'static str, Vec<Case>) {
         "",
     ];
     let one = |state: &str| vec![("wg0".to_owned(), state.to_owned(), 0)];
-    for (state, name) in [(full(), "full"), (String::new(), "empty"), (ties(), "ties")] {
+    for (state, name) in [
+        (full(), "full"),
+        (String::new(), "empty"),
+        (make_ties(), "ties"),
+    ] {
         for field in fields {
             let case = group.add(&["show", "wg0", field]);
             case.name += &format!("-{name}-{field}");
@@ -308,7 +312,7 @@ fn show() -> (&'static str, Vec<Case>) {
         group.add(&["showconf", "wg0"]).devices = one(&state);
     }
     // Without absolute times, these can be compared on any day.
-    let mut states = vec![String::new(), ages(), sizes()];
+    let mut states = vec![String::new(), make_ages(), make_sizes()];
     let timeless: Vec<String> = full()
         .lines()
         .filter(|line| !line.starts_with("last_handshake"))
@@ -905,7 +909,7 @@ fn key_files() -> (&'static str, Vec<Case>) {
 }
 
 /// Texts of configuration files, good and bad.
-pub fn texts() -> Vec<(Vec<u8>, Option<&'static str>)> {
+pub fn list_texts() -> Vec<(Vec<u8>, Option<&'static str>)> {
     let i = "[Interface]\n";
     let p = format!("[Peer]\nPublicKey = {K}\n");
     let p2 = format!("[Peer]\nPublicKey = {K2}\n");
@@ -1091,7 +1095,7 @@ pub fn texts() -> Vec<(Vec<u8>, Option<&'static str>)> {
 fn files(verb: &'static str) -> (&'static str, Vec<Case>) {
     let mut group = Group::new(verb);
     let path = format!("{DIR}/conf");
-    for (text, differs) in texts() {
+    for (text, differs) in list_texts() {
         let case = group.on_empty(&[verb, "wg0", &path]);
         case.files = vec![("conf".to_owned(), text)];
         case.differs = differs;

@@ -31,7 +31,7 @@ impl Server {
         })
     }
 
-    pub fn asked(&self, name: &str) -> u32 {
+    pub fn count_asked(&self, name: &str) -> u32 {
         let asked = self.asked.lock().expect("counts");
         asked.get(name).copied().unwrap_or(0)
     }

@@ -28,12 +28,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub fn pick_below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() >> 33).unwrap_or(0) % end.max(1)
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
+    fn pick_from<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.pick_below(from.len())]
     }
 }
 
@@ -42,7 +42,7 @@ pub fn main(args: &[String]) -> ExitCode {
         eprintln!("--fuzz needs WG_REFERENCE, see tests/golden/README.md");
         return ExitCode::FAILURE;
     };
-    if let Err(reason) = sandbox::needed() {
+    if let Err(reason) = sandbox::check_needed() {
         eprintln!("{reason}");
         return ExitCode::FAILURE;
     }
@@ -59,15 +59,18 @@ pub fn main(args: &[String]) -> ExitCode {
     let mut unexplained = 0;
     let start = Instant::now();
     for round in 0..count {
-        let case = mutate(&corpus, &mut random);
+        let case = mutate_case(&corpus, &mut random);
         // Ages are told to the second; a difference that does not come back was the clock's.
         let compare = || golden::compare_tools(&reference, &case);
         if let Some(difference) = compare().and_then(|_| compare()).and_then(|_| compare()) {
-            match explained(&case, &difference) {
+            match explain_difference(&case, &difference) {
                 Some(reason) => *explained_by.entry(reason).or_default() += 1,
                 None => {
                     unexplained += 1;
-                    println!("## seed {seed} round {round}: {difference}{}", files(&case));
+                    println!(
+                        "## seed {seed} round {round}: {difference}{}",
+                        format_files(&case)
+                    );
                 }
             }
         }
@@ -100,7 +103,7 @@ fn is_steady(case: &Case) -> bool {
     !random && case.devices.len() <= 1
 }
 
-fn files(case: &Case) -> String {
+fn format_files(case: &Case) -> String {
     let mut text = String::new();
     for (name, content) in &case.files {
         text += &format!("file {name} {:?}\n", String::from_utf8_lossy(content));
@@ -114,11 +117,11 @@ fn files(case: &Case) -> String {
     text
 }
 
-fn mutate(corpus: &[Case], random: &mut Random) -> Case {
-    let mut case = random.pick(corpus).clone();
-    for _ in 0..=random.below(3) {
-        let other = random.pick(corpus).clone();
-        match random.below(6) {
+fn mutate_case(corpus: &[Case], random: &mut Random) -> Case {
+    let mut case = random.pick_from(corpus).clone();
+    for _ in 0..=random.pick_below(3) {
+        let other = random.pick_from(corpus).clone();
+        match random.pick_below(6) {
             // Argument lists: exchange, insert, remove, change the text of one.
             0 | 1 => mutate_args(&mut case, &other, random),
             // Files and states: splice two, drop or repeat a line, change bytes.
@@ -159,15 +162,15 @@ fn mutate(corpus: &[Case], random: &mut Random) -> Case {
 fn mutate_args(case: &mut Case, other: &Case, random: &mut Random) {
     // The verb and the interface mostly stay, or nearly every call is a usage error.
     let fixed = 2.min(case.args.len());
-    let at = fixed + random.below(case.args.len() - fixed + 1);
-    match random.below(5) {
+    let at = fixed + random.pick_below(case.args.len() - fixed + 1);
+    match random.pick_below(5) {
         0 if at < case.args.len() => {
             case.args.remove(at);
         }
         1 => {
             let spare = other.args.get(2..).unwrap_or_default();
             if !spare.is_empty() {
-                case.args.insert(at, random.pick(spare).clone());
+                case.args.insert(at, random.pick_from(spare).clone());
             }
         }
         2 => case
@@ -185,16 +188,16 @@ fn mutate_args(case: &mut Case, other: &Case, random: &mut Random) {
 
 fn mutate_bytes(bytes: &mut Vec<u8>, spare: &[u8], random: &mut Random) {
     const ODD: &[u8] = b"\0\n\r\t #=[],/:+-%0189axoAfF.\x80\xff";
-    let at = random.below(bytes.len() + 1);
-    match random.below(6) {
-        0 => bytes.insert(at, *random.pick(ODD)),
-        1 if at < bytes.len() => bytes[at] = *random.pick(ODD),
+    let at = random.pick_below(bytes.len() + 1);
+    match random.pick_below(6) {
+        0 => bytes.insert(at, *random.pick_from(ODD)),
+        1 if at < bytes.len() => bytes[at] = *random.pick_from(ODD),
         2 if at < bytes.len() => {
             bytes.remove(at);
         }
         3 => {
-            let from = random.below(spare.len() + 1);
-            let length = random.below(spare.len() - from + 1);
+            let from = random.pick_below(spare.len() + 1);
+            let length = random.pick_below(spare.len() - from + 1);
             bytes.splice(at..at, spare[from..from + length].iter().copied());
         }
         4 if at < bytes.len() => bytes[at] = bytes[at].wrapping_add(1) & 0x7f,
@@ -208,29 +211,29 @@ fn mutate_lines(bytes: &mut Vec<u8>, spare: &[u8], random: &mut Random) {
         .map(<[u8]>::to_vec)
         .collect();
     let spare: Vec<&[u8]> = spare.split_inclusive(|b| *b == b'\n').collect();
-    let at = random.below(lines.len() + 1);
-    match random.below(4) {
+    let at = random.pick_below(lines.len() + 1);
+    match random.pick_below(4) {
         0 if at < lines.len() => {
             lines.remove(at);
         }
         1 if at < lines.len() => {
             let line = lines[at].clone();
-            let to = random.below(lines.len() + 1);
+            let to = random.pick_below(lines.len() + 1);
             lines.insert(to, line);
         }
         2 if lines.len() > 1 => {
-            let other = random.below(lines.len());
+            let other = random.pick_below(lines.len());
             let last = lines.len() - 1;
             lines.swap(at.min(last), other);
         }
-        _ if !spare.is_empty() => lines.insert(at, random.pick(&spare).to_vec()),
+        _ if !spare.is_empty() => lines.insert(at, random.pick_from(&spare).to_vec()),
         _ => {}
     }
     *bytes = lines.concat();
 }
 
 /// Whether a state names a peer twice, or one value of a peer.
-fn repeats(state: &str) -> bool {
+fn has_repeats(state: &str) -> bool {
     let mut peers = BTreeSet::new();
     let mut values = BTreeSet::new();
     state.lines().any(|line| {
@@ -247,7 +250,7 @@ fn repeats(state: &str) -> bool {
 }
 
 /// The reason of a difference that is meant; each is in docs/differences.md.
-fn explained(case: &Case, difference: &str) -> Option<&'static str> {
+fn explain_difference(case: &Case, difference: &str) -> Option<&'static str> {
     let ours = difference.split("ours:\n").nth(1).unwrap_or_default();
     if ours.contains("Port is not 0-65535") {
         return Some(corpus::TRUNCATED_PORT);
@@ -261,7 +264,7 @@ fn explained(case: &Case, difference: &str) -> Option<&'static str> {
     if difference.contains("Unable to modify interface: Unknown error -") {
         return Some(corpus::NO_SETTLED_ERRNO);
     }
-    if case.devices.iter().any(|(_, state, _)| repeats(state)) {
+    if case.devices.iter().any(|(_, state, _)| has_repeats(state)) {
         return Some("a userspace device that says something twice breaks its protocol");
     }
     if case

@@ -16,7 +16,7 @@ pub fn tests() -> Vec<Test> {
     // One test per golden file, so that a filter finds it.
     macro_rules! group {
         ($($name:literal),* $(,)?) => {
-            vec![$(Test { name: concat!("golden::", $name), run: || replay($name) }),*]
+            vec![$(Test { name: concat!("golden::", $name), run: || replay_group($name) }),*]
         };
     }
     let mut tests = group!(
@@ -80,7 +80,7 @@ fn folder() -> PathBuf {
 /// Blocks of a golden file by the name of their case.
 type Blocks = BTreeMap<String, String>;
 
-fn load(name: &str) -> Blocks {
+fn load_blocks(name: &str) -> Blocks {
     let path = folder().join(format!("{name}.txt"));
     let text = fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
     text.split("\n## ")
@@ -97,7 +97,7 @@ fn load(name: &str) -> Blocks {
 
 /// An outcome as a golden file has it. Lines are quoted, so that blanks and control characters
 /// at their ends are seen.
-fn block(case: &Case, outcome: &Outcome) -> String {
+fn format_block(case: &Case, outcome: &Outcome) -> String {
     let Outcome {
         code,
         stdout,
@@ -124,17 +124,17 @@ fn block(case: &Case, outcome: &Outcome) -> String {
 }
 
 /// The lines of a block that are of this kind, still quoted.
-fn lines<'a>(block: &'a str, kind: &str) -> Vec<&'a str> {
+fn list_lines<'a>(block: &'a str, kind: &str) -> Vec<&'a str> {
     block
         .lines()
         .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))
         .collect()
 }
 
-fn replay(group: &str) -> Result<(), String> {
-    sandbox::needed()?;
-    let golden = load(group);
-    let differences = load("differences");
+fn replay_group(group: &str) -> Result<(), String> {
+    sandbox::check_needed()?;
+    let golden = load_blocks(group);
+    let differences = load_blocks("differences");
     let (_, cases) = corpus::groups()
         .into_iter()
         .find(|(name, _)| *name == group)
@@ -147,7 +147,7 @@ fn replay(group: &str) -> Result<(), String> {
     let mut bad = 0;
     for case in &cases {
         let theirs = &golden[&case.name];
-        let ours = block(case, &tool::run(&tool::ours(), case));
+        let ours = format_block(case, &tool::run(&tool::ours(), case));
         let complaint = match case.differs {
             None => compare(theirs, &ours),
             Some(_) if theirs == &ours => Some("the difference is gone".to_owned()),
@@ -172,16 +172,16 @@ fn replay(group: &str) -> Result<(), String> {
 pub fn compare(theirs: &str, ours: &str) -> Option<String> {
     let ours = &without_our_verbs(ours);
     for kind in ["call", "exit", "out", "set"] {
-        if lines(theirs, kind) != lines(ours, kind) {
+        if list_lines(theirs, kind) != list_lines(ours, kind) {
             return Some(format!("`{kind}' differs"));
         }
     }
-    let (theirs, ours) = (lines(theirs, "err"), lines(ours, "err"));
+    let (theirs, ours) = (list_lines(theirs, "err"), list_lines(ours, "err"));
     let same = theirs.len() == ours.len()
         && theirs
             .iter()
             .zip(&ours)
-            .all(|(theirs, ours)| says(theirs, ours));
+            .all(|(theirs, ours)| says_alike(theirs, ours));
     (!same).then(|| "`err' says something else".to_owned())
 }
 
@@ -200,7 +200,7 @@ fn without_our_verbs(block: &str) -> String {
 
 /// Whether our line on stderr says what theirs says. Ours may go on after it, with the value and
 /// the remedy, and its usage texts know more words.
-fn says(theirs: &str, ours: &str) -> bool {
+fn says_alike(theirs: &str, ours: &str) -> bool {
     let ours = ours
         .replace(" [bind-dev <device>|off]", "")
         .replace(" [--dry-run] [--exit-code]", "")
@@ -243,13 +243,13 @@ fn without_control(line: &str) -> String {
 }
 
 fn stderr_rule() -> Result<(), String> {
-    assert!(says("\"fopen: No\\n\"", "\"fopen: No\\n\""));
-    assert!(says("\"fopen: No\\n\"", "\"fopen: No: `/x'\\n\""));
-    assert!(says("\"dump]\\n\"", "\"dump | bind-dev | json]\\n\""));
-    assert!(says("\"Key: `\\u{1b}\\0'\\n\"", "\"Key: `??'\\n\""));
-    assert!(!says("\"Key: `a'\\n\"", "\"Key: `?'\\n\""));
-    assert!(!says("\"fopen: No\\n\"", "\"fopen: Nothing\\n\""));
-    assert!(!says("\"fopen: No\\n\"", "\"open: No\\n\""));
+    assert!(says_alike("\"fopen: No\\n\"", "\"fopen: No\\n\""));
+    assert!(says_alike("\"fopen: No\\n\"", "\"fopen: No: `/x'\\n\""));
+    assert!(says_alike("\"dump]\\n\"", "\"dump | bind-dev | json]\\n\""));
+    assert!(says_alike("\"Key: `\\u{1b}\\0'\\n\"", "\"Key: `??'\\n\""));
+    assert!(!says_alike("\"Key: `a'\\n\"", "\"Key: `?'\\n\""));
+    assert!(!says_alike("\"fopen: No\\n\"", "\"fopen: Nothing\\n\""));
+    assert!(!says_alike("\"fopen: No\\n\"", "\"open: No\\n\""));
     Ok(())
 }
 
@@ -259,7 +259,7 @@ pub fn record() -> ExitCode {
         eprintln!("--record needs WG_REFERENCE, see tests/golden/README.md");
         return ExitCode::FAILURE;
     };
-    if let Err(reason) = sandbox::needed() {
+    if let Err(reason) = sandbox::check_needed() {
         eprintln!("{reason}");
         return ExitCode::FAILURE;
     }
@@ -270,10 +270,10 @@ pub fn record() -> ExitCode {
     for (name, cases) in corpus::groups() {
         let mut text = format!("{head}# Recorded from {version}");
         for case in &cases {
-            let theirs = block(case, &tool::run(&reference, case));
+            let theirs = format_block(case, &tool::run(&reference, case));
             let _ = write!(text, "\n## {}\n{theirs}", case.name);
             if case.differs.is_some() {
-                let ours = block(case, &tool::run(&tool::ours(), case));
+                let ours = format_block(case, &tool::run(&tool::ours(), case));
                 let _ = write!(differences, "\n## {}\n{ours}", case.name);
             }
             count += 1;
@@ -287,8 +287,8 @@ pub fn record() -> ExitCode {
 
 /// One case with both tools, for the fuzz mode.
 pub fn compare_tools(reference: &[String], case: &Case) -> Option<String> {
-    let theirs = block(case, &tool::run(reference, case));
-    let ours = block(case, &tool::run(&tool::ours(), case));
+    let theirs = format_block(case, &tool::run(reference, case));
+    let ours = format_block(case, &tool::run(&tool::ours(), case));
     compare(&theirs, &ours)
         .map(|complaint| format!("{complaint}\nreference:\n{theirs}ours:\n{ours}"))
 }
@@ -299,7 +299,7 @@ pub fn compare_live() -> ExitCode {
         eprintln!("--compare needs WG_REFERENCE, see tests/golden/README.md");
         return ExitCode::FAILURE;
     };
-    if let Err(reason) = sandbox::needed() {
+    if let Err(reason) = sandbox::check_needed() {
         eprintln!("{reason}");
         return ExitCode::FAILURE;
     }

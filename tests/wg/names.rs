@@ -77,7 +77,7 @@ fn setconf(text: String, retries: &str) -> Outcome {
 
 /// Words, exit codes and addresses as the reference gave them for the same name server.
 fn answers() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     Server::get();
     for (name, address) in [
         ("ok.test:51820", "192.0.2.7:51820"),
@@ -108,7 +108,7 @@ fn answers() -> Result<(), String> {
 }
 
 fn retries() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let server = Server::get();
     let line = |name: &str| format!("Temporary failure in name resolution: `{name}:1'");
     let again =
@@ -116,7 +116,10 @@ fn retries() -> Result<(), String> {
 
     let outcome = set_endpoint("fail0.test:1", "0");
     assert_eq!(outcome.stderr, format!("{}\n", line("fail0.test")));
-    assert_eq!((outcome.code, server.asked("fail0.test")), (Some(1), 1));
+    assert_eq!(
+        (outcome.code, server.count_asked("fail0.test")),
+        (Some(1), 1)
+    );
 
     for name in ["fail2.test", "refused.test"] {
         let outcome = set_endpoint(&format!("{name}:1"), "2");
@@ -127,7 +130,7 @@ fn retries() -> Result<(), String> {
             "\n".to_owned(),
         ];
         assert_eq!(outcome.stderr, words.concat());
-        assert_eq!((outcome.code, server.asked(name)), (Some(1), 3));
+        assert_eq!((outcome.code, server.count_asked(name)), (Some(1), 3));
     }
 
     let outcome = set_endpoint("flaky.test:1", "2");
@@ -154,7 +157,7 @@ fn peers(names: impl IntoIterator<Item = String>) -> String {
 
 /// 1000 names of 100 ms each: 100 s one after the other.
 fn thousand_at_once() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     Server::get();
     let start = Instant::now();
     let outcome = setconf(peers((0..1000).map(|at| format!("slow{at}.test"))), "3");
@@ -170,13 +173,16 @@ fn thousand_at_once() -> Result<(), String> {
 }
 
 fn dead_name_holds_nobody_up() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let server = Server::get();
     let outcome = setconf(peers(["fail9.test", "ok9.test"].map(str::to_owned)), "1");
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.sets.is_empty());
     assert_eq!(
-        (server.asked("fail9.test"), server.asked("ok9.test")),
+        (
+            server.count_asked("fail9.test"),
+            server.count_asked("ok9.test")
+        ),
         (2, 1)
     );
     Ok(())
@@ -184,7 +190,7 @@ fn dead_name_holds_nobody_up() -> Result<(), String> {
 
 /// The reference resolves while it parses, so a bad name comes before a bad line after it.
 fn first_error_is_reported() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     Server::get();
     let outcome = setconf(
         peers(["nx8.test", "fail8.test"].map(str::to_owned)) + "Foo = 1\n",
@@ -199,7 +205,7 @@ fn first_error_is_reported() -> Result<(), String> {
 
 /// The name server that knows the name may be in the VRF.
 fn unknown_name_of_a_bound_device() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     Server::get();
     let peer = format!("[Peer]\nPublicKey = {K}\nEndpoint = nosuch.test:1\n");
     let bound = setconf(format!("[Interface]\nBindDev = vrf_external\n{peer}"), "0");
@@ -217,7 +223,7 @@ fn unknown_name_of_a_bound_device() -> Result<(), String> {
 
 /// As contrib/reresolve-dns of wireguard-tools: only peers that were silent for more than 135 seconds.
 fn reresolve() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     Server::get();
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -82,7 +82,7 @@ fn random_keys() -> Result<(), String> {
 }
 
 fn world_accessible_file() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let path = format!("{DIR}/genkey");
     let warning = "Warning: writing to world accessible file.\n\
                    Consider setting the umask to 077 and trying again.\n";
@@ -135,7 +135,7 @@ fn full_disk() -> Result<(), String> {
 }
 
 fn reader_goes_away() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     // More than the pipe and the buffer of the tool hold.
     let peers: String = (0..4000u32)
         .map(|number| format!("public_key={number:064x}\n"))
@@ -154,7 +154,7 @@ fn reader_goes_away() -> Result<(), String> {
 
 /// A key from a pipe, and a pipe that gives none.
 fn key_files() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let device = Device::start("wg0", "", 0);
     let script = |text: &str| {
         let tool = tool::ours().join(" ");
@@ -179,7 +179,7 @@ fn key_files() -> Result<(), String> {
 
 /// wg-quick puts its own folder in front of PATH, so the wg beside it counts.
 fn version_all() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let folder = Path::new(DIR).join("version-all");
     let (front, behind) = (folder.join("front"), folder.join("behind"));
     let install = |path: PathBuf| {
@@ -215,7 +215,7 @@ fn version_all() -> Result<(), String> {
 
 /// Against the kernel's own routes: this namespace has a loopback and nothing else.
 fn doctor() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let state = |endpoint: &str| {
         let key = crate::corpus::hex(1);
         format!("listen_port=51820\npublic_key={key}\nendpoint={endpoint}:51821\n")
@@ -267,7 +267,7 @@ fn doctor() -> Result<(), String> {
 }
 
 fn syncconf_options() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let device = Device::start("wg0", &full(), 0);
     let conf = Path::new(DIR).join("sync.conf");
     let sync = |options: &[&str]| {

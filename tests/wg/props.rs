@@ -37,31 +37,31 @@ fn no_names() -> Names {
 fn key(random: &mut Random) -> Key {
     let mut bytes = [0u8; 32];
     for byte in &mut bytes {
-        *byte = u8::try_from(random.below(256)).expect("a byte");
+        *byte = u8::try_from(random.pick_below(256)).expect("a byte");
     }
     // Never all zero, which is no key.
     bytes[0] |= 1;
     Key::from_bytes(bytes)
 }
 
-fn maybe<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T> {
-    (random.below(2) == 1).then(|| make(random))
+fn make_maybe<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    (random.pick_below(2) == 1).then(|| make(random))
 }
 
-fn number(random: &mut Random, end: u32) -> u32 {
-    u32::try_from(random.below(end as usize)).expect("below end")
+fn pick_number(random: &mut Random, end: u32) -> u32 {
+    u32::try_from(random.pick_below(end as usize)).expect("below end")
 }
 
 fn address(random: &mut Random) -> IpAddr {
     let word = |random: &mut Random| {
         // Zeros in all places: they are what the short forms differ in.
-        if random.below(2) == 0 {
+        if random.pick_below(2) == 0 {
             0
         } else {
-            number(random, 0x10000)
+            pick_number(random, 0x10000)
         }
     };
-    if random.below(2) == 0 {
+    if random.pick_below(2) == 0 {
         let (high, low) = (word(random), word(random));
         return IpAddr::V4(Ipv4Addr::from(high << 16 | low));
     }
@@ -73,15 +73,15 @@ fn address(random: &mut Random) -> IpAddr {
 }
 
 fn device(random: &mut Random) -> Device {
-    let private_key = maybe(random, key);
-    let peers = (0..random.below(4)).map(|_| peer(random)).collect();
+    let private_key = make_maybe(random, key);
+    let peers = (0..random.pick_below(4)).map(|_| peer(random)).collect();
     Device {
         name: "wg0".to_owned(),
         public_key: private_key.as_ref().map(Key::public),
         private_key,
-        listen_port: u16::try_from(number(random, 65536)).expect("16 bits"),
-        fwmark: maybe(random, |random| number(random, u32::MAX)).unwrap_or(0),
-        bind: match random.below(3) {
+        listen_port: u16::try_from(pick_number(random, 65536)).expect("16 bits"),
+        fwmark: make_maybe(random, |random| pick_number(random, u32::MAX)).unwrap_or(0),
+        bind: match random.pick_below(3) {
             0 => Bind::Off,
             1 => Bind::Kernel {
                 dev: "vrf_external".to_owned(),
@@ -98,8 +98,8 @@ fn device(random: &mut Random) -> Device {
 }
 
 fn peer(random: &mut Random) -> Peer {
-    let endpoint = maybe(random, |random| {
-        let port = u16::try_from(number(random, 65536)).expect("16 bits");
+    let endpoint = make_maybe(random, |random| {
+        let port = u16::try_from(pick_number(random, 65536)).expect("16 bits");
         match address(random) {
             IpAddr::V4(v4) => SocketAddr::from((v4, port)),
             // A scope makes sense to the C library only on some addresses.
@@ -108,21 +108,21 @@ fn peer(random: &mut Random) -> Peer {
     });
     Peer {
         public_key: PublicKey::from_bytes(*key(random).as_bytes()),
-        preshared_key: maybe(random, key),
+        preshared_key: make_maybe(random, key),
         endpoint,
-        last_handshake: maybe(random, |random| {
-            Duration::from_secs(random.below(1 << 31) as u64)
+        last_handshake: make_maybe(random, |random| {
+            Duration::from_secs(random.pick_below(1 << 31) as u64)
         }),
         rx_bytes: 1,
         tx_bytes: 2,
-        persistent_keepalive: u16::try_from(number(random, 65536)).expect("16 bits"),
-        allowed_ips: (0..random.below(4))
+        persistent_keepalive: u16::try_from(pick_number(random, 65536)).expect("16 bits"),
+        allowed_ips: (0..random.pick_below(4))
             .map(|_| {
                 let addr = address(random);
                 let bits = if addr.is_ipv4() { 33 } else { 129 };
                 AllowedIp {
                     addr,
-                    cidr: u8::try_from(random.below(bits)).expect("few bits"),
+                    cidr: u8::try_from(random.pick_below(bits)).expect("few bits"),
                 }
             })
             .collect(),
@@ -138,7 +138,7 @@ fn change<T: PartialEq + Default>(value: T) -> Change<T> {
 }
 
 /// What a file must say so that an empty device becomes this one.
-fn wanted(device: &Device) -> Update {
+fn make_update(device: &Device) -> Update {
     Update {
         interface: String::new(),
         private_key: device.private_key.clone().map_or(Change::Keep, Change::Set),
@@ -172,7 +172,7 @@ fn wanted(device: &Device) -> Update {
     }
 }
 
-fn read(text: &str) -> Update {
+fn read_update(text: &str) -> Update {
     let quiet: Say = Arc::new(|_| {});
     resolve::resolve(conf::parse(text), Update::default(), &quiet).expect("our own output")
 }
@@ -184,7 +184,7 @@ fn showconf_is_read_back() -> Result<(), String> {
         let mut text = Vec::new();
         render::conf::print(&device, &no_names(), &mut text).expect("a Vec takes all");
         let text = String::from_utf8(text).expect("text");
-        assert_eq!(read(&text), wanted(&device), "{text}");
+        assert_eq!(read_update(&text), make_update(&device), "{text}");
         // Neither blanks, comments, the end of lines nor the case of keys matter.
         let noisy: String = text
             .lines()
@@ -195,7 +195,7 @@ fn showconf_is_read_back() -> Result<(), String> {
                 None => format!("  {}\r\n#\n", line.to_ascii_lowercase()),
             })
             .collect();
-        assert_eq!(read(&noisy), wanted(&device), "{noisy}");
+        assert_eq!(read_update(&noisy), make_update(&device), "{noisy}");
     }
     Ok(())
 }
@@ -236,8 +236,8 @@ fn parsers_take_anything() -> Result<(), String> {
     ];
     let mut random = Random::new(5);
     for _ in 0..5000 {
-        let text: String = (0..random.below(30))
-            .map(|_| PIECES[random.below(PIECES.len())])
+        let text: String = (0..random.pick_below(30))
+            .map(|_| PIECES[random.pick_below(PIECES.len())])
             .collect();
         conf::parse(&text);
         let args: Vec<_> = text.split(' ').map(std::ffi::OsString::from).collect();

@@ -51,8 +51,8 @@ fn our_rules() -> Vec<String> {
     ours.map(str::to_owned).collect()
 }
 
-fn needed() -> Result<(), String> {
-    sandbox::needed()?;
+fn check_needed() -> Result<(), String> {
+    sandbox::check_needed()?;
     let probe = Command::new("setpriv").arg("--version").output();
     probe.map(drop).map_err(|err| format!("setpriv: {err}"))
 }
@@ -61,7 +61,7 @@ const BIND: [&str; 4] = ["set", "wg0", "bind-dev", "table:1023"];
 /// The mark for that table.
 const MARK: u32 = 0x7700_00ff;
 
-fn bound(device: &Device) {
+fn check_bound(device: &Device) {
     let outcome = run_without("-sys_admin,-sys_ptrace,-bpf,-perfmon", &BIND);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(device.take_sets(), [format!("set=1\nfwmark={MARK}\n\n")]);
@@ -73,7 +73,7 @@ fn bound(device: &Device) {
 
 /// CAP_NET_ADMIN over the namespace, and nothing else.
 fn binding() -> Result<(), String> {
-    needed()?;
+    check_needed()?;
     let device = Device::start("wg0", "", 0);
     let outcome = run_without("-net_admin", &BIND);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
@@ -85,14 +85,14 @@ fn binding() -> Result<(), String> {
     );
     assert_eq!(device.take_sets(), [""; 0]);
     assert_eq!(our_rules(), [""; 0]);
-    bound(&device);
+    check_bound(&device);
     Ok(())
 }
 
 /// A look into all other namespaces, or the rules stay, and that is said.
 fn unbinding() -> Result<(), String> {
-    needed()?;
-    bound(&Device::start("wg0", "", 0));
+    check_needed()?;
+    check_bound(&Device::start("wg0", "", 0));
     let before = our_rules();
     let device = Device::start("wg0", &format!("fwmark={MARK}\n"), 0);
     let off = ["set", "wg0", "bind-dev", "off"];
@@ -125,7 +125,7 @@ fn unbinding() -> Result<(), String> {
 
 /// No capability: a userspace device is its program's affair, keys are nobody's.
 fn none() -> Result<(), String> {
-    needed()?;
+    check_needed()?;
     let device = Device::start("wg0", "fwmark=7\n", 0);
     for (words, printed) in [
         (&["show", "interfaces"][..], "wg0\n"),

@@ -83,7 +83,7 @@ pub fn run_test(test: &Test) -> ExitCode {
 }
 
 /// `Err` with the reason for a skip where the tests are not in their own namespaces.
-pub fn needed() -> Result<(), String> {
+pub fn check_needed() -> Result<(), String> {
     match env::var(MARK).as_deref() {
         Ok("inside") => Ok(()),
         _ => Err(
@@ -93,7 +93,7 @@ pub fn needed() -> Result<(), String> {
 }
 
 fn set_up() {
-    if needed().is_err() {
+    if check_needed().is_err() {
         return;
     }
     let libraries = fs::read("/etc/ld.so.cache").ok();

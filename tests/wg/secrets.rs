@@ -75,16 +75,16 @@ fn hex(bytes: [u8; 32]) -> String {
 }
 
 /// The secrets: a private key, and a preshared one for each peer.
-fn secrets() -> Vec<[u8; 32]> {
+fn list_secrets() -> Vec<[u8; 32]> {
     (0..=PEERS).map(key).collect()
 }
 
-fn public(peer: u64) -> [u8; 32] {
+fn make_public(peer: u64) -> [u8; 32] {
     key(1000 + peer)
 }
 
 /// All that a process can write to, as it is now.
-fn snapshot(child: &Child) -> Vec<Vec<u8>> {
+fn take_snapshot(child: &Child) -> Vec<Vec<u8>> {
     let process = format!("/proc/{}", child.id());
     let maps = fs::read_to_string(format!("{process}/maps")).expect("maps");
     let memory = File::open(format!("{process}/mem")).expect("mem");
@@ -103,7 +103,7 @@ fn snapshot(child: &Child) -> Vec<Vec<u8>> {
 }
 
 /// How many copies of the secrets are there, most for one secret: raw, base64, hexadecimal.
-fn copies(regions: &[Vec<u8>], secrets: &[[u8; 32]]) -> [usize; 3] {
+fn count_copies(regions: &[Vec<u8>], secrets: &[[u8; 32]]) -> [usize; 3] {
     let mut needles: HashMap<[u8; 8], Vec<(usize, Vec<u8>)>> = HashMap::new();
     for (at, secret) in secrets.iter().enumerate() {
         let forms = [
@@ -203,7 +203,7 @@ fn config() -> String {
     for peer in 1..=PEERS {
         text += &format!(
             "[Peer]\nPublicKey = {}\nPresharedKey = {}\nAllowedIPs = 10.0.{peer}.0/24\n",
-            base64(public(peer)),
+            base64(make_public(peer)),
             base64(key(peer))
         );
     }
@@ -214,14 +214,14 @@ fn config() -> String {
 fn state() -> String {
     let mut text = format!("private_key={}\n", hex(key(0)));
     for peer in 1..=PEERS {
-        let (public, preshared) = (hex(public(peer)), hex(key(peer)));
+        let (public, preshared) = (hex(make_public(peer)), hex(key(peer)));
         text += &format!("public_key={public}\npreshared_key={preshared}\n");
     }
     text
 }
 
 fn files() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let path = format!("{DIR}/secrets.conf");
     // With a byte that is not UTF-8, which stands in a comment.
     for tail in [&b""[..], b"# caf\xe9\n"] {
@@ -234,7 +234,7 @@ fn files() -> Result<(), String> {
             let running = start(&args, Stdio::null(), Stdio::null(), Stdio::inherit());
             wait("no request", || !device.take_sets().is_empty());
             thread::sleep(Duration::from_millis(50));
-            let [raw, base64, hex] = copies(&snapshot(&running.0), &secrets());
+            let [raw, base64, hex] = count_copies(&take_snapshot(&running.0), &list_secrets());
             assert!(
                 raw <= 1 && base64 == 0 && hex <= 1,
                 "{verb}: {raw} raw, {base64} base64, {hex} hexadecimal copies of one key"
@@ -246,7 +246,7 @@ fn files() -> Result<(), String> {
 }
 
 fn arguments() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let device = Device::start("wg0", "", 0);
     device.hold_sets();
     let file = |number: u64| {
@@ -256,13 +256,13 @@ fn arguments() -> Result<(), String> {
     };
     let mut args = text(&["set", "wg0", "private-key", &file(0)]);
     for peer in 1..=PEERS {
-        let public = base64(public(peer));
+        let public = base64(make_public(peer));
         args.extend(text(&["peer", &public, "preshared-key", &file(peer)]));
     }
     let running = start(&args, Stdio::null(), Stdio::null(), Stdio::inherit());
     wait("no request", || !device.take_sets().is_empty());
     thread::sleep(Duration::from_millis(50));
-    let [raw, base64, hex] = copies(&snapshot(&running.0), &secrets());
+    let [raw, base64, hex] = count_copies(&take_snapshot(&running.0), &list_secrets());
     for number in 0..=PEERS {
         let _ = fs::remove_file(format!("{DIR}/secret-{number}"));
     }
@@ -275,7 +275,7 @@ fn arguments() -> Result<(), String> {
 
 /// What a device has, while it is printed.
 fn output() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let _device = Device::start("wg0", &state(), 0);
     for args in [
         &["show", "wg0"][..],
@@ -288,7 +288,7 @@ fn output() -> Result<(), String> {
         let (_reader, writer) = full();
         let running = start(&text(args), Stdio::null(), writer.into(), Stdio::inherit());
         wait_for_write(&running);
-        let [raw, base64, hex] = copies(&snapshot(&running.0), &secrets());
+        let [raw, base64, hex] = count_copies(&take_snapshot(&running.0), &list_secrets());
         // The text is what waits to be written.
         assert!(
             raw <= 1 && base64 <= 1 && hex == 0,
@@ -299,7 +299,7 @@ fn output() -> Result<(), String> {
 }
 
 fn own_keys() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     for verb in ["genkey", "genpsk"] {
         let (mut reader, writer) = full();
         let running = start(
@@ -309,11 +309,11 @@ fn own_keys() -> Result<(), String> {
             Stdio::inherit(),
         );
         wait_for_write(&running);
-        let memory = snapshot(&running.0);
+        let memory = take_snapshot(&running.0);
         let mut printed = String::new();
         reader.read_to_string(&mut printed).expect("a key");
         let made = Key::from_base64(printed.trim()).expect("a key");
-        let [raw, base64, hex] = copies(&memory, &[*made.as_bytes()]);
+        let [raw, base64, hex] = count_copies(&memory, &[*made.as_bytes()]);
         assert!(
             raw <= 1 && base64 == 1 && hex == 0,
             "{verb}: {raw} raw, {base64} base64, {hex} hexadecimal copies"
@@ -330,7 +330,7 @@ fn own_keys() -> Result<(), String> {
         Stdio::inherit(),
     );
     wait_for_write(&running);
-    let found = copies(&snapshot(&running.0), &[key(0)]);
+    let found = count_copies(&take_snapshot(&running.0), &[key(0)]);
     let _ = fs::remove_file(&path);
     assert_eq!(
         found,
@@ -342,7 +342,7 @@ fn own_keys() -> Result<(), String> {
 
 /// A secret with a typing error is a secret, and so are those before it.
 fn wrong_key() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let path = format!("{DIR}/secrets.conf");
     let last = base64(key(PEERS));
     let wrong = format!("{}!=", &last[..42]);
@@ -352,9 +352,9 @@ fn wrong_key() -> Result<(), String> {
     let args = text(&["setconf", "wg0", &path]);
     let running = start(&args, Stdio::null(), Stdio::null(), writer.into());
     wait_for_write(&running);
-    let memory = snapshot(&running.0);
+    let memory = take_snapshot(&running.0);
     let _ = fs::remove_file(&path);
-    assert_eq!(copies(&memory, &secrets()), [0, 0, 0]);
+    assert_eq!(count_copies(&memory, &list_secrets()), [0, 0, 0]);
     // Of the wrong one, what decodes is most of it.
     let partial = &key(PEERS)[..30];
     let left = |needle: &[u8]| {
@@ -371,7 +371,7 @@ fn wrong_key() -> Result<(), String> {
 }
 
 fn no_core_files() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let tool = tool::ours();
     let (_reader, writer) = full();
     let line = format!("ulimit -c unlimited; exec {} genkey", tool.join(" "));

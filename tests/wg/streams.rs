@@ -64,7 +64,7 @@ fn shell(line: &str) -> (Option<i32>, String, String) {
 
 /// A closed input must not count as an empty file, which would clear the device.
 fn closed_input() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let device = Device::start("wg0", "listen_port=5\n", 0);
     for path in [
         "/dev/stdin",
@@ -117,7 +117,7 @@ fn closed_input() -> Result<(), String> {
 
 /// A key that no reader can have got is not a success.
 fn closed_output() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let wanted = "Unable to write to standard output: Bad file descriptor\n";
     for verb in ["genkey", "genpsk", &format!("pubkey <<< {K}")] {
         for end in [">&-", "1< /dev/null"] {
@@ -136,7 +136,7 @@ fn closed_output() -> Result<(), String> {
 
 /// Comments take no memory: 200 MB of them within 100 MB of address space.
 fn long_comments() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let device = Device::start("wg0", "listen_port=5\n", 0);
     let (code, _, stderr) = shell(
         "yes '# a comment of some forty characters ......' | head -c 200000000 | \
@@ -149,7 +149,7 @@ fn long_comments() -> Result<(), String> {
 
 /// A configuration and a key that do not end are refused, within bounds.
 fn read_endless(source: &str) -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let device = Device::start("wg0", "listen_port=5\n", 0);
     for call in ["setconf wg0 /dev/stdin", "set wg0 private-key /dev/stdin"] {
         let start = if call.contains("private-key") {
@@ -173,7 +173,7 @@ fn read_endless(source: &str) -> Result<(), String> {
 
 /// A message that repeats a value is one line of plain characters.
 fn control_characters() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     const BAD: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{85}\u{202e}x";
     let _device = Device::start("wg0", "listen_port=5\n", 0);
     let file = format!("{DIR}/{}", BAD.replace('/', "-"));
@@ -287,7 +287,7 @@ fn control_characters() -> Result<(), String> {
 }
 
 fn nearest_word() -> Result<(), String> {
-    sandbox::needed()?;
+    sandbox::check_needed()?;
     let _device = Device::start("wg0", "", 0);
     std::fs::write(format!("{DIR}/near.conf"), "[Interface]\nBindDevice = x\n").expect("file");
     std::fs::write(
