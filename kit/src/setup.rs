@@ -112,11 +112,8 @@ fn find_missing(uses: &[For]) -> Vec<&'static str> {
     };
     let needed = |for_what: &[For]| for_what.iter().any(|u| uses.contains(u));
     let is_missing = |(sign, _, uses): &&Need| needed(uses) && !is_there(sign);
-    NEEDS
-        .iter()
-        .filter(is_missing)
-        .map(|(_, package, _)| *package)
-        .collect()
+    let missing = NEEDS.iter().filter(is_missing);
+    missing.map(|(_, package, _)| *package).collect()
 }
 
 fn install_packages(packages: &[&str]) -> Result<String> {

@@ -58,14 +58,12 @@ pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     let runner = Runner::new(wg, cache, find_results_folder());
     // Once, before the machines compete for the processors.
     runner.find_accelerator(&stock)?;
-    let scenarios = SCENARIOS
-        .iter()
-        .map(|(name, _)| scenario::find_scenario(name));
+    let names = SCENARIOS.iter().map(|(name, _)| name);
+    let scenarios = names.map(|name| scenario::find_scenario(name));
     let scenarios = scenarios.collect::<Result<Vec<_>>>()?;
     let kernels = [&stock, &patched].into_iter();
-    let pairs: Vec<_> = kernels
-        .flat_map(|k| scenarios.iter().map(move |s| (k, s)))
-        .collect();
+    let pairs = kernels.flat_map(|k| scenarios.iter().map(move |s| (k, s)));
+    let pairs: Vec<_> = pairs.collect();
     let work = |index: usize| {
         let (kernel, scenario) = pairs[index];
         let (name, kernel_name) = (&scenario.name, &kernel.kernel.name);

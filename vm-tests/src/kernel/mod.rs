@@ -128,9 +128,8 @@ pub fn prepare_kernel(
             _ => None,
         });
     let tree = tree.or(made_of_it.as_ref());
-    boot.tree = tree
-        .map(|name| trees.find_tree(name).cloned())
-        .transpose()?;
+    let tree = tree.map(|name| trees.find_tree(name).cloned());
+    boot.tree = tree.transpose()?;
     boot.series = series;
     boot.kernel.slow = kernel.slow * measure_load();
     Ok(boot)

@@ -58,9 +58,8 @@ impl Trees {
     }
 
     pub fn find_reference(&self) -> Result<&Tree> {
-        self.trees
-            .iter()
-            .find(|t| t.reference)
+        let reference = self.trees.iter().find(|t| t.reference);
+        reference
             .ok_or_else(|| Error::other("kernel-patches/trees.toml has no tree with reference"))
     }
 }
