@@ -24,19 +24,19 @@ pub enum For {
     Patches,
     /// Building each patch in every way: `--builds all`.
     Matrix,
+    /// Building Debian packages.
+    Packaging,
     /// Posting one, be it to ourselves: the unit tests do that.
     Posting,
     /// Readers of what we write (man page, completions, archives): a test without one is skipped.
     Reading,
 }
 
-use For::{Kernel, Matrix, Module, Packages, Patches, Posting, Reading, Vm};
+use For::{Kernel, Matrix, Module, Packages, Packaging, Patches, Posting, Reading, Vm};
 
 /// A program on PATH or a file of a library, the package that has it, and what needs it.
-type Need = (&'static str, &'static str, &'static [For]);
-
 #[rustfmt::skip]
-const NEEDS: &[Need] = &[
+const NEEDS: &[(&str, &str, &[For])] = &[
     ("git", "git", &[Packages, Module, Kernel, Patches, Posting]),
     ("tar", "tar", &[Packages]),
     ("xz", "xz-utils", &[Packages]),
@@ -44,7 +44,7 @@ const NEEDS: &[Need] = &[
     ("make", "make", &[Module, Kernel, Patches]),
     // The compiler that Debian built its kernels with, by its versioned name.
     ("gcc-12", "gcc-12", &[Module]),
-    ("gcc", "gcc", &[Kernel, Patches]),
+    ("gcc", "gcc", &[Kernel, Patches, Packaging]),
     // objtool, of the headers' kbuild package and of a whole kernel.
     ("/usr/include/libelf.h", "libelf-dev", &[Module, Kernel, Patches]),
     ("flex", "flex", &[Kernel, Patches]),
@@ -64,6 +64,7 @@ const NEEDS: &[Need] = &[
     ("/usr/lib/git-core/git-send-email", "git-email", &[Patches, Posting]),
     // It only recommends this, and cannot start without.
     ("/usr/share/perl5/Mail/Address.pm", "libmailtools-perl", &[Patches, Posting]),
+    ("dh", "debhelper", &[Packaging]),
     ("mandoc", "mandoc", &[Reading]),
     ("zsh", "zsh", &[Reading]),
     ("fish", "fish", &[Reading]),
@@ -76,7 +77,8 @@ pub fn ensure_programs(uses: &[For], progress: &Progress) -> Result<()> {
         return Ok(());
     }
     let packages = missing.join(" ");
-    if !is_root() || !has_program("apt-get") {
+    let is_root = process::run(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if !is_root || process::find_program("apt-get").is_none() {
         bail!("missing: {packages}\nas root: apt-get install --no-install-recommends {packages}");
     }
     progress.begin_step(&format!("install {packages}"));
@@ -92,27 +94,15 @@ pub fn ensure_programs(uses: &[For], progress: &Progress) -> Result<()> {
     }
 }
 
-/// Like [`ensure_programs`], for what is worth having and no reason to stop: without root, or
-/// without a network, what is missing stays so.
-pub fn offer_programs(uses: &[For], progress: &Progress) {
-    if is_root() {
-        // The tests that need it say what is not there.
-        let _ = ensure_programs(uses, progress);
-    }
-}
-
-fn has_program(program: &str) -> bool {
-    process::find_program(program).is_some()
-}
-
 fn find_missing(uses: &[For]) -> Vec<&'static str> {
     let is_there = |sign: &str| match sign.starts_with('/') {
         true => Path::new(sign).exists(),
-        false => has_program(sign),
+        false => process::find_program(sign).is_some(),
     };
     let needed = |for_what: &[For]| for_what.iter().any(|u| uses.contains(u));
-    let is_missing = |(sign, _, uses): &&Need| needed(uses) && !is_there(sign);
-    let missing = NEEDS.iter().filter(is_missing);
+    let missing = NEEDS
+        .iter()
+        .filter(|(sign, _, uses)| needed(uses) && !is_there(sign));
     missing.map(|(_, package, _)| *package).collect()
 }
 
@@ -128,8 +118,4 @@ fn prepare_apt() -> Command {
         // Another apt may be at work: wait for it.
         .args(["-o", "DPkg::Lock::Timeout=120"]);
     command
-}
-
-fn is_root() -> bool {
-    process::run(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kit::screen::Screen;
 use kit::setup::{self, For};
-use kit::{Cache, Result};
+use kit::{Cache, Result, process, repo};
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Trees;
@@ -45,6 +45,8 @@ enum Command {
     /// Fetch sources, build patched modules and kernels
     #[command(subcommand)]
     Kernel(KernelCommand),
+    /// Debian packages of wg and of patched modules, in target/packages; `-- --help` has the options
+    Package { arguments: Vec<String> },
     /// Check, refresh, export and post the series of kernel-patches
     #[command(subcommand)]
     Patches(patches::Command),
@@ -73,6 +75,9 @@ enum KernelCommand {
         /// Its headers, /lib/modules/RELEASE/build [default: the source, where it was built]
         #[arg(long, value_name = "DIR", requires = "source")]
         headers: Option<PathBuf>,
+        /// Other headers of Debian than the tree's, and where from: linux-headers-amd64 trixie
+        #[arg(conflicts_with = "source")]
+        package: Vec<String>,
     },
     /// Build a whole kernel for guests, with the tree's series; prints where it is
     Build {
@@ -120,10 +125,16 @@ fn run_command(command: Command, screen: &Screen) -> Result<ExitCode> {
             let file = run_kernel(command, &cache)?;
             println!("{}", file.display());
         }
+        Command::Package { arguments } => {
+            setup::ensure_programs(&[For::Packages, For::Module, For::Packaging], progress)?;
+            let script = repo::find_root().join("packaging/package");
+            let ended = process::run_to_end(std::process::Command::new(script).args(arguments))?;
+            return Ok(ExitCode::from(u8::from(!ended.success())));
+        }
         Command::Setup => {
             use For::{Kernel, Module, Packages, Patches, Reading, Vm};
             setup::ensure_programs(&[Packages, Vm, Module, Kernel, Patches], progress)?;
-            setup::offer_programs(&[Reading], progress);
+            let _ = setup::ensure_programs(&[Reading], progress);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -140,18 +151,25 @@ fn run_kernel(command: KernelCommand, cache: &Cache) -> Result<PathBuf> {
         KernelCommand::Module {
             tree,
             series,
-            source: Some(source),
+            source,
             headers,
+            package,
         } => {
-            setup::ensure_programs(&[For::Kernel], progress)?;
-            let headers = headers.as_deref().unwrap_or(&source);
-            patches::build_own_module(&source, headers, (tree, series), cache)
-        }
-        KernelCommand::Module { tree, series, .. } => {
+            if let Some(source) = source {
+                setup::ensure_programs(&[For::Kernel], progress)?;
+                let headers = headers.as_deref().unwrap_or(&source);
+                return patches::build_own_module(&source, headers, (tree, series), cache);
+            }
             setup::ensure_programs(&[For::Packages, For::Module], progress)?;
             let tree = tree.expect("clap wants a tree where there is no source");
             let series = read_series(&tree, series.as_deref())?;
-            Ok(module::build_module(trees.find_tree(&tree)?, &series, &[], cache)?.file)
+            let mut tree = trees.find_tree(&tree)?.clone();
+            if let Some((headers, suites)) = package.split_first() {
+                (tree.headers, tree.suites) = (Some(headers.clone()), suites.to_vec());
+            }
+            let built = module::build_module(&tree, &series, &[], cache)?;
+            println!("{} {}", built.release, built.version);
+            Ok(built.file)
         }
         KernelCommand::Build {
             tree,

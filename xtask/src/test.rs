@@ -102,7 +102,7 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         let progress = screen.make_progress();
         if check.is_tests() {
             setup::ensure_programs(&[For::Posting], &progress)?;
-            setup::offer_programs(&[For::Reading], &progress);
+            let _ = setup::ensure_programs(&[For::Reading], &progress);
         }
         let outcome = host::run_check(check, &progress)?;
         if outcome.count.failed > 0 {
