@@ -23,7 +23,7 @@ const FREE_PORT: u16 = 40000;
 const TABLES: [u32; 4] = [1023, 7, 2000, 1279];
 
 /// How many histories, and how many events each has.
-const HISTORIES: usize = 10_000;
+const HISTORIES: usize = 300_000;
 const EVENTS: u64 = 14;
 
 enum Random<'a> {
@@ -270,15 +270,21 @@ impl World {
         }
     }
 
-    /// Where packets of this device can end, when the tables that are named have routes and when
-    /// they have none.
+    /// Where packets of this device can end: all tables have routes, those that are named have
+    /// none, or one VRF's table alone has one.
     fn reached(&self, dev: &Dev, tables: &[u32]) -> Vec<u32> {
         let mut reached = Vec::new();
         for rules in self.rules.iter().flatten() {
-            for (narrow, routed) in [(false, false), (false, true), (true, false), (true, true)] {
-                let routes = |t: u32| routed || !tables.contains(&t);
-                if let Fate::Reaches(table) = walk(rules, dev, routes, narrow) {
-                    reached.push(table);
+            for narrow in [false, true] {
+                let mut look = |routed: &dyn Fn(u32) -> bool| {
+                    if let Fate::Reaches(table) = walk(rules, dev, routed, narrow) {
+                        reached.push(table);
+                    }
+                };
+                look(&|_| true);
+                look(&|t| !tables.contains(&t));
+                for alone in TABLES {
+                    look(&|t| t == alone || !TABLES.contains(&t));
                 }
             }
         }
