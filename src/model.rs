@@ -161,7 +161,7 @@ pub enum Receives {
     Bound,
     /// What arrives anywhere, or anywhere but in a VRF (`net.ipv4.udp_l3mdev_accept`).
     Any,
-    /// They are bound to a device that is not there.
+    /// They are bound to a device that is not there, or will be.
     Nothing,
 }
 

@@ -85,8 +85,10 @@ pub enum Unavailable {
     Lockdown,
     /// Another program, which allows none beside it.
     InTheWay(Family),
-    /// The hook or the map has no room.
-    Full,
+    /// The hook has no room for a program.
+    HookFull,
+    /// The map has no room for an entry.
+    MapFull,
     /// Another process holds the lock.
     Busy,
     /// The kernel did not take the program; with its checker's last words.
@@ -130,7 +132,14 @@ impl fmt::Display for Unavailable {
                     "another program at the cgroup root allows none beside it at the {family} bind hook"
                 )
             }
-            Unavailable::Full => f.write_str("the bind hook or its map is full"),
+            Unavailable::HookFull => f.write_str(
+                "the bind hook at the cgroup root has all the programs that it takes (64)",
+            ),
+            Unavailable::MapFull => write!(
+                f,
+                "the map of the bind hooks has no room for another port: it takes {ENTRIES} of \
+                 all network namespaces. `bind-dev off' on others makes room"
+            ),
             Unavailable::Busy => f.write_str("another process is changing the bind hooks"),
             Unavailable::Refused { errno, log } => {
                 write!(
@@ -154,7 +163,7 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
     move |err| match err.raw_os_error() {
         Some(libc::ENOSYS) => Unavailable::NoBpf,
         Some(libc::EPERM | libc::EACCES) => Unavailable::NotPermitted,
-        Some(libc::E2BIG | libc::ENOSPC) => Unavailable::Full,
+        Some(libc::E2BIG | libc::ENOSPC) => Unavailable::HookFull,
         errno => Unavailable::Failed {
             what,
             errno: errno.unwrap_or(libc::EIO),
@@ -255,6 +264,18 @@ impl Hooks {
         Ok(None)
     }
 
+    /// The other namespaces that have entries, by their cookies.
+    pub fn other_namespaces(&self) -> HookResult<Vec<u64>> {
+        let mut namespaces = Vec::new();
+        for (_, map) in &self.maps {
+            namespaces.extend(read_keys(map)?.iter().map(|key| bpf::read_key(key).0));
+        }
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        namespaces.retain(|namespace| *namespace != self.namespace);
+        Ok(namespaces)
+    }
+
     /// All entries of this namespace.
     pub fn read_entries(&self) -> HookResult<Vec<(u16, HookEntry)>> {
         let mut ports: Vec<u16> = Vec::new();
@@ -321,7 +342,10 @@ impl Changing {
         let value = bpf::encode_entry(entry);
         for (_, map) in &self.hooks.maps {
             map.insert(&key, &value)
-                .map_err(failed("Cannot write the bind map"))?;
+                .map_err(|err| match err.raw_os_error() {
+                    Some(libc::E2BIG | libc::ENOMEM) => Unavailable::MapFull,
+                    _ => failed("Cannot write the bind map")(err),
+                })?;
         }
         let whole = |hooks: &Hooks| {
             hooks.maps.iter().any(|(map, _)| {
@@ -417,6 +441,24 @@ impl Changing {
                     .map_err(failed("Cannot write the bind map"))?;
             }
         }
+        self.detach_unused()
+    }
+
+    /// Removes the entries of these namespaces, and the programs with the last entry of the host.
+    pub fn remove_namespaces(&mut self, namespaces: &[u64]) -> HookResult<()> {
+        for (_, map) in &self.hooks.maps {
+            for key in read_keys(map)? {
+                if namespaces.contains(&bpf::read_key(&key).0) {
+                    map.remove(&key)
+                        .map_err(failed("Cannot write the bind map"))?;
+                }
+            }
+        }
+        self.detach_unused()
+    }
+
+    /// Detaches the programs whose map is empty.
+    fn detach_unused(&mut self) -> HookResult<()> {
         let mut empty = Vec::new();
         for (id, map) in &self.hooks.maps {
             if map

@@ -115,7 +115,7 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     let nics = reader.nics().map_err(|failure| failure.during(task()))?;
     let addresses = reader.addresses().map_err(explain);
     let rules = Routing::open()
-        .map_err(|err| err.to_string())
+        .map_err(|err| strerror(err.raw_os_error().unwrap_or(libc::EIO)))
         .and_then(|mut routing| routing.rules().map_err(explain));
     let sockets = diag::udp_sockets(0).map_err(|failure| match failure.errno {
         libc::ENOENT => "the kernel has no udp_diag".to_owned(),

@@ -10,6 +10,7 @@ mod bpf;
 mod diag;
 mod facts;
 mod kernel;
+mod namespaces;
 mod netlink;
 mod programs;
 mod receive;
@@ -21,7 +22,9 @@ mod tests;
 mod userspace;
 
 use crate::error::{Error, Result, Task};
-use crate::model::{Bind, Change, Device, IFNAME_MAX, Presence, Receives, Update, bind_table};
+use crate::model::{
+    Bind, Change, Device, IFNAME_MAX, Presence, Receives, Selector, Update, bind_table,
+};
 use crate::plan::receive::ReceiveMode;
 use crate::plan::rules::Flow;
 use crate::plan::{
@@ -156,8 +159,8 @@ fn kernel_bind(device: &Device, dev: String) -> Bind {
 fn guess_presence(sockets: Sockets, here: bool) -> Presence {
     match sockets {
         Sockets::Here => Presence::Present,
-        Sockets::Unknown if here => Presence::Present,
-        Sockets::Unknown => Presence::Missing,
+        Sockets::Unknown | Sockets::Contested if here => Presence::Present,
+        Sockets::Unknown | Sockets::Contested => Presence::Missing,
         Sockets::Elsewhere => Presence::Unknown,
     }
 }
@@ -174,7 +177,7 @@ fn has_socket_on(dev: &str, port: u16) -> Option<bool> {
 
 /// Whether another namespace has such a socket, or cannot be looked into.
 fn is_bound_elsewhere(dev: &str, port: u16) -> bool {
-    let (found, unknown) = routing::in_other_namespaces(|| has_socket_on(dev, port) != Some(false));
+    let (found, unknown) = in_others(|| has_socket_on(dev, port) != Some(false));
     unknown.is_some() || found.contains(&true)
 }
 
@@ -347,6 +350,14 @@ fn change_bound(
         Err(_) if strategy == Strategy::Keep => false,
         Err(error) => return Err(error),
     };
+    if matches!(strategy, Strategy::Keep | Strategy::Unbind) {
+        if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support) {
+            let plan = plan::plan(&facts, update, &strategy)?;
+            backend.send(&plan.update)?;
+            plan.notes.iter().for_each(|line| note(line));
+            return Ok(());
+        }
+    }
     let left = !ours
         && strategy == Strategy::Unbind
         && !support.attribute
@@ -376,6 +387,7 @@ fn change_bound(
         .map_err(|failure| failure.during(Task::modify(&update.interface)))?;
     let mut receiving = Receiving::start(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
+    receiving.find_own(facts.mark, facts.port, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some((port, mark)) = interrupted {
@@ -406,6 +418,9 @@ fn change_bound(
     let now = Now {
         up: facts.up,
         attribute: matches!(strategy, Strategy::Attribute { .. }),
+        links: &links,
+        others: &facts.others,
+        rules: &plan.rules_after(&facts.rules),
     };
     let received = receiving.finish(goal.as_ref(), &mut backend, &mut routing, &now, note);
     removed.and(received)
@@ -422,10 +437,14 @@ fn find_goal(
         Strategy::Fallback { name, .. } => name.clone(),
         Strategy::Keep => {
             let table = facts.rules.find_binding(facts.mark, facts.port)?.table;
-            let named = facts.vrfs.iter().find(|(_, t)| Some(*t) == table);
-            named
-                .map(|(name, _)| name.as_str())
-                .or_else(|| receiving.known_vrf())?
+            let with_table = facts.vrfs.iter().filter(|(_, t)| Some(*t) == table);
+            let names: Vec<&str> = with_table.map(|(name, _)| name.as_str()).collect();
+            // Of two VRFs with this table it is the one that its sockets are on.
+            let known = receiving.known_vrf();
+            known
+                .filter(|known| names.contains(known))
+                .or(names.first().copied())
+                .or(known)?
                 .to_owned()
         }
         Strategy::Unbind | Strategy::Attribute { .. } => return None,
@@ -455,10 +474,15 @@ fn name_of_vrf(name: &str) -> Result<String> {
     let task = || Task::Other("Unable to list the VRFs".to_owned());
     let mut routing = Routing::open().map_err(|err| Error::io(task(), &err))?;
     let links = routing.links().map_err(|failure| failure.during(task()))?;
-    Ok(links
-        .into_iter()
-        .find(|link| link.vrf_table == Some(table))
-        .map_or_else(|| name.to_owned(), |link| link.name))
+    let mut named = links.into_iter().filter(|l| l.vrf_table == Some(table));
+    match (named.next(), named.next()) {
+        (None, _) => Ok(name.to_owned()),
+        (Some(link), None) => Ok(link.name),
+        (Some(one), Some(other)) => Err(Error::Unsupported(format!(
+            "`{name}' does not tell which VRF is meant: {} and {} have that table; give the name",
+            one.name, other.name
+        ))),
+    }
 }
 
 /// Whether a rule of the fallback is there, be it of this device or of another.
@@ -468,6 +492,51 @@ fn has_our_rules(interface: &str) -> Result<bool> {
         .rules()
         .map_err(|failure| failure.during(Task::modify(interface)))?;
     Ok(rules.ours().next().is_some())
+}
+
+/// What is known of a device that rules in another namespace bind: it was made there, bound, and
+/// moved here. `None` where none do, as far as can be seen.
+fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support) -> Option<Facts> {
+    if matches!(backend, Backend::Userspace) {
+        return None;
+    }
+    let (mark, port) = backend.mark_and_port(&update.interface).ok()?;
+    let mut routing = Routing::open().ok()?;
+    let here = routing.rules().ok()?;
+    if here.find_binding(mark, port).is_some() {
+        return None;
+    }
+    let links = routing.links().ok()?;
+    let sockets = find_sockets(find_link(&links, &update.interface)?, port);
+    // Devices of other namespaces may well have this port.
+    let by_port = sockets == Sockets::Elsewhere;
+    if sockets == Sockets::Here || (mark == 0 && !by_port) {
+        return None;
+    }
+    let (found, _) = in_others(|| {
+        let rules = Routing::open().ok()?.rules().ok()?;
+        let bindings = rules.find_bindings(mark, port).into_iter();
+        let mut selectors = bindings.map(|binding| binding.by);
+        selectors.find(|by| by_port || *by == Selector::Mark(mark))
+    });
+    let by = found.into_iter().flatten().next()?;
+    Some(Facts {
+        support,
+        mark,
+        port,
+        sockets,
+        bound_elsewhere: Some(by),
+        ..Facts::default()
+    })
+}
+
+/// Looks into every other network namespace; in tests into those of the script.
+fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
+    #[cfg(test)]
+    if let Some(found) = scripted::elsewhere(&look) {
+        return (found, None);
+    }
+    namespaces::in_others(look)
 }
 
 /// Adds rules and changes the device. What fails is undone.
@@ -545,14 +614,22 @@ fn read_facts(
     let mut sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
     // Each device has one socket of a family: where there are fewer, one of them came from elsewhere.
     let is_up = |other: &&Other| find_link(links, &other.name).is_some_and(|link| link.up);
-    let rivals = others
+    let rivals: Vec<&Other> = others
         .iter()
         .filter(|other| other.port == port)
-        .filter(is_up);
+        .filter(is_up)
+        .collect();
     if sockets == Sockets::Here
-        && routing::count_wildcard_sockets(port).is_some_and(|count| count <= rivals.count())
+        && routing::count_wildcard_sockets(port).is_some_and(|count| count <= rivals.len())
     {
-        sockets = Sockets::Unknown;
+        let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
+        sockets = if came(own_name) {
+            Sockets::Elsewhere
+        } else if rivals.iter().any(|rival| came(&rival.name)) {
+            Sockets::Here
+        } else {
+            Sockets::Contested
+        };
     }
     Ok(Facts {
         support,
@@ -568,7 +645,8 @@ fn read_facts(
         unknown,
         elsewhere: Elsewhere::default(),
         sockets,
-        alone: !routing::has_other_namespaces(),
+        bound_elsewhere: None,
+        alone: !namespaces::has_others(),
         kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
         up: link.is_some_and(|link| link.up),
@@ -618,7 +696,7 @@ fn read_others(
     });
     for name in served.iter().filter(|name| *name != own_name) {
         match userspace::get(name) {
-            Ok(device) => others.push(to_other(device)),
+            Ok(device) => others.push(to_other(device, true)),
             // Another device's program that does not answer must not hold this device up.
             Err(error) => unknown = Some(format!("`{name}' does not tell its fwmark: {error}")),
         }
@@ -633,7 +711,7 @@ fn read_others(
             Backend::Userspace => Wireguard::open(Task::modify(own_name))?.get_head(name),
         };
         match head {
-            Ok((device, _)) => others.push(to_other(device)),
+            Ok((device, _)) => others.push(to_other(device, false)),
             // Deleted since the links were read.
             Err(Failure {
                 errno: libc::ENODEV,
@@ -648,23 +726,18 @@ fn read_others(
     Ok((others, unknown))
 }
 
-fn to_other(device: Device) -> Other {
+fn to_other(device: Device, userspace: bool) -> Other {
     Other {
         name: device.name,
         mark: device.fwmark,
         port: device.listen_port,
+        userspace,
     }
 }
 
 /// The devices in other namespaces, but for those whose sockets are there as well.
 fn read_elsewhere() -> Elsewhere {
-    #[cfg(not(test))]
-    let (found, unknown) = routing::in_other_namespaces(devices_from_elsewhere);
-    #[cfg(test)]
-    let (found, unknown) = scripted::elsewhere(devices_from_elsewhere).map_or_else(
-        || routing::in_other_namespaces(devices_from_elsewhere),
-        |found| (found, None),
-    );
+    let (found, unknown) = in_others(devices_from_elsewhere);
     let mut elsewhere = Elsewhere {
         devices: Vec::new(),
         unknown,
@@ -681,7 +754,8 @@ fn read_elsewhere() -> Elsewhere {
 /// The devices of this namespace whose sockets may be in another.
 fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
     let unreadable = |failure: Failure| failure.during(Task::ListInterfaces).to_string();
-    let mut routing = Routing::open().map_err(|err| err.to_string())?;
+    let mut routing =
+        Routing::open().map_err(|err| Error::io(Task::ListInterfaces, &err).to_string())?;
     let links = routing.links().map_err(unreadable)?;
     let links: Vec<&Link> = links.iter().filter(|link| link.kind == KIND).collect();
     if links.is_empty() {
@@ -691,7 +765,7 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
     let mut devices = Vec::new();
     for link in links {
         match wireguard.get_head(&link.name) {
-            Ok((device, _)) => devices.push((link.up, to_other(device))),
+            Ok((device, _)) => devices.push((link.up, to_other(device, false))),
             Err(Failure {
                 errno: libc::ENODEV,
                 ..

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
 use super::routing::{self, Routing};
-use super::{Backend, KIND, Wireguard, diag};
+use super::{Backend, KIND, Wireguard, diag, namespaces};
 use crate::error::{Error, Result, Task};
-use crate::model::{Change, Device, Family, HookEntry, Receives, Rule, Selector, Update};
+use crate::model::{
+    Change, Device, Family, HookEntry, Receives, Rule, Selector, Update, bind_table,
+};
 use crate::plan::receive::{self, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Rules, find_closing_place};
 use crate::plan::{Facts, Other};
@@ -41,7 +43,11 @@ pub fn read_receives(device: &Device, vrf: Option<&str>) -> Option<Receives> {
         Vec::new()
     };
     let has_entry = match Hooks::find().and_then(|hooks| hooks.get(device.listen_port)) {
-        Ok(entry) => entry.is_some_and(|binding| !binding.leaving),
+        // The hooks go by the name, also where the VRF has the same table.
+        Ok(Some(entry)) if sockets.is_empty() && vrf.is_some_and(|vrf| vrf != entry.vrf) => {
+            return Some(Receives::Nothing);
+        }
+        Ok(entry) => entry.is_some_and(|entry| !entry.leaving),
         // Sockets that are there show every user what they are bound to.
         Err(_) if sockets.is_empty() => return None,
         Err(_) => false,
@@ -59,10 +65,14 @@ fn is_live(index: u32) -> bool {
     sys::interface_name(index).is_some()
 }
 
-/// Removes entries of devices that are gone. It is silent where the hooks cannot be seen: the
-/// command binds nothing.
+/// Removes entries of devices and of namespaces that are gone. It is silent where the hooks cannot
+/// be seen: the command binds nothing.
 pub fn sweep_entries() {
-    let Ok(entries) = Hooks::find().and_then(|hooks| hooks.read_entries()) else {
+    let Ok(hooks) = Hooks::find() else {
+        return;
+    };
+    sweep_namespaces(&hooks);
+    let Ok(entries) = hooks.read_entries() else {
         return;
     };
     if entries.is_empty() {
@@ -73,6 +83,19 @@ pub fn sweep_entries() {
         .and_then(|mut routing| routing.links().ok());
     if let Some(links) = links {
         let _ = remove_unused(&entries, &links);
+    }
+}
+
+/// Removes the entries of namespaces that are gone. They bind nothing any more, but the map has
+/// room for so many. What cannot be removed now stays for the next command.
+fn sweep_namespaces(hooks: &Hooks) {
+    let others = hooks.other_namespaces().unwrap_or_default();
+    if others.is_empty() {
+        return;
+    }
+    let gone = namespaces::find_gone(&others);
+    if !gone.is_empty() {
+        let _ = Changing::start().and_then(|mut changing| changing.remove_namespaces(&gone));
     }
 }
 
@@ -90,13 +113,14 @@ pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
     })
 }
 
+/// Says whether there was any.
 fn remove_unused(
     entries: &[(u16, HookEntry)],
     links: &[Link],
-) -> std::result::Result<(), Unavailable> {
+) -> std::result::Result<bool, Unavailable> {
     let unused = find_unused(entries, links);
     if unused.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut changing = Changing::start()?;
     // Another command may have made a new device's entry meanwhile.
@@ -105,12 +129,13 @@ fn remove_unused(
         let mut old = entries.iter().filter(|(known, _)| known == port);
         old.all(|entry| now.contains(entry))
     };
-    changing.remove(&unused.into_iter().filter(same).collect::<Vec<_>>())
+    changing.remove(&unused.into_iter().filter(same).collect::<Vec<_>>())?;
+    Ok(true)
 }
 
 /// The ports of devices in other namespaces that are down, and whether some could not be asked.
 fn ports_elsewhere() -> (Vec<u16>, bool) {
-    let (found, unknown) = routing::in_other_namespaces(ports_here);
+    let (found, unknown) = namespaces::in_others(ports_here);
     let unknown = unknown.is_some() || found.iter().any(Option::is_none);
     (found.into_iter().flatten().flatten().collect(), unknown)
 }
@@ -146,6 +171,8 @@ pub struct Receiving {
     /// The device's index.
     index: u32,
     entries: std::result::Result<Vec<(u16, HookEntry)>, Unavailable>,
+    /// The ports of this device's entries, once [`Receiving::find_own`] has looked.
+    own: Vec<u16>,
     /// The entry that this change made or replaced, and what was there before.
     inserted: Option<(u16, Option<HookEntry>)>,
     /// Why there is none.
@@ -153,21 +180,30 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// Reads the entries of this namespace, and removes those of devices that are gone.
+    /// Reads the entries of this namespace, and removes those of devices and namespaces that are
+    /// gone.
     pub fn start(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
         let read = || Hooks::find().and_then(|hooks| hooks.read_entries());
-        let entries = read().and_then(|entries| {
+        let first = Hooks::find().and_then(|hooks| {
+            sweep_namespaces(&hooks);
+            hooks.read_entries()
+        });
+        let entries = first.and_then(|entries| {
             if entries.is_empty() {
                 return Ok(entries);
             }
-            remove_unused(&entries, links)?;
-            read()
+            if remove_unused(&entries, links)? {
+                read()
+            } else {
+                Ok(entries)
+            }
         });
         Receiving {
             mode,
             interface: interface.to_owned(),
             index: sys::if_index(interface).unwrap_or(0),
             entries,
+            own: Vec::new(),
             inserted: None,
             reason: None,
         }
@@ -181,7 +217,34 @@ impl Receiving {
     fn own_entries(&self) -> impl Iterator<Item = &(u16, HookEntry)> {
         self.known_entries()
             .iter()
-            .filter(|(_, binding)| binding.owner == self.index)
+            .filter(|(port, _)| self.own.contains(port))
+    }
+
+    /// Finds the entries of this device. An index alone does not tell: a device that was in another
+    /// namespace may have come back with a new one, and its old one may be another device's now.
+    pub fn find_own(&mut self, mark: u32, port: u16, links: &[Link], others: &[Other]) {
+        let entries = self.known_entries();
+        let is_others = |owner: u32, port: u16| {
+            let mut same_port = others.iter().filter(|other| other.port == port);
+            same_port.any(|other| {
+                let link = links.iter().find(|link| link.name == other.name);
+                link.is_some_and(|link| link.index == owner)
+            })
+        };
+        let is_up = links.iter().any(|link| link.up && link.index == self.index);
+        let device = receive::Owner {
+            index: self.index,
+            mark,
+            port,
+            is_up,
+        };
+        let own = receive::own_ports(entries, &device, is_others, |port| {
+            has_bound_socket(port) || {
+                let (ports, unknown) = ports_elsewhere();
+                unknown || ports.contains(&port)
+            }
+        });
+        self.own = own;
     }
 
     /// Adds what other devices get back that a command left closed while it made their sockets
@@ -197,6 +260,7 @@ impl Receiving {
                     name: other.name.clone(),
                     mark: entry.mark,
                     port: *port,
+                    userspace: other.userspace,
                 })
             })
             .collect();
@@ -388,10 +452,10 @@ impl Receiving {
             .collect();
         let mut done = Ok(());
         if !old.is_empty() {
-            done = self.release(&old, routing);
+            done = self.release(&old, now);
         }
         let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
-            && self.shares_port(*port, routing);
+            && now.others.iter().any(|other| other.port == *port);
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -417,10 +481,18 @@ impl Receiving {
                 "{interface}: receives from everywhere: the BPF program at the cgroup root has \
                  not bound its sockets"
             ),
-            Ok(Receives::Nothing) => format!(
-                "{interface}: receives nothing until {} is there and it is bound again",
-                goal.vrf
-            ),
+            Ok(Receives::Nothing) => match bind_table(&goal.vrf) {
+                // The hooks bind by name, which the VRF will bring.
+                Some(table) => format!(
+                    "{interface}: receives nothing until a VRF has table {table} and it is bound \
+                     to that by name: `wg set {interface} bind-dev VRF'"
+                ),
+                None => format!(
+                    "{interface}: receives nothing until {0} is there and it is bound again: \
+                     `wg set {interface} bind-dev {0}'",
+                    goal.vrf
+                ),
+            },
             Err(failure) => format!(
                 "{interface}: a BPF program at the cgroup root binds its sockets to {}; whether \
                  they are cannot be seen ({}; udp_diag tells)",
@@ -429,19 +501,6 @@ impl Receiving {
             ),
         });
         Ok(())
-    }
-
-    /// Whether another device here has this port.
-    fn shares_port(&self, port: u16, routing: &mut Routing) -> bool {
-        let links = routing.links().unwrap_or_default();
-        let Ok(wireguard) = Wireguard::open(Task::ListInterfaces) else {
-            return false;
-        };
-        links
-            .iter()
-            .filter(|link| link.kind == KIND && link.index != self.index)
-            .filter_map(|link| wireguard.get_head(&link.name).ok())
-            .any(|(device, _)| device.listen_port == port)
     }
 
     /// The device is not bound by rules any more: nothing of it stays at the hooks.
@@ -472,19 +531,15 @@ impl Receiving {
         if own.is_empty() {
             return Ok(());
         }
-        self.release(&own, routing).map_err(unable)
+        self.release(&own, now).map_err(unable)
     }
 
     /// Takes away the entries of ports that this device leaves. Another device here that has such a
     /// port and is bound by rules inherits it.
-    fn release(
-        &self,
-        ports: &[u16],
-        routing: &mut Routing,
-    ) -> std::result::Result<(), Unavailable> {
+    fn release(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
         let heirs: Vec<_> = ports
             .iter()
-            .map(|port| (*port, self.find_heir(*port, routing)))
+            .map(|port| (*port, now.find_heir(*port)))
             .collect();
         let mut changing = Changing::start()?;
         for (port, heir) in heirs {
@@ -494,31 +549,6 @@ impl Receiving {
             }
         }
         Ok(())
-    }
-
-    fn find_heir(&self, port: u16, routing: &mut Routing) -> Option<HookEntry> {
-        let links = routing.links().ok()?;
-        let rules = routing.rules().ok()?;
-        let wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
-        let is_other = |link: &&Link| link.kind == KIND && link.index != self.index;
-        let mut heirs = links.iter().filter(is_other).filter_map(|link| {
-            let (device, _) = wireguard.get_head(&link.name).ok()?;
-            let table = rules.find_binding(device.fwmark, port)?.table;
-            let vrf = links
-                .iter()
-                .find(|vrf| vrf.vrf_table.is_some() && vrf.vrf_table == table)?;
-            (device.listen_port == port).then(|| HookEntry {
-                vrf: vrf.name.clone(),
-                owner: link.index,
-                mark: device.fwmark,
-                ..HookEntry::default()
-            })
-        });
-        let mut heir = heirs.next()?;
-        if heirs.any(|other| other.vrf != heir.vrf) {
-            heir.vrf.clear();
-        }
-        Some(heir)
     }
 }
 
@@ -537,19 +567,51 @@ pub fn has_leftovers(interface: &str, mark: u32, port: u16) -> bool {
     let index = sys::if_index(interface);
     match Hooks::find().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
-            let mut owners = entries.iter().map(|(_, binding)| Some(binding.owner));
-            owners.any(|owner| owner == index) || has_bound_socket(port)
+            let mut entries = entries.iter();
+            let is_own =
+                |(known, entry): &(u16, HookEntry)| Some(entry.owner) == index || *known == port;
+            entries.any(is_own) || has_bound_socket(port)
         }
         Err(_) => false,
     }
 }
 
-/// The device as it was before the change.
-pub struct Now {
+/// The device as it was before the change, and what is around it after.
+pub struct Now<'a> {
     /// Only then it has sockets.
     pub up: bool,
     /// The kernel binds it, and does so without our help.
     pub attribute: bool,
+    pub links: &'a [Link],
+    /// Every other WireGuard device here.
+    pub others: &'a [Other],
+    pub rules: &'a Rules,
+}
+
+impl Now<'_> {
+    /// The entry that another device needs which has this port and is bound by rules. Where two of
+    /// them are bound to different VRFs, the hooks cannot know whose sockets come next.
+    fn find_heir(&self, port: u16) -> Option<HookEntry> {
+        let have_it = self.others.iter().filter(|other| other.port == port);
+        let mut heirs = have_it.filter_map(|other| {
+            let link = self.links.iter().find(|link| link.name == other.name)?;
+            let table = self.rules.find_binding(other.mark, port)?.table?;
+            let mut vrfs = self.links.iter();
+            let vrf = vrfs.find(|vrf| vrf.vrf_table == Some(table))?;
+            Some(HookEntry {
+                vrf: vrf.name.clone(),
+                process: other.userspace,
+                owner: link.index,
+                mark: other.mark,
+                ..HookEntry::default()
+            })
+        });
+        let mut heir = heirs.next()?;
+        if heirs.any(|other| other.vrf != heir.vrf) {
+            heir.vrf.clear();
+        }
+        Some(heir)
+    }
 }
 
 /// Names the reason, and what can be done.
@@ -689,4 +751,63 @@ fn free_port() -> Option<u16> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Action;
+
+    /// Whoever stays on a port gets the entry: a userspace device as its own, and of two VRFs
+    /// neither.
+    #[test]
+    fn a_port_is_inherited_by_whoever_stays_on_it() {
+        let link = |index, name: &str, vrf_table| Link {
+            index,
+            name: name.to_owned(),
+            altnames: Vec::new(),
+            kind: String::new(),
+            vrf_table,
+            up: true,
+        };
+        let links = [
+            link(5, "red", Some(100)),
+            link(6, "blue", Some(200)),
+            link(7, "wg1", None),
+            link(8, "wg2", None),
+        ];
+        let other = |name: &str, mark, port| Other {
+            name: name.to_owned(),
+            mark,
+            port,
+            userspace: name == "wg2",
+        };
+        let rule = |mark, table| Rule::new_ours(97, Selector::Mark(mark), Action::Table(table));
+        let rules = Rules {
+            v4: Some(vec![rule(1, 100), rule(2, 200)]),
+            v6: None,
+        };
+        let heir = |others: &[Other]| {
+            let now = Now {
+                up: true,
+                attribute: false,
+                links: &links,
+                others,
+                rules: &rules,
+            };
+            let heir = now.find_heir(51001)?;
+            Some((heir.vrf, heir.owner, heir.process, heir.mark))
+        };
+        let (wg1, wg2) = (other("wg1", 1, 51001), other("wg2", 2, 51001));
+        let red = ("red".to_owned(), 7, false, 1);
+        let blue = ("blue".to_owned(), 8, true, 2);
+        assert_eq!(
+            heir(&[other("wg1", 1, 51002), other("wg2", 3, 51001)]),
+            None
+        );
+        assert_eq!(heir(std::slice::from_ref(&wg1)), Some(red));
+        assert_eq!(heir(std::slice::from_ref(&wg2)), Some(blue));
+        let of_nobody = (String::new(), 7, false, 1);
+        assert_eq!(heir(&[wg1, wg2]), Some(of_nobody));
+    }
 }

@@ -6,7 +6,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use neli::consts::socket::NlFamily;
@@ -265,83 +264,6 @@ pub fn is_port_taken(port: u16) -> bool {
 fn local_port(line: &str) -> Option<u16> {
     let (_, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
     u16::from_str_radix(port, 16).ok()
-}
-
-/// The other network namespaces that a process is in or a name is for, once each, and why some
-/// could not be opened.
-fn other_namespaces() -> (Vec<(PathBuf, File)>, Option<String>) {
-    let mut unknown = None;
-    let mut seen: Vec<u64> = Vec::new();
-    match fs::metadata("/proc/self/ns/net") {
-        Ok(here) => seen.push(here.ino()),
-        Err(err) => return (Vec::new(), Some(format!("/proc/self/ns/net: {err}"))),
-    }
-    let named = ["/run/netns", "/var/run/netns"]
-        .into_iter()
-        .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten())
-        .map(|entry| entry.path());
-    let processes = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .map(|entry| entry.path().join("ns/net"));
-    let mut namespaces = Vec::new();
-    for path in named.chain(processes) {
-        let opened = fs::metadata(&path).and_then(|ns| {
-            let new = !seen.contains(&ns.ino());
-            Ok((ns.ino(), new.then(|| File::open(&path)).transpose()?))
-        });
-        match opened {
-            Ok((inode, Some(namespace))) => {
-                seen.push(inode);
-                namespaces.push((path, namespace));
-            }
-            Ok((_, None)) => {}
-            // A process that ended, or a name that is for nothing any more.
-            Err(err) if is_gone(&err) => {}
-            Err(err) => unknown = Some(format!("{}: {err}", path.display())),
-        }
-    }
-    (namespaces, unknown)
-}
-
-fn is_gone(err: &io::Error) -> bool {
-    matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
-}
-
-/// Whether there is another network namespace, or may be one.
-pub fn has_other_namespaces() -> bool {
-    let (namespaces, unknown) = other_namespaces();
-    !namespaces.is_empty() || unknown.is_some()
-}
-
-/// Calls `look` once in every other network namespace that a process is in or a name is for.
-/// Says why, if it could not look into all.
-pub fn in_other_namespaces<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
-    let (namespaces, mut unknown) = other_namespaces();
-    let mut found = Vec::new();
-    for (path, namespace) in namespaces {
-        // A thread of its own, since the namespace belongs to the thread.
-        let result = std::thread::scope(|scope| {
-            scope
-                .spawn(|| sys::enter_netns(namespace.as_fd()).map(|()| look()))
-                .join()
-        });
-        match result {
-            Ok(Ok(result)) => found.push(result),
-            // A plain file in /run/netns: the name of a namespace that is gone.
-            Ok(Err(err)) if err.raw_os_error() == Some(libc::EINVAL) => {}
-            Ok(Err(err)) => unknown = Some(format!("{}: {err}", path.display())),
-            Err(_) => unknown = Some(format!("{}: the look failed", path.display())),
-        }
-    }
-    (found, unknown)
 }
 
 #[cfg(test)]

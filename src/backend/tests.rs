@@ -295,6 +295,57 @@ fn a_users_own_mark_is_not_taken_for_an_interrupted_command() {
     assert_eq!((state.borrow().mark, state.borrow().ours(2)), (0, 0));
 }
 
+/// A device was bound in the namespace where it was made, and moved here. It keeps the mark, and
+/// what cannot be done from here is said.
+#[test]
+fn a_device_that_is_bound_elsewhere_is_not_opened_from_here() {
+    let home = kernel(|_| {});
+    run(&home, red()).0.unwrap();
+    let mark = home.borrow().mark;
+    let update = |change: fn(&mut Update)| {
+        let mut update = Update {
+            interface: "wg0".to_owned(),
+            ..Update::default()
+        };
+        change(&mut update);
+        update
+    };
+    let omitted = update(|update| {
+        update.bind_dev = Change::Clear;
+        update.bind_dev_omitted = true;
+        update.fwmark = Change::Clear;
+    });
+    let off = update(|update| update.fwmark = Change::Clear);
+    for (update, works) in [
+        (omitted, true),
+        (off, true),
+        (update(|update| update.bind_dev = Change::Clear), false),
+        (update(|update| update.fwmark = Change::Set(5)), false),
+    ] {
+        let here = kernel(|state| state.mark = mark);
+        let words = format!("{update:?}");
+        let (result, notes) = run_update(&here, Some(&home), update, BindMode::Auto);
+        let said = match result {
+            Ok(()) if works => notes.join("\n"),
+            Err(error) if !works => error.to_string(),
+            other => panic!("{words}: {other:?}"),
+        };
+        assert!(said.contains("where it was made"), "{words}: {said}");
+        assert_eq!(here.borrow().mark, mark, "{words}");
+    }
+    // Nobody binds that mark there: it is the user's.
+    let here = kernel(|state| state.mark = 0x33);
+    run_beside(&here, Some(&home), Change::Clear).0.unwrap();
+    let (result, _) = run_update(
+        &here,
+        Some(&home),
+        update(|u| u.fwmark = Change::Clear),
+        BindMode::Auto,
+    );
+    result.unwrap();
+    assert_eq!(here.borrow().mark, 0);
+}
+
 #[test]
 fn rules_that_a_moved_device_lives_on_stay() {
     let state = kernel(|_| {});

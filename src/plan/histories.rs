@@ -23,7 +23,7 @@ const FREE_PORT: u16 = 40000;
 const TABLES: [u32; 4] = [1023, 7, 2000, 1279];
 
 /// How many histories, and how many events each has.
-const HISTORIES: usize = 300_000;
+const HISTORIES: usize = 10_000;
 const EVENTS: u64 = 14;
 
 enum Random<'a> {
@@ -416,6 +416,7 @@ impl World {
             name: format!("wg{device}"),
             mark: self.devices[device].mark,
             port: self.devices[device].port,
+            userspace: false,
         }
     }
 

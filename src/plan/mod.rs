@@ -145,6 +145,8 @@ pub struct Other {
     pub name: String,
     pub mark: u32,
     pub port: u16,
+    /// A process has its sockets.
+    pub userspace: bool,
 }
 
 impl Other {
@@ -162,10 +164,12 @@ pub enum Sockets {
     Here,
     /// The device was made in another namespace.
     Elsewhere,
-    /// It is down and has none, or there are fewer sockets on its port here than devices that
-    /// have the port. Nothing tells where it was made, and it may have been elsewhere.
+    /// It is down and has none. Nothing tells where it was made, and it may have been elsewhere.
     #[default]
     Unknown,
+    /// There are fewer sockets on its port here than devices that are up and have the port, and
+    /// nothing tells whose they are.
+    Contested,
 }
 
 /// What devices in other namespaces, whose sockets may be here, need of the rules here.
@@ -197,6 +201,8 @@ pub struct Facts {
     /// Looked at only before rules go.
     pub elsewhere: Elsewhere,
     pub sockets: Sockets,
+    /// By what rules in the namespace where the device was made bind it; none do here.
+    pub bound_elsewhere: Option<Selector>,
     /// There is no other network namespace, as far as can be seen.
     pub alone: bool,
     /// What the kernel's attribute says, where the update takes it away by leaving it out.
@@ -333,7 +339,7 @@ impl Plan {
     }
 
     /// The rules once all is done.
-    fn rules_after(&self, before: &Rules) -> Rules {
+    pub fn rules_after(&self, before: &Rules) -> Rules {
         let mut rules = before.clone();
         for (family, rule) in &self.add {
             rules.change(*family, rule, true);
@@ -351,6 +357,9 @@ impl Plan {
 /// The binding cannot be had; nothing has been changed.
 pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
     let present = facts.rules.find_bindings(facts.mark, facts.port);
+    if let (Some(by), Strategy::Keep | Strategy::Unbind) = (facts.bound_elsewhere, strategy) {
+        return keep_bound_elsewhere(facts, update, by);
+    }
     match strategy {
         Strategy::Keep => keep_binding(facts, update, &present),
         Strategy::Unbind => unbind(facts, update, &present),
@@ -429,6 +438,60 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
         plan.notes.push(format!(
             "{interface}: the fwmark is not off, because it carries the binding to {name}; \
              `bind-dev off' removes both"
+        ));
+    }
+    Ok(plan)
+}
+
+/// The device was moved here from the namespace whose rules bind it. Without the mark or port that
+/// they go by it would leave the VRF, and they cannot be changed from here.
+fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Result<Plan> {
+    let interface = update.interface.clone();
+    let refuse = |what: &str| {
+        Err(Error::Unsupported(format!(
+            "Cannot {what} {interface} from here: policy rules in the network namespace where it \
+             was made bind it by {by}; move it back there, and do it there"
+        )))
+    };
+    let wants_off = update.bind_dev == Change::Clear;
+    if wants_off && !update.bind_dev_omitted {
+        return refuse("unbind");
+    }
+    let (mark, port) = (
+        facts.mark_after(&update.fwmark),
+        facts.port_after(&update.listen_port),
+    );
+    let mut kept = wants_off;
+    match by {
+        Selector::Mark(_) if mark == 0 => {
+            update.fwmark = Change::Keep;
+            kept = true;
+        }
+        Selector::Mark(own) if mark != own => return refuse("change the fwmark of"),
+        Selector::Port(own) if port != own && port != 0 => {
+            return refuse("change the listen port of");
+        }
+        _ => {}
+    }
+    if port == 0 && facts.port != 0 {
+        update.listen_port = Change::Keep;
+        kept |= matches!(by, Selector::Port(_));
+    }
+    let moves = !matches!(port, 0) && port != facts.port;
+    if wants_off && !facts.support.attribute {
+        update.bind_dev = Change::Keep;
+    }
+    let mut plan = Plan::send(update);
+    if kept {
+        plan.notes.push(format!(
+            "{interface}: stays bound by {by}: policy rules in the network namespace where it was \
+             made hold it, and only there `bind-dev off' unbinds it"
+        ));
+    }
+    if moves {
+        plan.notes.push(format!(
+            "{interface}: what it receives on port {port} is not bound to its VRF until it is \
+             bound again in the network namespace where it was made"
         ));
     }
     Ok(plan)
@@ -586,6 +649,15 @@ fn bind_by_rules(
              them; bind it there before moving it, or use a kernel with WGDEVICE_A_BIND_DEV"
         )));
     }
+    let port = facts.port_after(&update.listen_port);
+    if facts.sockets == Sockets::Contested && port == facts.port {
+        return Err(Error::Unsupported(format!(
+            "Cannot bind {interface} to `{name}': {} has port {port}, too, and there are fewer \
+             sockets than interfaces: those of one are in another network namespace, and nothing \
+             tells of which; give {interface} another port first (listen-port)",
+            facts.sharing(Selector::Port(port)).join(", ")
+        )));
+    }
     if facts.rules.families().next().is_none() {
         return Err(Error::Unsupported(format!(
             "Cannot bind {interface} to `{name}': this kernel has neither WGDEVICE_A_BIND_DEV \
@@ -598,9 +670,10 @@ fn bind_by_rules(
             if mark != facts.mark || !update.fwmark.is_keep() {
                 update.fwmark = Change::Set(mark);
             }
-            // Any port but the one of now, whose rules may have to stay for another device.
+            // The kernel could choose a port for which there are rules.
             let any = facts.port_after(&update.listen_port) == 0;
-            if any && !facts.rules.ours_for(Selector::Port(facts.port)).is_empty() {
+            let by_port = |by: &Selector| matches!(by, Selector::Port(_));
+            if any && facts.rules.our_selectors().iter().any(by_port) {
                 update.listen_port = Change::Set(facts.free_port);
             }
             Selector::Mark(mark)
@@ -724,9 +797,11 @@ fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &RuleGoal, flow: Flow) {
              another fwmark, set Table=off, or bind without a mark (WG_BIND_DEV_MODE=port)"
         ));
     }
-    if facts.sockets == Sockets::Unknown && !facts.alone {
-        let why = if facts.up {
-            "another interface has its port, and there are fewer sockets than interfaces"
+    if matches!(facts.sockets, Sockets::Unknown | Sockets::Contested) && !facts.alone {
+        let why = if facts.sockets == Sockets::Contested {
+            "another interface has had its port, with fewer sockets than interfaces"
+        } else if facts.up {
+            "the sockets of this network namespace cannot be read"
         } else {
             "it is down"
         };
@@ -895,6 +970,7 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
         .devices
         .iter()
         .any(|dev| dev.carries(marked));
+    let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
     if let Some(rule) = to_another(marked) {
         if let Some(name) = here.first() {
             let name = (*name).to_owned();
@@ -905,7 +981,6 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
             return Some(Conflict::Device { name, rule });
         }
         // What this device has already is taken for its own.
-        let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
         if unknown && facts.mark != flow.mark {
             let name = "a device that could not be asked, perhaps,".to_owned();
             return Some(Conflict::Device { name, rule });
@@ -926,6 +1001,10 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
                 name: &other.name,
                 port: flow.port,
             });
+        }
+        (None, Some(rule)) if unknown && facts.port != flow.port => {
+            let name = "a device that could not be asked, perhaps,".to_owned();
+            return Some(Conflict::Device { name, rule });
         }
         _ => {}
     }

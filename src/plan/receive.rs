@@ -79,6 +79,39 @@ pub fn unused_ports(
         .collect()
 }
 
+/// A device, as far as its entries tell of it.
+pub struct Owner {
+    pub index: u32,
+    pub mark: u32,
+    pub port: u16,
+    pub is_up: bool,
+}
+
+/// The ports of a device's entries.
+///
+/// `is_others` tells whether the index and port of an entry are those of another device here.
+/// `is_needed` tells whether somebody has sockets on a port, or may come to have some: a device that
+/// was made here and is in another namespace now.
+pub fn own_ports(
+    entries: &[(u16, HookEntry)],
+    device: &Owner,
+    is_others: impl Fn(u32, u16) -> bool,
+    mut is_needed: impl FnMut(u16) -> bool,
+) -> Vec<u16> {
+    let own = entries.iter().filter(|(known, entry)| {
+        let is_its_port = *known == device.port;
+        if entry.owner == device.index {
+            // A command that did not get to its end left the device on another port.
+            is_its_port || device.mark == CLOSED_MARK || !is_needed(*known)
+        } else {
+            // It came back with another index. While it is down, sockets on the port are others'.
+            let is_free = device.is_up || !is_needed(*known);
+            is_its_port && !is_others(entry.owner, *known) && is_free
+        }
+    });
+    own.map(|(port, _)| *port).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +161,38 @@ mod tests {
         assert_eq!(port_after(5, &Change::Set(6)), Some(6));
         assert_eq!(port_after(5, &Change::Set(0)), None);
         assert_eq!(port_after(5, &Change::Clear), None);
+    }
+
+    /// wg0 had index 7, port 51001 and an entry, and was moved. wg2 has index 7 now.
+    #[test]
+    fn an_index_alone_does_not_make_an_entry_a_devices_own() {
+        let of = |owner| HookEntry {
+            owner,
+            ..HookEntry::default()
+        };
+        let entries = [(51001, of(7)), (51002, of(9))];
+        let own = |index, mark, port, needed: &[u16]| {
+            let device = Owner {
+                index,
+                mark,
+                port,
+                is_up: needed.contains(&port),
+            };
+            own_ports(
+                &entries,
+                &device,
+                |owner, port| (owner, port) == (9, 51002),
+                |port| needed.contains(&port),
+            )
+        };
+        // wg2 does not take what wg0 needs, and takes what nobody needs.
+        assert_eq!(own(7, 1, 51007, &[51001]), [] as [u16; 0]);
+        assert_eq!(own(7, 1, 51007, &[]), [51001]);
+        // wg0 is back as index 12, and finds its own; that of another device it leaves.
+        assert_eq!(own(12, 1, 51001, &[51001]), [51001]);
+        assert_eq!(own(12, 1, 51002, &[51002]), [] as [u16; 0]);
+        // Interrupted: on another port for a moment.
+        assert_eq!(own(7, CLOSED_MARK, 40000, &[51001]), [51001]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn other(name: &str, mark: u32) -> Other {
     Other {
         name: name.into(),
         mark,
-        port: 0,
+        ..Other::default()
     }
 }
 

@@ -78,7 +78,10 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
         let text = match receives {
             Receives::Bound => "from the bind device only",
             Receives::Any => "from everywhere (its sockets are not bound)",
-            Receives::Nothing => "nothing (its sockets are bound to a device that is not there)",
+            Receives::Nothing => &format!(
+                "nothing until it is bound again (wg set {name} bind-dev {})",
+                bind.dev().unwrap_or("VRF")
+            ),
         };
         write_line(out, on, "receives", text)?;
     }

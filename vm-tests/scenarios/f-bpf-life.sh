@@ -91,6 +91,7 @@ r_wg set wg0 listen-port $PORT
 expect_hooks 0
 say "that of a device that was made here and moved stays, down and up"
 fb_wg0 wg7 51008
+index=$(ip netns exec r cat /sys/class/net/wg7/ifindex)
 r_wg set wg7 bind-dev vrf_external
 ip -n r link set wg7 down
 ip -n r link set wg7 netns decoy
@@ -101,7 +102,21 @@ expect_on vrf_external 51008
 r_wg set wg0 listen-port $PORT
 expect_hooks 1
 expect_on vrf_external 51008
-ip -n decoy link del wg7
+say "nor does another device take it that has its index now"
+ip -n r link add wg8 index "$index" type wireguard
+r_wg set wg8 listen-port 51010 private-key /tmp/r.key bind-dev vrf_b
+r_wg set wg8 listen-port 51011
+ip -n decoy link set wg7 down
+ip -n decoy link set wg7 up
+expect_on vrf_external 51008
+say "it comes back with another index: its entry is its own"
+ip -n decoy link set wg7 down
+ip -n decoy link set wg7 netns r
+r_wg set wg7 bind-dev off
+ip -n r link set wg7 up
+expect_on '*' 51008
+ip -n r link del wg7
+ip -n r link del wg8
 r_wg set wg0 listen-port $PORT
 expect_hooks 0
 result moved kept

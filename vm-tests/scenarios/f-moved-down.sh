@@ -42,6 +42,22 @@ if ip netns exec old "$WG" set wg1 bind-dev vrf_old 2>/tmp/err; then
 fi
 result older said
 
+say "the port of a device that is native there: it cannot be told whose the sockets are"
+ip -n old link add wg3 type wireguard
+ip netns exec old "$WG" set wg3 listen-port 51002 private-key /tmp/r.key
+ip -n old link set wg3 up
+ip -n old rule show >/tmp/old.before
+if ip netns exec old "$WG" set wg1 bind-dev vrf_old 2>/tmp/err; then
+	die "bound where it cannot work"
+fi
+cat /tmp/err
+grep -q 'fewer sockets than interfaces' /tmp/err || die "the reason is not said"
+ip -n old rule show | diff /tmp/old.before - || die "rules in old"
+say "the native one, on a port of its own, is bound"
+ip netns exec old "$WG" set wg3 listen-port 51003
+ip netns exec old "$WG" set wg3 bind-dev vrf_old
+result contested refused
+
 say "made here, and down: bound, and so it is called once it is up"
 ip -n r link add wg2 type wireguard
 r_wg set wg2 listen-port 51003 private-key /tmp/r.key bind-dev vrf_external

@@ -48,4 +48,12 @@ r_wg set wg0 bind-dev table:2001
 expect_bind red
 r_wg set wg0 bind-dev off
 all_rules | diff /tmp/before - || die "rules stay"
+say "two VRFs with that table: the number is not enough"
+ip -n r link add twin type vrf table 2001
+ip -n r link set twin up
+r_fails "red and twin have that table; give the name" -- set wg0 bind-dev table:2001
+r_wg set wg0 bind-dev twin
+r_wg set wg0 bind-dev off
+ip -n r link del twin
+all_rules | diff /tmp/before - || die "rules stay"
 result table ok

@@ -33,7 +33,6 @@ result moved-after ok
 say "moved first: rules in the box cannot reach its sockets, so none are made"
 vrf_add box vrf_box 1023
 ip -n box rule show >/tmp/box.before
-ip netns exec box "$WG" set wg0 fwmark off
 if ip netns exec box "$WG" set wg0 bind-dev vrf_box 2>/tmp/err; then
 	die "bound where it cannot work"
 fi
@@ -42,7 +41,38 @@ grep -q 'where it was created' /tmp/err || die "the reason is not said"
 ip -n box rule show | diff /tmp/box.before - || die "rules in the box"
 result moved-before refused
 
-say "now no device needs the rules here"
+say "what the box states does not open it: a file without FwMark and BindDev, and fwmark off"
+box_wg() {
+	local code=0
+	ip netns exec box "$WG" "$@" 2>/tmp/err || code=$?
+	cat /tmp/err
+	return $code
+}
+ip netns exec box "$WG" showconf wg0 | grep -v 'BindDev\|FwMark\|ListenPort' >/tmp/box.conf
+for words in "syncconf wg0 /tmp/box.conf" "setconf wg0 /tmp/box.conf" "set wg0 fwmark 0"; do
+	box_wg $words || die "$words fails"
+	grep -q 'stays bound by fwmark' /tmp/err || die "$words: not said"
+	[ "$(ip netns exec box "$WG" show wg0 fwmark)" = $MARK ] || die "$words took the mark"
+	[ "$(ip netns exec box "$WG" show wg0 listen-port)" = $PORT ] || die "$words took the port"
+	wait_for "the tunnel after $words" ip netns exec box ping -n -c1 -W2 $TUNNEL.2
+done
+for words in "set wg0 bind-dev off" "set wg0 fwmark 7"; do
+	if box_wg $words; then
+		die "$words works from here"
+	fi
+	grep -q 'where it was made' /tmp/err || die "$words: the reason is not said"
+	[ "$(ip netns exec box "$WG" show wg0 fwmark)" = $MARK ] || die "$words took the mark"
+done
+result box-states refused
+
+say "moved back, with its index taken meanwhile: unbound here, nothing stays"
+index=$(ip netns exec box cat /sys/class/net/wg0/ifindex)
+ip -n r link add taken index "$index" type dummy
+ip -n box link set wg0 netns r
+[ "$(ip netns exec r cat /sys/class/net/wg0/ifindex)" != "$index" ] || die "the index was free"
+ip -n r link set wg0 up
+r_wg set wg0 bind-dev off
+[ "$(mark_of wg0)" = off ] || die "the mark is $(mark_of wg0)"
 r_wg set wg2 bind-dev off
 all_rules | diff /tmp/before - || die "rules stay"
 capture_stop all

@@ -34,12 +34,21 @@ ip -n r link set wg0 down
 r_wg set wg0 bind-dev off
 r_wg setconf wg0 /tmp/conf
 ! ip -n r route get $PEER4 mark $MARK || die "open"
+if binds_sockets; then
+	grep -q 'receives nothing until a VRF has table 1023 .*: `wg set wg0 bind-dev VRF' /tmp/err ||
+		die "it is not said that it has to be bound again: $(cat /tmp/err)"
+fi
 ip -n r link set wg0 up
 poke
 ip -n r link add vrf_external type vrf table 1023
 ip -n r link set vrf_external up
 ip -n r link set wan0 master vrf_external
 ip -n r route replace default via 198.51.100.1 dev wan0 table 1023
+if binds_sockets; then
+	ip netns exec r "$WG" show wg0 |
+		has -x '  receives: nothing until it is bound again (wg set wg0 bind-dev vrf_external)' ||
+		die "wg show does not say it: $(ip netns exec r "$WG" show wg0)"
+fi
 # Its sockets wait for a device that was not there: they are bound again with the file.
 r_wg setconf wg0 /tmp/conf
 wait_for "the tunnel" ping_tunnel

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The other network namespaces of this machine, as far as they can be seen, and looks into them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::strerror;
+use crate::sys;
+
+/// Namespaces with the path that each was found by.
+#[derive(Default)]
+struct Found {
+    namespaces: Vec<(PathBuf, File)>,
+    /// The inodes of these, and of the namespace of this thread.
+    seen: Vec<u64>,
+    /// What could not be looked at, why, and what it takes.
+    unknown: Option<String>,
+}
+
+impl Found {
+    /// Takes the namespace that a path is for, unless it is known.
+    fn add(&mut self, path: PathBuf) {
+        let opened = fs::metadata(&path).and_then(|ns| {
+            let new = !self.seen.contains(&ns.ino());
+            Ok((ns.ino(), new.then(|| File::open(&path)).transpose()?))
+        });
+        match opened {
+            Ok((inode, Some(namespace))) => {
+                self.seen.push(inode);
+                self.namespaces.push((path, namespace));
+            }
+            Ok((_, None)) => {}
+            // A process that ended, or a name that is for nothing any more.
+            Err(err) if is_gone(&err) => {}
+            Err(err) => self.miss(&path, &err),
+        }
+    }
+
+    fn miss(&mut self, path: &Path, err: &io::Error) {
+        let why = strerror(err.raw_os_error().unwrap_or(libc::EIO));
+        self.unknown = Some(format!(
+            "{} cannot be looked at: {why}; it takes root with CAP_SYS_PTRACE and CAP_SYS_ADMIN",
+            path.display()
+        ));
+    }
+
+    /// Calls `look` once in each of the namespaces.
+    fn look<T: Send>(&mut self, look: impl Fn() -> T + Sync) -> Vec<T> {
+        let mut found = Vec::new();
+        for (path, namespace) in std::mem::take(&mut self.namespaces) {
+            // A thread of its own, since the namespace belongs to the thread.
+            let result = std::thread::scope(|scope| {
+                scope
+                    .spawn(|| sys::enter_netns(namespace.as_fd()).map(|()| look()))
+                    .join()
+            });
+            match result {
+                Ok(Ok(result)) => found.push(result),
+                // A plain file in /run/netns: the name of a namespace that is gone.
+                Ok(Err(err)) if err.raw_os_error() == Some(libc::EINVAL) => {}
+                Ok(Err(err)) => self.miss(&path, &err),
+                Err(_) => self.miss(&path, &io::Error::from_raw_os_error(libc::EIO)),
+            }
+        }
+        found
+    }
+}
+
+fn is_gone(err: &io::Error) -> bool {
+    matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+fn read_folder(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+/// The folders of all processes.
+fn read_processes() -> impl Iterator<Item = PathBuf> {
+    read_folder(Path::new("/proc")).filter(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.as_bytes().iter().all(u8::is_ascii_digit)
+    })
+}
+
+/// The other network namespaces that a process is in or a name is for, once each.
+fn find_others() -> Found {
+    let mut found = Found::default();
+    let own = Path::new("/proc/thread-self/ns/net");
+    match fs::metadata(own) {
+        Ok(here) => found.seen.push(here.ino()),
+        Err(err) => {
+            found.miss(own, &err);
+            return found;
+        }
+    }
+    let named = ["/run/netns", "/var/run/netns"].map(Path::new);
+    for path in named.into_iter().flat_map(read_folder) {
+        found.add(path);
+    }
+    for process in read_processes() {
+        found.add(process.join("ns/net"));
+    }
+    found
+}
+
+/// Adds the network namespaces that only a thread is in, a file is open for, or something is
+/// mounted for.
+fn find_hidden(found: &mut Found) {
+    let mut mounts_seen: Vec<u64> = Vec::new();
+    for process in read_processes() {
+        for thread in read_folder(&process.join("task")) {
+            found.add(thread.join("ns/net"));
+        }
+        match fs::read_dir(process.join("fd")) {
+            Ok(files) => {
+                for file in files.flatten() {
+                    let info = process.join("fdinfo").join(file.file_name());
+                    if fs::read(info).is_ok_and(|info| may_be_namespace(&info)) {
+                        found.add(file.path());
+                    }
+                }
+            }
+            Err(err) if is_gone(&err) => {}
+            Err(err) => found.miss(&process.join("fd"), &err),
+        }
+        let own = process.join("ns/mnt");
+        match fs::metadata(&own).map(|own| own.ino()) {
+            Ok(mounts) if mounts_seen.contains(&mounts) => continue,
+            Ok(mounts) => mounts_seen.push(mounts),
+            Err(err) if is_gone(&err) => continue,
+            Err(err) => found.miss(&own, &err),
+        }
+        match fs::read(process.join("mountinfo")) {
+            Ok(text) => {
+                for place in parse_mounts(&text) {
+                    found.add(process.join("root").join(place));
+                }
+            }
+            // So says the kernel of a process that has ended.
+            Err(err) if is_gone(&err) || err.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(err) => found.miss(&process.join("mountinfo"), &err),
+        }
+    }
+}
+
+/// Whether an open file may be a namespace, by its number in /proc/PID/fdinfo (`ino:`, since
+/// 5.14). Its name does not tell when it was opened through a mount, and a look at a file of the
+/// network may take for ever.
+fn may_be_namespace(info: &[u8]) -> bool {
+    /// Namespaces have numbers from here on: `PROC_UTS_INIT_INO` and the like (linux/proc_ns.h),
+    /// then `PROC_DYNAMIC_FIRST` (fs/proc/generic.c).
+    const FIRST: u64 = 0xefff_0000;
+    let text = String::from_utf8_lossy(info);
+    let mut numbers = text.lines().filter_map(|line| line.strip_prefix("ino:"));
+    let number = numbers.next().and_then(|number| number.trim().parse().ok());
+    // Without a number it has to be looked at.
+    number.is_none_or(|number: u64| (FIRST..1 << 32).contains(&number))
+}
+
+/// Where network namespaces are mounted, without the first slash: proc_pid_mountinfo(5).
+fn parse_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let places = lines.filter_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ');
+        let root = words.nth(3)?;
+        let place = words.next()?;
+        root.starts_with(b"net:[").then(|| decode_place(place))
+    });
+    places.collect()
+}
+
+/// Space, tab, newline and backslash stand as `\` and three octal digits.
+fn decode_place(place: &[u8]) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = place.strip_prefix(b"/").unwrap_or(place);
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let coded = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match coded.filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsStr::from_bytes(&bytes))
+}
+
+/// Whether there is another network namespace, or may be one.
+pub fn has_others() -> bool {
+    let found = find_others();
+    !found.namespaces.is_empty() || found.unknown.is_some()
+}
+
+/// Calls `look` once in every other network namespace that a process is in or a name is for.
+/// Says why, if it could not look into all.
+pub fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
+    let mut found = find_others();
+    let results = found.look(look);
+    (results, found.unknown)
+}
+
+/// Which of these cookies belong to no namespace any more. None does, where a namespace may be out
+/// of sight.
+pub fn find_gone(cookies: &[u64]) -> Vec<u64> {
+    let (true, Ok(own)) = (sees_all_processes(), sys::netns_cookie()) else {
+        return Vec::new();
+    };
+    let mut gone = cookies.to_vec();
+    gone.retain(|one| *one != own);
+    let mut found = find_others();
+    // Threads and open files are many, and most often there is no need to look at them.
+    for deep in [false, true] {
+        if deep {
+            find_hidden(&mut found);
+        }
+        for cookie in found.look(sys::netns_cookie) {
+            let Ok(cookie) = cookie else {
+                return Vec::new();
+            };
+            gone.retain(|one| *one != cookie);
+        }
+        if found.unknown.is_some() || gone.is_empty() {
+            return Vec::new();
+        }
+    }
+    gone
+}
+
+/// Whether /proc shows the processes of the whole machine: it is not that of a container, and
+/// `hidepid` does not hide others.
+fn sees_all_processes() -> bool {
+    /// `PROC_PID_INIT_INO` (linux/proc_ns.h): the first PID namespace.
+    const FIRST: u64 = 0xefff_fffc;
+    let own = fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() == FIRST);
+    own && fs::metadata("/proc/1/ns/net").is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines of a host with `ip netns add box` and a mount at `/mnt/a b`, as 6.1 shows them.
+    #[test]
+    fn mounted_namespaces_are_found() {
+        let text = b"22 1 0:21 / /proc rw,nosuid shared:12 - proc proc rw\n\
+            310 25 0:4 net:[4026532281] /run/netns/box rw shared:170 - nsfs nsfs rw\n\
+            311 25 0:4 mnt:[4026532290] /run/mnt rw shared:171 - nsfs nsfs rw\n\
+            312 25 0:4 net:[4026532283] /mnt/a\\040b\\9 rw - nsfs nsfs rw\n";
+        assert_eq!(
+            parse_mounts(text),
+            [Path::new("run/netns/box"), Path::new("mnt/a b\\9")]
+        );
+        assert_eq!(parse_mounts(b"1 2 3\n"), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn an_open_namespace_is_known_by_its_number() {
+        let file = File::open("/proc/self/ns/net").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let info = fs::read(format!("/proc/self/fdinfo/{number}")).unwrap();
+        assert!(may_be_namespace(&info), "{info:?}");
+        assert!(!may_be_namespace(
+            b"pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t1060\n"
+        ));
+        assert!(may_be_namespace(b"pos:\t0\n"));
+    }
+}
