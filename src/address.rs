@@ -33,9 +33,39 @@ impl Ip {
                 }
                 Ok(())
             }
-            IpAddr::V6(_) => write!(out, "{self}"),
+            // Those that end as IPv4 does are rare.
+            IpAddr::V6(v6) if v6.to_bits() >> 48 == 0 => write!(out, "{self}"),
+            IpAddr::V6(v6) => write_groups(v6.segments(), out),
         }
     }
+}
+
+/// Writes the groups of an address that ends in one (RFC 5952, section 4).
+fn write_groups(groups: [u16; 8], out: &mut impl Write) -> io::Result<()> {
+    let zeros = |at: usize| groups[at..].iter().take_while(|group| **group == 0).count();
+    // The first of the longest.
+    let longest = (0..8).rev().max_by_key(|at| zeros(*at)).unwrap_or(0);
+    let left_out = match zeros(longest) {
+        0 | 1 => 8..8,
+        length => longest..longest + length,
+    };
+    let mut at = 0;
+    while at < 8 {
+        if at == left_out.start {
+            out.write_all(b"::")?;
+            at = left_out.end;
+            continue;
+        }
+        if at > 0 && at != left_out.end {
+            out.write_all(b":")?;
+        }
+        let digits =
+            [12, 8, 4, 0].map(|shift| b"0123456789abcdef"[usize::from(groups[at] >> shift & 15)]);
+        let zeros = (groups[at].leading_zeros() as usize / 4).min(3);
+        out.write_all(&digits[zeros..])?;
+        at += 1;
+    }
+    Ok(())
 }
 
 /// Writes a number without the formatting machinery.
@@ -107,6 +137,12 @@ impl Endpoint<'_> {
                 out.write_all(b":")?;
                 write_decimal(v4.port().into(), out)
             }
+            SocketAddr::V6(v6) if v6.scope_id() == 0 => {
+                out.write_all(b"[")?;
+                Ip(IpAddr::V6(*v6.ip())).write(out)?;
+                out.write_all(b"]:")?;
+                write_decimal(v6.port().into(), out)
+            }
             SocketAddr::V6(_) => write!(out, "{self}"),
         }
     }
@@ -138,4 +174,24 @@ impl Display for Endpoint<'_> {
 fn is_link_local(ip: Ipv6Addr) -> bool {
     let first = ip.segments()[0];
     first & 0xffc0 == 0xfe80 || first & 0xff0f == 0xff02
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every choice of groups that are zero, short or long, and those that end as IPv4 does.
+    #[test]
+    fn writes_what_display_shows() {
+        let rare = ["::ffff:1.2.3.4", "::1.2.3.4", "::1", "1.2.3.4"].map(|ip| ip.parse().unwrap());
+        let groups = (0..3u32.pow(8)).map(|choice| {
+            let group = |at: u32| [0, 0x1a, 0xbcde][(choice / 3u32.pow(at) % 3) as usize];
+            IpAddr::from(std::array::from_fn::<u16, 8, _>(|at| group(at as u32)))
+        });
+        for ip in groups.chain(rare) {
+            let mut text = Vec::new();
+            Ip(ip).write(&mut text).unwrap();
+            assert_eq!(String::from_utf8(text).unwrap(), Ip(ip).to_string());
+        }
+    }
 }

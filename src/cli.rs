@@ -256,6 +256,8 @@ fn help_text(program: &str) -> String {
     text + "You may pass `--help' to any of these subcommands to view usage.\n"
 }
 
+pub use crate::sys::enter;
+
 /// What a process with keys does first.
 pub fn protect_memory() {
     crate::sys::forbid_core_dumps();

@@ -2,12 +2,13 @@
 //! Files that the user names: opened with the reference's words, read within bounds, wiped.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::bytes::split_bytes;
 use crate::error::{Error, Result, Task, shown};
 use crate::ifname;
 use crate::parse::value::is_space;
@@ -78,19 +79,13 @@ pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Res
             }
         };
         let mut rest = &part[..length];
-        while !rest.is_empty() {
-            let piece = rest;
-            // The one search of std that is as fast as memchr(3).
-            let length = rest.skip_until(b'\n').unwrap_or(0);
-            match piece[..length].strip_suffix(b"\n") {
-                None => line.add(&piece[..length]),
-                Some(end) => {
-                    line.add(end);
-                    all += line.text.len();
-                    line.end(&mut take)?;
-                }
-            }
+        while let Some((end, after)) = split_bytes(rest, b'\n') {
+            rest = after;
+            line.add(end);
+            all += line.text.len();
+            line.end(&mut take)?;
         }
+        line.add(rest);
         if all + line.text.len() > LONGEST_TEXT {
             return Err(too_long(path));
         }
@@ -136,17 +131,24 @@ impl Line {
             larger.extend_from_slice(&self.text);
             self.text = larger;
         }
-        for byte in piece {
-            match byte {
-                // A NUL ends a line, as it ends a C string.
-                b'#' | 0 => {
-                    self.ended = true;
-                    return;
-                }
-                byte if is_space(char::from(*byte)) => {}
-                byte => self.text.push(*byte),
+        let mut piece = piece;
+        // A NUL ends a line, as it ends a C string.
+        for end in [b'#', 0] {
+            if let Some((before, _)) = split_bytes(piece, end) {
+                piece = before;
+                self.ended = true;
             }
         }
+        // Added as it is, then moved together: a third of the time of adding byte by byte.
+        let mut end = self.text.len();
+        let start = end;
+        self.text.extend_from_slice(piece);
+        for at in start..self.text.len() {
+            let byte = self.text[at];
+            self.text[end] = byte;
+            end += usize::from(!is_space(char::from(byte)));
+        }
+        self.text.truncate(end);
     }
 
     /// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.

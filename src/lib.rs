@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod backend;
+pub(crate) mod bytes;
 pub mod cli;
 pub mod cmd;
 pub mod doctor;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! argv and stdio in, exit code out. Knows no verb, no netlink and no syntax.
+#![no_main]
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 use wg_vrf::cli;
 use wg_vrf::error::Error;
@@ -13,14 +14,18 @@ use zeroize::Zeroize;
 /// Some fifty lines per write(2), and little to wipe.
 const BUFFER: usize = 8 * 1024;
 
-fn main() -> ExitCode {
+wg_vrf::entry!(run);
+
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+
+fn run(mut args: Vec<OsString>) -> u8 {
     cli::protect_memory();
-    let mut args = std::env::args_os();
-    let program = args.next().map_or_else(
-        || "wg".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    );
-    let args = args.collect();
+    let program = if args.is_empty() {
+        "wg".to_owned()
+    } else {
+        args.remove(0).to_string_lossy().into_owned()
+    };
     // Not by std's own handle: it takes a descriptor that cannot be written for one that can.
     let out = match io::stdout().as_fd().try_clone_to_owned() {
         Ok(out) => File::from(out),
@@ -34,18 +39,18 @@ fn main() -> ExitCode {
         keys.zeroize();
     }
     match result.and(flushed) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(Error::Output {
             broken_pipe: true, ..
         }) => cli::broken_pipe(),
-        Err(Error::Reported) => ExitCode::FAILURE,
-        Err(Error::Ended(code)) => ExitCode::from(code),
+        Err(Error::Reported) => FAILURE,
+        Err(Error::Ended(code)) => code,
         Err(error) => fail(&error),
     }
 }
 
-fn fail(error: &Error) -> ExitCode {
+fn fail(error: &Error) -> u8 {
     // Nothing is left to be done about a stderr that cannot be written.
     let _ = writeln!(io::stderr(), "{error}");
-    ExitCode::FAILURE
+    FAILURE
 }

@@ -4,10 +4,11 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -167,9 +168,6 @@ pub fn forbid_core_dumps() {
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-        for signal in FAULTS {
-            libc::signal(signal, libc::SIG_DFL);
-        }
     }
 }
 
@@ -184,32 +182,54 @@ unsafe extern "C" {}
 /// A bit for each of the descriptors 0, 1 and 2 that was closed when the process began.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// The signals of a stack that overflows.
-const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
-
-/// Runs before std, which opens /dev/null in place of closed standard streams before `main`.
+/// Makes a function of the arguments, argv[0] among them, the program's own `main`.
 ///
-/// Where these signals are at their default, std also reads /proc/self/maps with sscanf(3) to find
-/// the end of the stack, for a message of its own. That is a quarter of a start. A fault that is
-/// ignored kills all the same (`force_sig` in kernel/signal.c).
-extern "C" fn prepare_start() {
-    for signal in FAULTS {
-        // SAFETY: ignoring a signal touches no memory of ours.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
-    }
-    for fd in 0..3 {
-        // SAFETY: F_GETFD takes any number for a descriptor and touches no memory.
-        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-            CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
+/// The one that std makes also reads /proc/self/maps with sscanf(3), to know the end of the stack
+/// for a message: a quarter of a start. All else that it does is in [`enter`].
+#[macro_export]
+macro_rules! entry {
+    ($run:path) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn main(
+            argc: ::std::ffi::c_int,
+            argv: *const *const ::std::ffi::c_char,
+        ) -> ::std::ffi::c_int {
+            // SAFETY: these are what the C library gave to `main`.
+            unsafe { $crate::cli::enter(argc, argv, $run) }
         }
-    }
+    };
 }
 
-// SAFETY: the loader calls what stands in this section, once, with the C calling convention.
-// The function needs nothing of std that is not there yet, and cannot unwind.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static PREPARE_START: extern "C" fn() = prepare_start;
+/// Runs the program as std would: standard streams that were closed are /dev/null, a reader that
+/// has gone is an error and no signal, and a panic ends in exit code 101.
+///
+/// # Safety
+/// `argc` and `argv` are those of a C `main`.
+pub unsafe fn enter(
+    argc: libc::c_int,
+    argv: *const *const libc::c_char,
+    run: fn(Vec<OsString>) -> u8,
+) -> libc::c_int {
+    for fd in 0..3 {
+        // SAFETY: F_GETFD takes any number for a descriptor; the path is a C string. A new
+        // descriptor has the lowest number that is free, which is this one.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) < 0 {
+                CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+    }
+    // SAFETY: ignoring a signal touches no memory of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let args = (0..usize::try_from(argc).unwrap_or(0)).map(|at| {
+        // SAFETY: there are `argc` C strings in `argv`, and they outlive `main`.
+        let arg = unsafe { CStr::from_ptr(*argv.add(at)) };
+        OsStr::from_bytes(arg.to_bytes()).to_owned()
+    });
+    let args = args.collect();
+    std::panic::catch_unwind(|| run(args)).unwrap_or(101).into()
+}
 
 /// Whether this descriptor (0, 1 or 2) was closed when the process began: what it is now is not
 /// what the caller gave.

@@ -234,6 +234,16 @@ impl io::Write for Request<'_> {
         Ok(length)
     }
 
+    /// What is short is only copied.
+    #[inline]
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while bytes.len() > PART - self.part.len() {
+            bytes = &bytes[self.write(bytes)?..];
+        }
+        self.part.extend_from_slice(bytes);
+        Ok(())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let mut rest = self.part.as_slice();
         while !rest.is_empty() {

@@ -80,7 +80,7 @@ fn parse_step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> 
         Word::Endpoint => Step::Endpoint(text.into_owned()),
         Word::PersistentKeepalive => Step::PersistentKeepalive(value::parse_keepalive(&text)?),
         Word::AllowedIps => {
-            let (list, result) = value::parse_allowed_ips(&text);
+            let (list, result) = value::parse_allowed_ips(&text.replace(value::is_space, ""));
             steps.push(Step::AllowedIps(list));
             return result;
         }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Single values, with the reference's rules and words.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result, shown};
@@ -166,7 +165,7 @@ pub fn parse_port(text: &str) -> Port {
     }
 }
 
-/// A list of prefixes, each with an optional `+` or `-` before it. Blanks mean nothing.
+/// A list of prefixes, each with an optional `+` or `-` before it, without blanks.
 ///
 /// A bad prefix ends the list; those before it are still given, for their warnings.
 pub fn parse_allowed_ips(text: &str) -> (AllowedIps, Result<()>) {
@@ -179,15 +178,11 @@ pub fn parse_allowed_ips(text: &str) -> (AllowedIps, Result<()>) {
 }
 
 fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
-    let text: Cow<str> = if text.contains(is_space) {
-        text.chars().filter(|c| !is_space(*c)).collect()
-    } else {
-        text.into()
-    };
     if text.is_empty() {
         return Ok(());
     }
-    list.prefixes.reserve_exact(text.split(',').count());
+    let commas = text.bytes().filter(|byte| *byte == b',').count();
+    list.prefixes.reserve_exact(commas + 1);
     for entry in text.split(',') {
         let (remove, sign) = match entry.as_bytes().first() {
             Some(b'-') => (true, 1),

@@ -2,9 +2,7 @@
 //! The difference between a device and a file, which `wg syncconf` applies. Pure.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
-use crate::key::PublicKey;
 use crate::model::{Change, Device, PeerUpdate, Update};
 
 /// What makes `now` into `wanted` without touching the sessions of peers that stay.
@@ -16,21 +14,24 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
     if now.peers.is_empty() {
         return wanted;
     }
-    // Of a peer that the file names twice, the first entry is compared.
-    let mut first: HashMap<PublicKey, usize> = HashMap::new();
-    for (at, peer) in wanted.peers.iter().enumerate() {
-        first.entry(peer.public_key).or_insert(at);
-    }
+    // The entries of the file by their keys. Of a peer that it names twice, the first is compared.
+    let mut order: Vec<usize> = (0..wanted.peers.len()).collect();
+    order.sort_by_key(|at| wanted.peers[*at].public_key);
     let mut update = Update {
         replace_peers: false,
         ..wanted
     };
     let mut gone = Vec::new();
     for peer in &now.peers {
-        let Some(at) = first.get(&peer.public_key) else {
+        let key = peer.public_key;
+        let place = order.partition_point(|at| update.peers[*at].public_key < key);
+        let at = order
+            .get(place)
+            .filter(|at| update.peers[**at].public_key == key);
+        let Some(at) = at else {
             gone.push(PeerUpdate {
                 remove: true,
-                ..PeerUpdate::new(peer.public_key)
+                ..PeerUpdate::new(key)
             });
             continue;
         };
@@ -43,15 +44,14 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
         }
     }
     gone.sort_by_key(|peer| Reverse(peer.public_key));
-    gone.append(&mut update.peers);
-    update.peers = gone;
+    update.peers.splice(0..0, gone);
     update
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Key;
+    use crate::key::{Key, PublicKey};
     use crate::model::{Bind, Peer};
 
     fn key(byte: u8) -> PublicKey {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{Options, masked};
-use crate::address::{Endpoint, Ip};
+use crate::address::{Endpoint, Ip, write_decimal};
 use crate::model::{AllowedIp, Bind, Device, Peer, Presence, Receives};
 
 const RESET: &str = "\x1b[0m";
@@ -139,12 +139,15 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut impl Write) -> io::Resul
         allowed_ips,
     } = peer;
     let on = options.colour;
-    writeln!(
-        out,
-        "\n{}: {}",
-        Paint(on, &[YELLOW, BOLD], "peer"),
-        Paint(on, &[YELLOW], public_key.to_base64().as_str())
-    )?;
+    if on {
+        let key = public_key.to_base64();
+        let peer = Paint(on, &[YELLOW, BOLD], "peer");
+        writeln!(out, "\n{peer}: {}", Paint(on, &[YELLOW], key))?;
+    } else {
+        out.write_all(b"\npeer: ")?;
+        public_key.write_base64(out)?;
+        out.write_all(b"\n")?;
+    }
     if let Some(key) = preshared_key {
         write_line(
             out,
@@ -154,9 +157,13 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut impl Write) -> io::Resul
         )?;
     }
     if let Some(addr) = endpoint {
-        write_line(out, on, "endpoint", Endpoint(*addr, &options.names))?;
+        write_name(out, on, "endpoint")?;
+        Endpoint(*addr, &options.names).write(out)?;
+        out.write_all(b"\n")?;
     }
-    write_line(out, on, "allowed ips", Prefixes(on, allowed_ips))?;
+    write_name(out, on, "allowed ips")?;
+    write_prefixes(out, on, allowed_ips)?;
+    out.write_all(b"\n")?;
     if let Some(at) = last_handshake.filter(|at| at.as_secs() != 0) {
         write_line(out, on, "latest handshake", Age(on, at, options.now))?;
     }
@@ -185,23 +192,36 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut impl Write) -> io::Resul
 }
 
 fn write_line(out: &mut impl Write, on: bool, name: &str, value: impl Display) -> io::Result<()> {
-    writeln!(out, "  {}: {value}", Paint(on, &[BOLD], name))
+    write_name(out, on, name)?;
+    writeln!(out, "{value}")
 }
 
-struct Prefixes<'a>(bool, &'a [AllowedIp]);
-
-impl Display for Prefixes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Prefixes(on, prefixes) = self;
-        if prefixes.is_empty() {
-            return f.write_str("(none)");
-        }
-        for (at, AllowedIp { addr, cidr }) in prefixes.iter().enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{}{}{cidr}", Ip(*addr), Paint(*on, &[CYAN], "/"))?;
-        }
-        Ok(())
+fn write_name(out: &mut impl Write, on: bool, name: &str) -> io::Result<()> {
+    if on {
+        return write!(out, "  {}: ", Paint(on, &[BOLD], name));
     }
+    out.write_all(b"  ")?;
+    out.write_all(name.as_bytes())?;
+    out.write_all(b": ")
+}
+
+fn write_prefixes(out: &mut impl Write, on: bool, prefixes: &[AllowedIp]) -> io::Result<()> {
+    if prefixes.is_empty() {
+        return out.write_all(b"(none)");
+    }
+    for (at, AllowedIp { addr, cidr }) in prefixes.iter().enumerate() {
+        if at > 0 {
+            out.write_all(b", ")?;
+        }
+        Ip(*addr).write(out)?;
+        if on {
+            write!(out, "{}", Paint(on, &[CYAN], "/"))?;
+        } else {
+            out.write_all(b"/")?;
+        }
+        write_decimal((*cidr).into(), out)?;
+    }
+    Ok(())
 }
 
 struct Size(bool, u64);

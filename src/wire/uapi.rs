@@ -5,12 +5,13 @@
 //! a whole backend with it. Pure text. Scope ids are interface names here and numbers in the
 //! model; the caller brings the functions that translate and look up.
 
-use std::io::{self, BufRead as _, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::str;
 use std::time::Duration;
 
 use crate::address::{Endpoint, Names, Prefix, write_decimal};
+use crate::bytes::split_bytes;
 use crate::key::{KEY_LEN, Key, PublicKey};
 use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
 
@@ -153,21 +154,19 @@ impl Answer {
         mut take: impl FnMut(&'a [u8], &'a [u8]) -> Result<Next, Broken>,
     ) -> Result<Progress, Broken> {
         let mut rest = bytes;
+        let has_nul = bytes.contains(&0);
         loop {
-            let all = rest;
-            // The one search of std that is as fast as memchr(3).
-            let length = rest.skip_until(b'\n').unwrap_or(0);
-            let Some(line) = all[..length].strip_suffix(b"\n") else {
-                return Ok(Progress::More(bytes.len() - all.len()));
+            let Some((line, after)) = split_bytes(rest, b'\n') else {
+                return Ok(Progress::More(bytes.len() - rest.len()));
             };
+            rest = after;
             if line.is_empty() {
                 return Ok(Progress::End);
             }
-            let equals = line.iter().position(|byte| *byte == b'=');
-            let equals = equals
-                .filter(|_| !line.contains(&0))
-                .ok_or(Broken::Protocol)?;
-            let (name, value) = (&line[..equals], &line[equals + 1..]);
+            let (name, value) = split_bytes(line, b'=').ok_or(Broken::Protocol)?;
+            if has_nul && line.contains(&0) {
+                return Err(Broken::Protocol);
+            }
             if name == b"errno" {
                 self.verdict = match read_errno(value) {
                     Err(Broken::Protocol) => return Err(Broken::Protocol),
@@ -369,10 +368,10 @@ fn join_time((seconds, nanos): (u64, u64)) -> Option<Duration> {
 }
 
 fn read_prefix(value: &[u8]) -> Option<AllowedIp> {
-    let slash = value.iter().position(|byte| *byte == b'/')?;
-    let addr: IpAddr = str::from_utf8(&value[..slash]).ok()?.parse().ok()?;
+    let (addr, cidr) = split_bytes(value, b'/')?;
+    let addr: IpAddr = str::from_utf8(addr).ok()?.parse().ok()?;
     // Not as the reference, which keeps 8 bits of it: 256 is not 0.
-    let cidr: u8 = read_number(&value[slash + 1..]).ok()?;
+    let cidr: u8 = read_number(cidr).ok()?;
     (cidr <= if addr.is_ipv4() { 32 } else { 128 }).then_some(AllowedIp { addr, cidr })
 }
 

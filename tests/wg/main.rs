@@ -9,6 +9,7 @@
 //! Besides libtest's options this binary knows
 //!   --record            record tests/golden again from the reference
 //!   --fuzz COUNT [SEED] compare both tools on COUNT mutations of the corpus
+//!   --measure           write docs/performance.md from both tools side by side
 //!   --compare           compare both tools on the corpus as it is (with an older reference)
 //! and for all of them WG_REFERENCE, the command of the reference (see tests/golden/README.md).
 
@@ -17,6 +18,7 @@ mod corpus;
 mod dns;
 mod fuzz;
 mod golden;
+mod measure;
 mod names;
 #[path = "../common/namespaces.rs"]
 mod namespaces;
@@ -46,12 +48,13 @@ pub struct Test {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mode = args.first().map(String::as_str).unwrap_or_default();
-    if ["--record", "--fuzz", "--compare"].contains(&mode) {
+    if ["--record", "--fuzz", "--measure", "--compare"].contains(&mode) {
         if let Some(code) = sandbox::enter() {
             return code;
         }
         return match mode {
             "--record" => golden::record(),
+            "--measure" => measure::main(),
             "--fuzz" => fuzz::main(&args[1..]),
             _ => golden::compare_live(),
         };

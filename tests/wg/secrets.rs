@@ -146,7 +146,7 @@ fn count_copies(regions: &[Vec<u8>], secrets: &[[u8; 32]]) -> [usize; 3] {
     [most(0), most(1), most(2)]
 }
 
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -169,7 +169,7 @@ fn start(args: &[String], stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Running
 }
 
 /// Waits until `is` holds.
-fn wait(what: &str, mut is: impl FnMut() -> bool) {
+pub fn wait(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
         assert!(start.elapsed() < Duration::from_secs(20), "{what}");
@@ -178,7 +178,7 @@ fn wait(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// A socket that takes nothing more, and its other end.
-fn full() -> (UnixStream, OwnedFd) {
+pub fn full() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().expect("sockets");
     writer.set_nonblocking(true).expect("socket");
     while writer.write(b"\n").is_ok() {}
@@ -187,7 +187,7 @@ fn full() -> (UnixStream, OwnedFd) {
 }
 
 /// Waits until the process sleeps in write(2).
-fn wait_for_write(running: &Running) {
+pub fn wait_for_write(running: &Running) {
     let path = format!("/proc/{}/wchan", running.0.id());
     wait("the tool does not write", || {
         fs::read_to_string(&path).is_ok_and(|name| name.contains("alloc_send_pskb"))
