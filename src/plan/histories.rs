@@ -442,9 +442,16 @@ impl World {
         if !self.devices[*device].here {
             return Ok(());
         }
-        let Ok(plan) = self.plan(*device, what) else {
-            counts.refused += 1;
-            return Ok(());
+        let plan = match self.plan(*device, what) {
+            Ok(plan) => plan,
+            // The last look at what would be: the place was wrong.
+            Err(error) if error.to_string().contains("would not keep its packets") => {
+                return Err(format!("{what:?}: {error}\n{}", self.shown()));
+            }
+            Err(_) => {
+                counts.refused += 1;
+                return Ok(());
+            }
         };
         let foreign = self.foreign();
         let before = self.devices[*device].clone();
