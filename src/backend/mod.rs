@@ -26,7 +26,7 @@ use crate::model::{
     Bind, Change, Device, IFNAME_MAX, Presence, Receives, Selector, Update, bind_table,
 };
 use crate::plan::receive::ReceiveMode;
-use crate::plan::rules::Flow;
+use crate::plan::rules::{Flow, is_our_mark};
 use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
 };
@@ -519,7 +519,11 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
         let mut selectors = bindings.map(|binding| binding.by);
         selectors.find(|by| by_port || *by == Selector::Mark(mark))
     });
-    let by = found.into_iter().flatten().next()?;
+    // From a container nothing shows but the mark, which we chose and no rule here needs.
+    let chosen = sockets == Sockets::Elsewhere && is_our_mark(mark);
+    let unseen = chosen && !namespaces::sees_all_processes();
+    let by = found.into_iter().flatten().next();
+    let by = by.or_else(|| unseen.then_some(Selector::Mark(mark)))?;
     Some(Facts {
         support,
         mark,

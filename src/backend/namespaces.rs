@@ -240,7 +240,7 @@ pub fn find_gone(cookies: &[u64]) -> Vec<u64> {
 
 /// Whether /proc shows the processes of the whole machine: it is not that of a container, and
 /// `hidepid` does not hide others.
-fn sees_all_processes() -> bool {
+pub fn sees_all_processes() -> bool {
     /// `PROC_PID_INIT_INO` (linux/proc_ns.h): the first PID namespace.
     const FIRST: u64 = 0xefff_fffc;
     let own = fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() == FIRST);
