@@ -20,8 +20,13 @@ only_source() {
 }
 
 bound_topology
+# An address of the router that is on no uplink, but on the VRF's own device.
+ip -n r addr add 10.255.0.1/32 dev red
+ip -n r addr add 2001:db8:ff::1/128 dev red nodad
+ip -n p route add 10.255.0.1/32 via 198.51.100.1
+ip -n p -6 route add 2001:db8:ff::1/128 via 2001:db8:1::1
 bind_to red
-for address in 198.51.100.10 "[2001:db8:1::1]" "[2001:db8:1::10]"; do
+for address in 198.51.100.10 10.255.0.1 "[2001:db8:1::1]" "[2001:db8:1::10]" "[2001:db8:ff::1]"; do
 	host=${address//[\[\]]/}
 	say "p calls $address"
 	restart
@@ -33,6 +38,9 @@ for address in 198.51.100.10 "[2001:db8:1::1]" "[2001:db8:1::10]"; do
 	p_sees "$address:$RPORT"
 done
 say "when the address goes away, another one takes over"
+p_calls "[2001:db8:1::10]"
+works p
+p_sees "[2001:db8:1::10]:$RPORT"
 ip -n r addr del 2001:db8:1::10/64 dev ext0
 works r
 p_sees "[2001:db8:1::1]:$RPORT"
