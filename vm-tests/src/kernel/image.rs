@@ -158,7 +158,7 @@ impl Area {
     }
 
     fn run_make(&self, targets: &[&str], log: &Path) -> Result<()> {
-        let mut command = prepare_make("nice");
+        let mut command = prepare_make();
         command
             .args(["-s", "-C"])
             .arg(self.get_src())

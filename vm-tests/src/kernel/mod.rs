@@ -190,10 +190,9 @@ fn measure_load() -> u32 {
 }
 
 /// make for kernels: nothing of cargo's or of an outer make's may reach kbuild.
-fn prepare_make(program: &str) -> Command {
-    let mut make = Command::new(program);
-    make.args((program != "make").then_some("make"))
-        .arg(format!("-j{}", process::count_jobs()))
+fn prepare_make() -> Command {
+    let mut make = Command::new("make");
+    make.arg(format!("-j{}", process::count_jobs()))
         .env("LC_ALL", "C")
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS")

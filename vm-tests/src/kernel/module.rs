@@ -107,8 +107,7 @@ fn run_make(work: &Path, headers: &Path, arguments: &[&str], dir: &Path) -> Resu
     let root = work.display();
     let text = format!("NOSTDINC_FLAGS += -I{root}/include\ninclude {root}/{DRIVER}/Makefile\n");
     fs::write(&kbuild, text)?;
-    // Not niced, unlike a whole kernel: a person waits for these seconds.
-    let mut command = prepare_make("make");
+    let mut command = prepare_make();
     command
         .arg("-C")
         .arg(headers)
