@@ -38,6 +38,30 @@ mod tests {
         }
     }
 
+    /// docs/migration.md and the scenario that goes through it.
+    #[test]
+    fn each_command_of_the_migration_is_run() {
+        let page = include_str!("../docs/migration.md");
+        let scenario = include_str!("../vm-tests/scenarios/u-migrate.sh");
+        let is_command = |line: &&str| {
+            ["wg ", "sed ", "ip ", "sysctl "]
+                .iter()
+                .any(|program| line.starts_with(program))
+        };
+        let commands: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("    "))
+            .filter(is_command)
+            .collect();
+        assert!(commands.len() > 15, "{commands:?}");
+        for command in commands {
+            assert!(
+                scenario.contains(command),
+                "u-migrate does not run `{command}'"
+            );
+        }
+    }
+
     /// Debian 13's own compiler is Rust 1.85. It refuses a `let` behind `&&`, and clippy's check
     /// of `rust-version` sees the standard library only.
     #[test]

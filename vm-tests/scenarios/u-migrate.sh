@@ -1,0 +1,135 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: a router with FwMark, rules and the sysctl goes over to bind-dev, and back, as docs/migration.md says
+# needs: any
+# tool: bind-dev
+# timeout: 240
+# smp: 1
+# packages: ifupdown-ng
+# suite: users
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/router.sh
+. /lib/wgvrf/life.sh
+. /lib/wgvrf/ifupdown-ng.sh
+
+wg() {
+	run "$WG" "$@"
+}
+shows() {
+	"$WG" show wg-cr02 | has -x "  $1" || die "'$1' is not in: $("$WG" show wg-cr02)"
+}
+# step NAME MOST COMMANDS...: a flow of pings, 10 a second, before, between and after them. MOST may be lost.
+answered() {
+	grep -c 'icmp_seq=[0-9]* ttl' /tmp/flow || true
+}
+reaches() {
+	echo "$(answered) of $1"
+	[ "$(answered)" -ge "$1" ]
+}
+step() {
+	local name=$1 most=$2 last got flow
+	shift 2
+	say "$name"
+	: >/tmp/flow
+	ping -n -i 0.1 $FAR_INSIDE4 >/tmp/flow 2>&1 &
+	flow=$!
+	wait_for "the flow to begin" reaches 10
+	"$@"
+	wait_for "the flow to go on" reaches $(($(answered) + 20))
+	kill -INT $flow
+	wait $flow || true
+	last=$(sed -n 's/.*icmp_seq=\([0-9]*\) ttl.*/\1/p' /tmp/flow | sort -n | tail -n 1)
+	got=$(answered)
+	result "$name" "$((last - got)) of $last lost"
+	[ $((last - got)) -le "$most" ] || die "$name: $((last - got)) of $last lost"
+}
+is_bound() {
+	if has_attr; then
+		shows "bind device: vrf_external"
+	else
+		shows "bind device: vrf_external (fwmark $1)"
+		shows "receives: from the bind device only"
+	fi
+}
+
+router_world
+tool_binds || skip "this wg has no bind-dev"
+config /etc/wireguard/wg-cr02.conf "FwMark = 0x1023"
+boot
+wan_up
+udp_l3mdev_accept 1
+tunnel_works "by a mark, rules and the sysctl"
+ip rule show | has 'fwmark 0x1023 lookup vrf_external' || die "not the rules of the page: $(ip rule)"
+before=$(policy)
+endpoint=$(ip netns exec site2 "$WG" show wg-cr02 endpoints)
+capture_start decoy decoy up0 "udp port $PORT"
+
+bind() {
+	wg set wg-cr02 bind-dev vrf_external
+	wg show wg-cr02
+	is_bound 0x1023
+}
+unbind() {
+	wg set wg-cr02 bind-dev off
+	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "still bound"
+	[ "$("$WG" show wg-cr02 fwmark)" = 0x1023 ] || die "the mark is gone"
+	[ "$(policy)" = "$before" ] || die "not the rules of before: $(policy)"
+}
+step bind 2 bind
+step bind-back 2 unbind
+step bind-again 2 bind
+
+write_down() {
+	sed -i '/^\[Interface\]/a BindDev = vrf_external' /etc/wireguard/wg-cr02.conf
+	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
+	is_bound 0x1023
+}
+state() {
+	"$WG" showconf wg-cr02
+	policy
+}
+take_out() {
+	sed -i '/^BindDev/d' /etc/wireguard/wg-cr02.conf
+	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
+	[ "$("$WG" show wg-cr02 bind-dev)" = off ] || die "still bound"
+}
+before_file=$(state)
+step file 2 write_down
+[ "$(state)" = "$before_file" ] || die "syncconf changed something"
+step file-back 2 take_out
+step file-again 2 write_down
+
+step sysctl 0 run sysctl -w net.ipv4.udp_l3mdev_accept=0
+step sysctl-back 0 run sysctl -w net.ipv4.udp_l3mdev_accept=1
+run sysctl -w net.ipv4.udp_l3mdev_accept=0
+
+give_up() {
+	if has_attr; then
+		wg set wg-cr02 fwmark off
+	else
+		wg set wg-cr02 fwmark 0x770000ff
+	fi
+	local present
+	sed -i '/^FwMark/d' /etc/wireguard/wg-cr02.conf
+	sed -i '/fwmark 0x1023/d' /etc/network/interfaces
+	run ip rule del fwmark 0x1023 table 1023
+	run ip -6 rule del fwmark 0x1023 table 1023
+	present=$(state)
+	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
+	[ "$(state)" = "$present" ] || die "syncconf changed something: $(state)"
+	! policy | has 'fwmark 0x1023' || has_attr || die "the mark stays"
+	is_bound 0x770000ff
+}
+take_mark() {
+	run ip rule add fwmark 0x1023 table 1023
+	run ip -6 rule add fwmark 0x1023 table 1023
+	wg set wg-cr02 fwmark 0x1023
+	is_bound 0x1023
+}
+step mark 2 give_up
+step mark-back 2 take_mark
+[ "$(ip netns exec site2 "$WG" show wg-cr02 endpoints)" = "$endpoint" ] || die "the peer has seen another address"
+capture_stop decoy
+assert_none decoy "encrypted packets in the default VRF"
+tunnel_works "in the end"
