@@ -11,3 +11,4 @@ pub mod guest;
 pub mod kernel;
 pub mod matrix;
 pub mod run;
+mod table;

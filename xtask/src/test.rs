@@ -15,12 +15,12 @@ use fs_err as fs;
 use kit::screen::Screen;
 use kit::setup::{self, For};
 use kit::{Cache, Result};
-use vm_tests::guest::tools::{self, Tool};
+use vm_tests::guest::tools::{self, Tool, Wg};
 use vm_tests::kernel::table::{self, Kernel};
 use vm_tests::matrix;
 use vm_tests::matrix::guests::{Wanted, run_cells};
 use vm_tests::matrix::plan::{self, OURS, Planned, TREES, USUAL};
-use vm_tests::run::scenario::{self, Wg};
+use vm_tests::run::scenario;
 use vm_tests::run::verdict::Kind;
 
 use crate::host;

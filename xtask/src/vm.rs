@@ -9,10 +9,11 @@ use kit::screen::Screen;
 use kit::setup;
 use kit::{Cache, Result};
 use vm_tests::guest::programs;
+use vm_tests::guest::tools::Wg;
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::{self, BootableKernel, table};
 use vm_tests::run::runner::{RunEvent, Runner, find_results_folder};
-use vm_tests::run::scenario::{self, Wg};
+use vm_tests::run::scenario;
 use vm_tests::run::verdict::Ending;
 
 #[derive(Subcommand)]

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::run::scenario::find_crate_folder;
+use crate::table::find_crate_folder;
 use kit::cache::{Key, STRIPPED};
 use kit::debian::{BOOKWORM, Closure};
 use kit::process::run;

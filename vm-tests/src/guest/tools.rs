@@ -5,8 +5,8 @@
 
 use serde::Deserialize;
 
-use crate::kernel::table::{check_names, parse_table};
-use crate::run::scenario::{Wg, find_named};
+use crate::table::{check_names, find_named, parse_table};
+
 use kit::error::Result;
 
 const TABLE: &str = include_str!("../../tools.toml");
@@ -22,6 +22,22 @@ pub struct Tool {
     /// The scenarios that ask more of a `wg` than this one can.
     #[serde(default)]
     pub without: Vec<Without>,
+}
+
+/// The abilities of a `wg`, each more than the one before; and the need of a scenario for them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, strum::EnumString, strum::VariantNames,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Wg {
+    #[default]
+    Any,
+    /// The keyword `bind-dev`, as kernel-patches/wireguard-tools.md has it for the C tool. On a
+    /// kernel without the attribute that means the fallback, which only ours has.
+    BindDev,
+    /// Ours: its fallback, its own messages.
+    Ours,
 }
 
 /// Scenarios that a tool cannot run on some kernels, and why.

@@ -18,7 +18,7 @@ use super::source::Source;
 use super::{prepare_make, read_version};
 use crate::kernel::series::Series;
 use crate::kernel::trees::Tree;
-use crate::run::scenario::find_crate_folder;
+use crate::table::find_crate_folder;
 
 /// Changes of this file that change what is built: part of the cache key.
 const RECIPE: &str = "2";

@@ -2,9 +2,8 @@
 //! The table of kernels (kernels.toml).
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use crate::run::scenario::find_named;
+use crate::table::{check_names, find_named, parse_table};
 use kit::error::{Error, Result};
 
 const TABLE: &str = include_str!("../../kernels.toml");
@@ -113,31 +112,6 @@ fn parse_kernels(text: &str) -> Result<Vec<Kernel>> {
         }
     }
     Ok(kernels)
-}
-
-/// Reads a table of ours; an error names the line.
-pub(crate) fn parse_table<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
-    toml::from_str(text).map_err(|error| {
-        let before = error.span().map_or("", |span| &text[..span.start]);
-        let line = before.lines().count().max(1);
-        Error::in_data(file, line, error.message().to_owned())
-    })
-}
-
-pub(crate) fn check_names<'a>(
-    file: &str,
-    what: &str,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<()> {
-    let mut seen = Vec::new();
-    for name in names {
-        if seen.contains(&name) {
-            let text = format!("{what} `{name}' is there twice");
-            return Err(Error::in_data(file, 1, text));
-        }
-        seen.push(name);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use fs_err as fs;
 use kit::{Error, Result, repo};
 use serde::Deserialize;
 
-use crate::kernel::table::parse_table;
-use crate::run::scenario::find_named;
+use crate::table::find_named;
+use crate::table::parse_table;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -383,6 +383,11 @@ mod tests {
         ] {
             let outcome = Outcome::new(ending, why);
             assert_eq!(is_worth_retry(&outcome), expected, "{why}");
+            let library = include_str!("../../guest/lib.sh");
+            assert!(
+                library.contains("die \"waited "),
+                "wait_for says it otherwise"
+            );
         }
     }
 }

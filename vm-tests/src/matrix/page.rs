@@ -134,8 +134,8 @@ fn write_matrix(data: &Data, tool: &Heading, notes: &mut Notes, text: &mut Strin
             continue;
         }
         nowhere += 1;
-        for cell in cells {
-            if let Some(Known::NotApplicable(reason)) = cell {
+        for cell in cells.into_iter().flatten() {
+            if let Known::NotApplicable(reason) = cell {
                 *reasons.entry(reason).or_default() += 1;
             }
         }

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::guest::tools::{self, Tool};
+use crate::guest::tools::{self, Tool, Wg};
 use crate::kernel::table::{self, Kernel};
 use crate::matrix::data::Obstacle;
-use crate::run::scenario::{self, Scenario, Wg};
+use crate::run::scenario::{self, Scenario};
 use kit::Result;
 
 /// The kernels of a plain run: what Debian 12 has, as it is and patched, and with another feature

@@ -315,7 +315,7 @@ impl Runner {
         timeout: Duration,
     ) -> Result<Archive> {
         let mut archive = Archive::default();
-        let guest = scenario::find_crate_folder().join("guest");
+        let guest = crate::table::find_crate_folder().join("guest");
         for path in scenario::find_libraries(&guest, scenario.filter(|_| mode != "shell"))? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             archive.add_copy(&format!("usr/lib/wgvrf/{name}"), false, &path);

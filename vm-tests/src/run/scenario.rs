@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use fs_err as fs;
 use regex_lite::Regex;
-use serde::Deserialize;
 use strum::VariantNames;
 
+use crate::guest::tools::Wg;
 use crate::kernel::table::Kernel;
 use crate::run::verdict::{Ending, Outcome};
+use crate::table::{find_crate_folder, find_named};
 use kit::error::{Error, Result};
 
 /// The needs of a scenario: wireguard's side.
@@ -24,22 +25,6 @@ pub enum Needs {
     Fallback,
     #[default]
     Any,
-}
-
-/// The abilities of a `wg`, each more than the one before; and the need of a scenario for them.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, strum::EnumString, strum::VariantNames,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Wg {
-    #[default]
-    Any,
-    /// The keyword `bind-dev`, as kernel-patches/wireguard-tools.md has it for the C tool. On a
-    /// kernel without the attribute that means the fallback, which only ours has.
-    BindDev,
-    /// Ours: its fallback, its own messages.
-    Ours,
 }
 
 /// The header of a script.
@@ -218,11 +203,6 @@ fn parse_word<T: FromStr + VariantNames>(word: &str) -> std::result::Result<T, S
     T::from_str(word).map_err(|_| format!("none of {}", T::VARIANTS.join(", ")))
 }
 
-/// The folder of this crate, where scenarios and guest files are.
-pub fn find_crate_folder() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// All scenarios, by name. One broken header is an error: a test that is not read is not run.
 pub fn read_scenarios() -> Result<Vec<Scenario>> {
     let mut found = Vec::new();
@@ -238,20 +218,6 @@ pub fn read_scenarios() -> Result<Vec<Scenario>> {
 
 pub fn find_scenario(name: &str) -> Result<Scenario> {
     find_named("scenario", name, read_scenarios()?, |s| &s.name)
-}
-
-/// The value of a name, or an error that lists the names.
-pub(crate) fn find_named<T>(
-    what: &str,
-    name: &str,
-    all: Vec<T>,
-    name_of: impl Fn(&T) -> &str,
-) -> Result<T> {
-    let names: Vec<_> = all.iter().map(|v| name_of(v).to_owned()).collect();
-    all.into_iter().find(|v| name_of(v) == name).ok_or_else(|| {
-        let names = names.join(", ");
-        Error::other(format!("no {what} `{name}'; there are: {names}"))
-    })
 }
 
 /// The files of `folder`, guest/, that a guest for `scenario` gets: the libraries that its script
