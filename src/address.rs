@@ -92,7 +92,7 @@ impl Display for Ip {
 fn compatible(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     match v6.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
-            Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+            Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
         }
         _ => None,
     }

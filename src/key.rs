@@ -193,7 +193,7 @@ fn decode_hex(text: &[u8], key: &mut [u8; KEY_LEN]) -> bool {
             .zip(text.chunks_exact(2))
             .all(|(byte, pair)| match (digit(pair[0]), digit(pair[1])) {
                 (Some(high), Some(low)) => {
-                    *byte = (high << 4 | low) as u8;
+                    *byte = ((high << 4) | low) as u8;
                     true
                 }
                 _ => false,

@@ -289,7 +289,7 @@ fn read_filter() -> Seen<Filter> {
 /// that a program could list.
 fn has_nft_tables() -> Seen<bool> {
     /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETTABLE` (linux/netfilter/nfnetlink.h, nf_tables.h)
-    const GET_TABLE: u16 = 10 << 8 | 1;
+    const GET_TABLE: u16 = (10 << 8) | 1;
     /// `struct nfgenmsg`: every family, version 0.
     const ALL: [u8; 4] = [0; 4];
     let mut socket = match Socket::open(NlFamily::Netfilter) {

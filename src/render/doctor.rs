@@ -405,10 +405,7 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         let (summary, findings) = text.split_once("\n\n").unwrap();
         let page = include_str!("../../docs/doctor.md");
-        let indented: String = summary
-            .lines()
-            .map(|line| format!("    {line}\n"))
-            .collect();
+        let indented = format!("    {}\n", summary.replace('\n', "\n    "));
         assert!(page.contains(&indented), "{summary}");
         assert_eq!(
             findings,

@@ -468,9 +468,9 @@ fn place(code: &[Instruction], label: Label) -> Option<usize> {
 /// One `struct bpf_insn`.
 fn slot(opcode: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; INSTRUCTION_LEN] {
     let registers = if cfg!(target_endian = "little") {
-        from << 4 | to
+        (from << 4) | to
     } else {
-        to << 4 | from
+        (to << 4) | from
     };
     let mut bytes = [opcode, registers, 0, 0, 0, 0, 0, 0];
     bytes[2..4].copy_from_slice(&offset.to_ne_bytes());
@@ -676,7 +676,7 @@ pub fn find_offsets(btf: &[u8]) -> Option<Offsets> {
     while sock_socket.is_none() || socket_file.is_none() {
         let (head, tail) = rest.split_at_checked(TYPE_LEN)?;
         let info = super::nlmsg::u32_at(head, 4);
-        let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
         let length = match kind {
             KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
             KIND_ARRAY => 12,
@@ -1194,7 +1194,7 @@ mod tests {
 
         fn structure(&mut self, name: &str, flag: u32, members: &[(&str, u32)]) {
             let name = self.name(name);
-            self.words(&[name, flag << 31 | 4 << 24 | members.len() as u32, 64]);
+            self.words(&[name, (flag << 31) | (4 << 24) | members.len() as u32, 64]);
             for (member, bits) in members {
                 let member = self.name(member);
                 self.words(&[member, 1, *bits]);
@@ -1244,7 +1244,7 @@ mod tests {
             (18, 0, 0),
             (19, 1, 3),
         ] {
-            btf.words(&[0, kind << 24 | count, 0]);
+            btf.words(&[0, (kind << 24) | count, 0]);
             btf.words(&vec![0; extra]);
         }
         btf.structure("sock_common", 0, &[("sk_socket", 8)]);
@@ -1269,7 +1269,7 @@ mod tests {
         unknown.structure("socket", 0, &[("file", 64)]);
         assert_eq!(find_offsets(&unknown.bytes()), None);
         let mut bit_field = Btf::default();
-        bit_field.structure("sock", 1, &[("sk_socket", 1 << 24 | 65)]);
+        bit_field.structure("sock", 1, &[("sk_socket", (1 << 24) | 65)]);
         bit_field.structure("socket", 0, &[("file", 64)]);
         assert_eq!(find_offsets(&bit_field.bytes()), None);
     }

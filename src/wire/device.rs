@@ -680,10 +680,11 @@ mod tests {
             ],
         };
         let (_, messages) = applied(&update);
-        let sent: String = messages[0][16..]
+        let hex: Vec<_> = messages[0][16..]
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
+        let sent = hex.concat();
         assert_eq!(messages.len(), 1);
         if cfg!(target_endian = "little") {
             assert_eq!(sent, REFERENCE_REQUEST.replace(char::is_whitespace, ""));

@@ -63,7 +63,7 @@ fn address(random: &mut Random) -> IpAddr {
     };
     if random.pick_below(2) == 0 {
         let (high, low) = (word(random), word(random));
-        return IpAddr::V4(Ipv4Addr::from(high << 16 | low));
+        return IpAddr::V4(Ipv4Addr::from((high << 16) | low));
     }
     let mut segments = [0u16; 8];
     for segment in &mut segments {
