@@ -2,6 +2,7 @@
 //! Programs of this system: which one a name stands for, and which `wg` wg-quick runs.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::doctor::facts::WgQuick;
@@ -47,6 +48,15 @@ pub fn find_wg_quick() -> Option<WgQuick> {
     })
 }
 
+/// One file, or one with the same bytes: a program that was installed in two places is one program.
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => true,
+        (Ok(one), Ok(other)) => {
+            let length = |file: &Path| fs::metadata(file).map(|metadata| metadata.len()).ok();
+            length(&one) == length(&other)
+                && matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
+        }
+        _ => false,
+    }
 }

@@ -209,6 +209,9 @@ fn version_all() -> Result<(), String> {
     fs::remove_file(&wg).expect("remove");
     std::os::unix::fs::symlink(&tool::ours()[0], &wg).expect("a link");
     assert!(says().contains("which is this program"), "{}", says());
+    fs::remove_file(&wg).expect("remove");
+    fs::copy(&tool::ours()[0], &wg).expect("a copy");
+    assert!(says().contains("which is this program"), "{}", says());
     fs::remove_dir_all(folder).expect("remove");
     Ok(())
 }
