@@ -143,18 +143,17 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
             devices.push(read_tunnel(only, &links)?);
         }
     }
-    let bound = devices
-        .iter()
-        .any(|tunnel| !tunnel.attribute.is_empty() || tunnel.device.fwmark != 0)
-        || rules
-            .as_ref()
-            .is_ok_and(|rules| rules.ours().next().is_some());
-    let by_attribute = attribute == Ok(true)
-        && devices
+    let has_our_rules = rules
+        .as_ref()
+        .is_ok_and(|rules| rules.ours().next().is_some());
+    let bound = has_our_rules
+        || devices
             .iter()
-            .all(|tunnel| !tunnel.attribute.is_empty() || tunnel.device.fwmark == 0);
+            .any(|tunnel| !tunnel.attribute.is_empty() || tunnel.device.fwmark != 0);
+    // The attribute needs no hooks, unless rules were asked for.
+    let hooks_matter = bound && (has_our_rules || attribute != Ok(true));
     Ok(Facts {
-        hooks: read_hooks(&links, !by_attribute),
+        hooks: read_hooks(&links, hooks_matter),
         attribute,
         nics,
         addresses,

@@ -8,12 +8,35 @@ use super::{Gets, Remedy, Report, Sends, advise, filter, list, quote, run};
 
 pub fn examine(facts: &Facts, views: &[View], report: &mut Report) {
     if views.iter().any(|view| view.sends != Sends::Unbound) {
+        report_unread(facts, report);
         report_accept(facts, views, report);
-        report_hooks(facts, views, report);
         report_filter(facts, views, report);
     }
+    // Also where the last bound device is gone.
+    report_hooks(facts, views, report);
     report_modules(facts, report);
     report_wg_quick(facts, report);
+}
+
+/// What the judgement of each device would have taken.
+fn report_unread(facts: &Facts, report: &mut Report) {
+    if let Err(why) = &facts.addresses {
+        report.unseen(None, "addresses", why, super::NEEDS_ROOT);
+    }
+    if let Err(why) = &facts.rp_filter {
+        report.unseen(
+            None,
+            "the reverse path filter",
+            why,
+            "mount /proc with its sysctls",
+        );
+    }
+    let has_kernel_device = facts.nics.iter().any(|nic| nic.link.kind == "wireguard");
+    if let Err(why) = facts.attribute.as_ref().map_err(|why| why.as_str()) {
+        if has_kernel_device {
+            report.unseen(None, "whether the kernel binds", why, super::NEEDS_ROOT);
+        }
+    }
 }
 
 /// The sysctl that lets packets of all VRFs into sockets that are bound to none.
