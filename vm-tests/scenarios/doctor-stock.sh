@@ -15,10 +15,10 @@ set -euo pipefail
 fb_topology
 fb_bpf
 fb_tunnel 4
-bind() {
+bind_wg0() {
 	r_wg set wg0 bind-dev vrf_external
 }
-bind
+bind_wg0
 wait_for "the tunnel" ping_tunnel
 healthy "when bound"
 doctor
@@ -49,7 +49,7 @@ mends not-closed
 ip -n r rule add pref 50 to $PEER4 lookup main
 mends rule-in-front
 ip -n r rule del pref 50
-bind
+bind_wg0
 ip -n r rule add pref 0 to $PEER4 lookup main
 advises rule-in-front 1 "delete the rule at priority 0"
 ip -n r rule del pref 0 to $PEER4
@@ -128,7 +128,7 @@ if tells_apart; then
 else
 	mends l3mdev-accept-needed
 	advises receives-everywhere 0 "a wireguard module with WGDEVICE_A_BIND_DEV"
-	bind
+	bind_wg0
 fi
 accept 1
 ip netns exec r socat -u UDP4-RECV:5353 /dev/null &
