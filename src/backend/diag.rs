@@ -7,7 +7,7 @@ use super::netlink::{Failure, Next, Socket};
 use crate::model::{Family, UdpSocket};
 use crate::wire::diag;
 
-/// The UDP sockets on a port of this thread's namespace, of both families.
+/// The UDP sockets on a port of this thread's namespace, of both families; on port 0 all of them.
 ///
 /// # Errors
 /// The kernel cannot tell, for one without the udp_diag module.
@@ -19,7 +19,7 @@ pub fn udp_sockets(port: u16) -> Result<Vec<UdpSocket>, Failure> {
             &mut diag::get_udp(family, port),
             Vec::new,
             |sockets, payload| {
-                sockets.extend(diag::udp(payload).filter(|one| one.port == port));
+                sockets.extend(diag::udp(payload).filter(|one| port == 0 || one.port == port));
                 Ok(Next::More)
             },
         )?);

@@ -161,7 +161,8 @@ ip netns exec r sysctl -qw net.ipv4.conf.alt0.rp_filter=1
 mends rp-filter
 advises reply-source 0 "let peers write to the address"
 ip -n r link del alt0
-ip -n r route add default via 100.64.0.1 dev core0 table 51820
+# As wg-quick has it: what has no mark goes into the tunnel.
+ip -n r route add default dev wg0 table 51820
 ip -n r rule add pref 90 not fwmark $MARK lookup 51820
 # peer_speaks PORT: from a port from which it never spoke.
 peer_speaks() {
