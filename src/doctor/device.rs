@@ -9,7 +9,7 @@ use super::{
     Gets, Level, Reach, Remedy, Report, Sends, Summary, Underlay, advise, link_sysctl, list, quote,
     run,
 };
-use crate::model::{Device, Family, Fault, Receives, Rule, Selector};
+use crate::model::{Action, Device, Family, Fault, Receives, Rule, Selector};
 use crate::plan::receive::judge_sockets;
 use crate::plan::rules::{Flow, Rules, default_mark};
 use crate::wire::underlay::{Packet, Route, RouteKind, Way};
@@ -35,6 +35,8 @@ pub struct View<'a> {
 struct Gathered {
     no_route: Vec<(IpAddr, String)>,
     no_family: Vec<IpAddr>,
+    /// With the priority of the rule that comes before `l3mdev`.
+    overtaken: Vec<(IpAddr, u32)>,
     leaked: Vec<(IpAddr, String)>,
     looped: Vec<IpAddr>,
     down: Vec<(IpAddr, String)>,
@@ -438,14 +440,23 @@ impl<'a> View<'a> {
         if route.kind == RouteKind::Unicast && self.leaves_elsewhere(&route) {
             let by = out.map_or_else(|| "another device".to_owned(), |nic| nic.link.name.clone());
             // A route that the kernel, or the closing rule, does not let it use.
-            let words = format!("the next table would send them by {by}");
-            self.gather_unreachable(to, &words, gathered);
+            match self.find_captor(family, route.table) {
+                Some(pref) => gathered.overtaken.push((to, pref)),
+                None => {
+                    let words = format!("the next table would send them by {by}");
+                    self.gather_unreachable(to, &words, gathered);
+                }
+            }
             return reach;
         }
         reach.out = out.map(|nic| nic.link.name.clone());
         reach.table = Some(route.table);
         reach.source = route.source;
         if route.kind == RouteKind::Unicast {
+            // A route that is left does not help without an address.
+            if scope == 0 && self.lacks_family(to) {
+                gathered.no_family.push(to);
+            }
             self.gather_route(to, &route, out, gathered);
             if let Some(vrf) = self.vrf() {
                 self.follow_back(endpoint, &route, vrf, gathered, ask);
@@ -472,20 +483,33 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The priority of a rule that leads to this table before `l3mdev` leads to that of the VRF.
+    fn find_captor(&self, family: Family, table: u32) -> Option<u32> {
+        let rules = self.facts.rules.as_ref().ok()?.in_family(family)?;
+        let first = rules.iter().position(|rule| rule.l3mdev)?;
+        let mut before = rules[..first].iter();
+        let captor = before.find(|rule| rule.action == Action::Table(table));
+        captor.map(|rule| rule.pref)
+    }
+
     fn gather_unreachable(&self, to: IpAddr, words: &str, gathered: &mut Gathered) {
-        let lacks_family = self.vrf().is_some_and(|vrf| {
+        if self.lacks_family(to) {
+            gathered.no_family.push(to);
+        } else {
+            gathered.no_route.push((to, words.to_owned()));
+        }
+    }
+
+    /// No interface of the VRF has an address from which `to` could be written to.
+    fn lacks_family(&self, to: IpAddr) -> bool {
+        self.vrf().is_some_and(|vrf| {
             let of = |index| self.facts.global_addresses(index, to.is_ipv4()).next();
             let members = || self.facts.members(vrf.link.index);
             self.facts.addresses.is_ok()
                 && members().next().is_some()
                 && of(vrf.link.index).is_none()
                 && members().all(|nic| of(nic.link.index).is_none())
-        });
-        if lacks_family {
-            gathered.no_family.push(to);
-        } else {
-            gathered.no_route.push((to, words.to_owned()));
-        }
+        })
     }
 
     fn gather_route(&self, to: IpAddr, route: &Route, out: Option<&Nic>, gathered: &mut Gathered) {
@@ -551,10 +575,19 @@ impl<'a> View<'a> {
             };
             match ask(&packet) {
                 Ok(found) if found.kind == RouteKind::Local => {}
-                Err(libc::EXDEV) if self.is_strict(member) => gathered.filtered.push((from, index)),
+                Err(errno) if self.is_filtered(errno, member, route) => {
+                    gathered.filtered.push((from, index));
+                }
                 _ => gathered.captured.push((from, index)),
             }
         }
+    }
+
+    /// Whether the reverse path filter is the reason. New kernels give EINVAL for every reason, so
+    /// there the way back has to tell.
+    fn is_filtered(&self, errno: i32, member: &Nic, back: &Route) -> bool {
+        let other_way = back.out != member.link.index;
+        self.is_strict(member) && (errno == libc::EXDEV || errno == libc::EINVAL && other_way)
     }
 
     fn is_strict(&self, nic: &Nic) -> bool {
@@ -567,6 +600,7 @@ impl<'a> View<'a> {
         let Gathered {
             no_route,
             no_family,
+            overtaken,
             leaked,
             looped,
             down,
@@ -588,6 +622,24 @@ impl<'a> View<'a> {
                 name,
                 format!("{} has no route to {} ({words})", self.place(), list(&ips)),
                 self.add_route(family, mine[0].0),
+            );
+        }
+        // Where rules bind it, such a rule is a fault of theirs, and told with them.
+        let by_kernel = matches!(self.sends, Sends::Attribute { .. });
+        for family in Family::ALL.into_iter().filter(|_| by_kernel) {
+            let mut mine = overtaken.iter().filter(|(to, _)| family_of(*to) == family);
+            let Some((to, pref)) = mine.next() else {
+                continue;
+            };
+            report.add(
+                Code::RuleInFront,
+                name,
+                format!(
+                    "the {family} rule at priority {pref} comes before `l3mdev' and takes its \
+                     packets to {to} to another table than that of {}, so the kernel drops them",
+                    self.place()
+                ),
+                run(format!("ip {}rule add pref 1 l3mdev", option(family))),
             );
         }
         if let Some(first) = no_family.first() {

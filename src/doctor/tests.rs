@@ -368,6 +368,21 @@ fn rule_cases() -> Vec<Case> {
             }),
             "delete the rule at priority 0",
         ),
+        // What is bound by the kernel is looked up by `l3mdev`, too.
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) => routes(packet),
+                _ if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::RuleInFront,
+                changed(patched(), |f| {
+                    v4(f).insert(1, rule(90, Action::Table(51820)));
+                }),
+                "ip rule add pref 1 l3mdev",
+            )
+        },
         case(
             Code::NotClosed,
             changed(stock(), |f| v4(f).retain(|r| r.pref != 98)),
@@ -464,6 +479,14 @@ fn carrier_cases() -> Vec<Case> {
                 "give the peer an endpoint that vrf_external can reach",
             )
         },
+        // A route that outlived the addresses.
+        case(
+            Code::FamilyMissing,
+            changed(patched(), |f| {
+                f.addresses.as_mut().unwrap().retain(|a| a.ip.is_ipv4());
+            }),
+            "give the peer an endpoint that vrf_external can reach",
+        ),
         case(
             Code::UplinkDown,
             changed(patched(), |f| {
@@ -580,6 +603,38 @@ fn receiving_cases() -> Vec<Case> {
                 Code::RpFilter,
                 changed(patched(), |f| find(f, WAN).rp_filter = 1),
                 "sysctl -w net.ipv4.conf.wan0.rp_filter=2",
+            )
+        },
+        // As Linux 7.3 refuses it, by a second uplink.
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(11) => Err(libc::EINVAL),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::RpFilter,
+                changed(patched(), |f| {
+                    let mut second = nic(11, "wan1", "", Some(VRF));
+                    second.rp_filter = 1;
+                    f.nics.push(second);
+                    f.addresses.as_mut().unwrap().push(Address {
+                        link: 11,
+                        ip: ip("192.0.2.1"),
+                        global: true,
+                    });
+                }),
+                "sysctl -w net.ipv4.conf.wan1.rp_filter=2",
+            )
+        },
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) if packet.to.is_ipv4() => Err(libc::EINVAL),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::ArrivalCaptured,
+                changed(patched(), |f| find(f, WAN).rp_filter = 1),
+                "ip rule add pref 1 l3mdev",
             )
         },
         Case {

@@ -87,11 +87,18 @@ r sysctl -qw net.ipv4.conf.alt0.rp_filter=1
 mends rp-filter
 ip -n r link set alt0 master blue
 bound_addresses
-ip -n r route add default via 100.64.0.2 dev main0 table 51820
+ip -n r route add default dev wg0 table 51820
 ip -n r rule add pref 90 not fwmark 0xca6c lookup 51820
+mends rule-in-front
+works r
+ip -n r rule del pref 1 l3mdev
+# As wg-quick: its own packets have the mark, those that arrive have none.
+r "$WG" set wg0 fwmark 0xca6c
 mends arrival-captured
+works p
 ip -n r rule del pref 90
 ip -n r rule del pref 1 l3mdev
+r "$WG" set wg0 fwmark off
 works r
 from_r() {
 	tunnel_ping r 1 2

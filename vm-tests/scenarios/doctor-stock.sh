@@ -3,7 +3,7 @@
 # title: wg doctor on a stock kernel: each fault is found, and the command that it prints mends it
 # needs: fallback
 # tool: ours
-# packages: nftables
+# packages: bpftool nftables
 # modules: nf_tables
 # timeout: 300
 # smp: 1
