@@ -33,26 +33,10 @@ pub fn build_wg(progress: &Progress) -> Result<PathBuf> {
     let build = format!("build --locked --quiet {what} --message-format json-render-diagnostics");
     let messages = process::run(prepare_cargo().args(build.split(' ')))?;
     progress.end_step();
+    let find_executable = |message: &str| -> Option<PathBuf> {
+        let message: serde_json::Value = serde_json::from_str(message).ok()?;
+        Some(message["executable"].as_str()?.into())
+    };
     let program = messages.lines().rev().find_map(find_executable);
-    let program = program.ok_or_else(|| Error::other("cargo built no `wg'"))?;
-    Ok(PathBuf::from(program))
-}
-
-/// The path in one of cargo's messages about a finished program.
-fn find_executable(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("\"executable\":\"")?;
-    rest.split('"').next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_found_in_cargos_messages() {
-        let message =
-            r#"{"reason":"compiler-artifact","executable":"/x/target/debug/wg","fresh":true}"#;
-        assert_eq!(find_executable(message), Some("/x/target/debug/wg"));
-        assert_eq!(find_executable(r#"{"executable":null}"#), None);
-    }
+    program.ok_or_else(|| Error::other("cargo built no `wg'"))
 }

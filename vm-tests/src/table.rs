@@ -30,8 +30,11 @@ pub(crate) fn check_names<'a>(
     let mut seen = Vec::new();
     for name in names {
         if seen.contains(&name) {
-            let text = format!("{what} `{name}' is there twice");
-            return Err(Error::in_data(file, 1, text));
+            return Err(Error::in_data(
+                file,
+                1,
+                format!("{what} `{name}' is there twice"),
+            ));
         }
         seen.push(name);
     }
