@@ -1,9 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The checks of the sources: what is run, and what its output counts for.
 
+use std::fmt;
+
 use kit::{Progress, Result, cargo, process};
 
-use crate::test::Count;
+/// The results of a run, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Count {
+    pub fn add_count(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped);
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
 
 /// A check of the sources: its name, what it is, cargo's arguments for it.
 pub struct Check {

@@ -7,7 +7,6 @@
 //! series on 7.3 and a part on each backport, no scenario that takes minutes, and says what it left
 //! out.
 
-use std::fmt;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -23,7 +22,7 @@ use vm_tests::matrix::plan::{self, OURS, Planned, TREES, USUAL};
 use vm_tests::run::scenario;
 use vm_tests::run::verdict::Kind;
 
-use crate::host;
+use crate::host::{self, Count};
 
 #[derive(Args)]
 pub struct Options {
@@ -43,28 +42,6 @@ pub struct Options {
     full: bool,
     #[command(flatten)]
     wanted: Wanted,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    pub passed: usize,
-    pub failed: usize,
-    pub skipped: usize,
-}
-
-impl Count {
-    fn add_count(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-    }
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped);
-        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
-    }
 }
 
 impl Options {

@@ -4,7 +4,6 @@
 //! Its keys are `MODE-vFAMILY-WHAT`: `bind-dev-v4-datagram-32-instructions`.
 
 use crate::matrix::data::{Data, Known, Seen};
-use crate::matrix::page::write_table;
 use crate::run::verdict::Kind;
 
 const SCENARIO: &str = "k-cost";
@@ -60,6 +59,14 @@ fn write_costs(seen: &Seen) -> String {
         std::iter::once(what.clone()).chain(cells).collect()
     });
     write_table(&head, "---:", rows.collect())
+}
+
+/// A table whose first column is text; `align` is the rule of the others.
+pub fn write_table(head: &[String], align: &str, rows: Vec<Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = format!("|---{}|\n", format!("|{align}").repeat(head.len() - 1));
+    let rows: String = rows.iter().map(|row| line(row)).collect();
+    format!("{}{rule}{rows}", line(head))
 }
 
 /// `bind-dev-v4-ping-56` is (the fourth mode, `IPv4: ping 56`).

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::matrix::cost;
+use crate::matrix::cost::{self, write_table};
 use crate::matrix::data::{Cell, Data, Heading, Known};
 use crate::run::verdict::Kind;
 
@@ -38,14 +38,6 @@ pub fn write_files(data: &Data) -> [(&'static str, String); 2] {
              ![Two sites, each with its external VRF, the Internet, and decoys](results-topology.svg)\n";
     write_versions(data, &mut text);
     [("results.json", data.to_json()), ("results.md", text)]
-}
-
-/// A table whose first column is text; `align` is the rule of the others.
-pub fn write_table(head: &[String], align: &str, rows: Vec<Vec<String>>) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let rule = format!("|---{}|\n", format!("|{align}").repeat(head.len() - 1));
-    let rows: String = rows.iter().map(|row| line(row)).collect();
-    format!("{}{rule}{rows}", line(head))
 }
 
 /// The heads of a table: the first one, and the names of what stands beside it.

@@ -18,7 +18,8 @@ use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
 
 use super::finding::{Finding, doc};
-use super::folder::{Set, write_file};
+use super::folder::Set;
+use super::git::write_file;
 use super::{Context, git};
 
 const SCRIPT: &str = include_str!("build-driver.sh");

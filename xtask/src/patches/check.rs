@@ -170,7 +170,7 @@ pub fn find_fit<'a>(
 mod tests {
     use super::*;
     use crate::patches::finding::join_findings;
-    use crate::patches::folder::write_file;
+    use crate::patches::git::write_file;
     use crate::patches::refresh::tests::{COUNT, make_series};
     use fs_err as fs;
 

@@ -11,27 +11,15 @@ use fs_err as fs;
 use kit::cache::remove_path;
 use kit::{Error, Result, process};
 use regex_lite::Regex;
-use serde::Deserialize;
 use vm_tests::kernel::trees::Trees;
 
 use super::builds::{self, Place, Which};
 use super::finding::{Finding, doc};
-use super::folder::{self, CoverLetter, Mail, Set, read_name, write_file};
-use super::git::{self, Refused};
-use super::status::{self, Posted, Status};
+use super::folder::{self, CoverLetter, Mail, Set};
+use super::git::{self, Refused, read_name, write_file};
+use super::status::{self, Part, Posted, Status};
 use super::tools::{self, Person, read_address};
 use super::{Context, rules};
-
-/// Two series are posted: the fixes alone first, then the feature, which is based on them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// The patches at the beginning with a Fixes line
-    Fixes,
-    /// All others
-    #[default]
-    Feature,
-}
 
 /// The options of an export.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,7 +10,7 @@ use kit::{Result, process, repo};
 use vm_tests::kernel::series::{Patch, Series, Touched, read_touched};
 use vm_tests::kernel::trees::{Recipient, Tree, Trees};
 
-use super::git;
+use super::git::{self, read_name, write_file};
 
 /// The placeholder of an author until a person takes the series over.
 pub const AUTHOR: &str = "wg-vrf <noreply@example.org>";
@@ -240,19 +240,6 @@ pub fn extract_commit(commit: &str, tree: &str, to: &Path) -> Result<()> {
     unpack.arg("-xf").arg(archive).arg("-C").arg(to);
     process::run(&mut unpack)?;
     Ok(())
-}
-
-pub fn read_name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
-/// Writes a file, in a folder that need not be there yet.
-pub fn write_file(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    Ok(fs::write(path, text)?)
 }
 
 #[cfg(test)]

@@ -8,10 +8,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
 use kit::{Result, process};
 use regex_lite::Regex;
-
-use super::folder::{read_name, write_file};
 
 /// The commit that a series starts from.
 pub const BASE: &str = "base";
@@ -140,6 +139,20 @@ pub fn find_commit(repo: &Path, name: &str) -> Result<String> {
         bail!("no commit `{name}' in {}", repo.display());
     }
     Ok(out.stdout.trim().to_owned())
+}
+
+/// The name of a file without its folder.
+pub fn read_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// Writes a file, in a folder that need not be there yet.
+pub fn write_file(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    Ok(fs::write(path, text)?)
 }
 
 #[cfg(test)]

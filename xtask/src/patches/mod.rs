@@ -31,9 +31,10 @@ use vm_tests::kernel::series::Series;
 use vm_tests::kernel::trees::{Tree, Trees};
 
 use self::builds::Which;
-use self::export::{Part, Request};
+use self::export::Request;
 use self::finding::count_errors;
 use self::folder::{CoverLetter, Set};
+use self::status::Part;
 use self::status::Status;
 
 #[derive(Subcommand)]

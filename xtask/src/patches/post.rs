@@ -11,8 +11,7 @@ use kit::cache::remove_path;
 use kit::{Result, process};
 
 use super::export::Export;
-use super::folder::write_file;
-use super::git;
+use super::git::{self, write_file};
 use super::tools::read_address;
 
 /// The command that posts the files; `extra` goes before them.
@@ -114,11 +113,12 @@ mod tests {
     use tempfile::TempDir;
 
     use crate::patches::Context;
-    use crate::patches::export::{self, Part, Request};
+    use crate::patches::export::{self, Request};
     use crate::patches::finding::{count_errors, join_findings};
     use crate::patches::folder::{CoverLetter, Set};
     use crate::patches::refresh::tests::{make_series, replace_words};
     use crate::patches::rules::tests::test_tree;
+    use crate::patches::status::Part;
     use crate::patches::status::Status;
 
     /// A clone of an invented kernel, and a series of one fix and three patches for it.

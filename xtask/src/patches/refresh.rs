@@ -13,8 +13,8 @@ use kit::{Result, process, repo};
 use vm_tests::kernel::series;
 use vm_tests::kernel::trees::{Tree, Trees};
 
-use super::folder::{self, Set, write_file};
-use super::git::{self, Refused};
+use super::folder::{self, Set};
+use super::git::{self, Refused, write_file};
 use super::{Context, scratch};
 
 /// The series as the patch files have it.

@@ -283,7 +283,7 @@ pub mod tests {
     use vm_tests::kernel::series::Patch;
     use vm_tests::kernel::trees::Tree;
 
-    use crate::patches::folder::write_file;
+    use crate::patches::git::write_file;
 
     /// A patch that no rule finds fault with; an invented one.
     pub const GOOD: &str = include_str!("../../testdata/good.patch");

@@ -13,7 +13,6 @@ use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Tree;
 
 use super::Context;
-use super::export::Part;
 use super::finding::{Finding, doc};
 
 #[derive(Debug, Default, Deserialize)]
@@ -72,6 +71,17 @@ impl Status {
         let finding = Finding::new("status.toml", what).set_rule("24-hours", doc::NETDEV);
         Some(finding.set_repair("wait, and answer the reviews of that version first"))
     }
+}
+
+/// Two series are posted: the fixes alone first, then the feature, which is based on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// The patches at the beginning with a Fixes line
+    Fixes,
+    /// All others
+    #[default]
+    Feature,
 }
 
 /// Prints the trees and the postings. With `mirror` the newest source is asked for.

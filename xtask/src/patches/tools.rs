@@ -187,7 +187,7 @@ pub fn regenerate_netlink(repo: &Path, name: &str, progress: &Progress) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patches::folder::write_file;
+    use crate::patches::git::write_file;
 
     #[test]
     fn what_tools_say_is_read() {
