@@ -45,10 +45,11 @@ fn answer() -> String {
 
 fn decode(answer: &str) -> Device {
     let mut decoder = Decoder::new("wg0", |_, _| None);
-    let mut take = |name: &[u8], value: &[u8]| decoder.take(name, value).map(|()| Next::More);
+    let mut take =
+        |name: &[u8], value: &[u8]| decoder.take_member(name, value).map(|()| Next::More);
     let read = Answer::new().read(answer.as_bytes(), &mut take);
     read.expect("a whole answer");
-    decoder.finish()
+    decoder.finish_device()
 }
 
 fn file() -> String {

@@ -173,7 +173,7 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<(
         return Err(Error::Invalid(format!(
             "Invalid subcommand: `{}'{}\n{}",
             shown(&unknown),
-            words::hint(&unknown, VERBS.iter().map(|verb| verb.name)),
+            words::hint_at(&unknown, VERBS.iter().map(|verb| verb.name)),
             help.trim_end()
         )));
     };

@@ -30,7 +30,7 @@ const LONGEST_TAIL: u64 = 64 * 1024;
 /// # Errors
 /// Also where the path means a standard stream that was closed: std has /dev/null there, and an
 /// empty configuration would clear the device.
-pub fn open(path: &Path) -> Result<File> {
+pub fn open_input(path: &Path) -> Result<File> {
     let failed = |err: &io::Error| Error::open_file(path, err);
     if (0..3).any(sys::was_closed) && standard_stream(path).is_some_and(sys::was_closed) {
         return Err(failed(&io::Error::from_raw_os_error(libc::ENOENT)));
@@ -63,7 +63,7 @@ fn standard_stream(path: &Path) -> Option<RawFd> {
 /// # Errors
 /// The file cannot be read, or does not end, or `take` says so.
 pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Result<()> {
-    let mut file = open(path)?.take(LONGEST_FILE);
+    let mut file = open_input(path)?.take(LONGEST_FILE);
     let mut part = Zeroizing::new(vec![0; PART]);
     let mut line = Line::new();
     let mut all = 0;
@@ -81,11 +81,11 @@ pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Res
         let mut rest = &part[..length];
         while let Some((end, after)) = split_bytes(rest, b'\n') {
             rest = after;
-            line.add(end);
+            line.add_piece(end);
             all += line.text.len();
-            line.end(&mut take)?;
+            line.end_line(&mut take)?;
         }
-        line.add(rest);
+        line.add_piece(rest);
         if all + line.text.len() > LONGEST_TEXT {
             return Err(too_long(path));
         }
@@ -93,7 +93,7 @@ pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Res
     if file.limit() == 0 {
         return Err(too_long(path));
     }
-    line.end(take)
+    line.end_line(take)
 }
 
 fn too_long(path: &Path) -> Error {
@@ -120,7 +120,7 @@ impl Line {
         }
     }
 
-    fn add(&mut self, piece: &[u8]) {
+    fn add_piece(&mut self, piece: &[u8]) {
         if self.ended {
             return;
         }
@@ -152,7 +152,7 @@ impl Line {
     }
 
     /// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.
-    fn end(&mut self, take: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    fn end_line(&mut self, take: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         let taken = match std::str::from_utf8(&self.text) {
             Ok("") => Ok(()),
             Ok(text) => take(text),
@@ -197,12 +197,12 @@ mod tests {
                     Ok(())
                 };
                 if at > 0 {
-                    line.end(&mut keep).unwrap();
+                    line.end_line(&mut keep).unwrap();
                 }
-                line.add(part);
+                line.add_piece(part);
             }
         }
-        line.end(|text| {
+        line.end_line(|text| {
             lines.push(text.to_owned());
             Ok(())
         })

@@ -226,7 +226,7 @@ impl<'a> Resolver<'a> {
             Step::PrivateKey(source) => self.update.private_key = resolve_secret(source)?,
             Step::ListenPort(text) => {
                 self.update.listen_port =
-                    resolve_port(&text).map_err(|error| wrap(self.whole_peers, error))?;
+                    resolve_port(&text).map_err(|error| wrap_error(self.whole_peers, error))?;
             }
             Step::FwMark(mark) => self.update.fwmark = mark,
             Step::BindDev(dev) => {
@@ -249,7 +249,7 @@ impl<'a> Resolver<'a> {
                     Ok(_) => find_numeric(&text),
                     Err(error) => Err(error.clone()),
                 };
-                match numeric.map_err(|error| wrap(self.whole_peers, error))? {
+                match numeric.map_err(|error| wrap_error(self.whole_peers, error))? {
                     Some(addr) if !peer.endpoint_waits => peer.endpoint = Some(addr),
                     _ => {
                         peer.endpoint_waits = true;
@@ -307,8 +307,8 @@ impl<'a> Resolver<'a> {
                 match waiting {
                     Waiting::Warning(text) => (self.say)(&text),
                     Waiting::Endpoint { peer, text } => {
-                        let found = names.address(&text);
-                        let addr = found.map_err(|error| wrap(self.whole_peers, error))?;
+                        let found = names.find_address(&text);
+                        let addr = found.map_err(|error| wrap_error(self.whole_peers, error))?;
                         if let Some(peer) = self.update.peers.get_mut(peer) {
                             peer.endpoint = Some(addr);
                         }
@@ -327,7 +327,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// An error as a file has it.
-fn wrap(in_file: bool, error: Error) -> Error {
+fn wrap_error(in_file: bool, error: Error) -> Error {
     if in_file {
         Error::InFile(Box::new(error))
     } else {
@@ -349,7 +349,7 @@ fn resolve_port(text: &str) -> Result<Change<u16>> {
     if text.is_empty() {
         return Err(Error::Invalid("Unable to parse empty port".to_owned()));
     }
-    let port = match sys::lookup(None, text, false) {
+    let port = match sys::look_up_name(None, text, false) {
         Ok(found) => found.port(),
         Err(error) => {
             return Err(Error::Invalid(format!(
@@ -391,7 +391,7 @@ fn resolve_secret(source: KeySource) -> Result<Change<Key>> {
 
 /// A key from a file or a pipe; `None` from `/dev/null` or an empty file.
 fn read_key_file(path: &Path) -> Result<Option<Key>> {
-    let mut file = input::open(path)?;
+    let mut file = input::open_input(path)?;
     let mut text = Zeroizing::new([0u8; BASE64_LEN]);
     let length = read_full(&mut file, text.as_mut_slice());
     // Nothing in a file that has positions is "no key"; nothing in a pipe is a broken script.
@@ -529,7 +529,7 @@ impl NameLookups {
     }
 
     /// The address of one endpoint; waits for its lookup.
-    fn address(&mut self, text: &str) -> Result<SocketAddr> {
+    fn find_address(&mut self, text: &str) -> Result<SocketAddr> {
         let (_, service) = value::split_endpoint(text)?;
         let found = self.find(text).map_err(|error| self.about_vrf(error))?;
         check_port(service, text)?;
@@ -574,7 +574,7 @@ impl NameLookups {
 fn parse_numeric(text: &str, host: &str, service: &str) -> Option<SocketAddr> {
     match text.parse() {
         Ok(addr) => Some(addr),
-        Err(_) => sys::lookup(Some(host), service, true).ok(),
+        Err(_) => sys::look_up_name(Some(host), service, true).ok(),
     }
 }
 
@@ -590,7 +590,7 @@ fn look_up(text: &str, retries: Retries, say: &Say) -> Result<SocketAddr> {
     let mut left = retries;
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match sys::lookup(Some(host), service, false) {
+        let error = match sys::look_up_name(Some(host), service, false) {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };

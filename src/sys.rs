@@ -33,7 +33,7 @@ impl LookupError {
 
 /// `getaddrinfo(3)` for UDP; `host: None` looks up only the service. The first answer counts,
 /// as in the reference. With `numeric`, no name service is asked about the host.
-pub fn lookup(
+pub fn look_up_name(
     host: Option<&str>,
     service: &str,
     numeric: bool,
@@ -128,7 +128,7 @@ pub fn interface_name(index: u32) -> Option<String> {
 }
 
 /// Fills `bytes` from the kernel's generator, waiting until it is seeded.
-pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &mut bytes[done..];
@@ -278,19 +278,19 @@ pub fn netlink_option(socket: RawFd, option: libc::c_int) -> io::Result<()> {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    check(done)
+    check_result(done)
 }
 
 /// Takes the exclusive lock of an open file, or says `WouldBlock`.
 pub fn try_lock(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as it is borrowed.
-    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
+    check_result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
 }
 
 /// Moves the calling thread into a network namespace.
 pub fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as it is borrowed.
-    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
+    check_result(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
 }
 
 /// The index of an interface.
@@ -303,7 +303,7 @@ pub fn if_index(name: &str) -> Option<u32> {
     }
 }
 
-fn check(done: libc::c_int) -> io::Result<()> {
+fn check_result(done: libc::c_int) -> io::Result<()> {
     if done == 0 {
         Ok(())
     } else {
@@ -320,7 +320,7 @@ pub fn netns_cookie() -> io::Result<u64> {
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the pointers are to `cookie` and to its length, which outlive the call; the kernel
     // writes at most `length` bytes.
-    check(unsafe {
+    check_result(unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
@@ -363,7 +363,7 @@ const NAME_LEN: usize = 16;
 /// `A` is the kernel's `union bpf_attr` for this command, from its start: plain data without
 /// padding, whose pointers are null or to memory that the command may read or write, in the
 /// lengths that `A` and the objects behind its descriptors state, until the call returns.
-unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_int> {
+unsafe fn call_bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_int> {
     // SAFETY: the pointer and the size describe `attributes`; the caller promises the rest.
     let done = unsafe {
         libc::syscall(
@@ -383,11 +383,11 @@ unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c
 /// `command` returns a new descriptor; otherwise as for [`bpf`].
 unsafe fn bpf_object<A>(command: libc::c_int, attributes: &mut A) -> io::Result<OwnedFd> {
     // SAFETY: the caller promises what `bpf` asks for, and that the descriptor has no owner yet.
-    unsafe { bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+    unsafe { call_bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
 
 /// An address as the kernel takes it in `union bpf_attr`.
-fn address<T>(pointer: *const T) -> u64 {
+fn address_of<T>(pointer: *const T) -> u64 {
     pointer as usize as u64
 }
 
@@ -404,7 +404,7 @@ fn read_object_name(bytes: &[u8; NAME_LEN]) -> String {
 }
 
 /// A descriptor as `union bpf_attr` has it.
-fn number(fd: BorrowedFd<'_>) -> u32 {
+fn number_of(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd() as u32
 }
 
@@ -485,41 +485,41 @@ impl<const K: usize, const V: usize> BpfMap<K, V> {
     /// Adds or replaces.
     pub fn insert(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
         let mut element = MapElement {
-            map: number(self.0.as_fd()),
+            map: number_of(self.0.as_fd()),
             padding: 0,
-            key: address(key),
-            value: address(value),
+            key: address_of(key),
+            value: address_of(value),
             flags: 0,
         };
         // SAFETY: the kernel reads K and V bytes, the lengths of the arrays that outlive the call.
-        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut element) }.map(drop)
+        unsafe { call_bpf(BPF_MAP_UPDATE_ELEM, &mut element) }.map(drop)
     }
 
     /// Whether there was one.
     pub fn remove(&self, key: &[u8; K]) -> io::Result<bool> {
         let mut element = MapElement {
-            map: number(self.0.as_fd()),
+            map: number_of(self.0.as_fd()),
             padding: 0,
-            key: address(key),
+            key: address_of(key),
             value: 0,
             flags: 0,
         };
         // SAFETY: the kernel reads K bytes, the length of the array that outlives the call.
-        found(unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut element) })
+        was_found(unsafe { call_bpf(BPF_MAP_DELETE_ELEM, &mut element) })
     }
 
     pub fn get(&self, key: &[u8; K]) -> io::Result<Option<[u8; V]>> {
         let mut value = [0; V];
         let mut element = MapElement {
-            map: number(self.0.as_fd()),
+            map: number_of(self.0.as_fd()),
             padding: 0,
-            key: address(key),
-            value: address(&raw mut value),
+            key: address_of(key),
+            value: address_of(&raw mut value),
             flags: 0,
         };
         // SAFETY: the kernel reads K bytes and writes V, the lengths of the arrays that outlive
         // the call.
-        let there = found(unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) })?;
+        let there = was_found(unsafe { call_bpf(BPF_MAP_LOOKUP_ELEM, &mut element) })?;
         Ok(there.then_some(value))
     }
 
@@ -527,21 +527,21 @@ impl<const K: usize, const V: usize> BpfMap<K, V> {
     pub fn next_key(&self, after: Option<&[u8; K]>) -> io::Result<Option<[u8; K]>> {
         let mut next = [0; K];
         let mut element = MapElement {
-            map: number(self.0.as_fd()),
+            map: number_of(self.0.as_fd()),
             padding: 0,
-            key: after.map_or(0, |key| address(key)),
-            value: address(&raw mut next),
+            key: after.map_or(0, |key| address_of(key)),
+            value: address_of(&raw mut next),
             flags: 0,
         };
         // SAFETY: the kernel reads K bytes or, with a null pointer, none, and writes K to `next`,
         // which outlives the call.
-        let there = found(unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut element) })?;
+        let there = was_found(unsafe { call_bpf(BPF_MAP_GET_NEXT_KEY, &mut element) })?;
         Ok(there.then_some(next))
     }
 }
 
 /// Turns "no such entry" into an answer.
-fn found(done: io::Result<libc::c_int>) -> io::Result<bool> {
+fn was_found(done: io::Result<libc::c_int>) -> io::Result<bool> {
     match done {
         Ok(_) => Ok(true),
         Err(err) if err.raw_os_error() == Some(libc::ENOENT) => Ok(false),
@@ -578,13 +578,13 @@ unsafe fn object_info<I>(fd: BorrowedFd<'_>, info: &mut I) -> io::Result<()> {
         info: u64,
     }
     let mut get = Get {
-        fd: number(fd),
+        fd: number_of(fd),
         length: size_of::<I>() as u32,
-        info: address(std::ptr::from_mut(info)),
+        info: address_of(std::ptr::from_mut(info)),
     };
     // SAFETY: the kernel reads and writes at most `length` bytes of `info`; the caller promises
     // that they may be any.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get) }.map(drop)
+    unsafe { call_bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get) }.map(drop)
 }
 
 /// A program for the bind hooks.
@@ -619,14 +619,14 @@ impl BpfProgram {
         let mut load = Load {
             kind: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
             count: (instructions.len() / crate::wire::bpf::INSTRUCTION_LEN) as u32,
-            instructions: address(instructions.as_ptr()),
-            license: address(license.as_ptr()),
+            instructions: address_of(instructions.as_ptr()),
+            license: address_of(license.as_ptr()),
             log_level: u32::from(!log.is_empty()),
             log_size: log.len() as u32,
             log: if log.is_empty() {
                 0
             } else {
-                address(log.as_mut_ptr())
+                address_of(log.as_mut_ptr())
             },
             kernel_version: 0,
             flags: 0,
@@ -644,7 +644,7 @@ impl BpfProgram {
     }
 
     /// Its name, and the ids of the first maps that it looks into.
-    pub fn info(&self) -> io::Result<(String, Vec<u32>)> {
+    pub fn read_info(&self) -> io::Result<(String, Vec<u32>)> {
         /// The start of `struct bpf_prog_info`.
         #[repr(C)]
         #[derive(Default)]
@@ -665,7 +665,7 @@ impl BpfProgram {
         let mut maps = [0u32; 4];
         let mut found = ProgramInfo {
             maps_len: maps.len() as u32,
-            maps: address(&raw mut maps),
+            maps: address_of(&raw mut maps),
             ..ProgramInfo::default()
         };
         // SAFETY: ProgramInfo is the start of what the kernel writes for a program: plain data.
@@ -700,13 +700,13 @@ impl BpfProgram {
             flags: u32,
         }
         let mut one = Attach {
-            cgroup: number(cgroup),
-            program: number(self.0.as_fd()),
+            cgroup: number_of(cgroup),
+            program: number_of(self.0.as_fd()),
             attach,
             flags,
         };
         // SAFETY: no pointers.
-        unsafe { bpf(command, &mut one) }.map(drop)
+        unsafe { call_bpf(command, &mut one) }.map(drop)
     }
 }
 
@@ -727,18 +727,18 @@ pub fn bpf_attached(cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<(Vec<u32>
     // As many as the kernel takes (BPF_CGROUP_MAX_PROGS).
     let mut ids = [0u32; 64];
     let mut query = Query {
-        cgroup: number(cgroup),
+        cgroup: number_of(cgroup),
         attach,
         query_flags: 0,
         attach_flags: 0,
-        ids: address(&raw mut ids),
+        ids: address_of(&raw mut ids),
         count: ids.len() as u32,
         padding: 0,
         rest: [0; 4],
     };
     // SAFETY: the kernel writes at most `count` ids to `ids`, which outlives the call, and to
     // `query`, which has all members of the command, those of 7.3 included.
-    unsafe { bpf(BPF_PROG_QUERY, &mut query) }?;
+    unsafe { call_bpf(BPF_PROG_QUERY, &mut query) }?;
     let count = (query.count as usize).min(ids.len());
     Ok((ids[..count].to_vec(), query.attach_flags))
 }
@@ -755,5 +755,5 @@ pub fn bpf_may_look() -> io::Result<()> {
         next: 0,
     };
     // SAFETY: no pointers.
-    found(unsafe { bpf(BPF_PROG_GET_NEXT_ID, &mut last) }).map(drop)
+    was_found(unsafe { call_bpf(BPF_PROG_GET_NEXT_ID, &mut last) }).map(drop)
 }

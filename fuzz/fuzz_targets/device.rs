@@ -16,10 +16,10 @@ fuzz_target!(|datagram: &[u8]| {
     let mut decoder = Decoder::new("wg0");
     for reply in replies {
         if let Reply::Data { payload, .. } = reply {
-            if decoder.add(payload).is_err() {
+            if decoder.add_answer(payload).is_err() {
                 return;
             }
         }
     }
-    show::show(&decoder.finish().0);
+    show::show(&decoder.finish_device().0);
 });

@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = ctrl::family_id(bytes);
     let mut policy = ctrl::Policy::default();
     for message in bytes.chunks(256) {
-        policy.add(message, device::WG_CMD_SET_DEVICE);
+        policy.add_answer(message, device::WG_CMD_SET_DEVICE);
     }
     let _ = policy.is_string(device::WGDEVICE_A_BIND_DEV);
     let _ = bpf::find_offsets(bytes);

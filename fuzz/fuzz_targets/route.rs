@@ -8,7 +8,7 @@ use wg_vrf::wire::{diag, route};
 
 fuzz_target!(|payload: &[u8]| {
     let _ = route::decode_link(payload);
-    let _ = diag::udp(payload);
+    let _ = diag::decode_udp(payload);
     let rule = route::decode_rule(payload);
     let _ = rule.to_string();
     if rule.is_ours() {

@@ -26,9 +26,9 @@ fn decode<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Result<Device, Broken> {
     let (mut answer, mut left) = (Answer::new(), Vec::new());
     for part in parts {
         left.extend_from_slice(part);
-        match answer.read(&left, |name, value| decoder.take(name, value).map(|()| Next::More))? {
+        match answer.read(&left, |name, value| decoder.take_member(name, value).map(|()| Next::More))? {
             Progress::More(read) => drop(left.drain(..read)),
-            Progress::End => return answer.verdict().map(|()| decoder.finish()),
+            Progress::End => return answer.read_verdict().map(|()| decoder.finish_device()),
         }
     }
     Err(Broken::Protocol)

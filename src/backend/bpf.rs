@@ -159,7 +159,7 @@ impl fmt::Display for Unavailable {
 type HookResult<T> = std::result::Result<T, Unavailable>;
 
 /// What an error of bpf(2) means, where it means nothing particular to the call.
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
+fn explain_failure(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
     move |err| match err.raw_os_error() {
         Some(libc::ENOSYS) => Unavailable::NoBpf,
         Some(libc::EPERM | libc::EACCES) => Unavailable::NotPermitted,
@@ -190,8 +190,8 @@ pub struct Hooks {
 
 impl Hooks {
     /// Looks for our programs; that there are none is fine.
-    pub fn find() -> HookResult<Hooks> {
-        sys::bpf_may_look().map_err(failed("Cannot look for BPF programs"))?;
+    pub fn find_hooks() -> HookResult<Hooks> {
+        sys::bpf_may_look().map_err(explain_failure("Cannot look for BPF programs"))?;
         let root = open_root()?;
         let namespace = sys::netns_cookie().map_err(|err| Unavailable::Failed {
             what: "Cannot tell this network namespace from others",
@@ -216,9 +216,9 @@ impl Hooks {
                 Ok(program) => program,
                 // Detached since.
                 Err(err) if err.raw_os_error() == Some(libc::ENOENT) => continue,
-                Err(err) => return Err(failed(WHAT)(err)),
+                Err(err) => return Err(explain_failure(WHAT)(err)),
             };
-            let (name, maps) = program.info().map_err(failed(WHAT))?;
+            let (name, maps) = program.read_info().map_err(explain_failure(WHAT))?;
             let [map] = maps.as_slice() else {
                 continue;
             };
@@ -226,7 +226,7 @@ impl Hooks {
                 continue;
             }
             if !self.maps.iter().any(|(id, _)| id == map) {
-                match Map::open(*map, MAP_NAME).map_err(failed(WHAT))? {
+                match Map::open(*map, MAP_NAME).map_err(explain_failure(WHAT))? {
                     Some(found) => self.maps.push((*map, found)),
                     // A map of another version, or a foreign one that has our name.
                     None => continue,
@@ -247,16 +247,18 @@ impl Hooks {
             match err.raw_os_error() {
                 // The command, or the hook, is not there.
                 Some(libc::EINVAL | libc::EBADF) => Unavailable::NoCgroup2,
-                _ => failed("Cannot look at the bind hooks")(err),
+                _ => explain_failure("Cannot look at the bind hooks")(err),
             }
         })
     }
 
     /// The entry for a port of this namespace.
     pub fn get(&self, port: u16) -> HookResult<Option<HookEntry>> {
-        let key = bpf::key(self.namespace, port);
+        let key = bpf::encode_key(self.namespace, port);
         for (_, map) in &self.maps {
-            let value = map.get(&key).map_err(failed("Cannot read the bind map"))?;
+            let value = map
+                .get(&key)
+                .map_err(explain_failure("Cannot read the bind map"))?;
             if let Some(value) = value {
                 return Ok(Some(bpf::read_entry(&value)));
             }
@@ -304,7 +306,7 @@ fn read_keys(map: &Map) -> HookResult<Vec<[u8; KEY_LEN]>> {
     for _ in 0..2 * ENTRIES {
         let next = map
             .next_key(keys.last())
-            .map_err(failed("Cannot read the bind map"))?;
+            .map_err(explain_failure("Cannot read the bind map"))?;
         let Some(next) = next else {
             break;
         };
@@ -322,10 +324,10 @@ pub struct Changing {
 }
 
 impl Changing {
-    pub fn start() -> HookResult<Changing> {
+    pub fn start_change() -> HookResult<Changing> {
         let lock = take_lock()?;
         Ok(Changing {
-            hooks: Hooks::find()?,
+            hooks: Hooks::find_hooks()?,
             _lock: lock,
         })
     }
@@ -337,14 +339,19 @@ impl Changing {
 
     /// Sees to it that sockets made on a port of this namespace from now on are bound. With
     /// `all_sockets`, also where other programs' sockets cannot be told from the kernel's.
-    pub fn insert(&mut self, port: u16, entry: &HookEntry, all_sockets: bool) -> HookResult<()> {
-        let key = bpf::key(self.hooks.namespace, port);
+    pub fn insert_entry(
+        &mut self,
+        port: u16,
+        entry: &HookEntry,
+        all_sockets: bool,
+    ) -> HookResult<()> {
+        let key = bpf::encode_key(self.hooks.namespace, port);
         let value = bpf::encode_entry(entry);
         for (_, map) in &self.hooks.maps {
             map.insert(&key, &value)
                 .map_err(|err| match err.raw_os_error() {
                     Some(libc::E2BIG | libc::ENOMEM) => Unavailable::MapFull,
-                    _ => failed("Cannot write the bind map")(err),
+                    _ => explain_failure("Cannot write the bind map")(err),
                 })?;
         }
         let whole = |hooks: &Hooks| {
@@ -359,11 +366,11 @@ impl Changing {
             })
         };
         if !whole(&self.hooks) {
-            let done = self.attach(&key, &value, all_sockets);
+            let done = self.attach_programs(&key, &value, all_sockets);
             // Also what a part of the pair was attached by: it must not outlive the failure.
-            self.hooks = Hooks::find()?;
+            self.hooks = Hooks::find_hooks()?;
             if let Err(error) = done {
-                self.remove(&[port])?;
+                self.remove_entries(&[port])?;
                 return Err(error);
             }
         }
@@ -377,7 +384,7 @@ impl Changing {
     }
 
     /// Attaches what is missing of a pair of programs.
-    fn attach(
+    fn attach_programs(
         &self,
         key: &[u8; KEY_LEN],
         value: &[u8; VALUE_LEN],
@@ -388,10 +395,10 @@ impl Changing {
             // A command left it that did not get to the second family.
             Some((id, map)) => (Some(*id), map),
             None => {
-                made =
-                    Map::create(MAP_NAME, ENTRIES).map_err(failed("Cannot make the bind map"))?;
+                made = Map::create(MAP_NAME, ENTRIES)
+                    .map_err(explain_failure("Cannot make the bind map"))?;
                 made.insert(key, value)
-                    .map_err(failed("Cannot write the bind map"))?;
+                    .map_err(explain_failure("Cannot write the bind map"))?;
                 (None, &made)
             }
         };
@@ -428,17 +435,17 @@ impl Changing {
                 Unavailable::InTheWay(family)
             }
             (Some(libc::EINVAL), _) => Unavailable::NoCgroup2,
-            _ => failed("Cannot attach to the bind hooks")(err),
+            _ => explain_failure("Cannot attach to the bind hooks")(err),
         }
     }
 
     /// Removes entries of this namespace, and the programs with the last entry of the host.
-    pub fn remove(&mut self, ports: &[u16]) -> HookResult<()> {
+    pub fn remove_entries(&mut self, ports: &[u16]) -> HookResult<()> {
         for (_, map) in &self.hooks.maps {
             for port in ports {
-                let key = bpf::key(self.hooks.namespace, *port);
+                let key = bpf::encode_key(self.hooks.namespace, *port);
                 map.remove(&key)
-                    .map_err(failed("Cannot write the bind map"))?;
+                    .map_err(explain_failure("Cannot write the bind map"))?;
             }
         }
         self.detach_unused()
@@ -450,7 +457,7 @@ impl Changing {
             for key in read_keys(map)? {
                 if namespaces.contains(&bpf::read_key(&key).0) {
                     map.remove(&key)
-                        .map_err(failed("Cannot write the bind map"))?;
+                        .map_err(explain_failure("Cannot write the bind map"))?;
                 }
             }
         }
@@ -463,7 +470,7 @@ impl Changing {
         for (id, map) in &self.hooks.maps {
             if map
                 .next_key(None)
-                .map_err(failed("Cannot read the bind map"))?
+                .map_err(explain_failure("Cannot read the bind map"))?
                 .is_none()
             {
                 empty.push(*id);
@@ -481,7 +488,7 @@ impl Changing {
             match program.detach(self.hooks.root.as_fd(), attach_type(*family)) {
                 Ok(()) => {}
                 Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(err) => return Err(failed("Cannot detach from the bind hooks")(err)),
+                Err(err) => return Err(explain_failure("Cannot detach from the bind hooks")(err)),
             }
         }
         self.hooks.attached.retain(|one| !empty.contains(&one.map));
@@ -492,7 +499,7 @@ impl Changing {
 
 /// Waits for the lock, but not for ever.
 fn take_lock() -> HookResult<File> {
-    let file = File::open(LOCK).map_err(failed("Cannot lock the bind hooks"))?;
+    let file = File::open(LOCK).map_err(explain_failure("Cannot lock the bind hooks"))?;
     let start = Instant::now();
     loop {
         match sys::try_lock(file.as_fd()) {
@@ -508,7 +515,7 @@ fn take_lock() -> HookResult<File> {
                 }
                 std::thread::sleep(Duration::from_millis(3));
             }
-            Err(err) => return Err(failed("Cannot lock the bind hooks")(err)),
+            Err(err) => return Err(explain_failure("Cannot lock the bind hooks")(err)),
         }
     }
 }
@@ -520,7 +527,7 @@ fn open_root() -> HookResult<File> {
         .map(Path::new)
         .find(|path| path.join("cgroup.controllers").exists())
         .ok_or(Unavailable::NoCgroup2)?;
-    let what = failed("Cannot open the cgroup root");
+    let what = explain_failure("Cannot open the cgroup root");
     let inode = fs::metadata(found).map_err(&what)?.ino();
     // Every other cgroup has such a file, also one that a container takes for the root.
     if inode != 1 || found.join("cgroup.events").exists() {
@@ -531,11 +538,12 @@ fn open_root() -> HookResult<File> {
 
 /// Whether the hooks could bind sockets: the kernel takes the programs, and nothing is attached.
 pub fn try_hooks() -> HookResult<()> {
-    let hooks = Hooks::find()?;
+    let hooks = Hooks::find_hooks()?;
     if !hooks.attached.is_empty() {
         return Ok(());
     }
-    let map = Map::create(MAP_NAME, ENTRIES).map_err(failed("Cannot make the bind map"))?;
+    let map =
+        Map::create(MAP_NAME, ENTRIES).map_err(explain_failure("Cannot make the bind map"))?;
     for family in Family::ALL {
         load_program(family, &map, false)?;
         if let Ok((ids, flags)) = hooks.read_ids(family) {
@@ -574,7 +582,11 @@ fn load_program(family: Family, map: &Map, all_sockets: bool) -> HookResult<BpfP
             {
                 refused = Some((features, err));
             }
-            Err(err) => return Err(failed("Cannot load the program for the bind hooks")(err)),
+            Err(err) => {
+                return Err(explain_failure(
+                    "Cannot load the program for the bind hooks",
+                )(err));
+            }
         }
     }
     let locked = fs::read_to_string("/sys/kernel/security/lockdown")
@@ -602,7 +614,7 @@ fn load_as(
     log: &mut [u8],
 ) -> io::Result<BpfProgram> {
     use std::os::fd::AsRawFd as _;
-    let code = bpf::encode(&bpf::program(family, features), map.fd().as_raw_fd())
+    let code = bpf::encode_program(&bpf::build_program(family, features), map.fd().as_raw_fd())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
     BpfProgram::load(
         program_name(family),

@@ -19,7 +19,8 @@ pub fn udp_sockets(port: u16) -> Result<Vec<UdpSocket>, Failure> {
             &mut diag::get_udp(family, port),
             Vec::new,
             |sockets, payload| {
-                sockets.extend(diag::udp(payload).filter(|one| port == 0 || one.port == port));
+                sockets
+                    .extend(diag::decode_udp(payload).filter(|one| port == 0 || one.port == port));
                 Ok(Next::More)
             },
         )?);

@@ -42,7 +42,7 @@ const MODULE_MARK: &[u8] = b"No such device to bind to";
 struct Reader(Socket);
 
 impl Reader {
-    fn nics(&mut self) -> std::result::Result<Vec<Nic>, Failure> {
+    fn read_nics(&mut self) -> std::result::Result<Vec<Nic>, Failure> {
         let links = self
             .0
             .dump(&mut route::get_links(), Vec::new, |links, payload| {
@@ -59,7 +59,7 @@ impl Reader {
             .collect())
     }
 
-    fn addresses(&mut self) -> std::result::Result<Vec<underlay::Address>, Failure> {
+    fn read_addresses(&mut self) -> std::result::Result<Vec<underlay::Address>, Failure> {
         self.0.dump(
             &mut underlay::get_addresses(),
             Vec::new,
@@ -79,11 +79,11 @@ impl Routes {
     /// There is no routing netlink.
     pub fn open() -> Result<Self> {
         let socket = Socket::open(NlFamily::Route);
-        Ok(Routes(socket.map_err(|err| Error::io(task(), &err))?))
+        Ok(Routes(socket.map_err(|err| Error::io(name_task(), &err))?))
     }
 
     /// The route that a packet takes, or the kernel's refusal.
-    pub fn ask(&mut self, packet: &Packet) -> Answer {
+    pub fn ask_route(&mut self, packet: &Packet) -> Answer {
         let mut route = None;
         self.0
             .ask(&mut underlay::get_route(packet), |payload| {
@@ -94,11 +94,11 @@ impl Routes {
     }
 }
 
-fn task() -> Task {
+fn name_task() -> Task {
     Task::Other("Cannot look at this network namespace".to_owned())
 }
 
-fn explain(failure: Failure) -> String {
+fn explain_failure(failure: Failure) -> String {
     match failure.extack {
         Some(words) => format!("{}: {words}", strerror(failure.errno)),
         None => strerror(failure.errno),
@@ -110,16 +110,18 @@ fn explain(failure: Failure) -> String {
 /// # Errors
 /// Links cannot be read, or the one device.
 pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
-    let socket = Socket::open(NlFamily::Route).map_err(|err| Error::io(task(), &err))?;
+    let socket = Socket::open(NlFamily::Route).map_err(|err| Error::io(name_task(), &err))?;
     let mut reader = Reader(socket);
-    let nics = reader.nics().map_err(|failure| failure.during(task()))?;
-    let addresses = reader.addresses().map_err(explain);
+    let nics = reader
+        .read_nics()
+        .map_err(|failure| failure.with_task(name_task()))?;
+    let addresses = reader.read_addresses().map_err(explain_failure);
     let rules = Routing::open()
         .map_err(|err| strerror(err.raw_os_error().unwrap_or(libc::EIO)))
-        .and_then(|mut routing| routing.rules().map_err(explain));
+        .and_then(|mut routing| routing.read_rules().map_err(explain_failure));
     let sockets = diag::udp_sockets(0).map_err(|failure| match failure.errno {
         libc::ENOENT => "the kernel has no udp_diag".to_owned(),
-        _ => explain(failure),
+        _ => explain_failure(failure),
     });
     let links: Vec<Link> = nics.iter().map(|nic| nic.link.clone()).collect();
 
@@ -145,7 +147,7 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     }
     let has_our_rules = rules
         .as_ref()
-        .is_ok_and(|rules| rules.ours().next().is_some());
+        .is_ok_and(|rules| rules.iter_ours().next().is_some());
     let bound = has_our_rules
         || devices
             .iter()
@@ -180,7 +182,7 @@ fn read_names(links: &[Link]) -> Vec<String> {
         .filter(|link| link.kind == KIND)
         .map(|link| link.name.clone())
         .collect();
-    for name in userspace::list().unwrap_or_default() {
+    for name in userspace::list_devices().unwrap_or_default() {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -236,7 +238,7 @@ fn read_hooks(links: &[Link], wanted: bool) -> facts::Hooks {
     if !wanted {
         return read;
     }
-    match Hooks::find().and_then(|hooks| hooks.read_entries()) {
+    match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             read.stale = receive::find_unused(&entries, links);
             read.entries = Ok(entries);
@@ -312,13 +314,13 @@ fn has_nft_tables() -> Seen<bool> {
             errno: libc::EINVAL | libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT,
             ..
         }) => Ok(false),
-        Err(failure) => Err(format!("nftables: {}", explain(failure))),
+        Err(failure) => Err(format!("nftables: {}", explain_failure(failure))),
     }
 }
 
 /// What a program prints, within limits of time and size.
 fn list_rules(program: &str, args: &[&str]) -> Seen<String> {
-    let path = super::programs::find(program)
+    let path = super::programs::find_program(program)
         .ok_or_else(|| format!("there are rules, and no program `{program}' that lists them"))?;
     let mut child = Command::new(path)
         .args(args)

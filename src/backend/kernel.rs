@@ -49,7 +49,7 @@ impl Wireguard {
         let policy = self
             .socket
             .dump(&mut request, Policy::default, |policy, payload| {
-                policy.add(payload, command);
+                policy.add_answer(payload, command);
                 Ok(Next::More)
             });
         match policy {
@@ -59,14 +59,14 @@ impl Wireguard {
                 errno: libc::EOPNOTSUPP | libc::EINVAL | libc::ENOENT | libc::ENODATA,
                 ..
             }) => Ok(false),
-            Err(failure) => Err(failure.during(Task::AskKernel)),
+            Err(failure) => Err(failure.with_task(Task::AskKernel)),
         }
     }
 
     /// The device, and what its `WGDEVICE_A_BIND_DEV` says where there is one.
     pub fn get(&mut self, interface: &str) -> Result<(Device, Option<String>)> {
         let (device, bind_dev) = read_device(&mut self.socket, self.family, interface, Next::More)
-            .map_err(|failure| failure.during(Task::access(interface)))?;
+            .map_err(|failure| failure.with_task(Task::access(interface)))?;
         // The number may be another feature's in this kernel, and its value look like a name. A
         // kernel that does not answer has shown the attribute all the same.
         let bind_dev = bind_dev.filter(|dev| !dev.is_empty());
@@ -85,12 +85,12 @@ impl Wireguard {
     }
 
     /// The messages for an update, ready for [`Wireguard::send`].
-    pub fn encode(&self, update: &Update) -> Vec<Request> {
+    pub fn encode_update(&self, update: &Update) -> Vec<Request> {
         device::encode_set(self.family, update)
     }
 
     /// Sends one message and waits until it was acted upon.
-    pub fn send(&mut self, message: &mut Request) -> std::result::Result<(), Failure> {
+    pub fn send_message(&mut self, message: &mut Request) -> std::result::Result<(), Failure> {
         self.socket.ask(message, |_| {})
     }
 }
@@ -104,7 +104,7 @@ fn read_device(
     let decoder = socket.dump(
         &mut device::encode_get(family, interface),
         || Decoder::new(interface),
-        |decoder, payload| decoder.add(payload).map(|()| after_first),
+        |decoder, payload| decoder.add_answer(payload).map(|()| after_first),
     )?;
-    Ok(decoder.finish())
+    Ok(decoder.finish_device())
 }

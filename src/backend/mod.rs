@@ -46,9 +46,9 @@ const KIND: &str = "wireguard";
 pub fn list() -> Result<Vec<String>> {
     let mut routing = Routing::open().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     let links = routing
-        .links()
-        .map_err(|failure| failure.during(Task::ListInterfaces))?;
-    let served = userspace::list().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
+        .read_links()
+        .map_err(|failure| failure.with_task(Task::ListInterfaces))?;
+    let served = userspace::list_devices().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     Ok(merge_names(&links, served))
 }
 
@@ -104,13 +104,13 @@ fn find_bind(device: &Device, bind_dev: Option<String>) -> Bind {
     let Ok(mut routing) = Routing::open() else {
         return Bind::Off;
     };
-    let Ok(rules) = routing.rules() else {
+    let Ok(rules) = routing.read_rules() else {
         return Bind::Off;
     };
     let Some(binding) = rules.find_binding(device.fwmark, device.listen_port) else {
         return Bind::Off;
     };
-    let links = routing.links().unwrap_or_default();
+    let links = routing.read_links().unwrap_or_default();
     let table = binding.table.unwrap_or(0);
     let flow = Flow {
         by: binding.by,
@@ -136,7 +136,7 @@ fn kernel_bind(device: &Device, dev: String) -> Bind {
     let here = crate::sys::if_index(&dev).is_some();
     let links = Routing::open()
         .ok()
-        .and_then(|mut routing| routing.links().ok())
+        .and_then(|mut routing| routing.read_links().ok())
         .unwrap_or_default();
     let link = find_link(&links, &device.name);
     let port = device.listen_port;
@@ -239,7 +239,7 @@ impl Backend {
                 Backend::Kernel(wireguard) => wireguard
                     .get_head(interface)
                     .map(|(device, _)| device)
-                    .map_err(|failure| failure.during(Task::modify(interface)))?,
+                    .map_err(|failure| failure.with_task(Task::modify(interface)))?,
                 Backend::Userspace => userspace::get_head(interface)?,
             };
         Ok((device.fwmark, device.listen_port))
@@ -248,14 +248,14 @@ impl Backend {
     fn send(&mut self, update: &Update) -> Result<()> {
         match self {
             Backend::Kernel(wireguard) => {
-                for mut message in wireguard.encode(update) {
+                for mut message in wireguard.encode_update(update) {
                     wireguard
-                        .send(&mut message)
+                        .send_message(&mut message)
                         .map_err(|failure| explain_refusal(update, failure))?;
                 }
                 Ok(())
             }
-            Backend::Userspace => userspace::set(update),
+            Backend::Userspace => userspace::send_update(update),
         }
     }
 }
@@ -270,11 +270,11 @@ fn explain_refusal(update: &Update, failure: Failure) -> Error {
         _ => false,
     };
     match &update.bind_dev {
-        Change::Set(dev) if about_binding => failure.during(Task::Bind {
+        Change::Set(dev) if about_binding => failure.with_task(Task::Bind {
             interface: interface.clone(),
             dev: dev.clone(),
         }),
-        _ => failure.during(Task::modify(interface)),
+        _ => failure.with_task(Task::modify(interface)),
     }
 }
 
@@ -304,7 +304,7 @@ pub fn set(
 fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
     let links = Routing::open()
         .ok()
-        .and_then(|mut routing| routing.links().ok());
+        .and_then(|mut routing| routing.read_links().ok());
     let down = links
         .iter()
         .flatten()
@@ -337,7 +337,7 @@ fn change_bound(
         return backend.send(&update);
     }
     // From here to the end no other `wg` changes rules or marks.
-    let lock = Lock::take()?;
+    let lock = Lock::take_lock()?;
     let support = backend.probe_support(&update)?;
     if let Change::Set(name) = &mut update.bind_dev {
         *name = name_of_vrf(name)?;
@@ -383,9 +383,9 @@ fn change_bound(
     let mut routing =
         Routing::open().map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
     let links = routing
-        .links()
-        .map_err(|failure| failure.during(Task::modify(&update.interface)))?;
-    let mut receiving = Receiving::start(&update.interface, receive, &links);
+        .read_links()
+        .map_err(|failure| failure.with_task(Task::modify(&update.interface)))?;
+    let mut receiving = Receiving::read_state(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
     receiving.find_own(facts.mark, facts.port, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
@@ -406,13 +406,13 @@ fn change_bound(
         receiving.check_port(goal.as_ref(), &plan.update, &facts)?;
     }
     if let Some(goal) = &goal {
-        receiving.prepare(goal, &mut plan.update, &facts);
+        receiving.prepare_update(goal, &mut plan.update, &facts);
     }
     if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, note) {
         receiving.roll_back();
         return Err(error);
     }
-    let removed = routing.remove(&plan.remove);
+    let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
     let now = Now {
@@ -422,7 +422,7 @@ fn change_bound(
         others: &facts.others,
         rules: &plan.rules_after(&facts.rules),
     };
-    let received = receiving.finish(goal.as_ref(), &mut backend, &mut routing, &now, note);
+    let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
     removed.and(received)
 }
 
@@ -473,7 +473,9 @@ fn name_of_vrf(name: &str) -> Result<String> {
     };
     let task = || Task::Other("Unable to list the VRFs".to_owned());
     let mut routing = Routing::open().map_err(|err| Error::io(task(), &err))?;
-    let links = routing.links().map_err(|failure| failure.during(task()))?;
+    let links = routing
+        .read_links()
+        .map_err(|failure| failure.with_task(task()))?;
     let mut named = links.into_iter().filter(|l| l.vrf_table == Some(table));
     match (named.next(), named.next()) {
         (None, _) => Ok(name.to_owned()),
@@ -489,9 +491,9 @@ fn name_of_vrf(name: &str) -> Result<String> {
 fn has_our_rules(interface: &str) -> Result<bool> {
     let mut routing = Routing::open().map_err(|err| Error::io(Task::modify(interface), &err))?;
     let rules = routing
-        .rules()
-        .map_err(|failure| failure.during(Task::modify(interface)))?;
-    Ok(rules.ours().next().is_some())
+        .read_rules()
+        .map_err(|failure| failure.with_task(Task::modify(interface)))?;
+    Ok(rules.iter_ours().next().is_some())
 }
 
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and
@@ -502,11 +504,11 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
     }
     let (mark, port) = backend.mark_and_port(&update.interface).ok()?;
     let mut routing = Routing::open().ok()?;
-    let here = routing.rules().ok()?;
+    let here = routing.read_rules().ok()?;
     if here.find_binding(mark, port).is_some() {
         return None;
     }
-    let links = routing.links().ok()?;
+    let links = routing.read_links().ok()?;
     let sockets = find_sockets(find_link(&links, &update.interface)?, port);
     // Devices of other namespaces may well have this port.
     let by_port = sockets == Sockets::Elsewhere;
@@ -514,7 +516,7 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
         return None;
     }
     let (found, _) = in_others(|| {
-        let rules = Routing::open().ok()?.rules().ok()?;
+        let rules = Routing::open().ok()?.read_rules().ok()?;
         let bindings = rules.find_bindings(mark, port).into_iter();
         let mut selectors = bindings.map(|binding| binding.by);
         selectors.find(|by| by_port || *by == Selector::Mark(mark))
@@ -552,10 +554,10 @@ fn carry_out(
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let interface = &plan.update.interface;
-    let added = routing.add(&plan.add, &facts.rules)?;
+    let added = routing.add_rules(&plan.add, &facts.rules)?;
     // What nobody needs: it does not come back when the device refuses.
-    if let Err(error) = routing.remove(&plan.clear) {
-        if let Err(stuck) = routing.remove(&added) {
+    if let Err(error) = routing.remove_rules(&plan.clear) {
+        if let Err(stuck) = routing.remove_rules(&added) {
             note(&stuck.to_string());
         }
         return Err(error);
@@ -564,7 +566,7 @@ fn carry_out(
         // A device that has the new mark already must not be left without the rules: the mark
         // goes back first, and if that fails the rules stay.
         if set_mark_back(backend, interface, facts.mark) {
-            if let Err(stuck) = routing.remove(&added) {
+            if let Err(stuck) = routing.remove_rules(&added) {
                 note(&stuck.to_string());
             }
         } else {
@@ -604,9 +606,9 @@ fn read_facts(
     support: Support,
 ) -> Result<Facts> {
     let interface = update.interface.as_str();
-    let unreadable = |failure: Failure| failure.during(Task::modify(interface));
+    let unreadable = |failure: Failure| failure.with_task(Task::modify(interface));
     let (mark, port) = backend.mark_and_port(interface)?;
-    let rules = routing.rules().map_err(unreadable)?;
+    let rules = routing.read_rules().map_err(unreadable)?;
     let target = match &update.bind_dev {
         Change::Set(name) => find_target(links, name),
         Change::Keep | Change::Clear => Target::None,
@@ -693,7 +695,7 @@ fn read_others(
 ) -> Result<(Vec<Other>, Option<String>)> {
     let mut others = Vec::new();
     let mut unknown = None;
-    let served = userspace::list().unwrap_or_else(|err| {
+    let served = userspace::list_devices().unwrap_or_else(|err| {
         let error = Error::io(Task::ListInterfaces, &err);
         unknown = Some(error.to_string());
         Vec::new()
@@ -722,7 +724,7 @@ fn read_others(
                 ..
             }) => {}
             Err(failure) => {
-                let error = failure.during(Task::access(name));
+                let error = failure.with_task(Task::access(name));
                 unknown = Some(format!("`{name}' does not tell its fwmark: {error}"));
             }
         }
@@ -757,10 +759,10 @@ fn read_elsewhere() -> Elsewhere {
 
 /// The devices of this namespace whose sockets may be in another.
 fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
-    let unreadable = |failure: Failure| failure.during(Task::ListInterfaces).to_string();
+    let unreadable = |failure: Failure| failure.with_task(Task::ListInterfaces).to_string();
     let mut routing =
         Routing::open().map_err(|err| Error::io(Task::ListInterfaces, &err).to_string())?;
-    let links = routing.links().map_err(unreadable)?;
+    let links = routing.read_links().map_err(unreadable)?;
     let links: Vec<&Link> = links.iter().filter(|link| link.kind == KIND).collect();
     if links.is_empty() {
         return Ok(Vec::new());

@@ -23,7 +23,7 @@ struct Found {
 
 impl Found {
     /// Takes the namespace that a path is for, unless it is known.
-    fn add(&mut self, path: PathBuf) {
+    fn add_namespace(&mut self, path: PathBuf) {
         let opened = fs::metadata(&path).and_then(|ns| {
             let new = !self.seen.contains(&ns.ino());
             Ok((ns.ino(), new.then(|| File::open(&path)).transpose()?))
@@ -36,11 +36,11 @@ impl Found {
             Ok((_, None)) => {}
             // A process that ended, or a name that is for nothing any more.
             Err(err) if is_gone(&err) => {}
-            Err(err) => self.miss(&path, &err),
+            Err(err) => self.note_missing(&path, &err),
         }
     }
 
-    fn miss(&mut self, path: &Path, err: &io::Error) {
+    fn note_missing(&mut self, path: &Path, err: &io::Error) {
         let why = strerror(err.raw_os_error().unwrap_or(libc::EIO));
         self.unknown = Some(format!(
             "{} cannot be looked at: {why}; it takes root with CAP_SYS_PTRACE and CAP_SYS_ADMIN",
@@ -49,7 +49,7 @@ impl Found {
     }
 
     /// Calls `look` once in each of the namespaces.
-    fn look<T: Send>(&mut self, look: impl Fn() -> T + Sync) -> Vec<T> {
+    fn look_in_threads<T: Send>(&mut self, look: impl Fn() -> T + Sync) -> Vec<T> {
         let mut found = Vec::new();
         for (path, namespace) in std::mem::take(&mut self.namespaces) {
             // A thread of its own, since the namespace belongs to the thread.
@@ -62,8 +62,8 @@ impl Found {
                 Ok(Ok(result)) => found.push(result),
                 // A plain file in /run/netns: the name of a namespace that is gone.
                 Ok(Err(err)) if err.raw_os_error() == Some(libc::EINVAL) => {}
-                Ok(Err(err)) => self.miss(&path, &err),
-                Err(_) => self.miss(&path, &io::Error::from_raw_os_error(libc::EIO)),
+                Ok(Err(err)) => self.note_missing(&path, &err),
+                Err(_) => self.note_missing(&path, &io::Error::from_raw_os_error(libc::EIO)),
             }
         }
         found
@@ -94,16 +94,16 @@ fn find_others() -> Found {
     match fs::metadata(own) {
         Ok(here) => found.seen.push(here.ino()),
         Err(err) => {
-            found.miss(own, &err);
+            found.note_missing(own, &err);
             return found;
         }
     }
     let named = ["/run/netns", "/var/run/netns"].map(Path::new);
     for path in named.into_iter().flat_map(read_folder) {
-        found.add(path);
+        found.add_namespace(path);
     }
     for process in read_processes() {
-        found.add(process.join("ns/net"));
+        found.add_namespace(process.join("ns/net"));
     }
     found
 }
@@ -114,36 +114,36 @@ fn find_hidden(found: &mut Found) {
     let mut mounts_seen: Vec<u64> = Vec::new();
     for process in read_processes() {
         for thread in read_folder(&process.join("task")) {
-            found.add(thread.join("ns/net"));
+            found.add_namespace(thread.join("ns/net"));
         }
         match fs::read_dir(process.join("fd")) {
             Ok(files) => {
                 for file in files.flatten() {
                     let info = process.join("fdinfo").join(file.file_name());
                     if fs::read(info).is_ok_and(|info| may_be_namespace(&info)) {
-                        found.add(file.path());
+                        found.add_namespace(file.path());
                     }
                 }
             }
             Err(err) if is_gone(&err) => {}
-            Err(err) => found.miss(&process.join("fd"), &err),
+            Err(err) => found.note_missing(&process.join("fd"), &err),
         }
         let own = process.join("ns/mnt");
         match fs::metadata(&own).map(|own| own.ino()) {
             Ok(mounts) if mounts_seen.contains(&mounts) => continue,
             Ok(mounts) => mounts_seen.push(mounts),
             Err(err) if is_gone(&err) => continue,
-            Err(err) => found.miss(&own, &err),
+            Err(err) => found.note_missing(&own, &err),
         }
         match fs::read(process.join("mountinfo")) {
             Ok(text) => {
                 for place in parse_mounts(&text) {
-                    found.add(process.join("root").join(place));
+                    found.add_namespace(process.join("root").join(place));
                 }
             }
             // So says the kernel of a process that has ended.
             Err(err) if is_gone(&err) || err.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(err) => found.miss(&process.join("mountinfo"), &err),
+            Err(err) => found.note_missing(&process.join("mountinfo"), &err),
         }
     }
 }
@@ -207,7 +207,7 @@ pub fn has_others() -> bool {
 /// Says why, if it could not look into all.
 pub fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
     let mut found = find_others();
-    let results = found.look(look);
+    let results = found.look_in_threads(look);
     (results, found.unknown)
 }
 
@@ -225,7 +225,7 @@ pub fn find_gone(cookies: &[u64]) -> Vec<u64> {
         if deep {
             find_hidden(&mut found);
         }
-        for cookie in found.look(sys::netns_cookie) {
+        for cookie in found.look_in_threads(sys::netns_cookie) {
             let Ok(cookie) = cookie else {
                 return Vec::new();
             };

@@ -36,7 +36,7 @@ impl Failure {
 
 impl Failure {
     /// The error of a task that failed with it.
-    pub fn during(self, task: Task) -> Error {
+    pub fn with_task(self, task: Task) -> Error {
         let Failure { errno, extack } = self;
         Error::Os {
             task,
@@ -116,7 +116,7 @@ impl Socket {
         let carrier = Carrier::open(family)?;
         // A number that another process cannot guess.
         let mut start = [0; 4];
-        sys::random(&mut start)?;
+        sys::fill_random(&mut start)?;
         Ok(Socket {
             carrier,
             sequence: u32::from_ne_bytes(start),
@@ -135,7 +135,7 @@ impl Socket {
                     Reply::Ack { errno, extack } => return Err(Failure { errno, extack }),
                     Reply::Data { payload, .. } => data(payload),
                     Reply::Done { .. } => {}
-                    Reply::Overrun => return Err(overrun()),
+                    Reply::Overrun => return Err(make_overrun()),
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Socket {
                         return Err(Failure { errno, extack });
                     }
                     Reply::Done { .. } | Reply::Ack { .. } => {}
-                    Reply::Overrun => return Err(overrun()),
+                    Reply::Overrun => return Err(make_overrun()),
                 }
             }
         }
@@ -241,7 +241,7 @@ fn read_replies(datagram: &[u8], sequence: u32) -> Result<Vec<Reply<'_>>, Failur
     nlmsg::read_replies(datagram, sequence).map_err(|words| Failure::new(libc::EPROTO, words))
 }
 
-fn overrun() -> Failure {
+fn make_overrun() -> Failure {
     Failure::new(libc::ENOBUFS, "the kernel dropped messages")
 }
 

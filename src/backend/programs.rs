@@ -17,7 +17,7 @@ fn read_path() -> Vec<PathBuf> {
 }
 
 /// The file of a program.
-pub fn find(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let mut folders = read_path();
     folders.extend(MORE.map(PathBuf::from));
     find_in(&folders, name)
@@ -41,7 +41,7 @@ pub fn find_wg_quick() -> Option<WgQuick> {
     let this = env::current_exe().ok()?;
     Some(WgQuick {
         same: is_same_file(&runs, &this),
-        diverts: find("dpkg-divert").is_some(),
+        diverts: find_program("dpkg-divert").is_some(),
         script,
         runs,
         this,

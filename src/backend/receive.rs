@@ -32,7 +32,7 @@ pub fn read_receives(device: &Device, vrf: Option<&str>) -> Option<Receives> {
     if device.listen_port == 0 {
         return None;
     }
-    let links = Routing::open().ok()?.links().ok()?;
+    let links = Routing::open().ok()?.read_links().ok()?;
     // A device that is down has no sockets; another one's may be on the port.
     let sockets = if links
         .iter()
@@ -42,7 +42,7 @@ pub fn read_receives(device: &Device, vrf: Option<&str>) -> Option<Receives> {
     } else {
         Vec::new()
     };
-    let has_entry = match Hooks::find().and_then(|hooks| hooks.get(device.listen_port)) {
+    let has_entry = match Hooks::find_hooks().and_then(|hooks| hooks.get(device.listen_port)) {
         // The hooks go by the name, also where the VRF has the same table.
         Ok(Some(entry)) if sockets.is_empty() && vrf.is_some_and(|vrf| vrf != entry.vrf) => {
             return Some(Receives::Nothing);
@@ -68,7 +68,7 @@ fn is_live(index: u32) -> bool {
 /// Removes entries of devices and of namespaces that are gone. It is silent where the hooks cannot
 /// be seen: the command binds nothing.
 pub fn sweep_entries() {
-    let Ok(hooks) = Hooks::find() else {
+    let Ok(hooks) = Hooks::find_hooks() else {
         return;
     };
     sweep_namespaces(&hooks);
@@ -80,7 +80,7 @@ pub fn sweep_entries() {
     }
     let links = Routing::open()
         .ok()
-        .and_then(|mut routing| routing.links().ok());
+        .and_then(|mut routing| routing.read_links().ok());
     if let Some(links) = links {
         let _ = remove_unused(&entries, &links);
     }
@@ -95,7 +95,7 @@ fn sweep_namespaces(hooks: &Hooks) {
     }
     let gone = namespaces::find_gone(&others);
     if !gone.is_empty() {
-        let _ = Changing::start().and_then(|mut changing| changing.remove_namespaces(&gone));
+        let _ = Changing::start_change().and_then(|mut changing| changing.remove_namespaces(&gone));
     }
 }
 
@@ -122,14 +122,14 @@ fn remove_unused(
     if unused.is_empty() {
         return Ok(false);
     }
-    let mut changing = Changing::start()?;
+    let mut changing = Changing::start_change()?;
     // Another command may have made a new device's entry meanwhile.
     let now = changing.read_entries()?;
     let same = |port: &u16| {
         let mut old = entries.iter().filter(|(known, _)| known == port);
         old.all(|entry| now.contains(entry))
     };
-    changing.remove(&unused.into_iter().filter(same).collect::<Vec<_>>())?;
+    changing.remove_entries(&unused.into_iter().filter(same).collect::<Vec<_>>())?;
     Ok(true)
 }
 
@@ -143,7 +143,7 @@ fn ports_elsewhere() -> (Vec<u16>, bool) {
 /// The ports of devices of this thread's namespace that are down; `None` where one could not be
 /// asked.
 fn ports_here() -> Option<Vec<u16>> {
-    let links = Routing::open().ok()?.links().ok()?;
+    let links = Routing::open().ok()?.read_links().ok()?;
     let down = |link: &&Link| link.kind == KIND && !link.up;
     let links: Vec<&Link> = links.iter().filter(down).collect();
     if links.is_empty() {
@@ -182,9 +182,9 @@ pub struct Receiving {
 impl Receiving {
     /// Reads the entries of this namespace, and removes those of devices and namespaces that are
     /// gone.
-    pub fn start(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
-        let read = || Hooks::find().and_then(|hooks| hooks.read_entries());
-        let first = Hooks::find().and_then(|hooks| {
+    pub fn read_state(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
+        let read = || Hooks::find_hooks().and_then(|hooks| hooks.read_entries());
+        let first = Hooks::find_hooks().and_then(|hooks| {
             sweep_namespaces(&hooks);
             hooks.read_entries()
         });
@@ -337,7 +337,7 @@ impl Receiving {
 
     /// Tells the hooks where the device's sockets belong, before it is changed. A device that is
     /// to have any port gets one that is known.
-    pub fn prepare(&mut self, goal: &ReceiveGoal, update: &mut Update, facts: &Facts) {
+    pub fn prepare_update(&mut self, goal: &ReceiveGoal, update: &mut Update, facts: &Facts) {
         let port = facts.port;
         if self.mode == ReceiveMode::Any {
             self.reason = Some(Unavailable::Off);
@@ -373,8 +373,8 @@ impl Receiving {
             mark: goal.mark,
         };
         let all_sockets = self.mode == ReceiveMode::Bound;
-        let done = Changing::start()
-            .and_then(|mut changing| changing.insert(chosen, &binding, all_sockets));
+        let done = Changing::start_change()
+            .and_then(|mut changing| changing.insert_entry(chosen, &binding, all_sockets));
         match done {
             Ok(()) => {
                 self.inserted = Some((chosen, before));
@@ -392,14 +392,14 @@ impl Receiving {
             return;
         };
         // What cannot be undone is an entry that binds this device's sockets to a VRF too many.
-        let _ = Changing::start().and_then(|mut changing| match before {
-            Some(binding) => changing.insert(port, &binding, true),
-            None => changing.remove(&[port]),
+        let _ = Changing::start_change().and_then(|mut changing| match before {
+            Some(binding) => changing.insert_entry(port, &binding, true),
+            None => changing.remove_entries(&[port]),
         });
     }
 
     /// After the change: sees to it that the sockets are where they belong, and says where.
-    pub fn finish(
+    pub fn finish_change(
         self,
         goal: Option<&ReceiveGoal>,
         backend: &mut Backend,
@@ -452,7 +452,7 @@ impl Receiving {
             .collect();
         let mut done = Ok(());
         if !old.is_empty() {
-            done = self.release(&old, now);
+            done = self.release_ports(&old, now);
         }
         let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
             && now.others.iter().any(|other| other.port == *port);
@@ -463,7 +463,7 @@ impl Receiving {
                 mark: goal.mark,
                 ..HookEntry::default()
             };
-            done = Changing::start().and_then(|mut c| c.insert(*port, &no_vrf, true));
+            done = Changing::start_change().and_then(|mut c| c.insert_entry(*port, &no_vrf, true));
             note(&format!(
                 "{interface}: another device has port {port} too, in another VRF: whichever of \
                  them is set down and up receives nothing until it is bound again"
@@ -522,8 +522,8 @@ impl Receiving {
                 mark,
                 ..HookEntry::default()
             };
-            Changing::start()
-                .and_then(|mut changing| changing.insert(port, &leaving, true))
+            Changing::start_change()
+                .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
                 .map_err(unable)?;
             make_again(&self.interface, backend, routing, port, mark)?;
             own.push(port);
@@ -531,21 +531,21 @@ impl Receiving {
         if own.is_empty() {
             return Ok(());
         }
-        self.release(&own, now).map_err(unable)
+        self.release_ports(&own, now).map_err(unable)
     }
 
     /// Takes away the entries of ports that this device leaves. Another device here that has such a
     /// port and is bound by rules inherits it.
-    fn release(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
+    fn release_ports(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
         let heirs: Vec<_> = ports
             .iter()
             .map(|port| (*port, now.find_heir(*port)))
             .collect();
-        let mut changing = Changing::start()?;
+        let mut changing = Changing::start_change()?;
         for (port, heir) in heirs {
             match heir {
-                Some(binding) => changing.insert(port, &binding, true)?,
-                None => changing.remove(&[port])?,
+                Some(binding) => changing.insert_entry(port, &binding, true)?,
+                None => changing.remove_entries(&[port])?,
             }
         }
         Ok(())
@@ -565,7 +565,7 @@ pub fn has_leftovers(interface: &str, mark: u32, port: u16) -> bool {
         return true;
     }
     let index = sys::if_index(interface);
-    match Hooks::find().and_then(|hooks| hooks.read_entries()) {
+    match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             let mut entries = entries.iter();
             let is_own =
@@ -649,12 +649,12 @@ fn make_again(
     mark: u32,
 ) -> Result<()> {
     let rules = routing
-        .rules()
-        .map_err(|failure| failure.during(Task::modify(interface)))?;
-    let closing = routing.add(&closing_rules(&rules), &rules)?;
+        .read_rules()
+        .map_err(|failure| failure.with_task(Task::modify(interface)))?;
+    let closing = routing.add_rules(&closing_rules(&rules), &rules)?;
     let done = move_port(interface, backend, port, mark);
     if !matches!(&done, Err(left) if left.closed) {
-        routing.remove(&closing)?;
+        routing.remove_rules(&closing)?;
     }
     done.map_err(|left| left.error)
 }

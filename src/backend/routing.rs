@@ -28,7 +28,7 @@ impl Routing {
         Socket::open(NlFamily::Route).map(Routing)
     }
 
-    pub fn links(&mut self) -> std::result::Result<Vec<Link>, Failure> {
+    pub fn read_links(&mut self) -> std::result::Result<Vec<Link>, Failure> {
         self.0
             .dump(&mut route::get_links(), Vec::new, |links, payload| {
                 links.extend(route::decode_link(payload));
@@ -37,7 +37,7 @@ impl Routing {
     }
 
     /// All rules, in the order in which the kernel asks them.
-    pub fn rules(&mut self) -> std::result::Result<Rules, Failure> {
+    pub fn read_rules(&mut self) -> std::result::Result<Rules, Failure> {
         Ok(Rules {
             v4: self.rules_of(Family::V4)?,
             v6: self.rules_of(Family::V6)?,
@@ -61,14 +61,14 @@ impl Routing {
 
     /// Adds rules, all or none. `present` are those that are there: what is among them is added
     /// a second time, behind the first. The returned ones are to be removed again if need be.
-    pub fn add(
+    pub fn add_rules(
         &mut self,
         rules: &[(Family, Rule)],
         present: &Rules,
     ) -> Result<Vec<(Family, Rule)>> {
         let mut added = Vec::new();
         for (family, rule) in rules {
-            let twin = present.all().any(|(f, r)| f == *family && r == rule);
+            let twin = present.iter_rules().any(|(f, r)| f == *family && r == rule);
             let request = &mut route::add_rule(*family, rule, twin);
             match self.0.ask(request, |_| {}) {
                 // A second one does no harm, and removing it would take the first.
@@ -83,7 +83,7 @@ impl Routing {
                     if !twin {
                         added.push((*family, *rule));
                     }
-                    let undone = self.remove(&added);
+                    let undone = self.remove_rules(&added);
                     let mut error = explain_rule("add", *family, rule, failure);
                     // The one that was refused is mostly not there, and as mostly not removed.
                     let others = added.len() > usize::from(!twin);
@@ -100,7 +100,7 @@ impl Routing {
     }
 
     /// Removes rules; those that are gone already are fine. Goes on after an error.
-    pub fn remove(&mut self, rules: &[(Family, Rule)]) -> Result<()> {
+    pub fn remove_rules(&mut self, rules: &[(Family, Rule)]) -> Result<()> {
         let mut done = Ok(());
         // As they were added, the closing rule after its lookup: in between packets are refused
         // rather than sent elsewhere.
@@ -125,7 +125,7 @@ fn is_off(errno: i32) -> bool {
 }
 
 fn explain_rule(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Error {
-    failure.during(Task::Other(format!(
+    failure.with_task(Task::Other(format!(
         "Cannot {verb} the {family} rule `{rule}'"
     )))
 }
@@ -149,7 +149,7 @@ pub enum Lock {
 impl Lock {
     /// # Errors
     /// Another process has had the lock for a long time.
-    pub fn take() -> Result<Lock> {
+    pub fn take_lock() -> Result<Lock> {
         let file = match File::open(LOCK_FILE) {
             Ok(file) => file,
             Err(err) => return Ok(Lock::Unavailable(err)),
@@ -286,9 +286,9 @@ mod tests {
     fn rules_are_changed_by_one_at_a_time() {
         let denied = io::Error::from_raw_os_error(libc::EACCES);
         assert!(Lock::Unavailable(denied).or_refuse().is_err());
-        let first = Lock::take().unwrap();
+        let first = Lock::take_lock().unwrap();
         let may = matches!(first, Lock::Held(_));
-        let second = std::thread::spawn(|| (Lock::take().unwrap(), Instant::now()));
+        let second = std::thread::spawn(|| (Lock::take_lock().unwrap(), Instant::now()));
         std::thread::sleep(Duration::from_millis(100));
         let released = Instant::now();
         drop(first);

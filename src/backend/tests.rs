@@ -286,8 +286,8 @@ fn a_users_own_mark_is_not_taken_for_an_interrupted_command() {
     let closing = Rule::new_ours(97, Selector::Mark(CLOSED_MARK), Action::Unreachable);
     let result = with(script(&state), || {
         let mut routing = Routing::open().unwrap();
-        let rules = routing.rules().unwrap();
-        routing.add(&[(Family::V4, closing), (Family::V6, closing)], &rules)
+        let rules = routing.read_rules().unwrap();
+        routing.add_rules(&[(Family::V4, closing), (Family::V6, closing)], &rules)
     });
     result.unwrap();
     state.borrow_mut().mark = CLOSED_MARK;
@@ -506,7 +506,9 @@ fn a_missing_interface_is_not_the_bind_devices_fault() {
 #[test]
 fn only_wireguards_links_are_listed() {
     let state = kernel(|_| {});
-    let links = with(script(&state), || Routing::open().unwrap().links().unwrap());
+    let links = with(script(&state), || {
+        Routing::open().unwrap().read_links().unwrap()
+    });
     assert_eq!(links.len(), 3);
     assert_eq!(merge_names(&links, vec!["wg1".to_owned()]), ["wg0", "wg1"]);
 }
@@ -549,11 +551,14 @@ fn a_second_copy_of_a_rule_is_not_undone() {
     let before = state.borrow().ours(2);
     let result = with(script(&state), || {
         let mut routing = Routing::open().unwrap();
-        let rules = routing.rules().unwrap();
-        let ours: Vec<_> = rules.ours().map(|(family, rule)| (family, *rule)).collect();
+        let rules = routing.read_rules().unwrap();
+        let ours: Vec<_> = rules
+            .iter_ours()
+            .map(|(family, rule)| (family, *rule))
+            .collect();
         let second = state.borrow().new_rules + 2;
         state.borrow_mut().refused_rule = Some(second);
-        routing.add(&[ours[0], ours[1]], &rules)
+        routing.add_rules(&[ours[0], ours[1]], &rules)
     });
     assert!(result.is_err());
     assert_eq!(state.borrow().ours(2), before + 1);

@@ -54,7 +54,7 @@ fn find_socket(interface: &str) -> Option<PathBuf> {
 }
 
 /// Connects. Removes a socket without a listener, as the reference does.
-fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+fn connect_socket(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let (sender, receiver) = mpsc::channel();
     let socket = path.to_owned();
     // connect(2) waits for ever for a program that does not accept, hence the thread.
@@ -75,7 +75,7 @@ pub fn is_served(interface: &str) -> bool {
     let Some(path) = find_socket(interface) else {
         return false;
     };
-    match connect(&path, LIMITS.connect) {
+    match connect_socket(&path, LIMITS.connect) {
         Ok(_) => true,
         Err(err) => !matches!(
             err.kind(),
@@ -88,7 +88,7 @@ pub fn is_served(interface: &str) -> bool {
 ///
 /// # Errors
 /// The directory is there and cannot be read.
-pub fn list() -> io::Result<Vec<String>> {
+pub fn list_devices() -> io::Result<Vec<String>> {
     list_in(Path::new(DIRECTORY))
 }
 
@@ -122,23 +122,23 @@ pub fn get_head(interface: &str) -> Result<Device> {
 
 fn read_device(interface: &str, wants: impl Fn(&[u8]) -> Next) -> Result<Device> {
     let mut decoder = Decoder::new(interface, look_up);
-    exchange(
+    exchange_text(
         Task::access(interface),
         interface,
         |request| request.write_all(uapi::GET.as_bytes()),
         |name, value| match wants(name) {
-            Next::More => decoder.take(name, value).map(|()| Next::More),
+            Next::More => decoder.take_member(name, value).map(|()| Next::More),
             Next::Enough => Ok(Next::Enough),
         },
     )?;
-    Ok(decoder.finish())
+    Ok(decoder.finish_device())
 }
 
-pub fn set(update: &Update) -> Result<()> {
+pub fn send_update(update: &Update) -> Result<()> {
     let names = Names {
         interface: sys::interface_name,
     };
-    exchange(
+    exchange_text(
         Task::modify(&update.interface),
         &update.interface,
         |request| uapi::write_set(update, &names, request),
@@ -147,7 +147,7 @@ pub fn set(update: &Update) -> Result<()> {
 }
 
 fn look_up(host: &str, service: &str) -> Option<SocketAddr> {
-    sys::lookup(Some(host), service, false).ok()
+    sys::look_up_name(Some(host), service, false).ok()
 }
 
 fn explain_answer(task: Task, why: Broken) -> Error {
@@ -175,16 +175,16 @@ impl From<io::Error> for Failed {
 }
 
 /// Sends what `ask` writes and hands the lines of the answer to `take`.
-fn exchange(
+fn exchange_text(
     task: Task,
     interface: &str,
     ask: impl FnOnce(&mut Request) -> io::Result<()>,
     take: impl FnMut(&[u8], &[u8]) -> std::result::Result<Next, Broken>,
 ) -> Result<()> {
     let path = find_socket(interface).ok_or_else(|| Error::os(task.clone(), libc::ENOENT))?;
-    let answer = connect(&path, LIMITS.connect)
+    let answer = connect_socket(&path, LIMITS.connect)
         .map_err(Failed::Io)
-        .and_then(|stream| talk(stream, ask, take, LIMITS));
+        .and_then(|stream| exchange_lines(stream, ask, take, LIMITS));
     answer.map_err(|failed| {
         let err = match failed {
             Failed::Answer(why) => return explain_answer(task, why),
@@ -258,7 +258,7 @@ impl io::Write for Request<'_> {
 
 /// Sends a request and reads up to the empty line that ends an answer: the program keeps the
 /// connection open for more.
-fn talk(
+fn exchange_lines(
     mut stream: UnixStream,
     ask: impl FnOnce(&mut Request) -> io::Result<()>,
     mut take: impl FnMut(&[u8], &[u8]) -> std::result::Result<Next, Broken>,
@@ -295,7 +295,7 @@ fn talk(
                 part.copy_within(read..filled, 0);
                 filled -= read;
             }
-            Ok(Progress::End) => return answer.verdict().map_err(Failed::Answer),
+            Ok(Progress::End) => return answer.read_verdict().map_err(Failed::Answer),
             Err(why) => return Err(Failed::Answer(why)),
         }
     }
@@ -351,7 +351,7 @@ mod tests {
             lines.push([name, value].concat());
             Ok(Next::More)
         };
-        match talk(stream, ask, take, limits) {
+        match exchange_lines(stream, ask, take, limits) {
             Ok(()) => Ok(lines),
             Err(Failed::Io(err)) => Err(err.raw_os_error().unwrap()),
             Err(Failed::Answer(_)) => Err(libc::EPROTO),
@@ -438,15 +438,15 @@ mod tests {
         let path = folder.join("wg0.sock");
         // A program is there that does not take connections of this kind.
         let other = UnixDatagram::bind(&path).unwrap();
-        let refused = connect(&path, LIMITS.connect).unwrap_err();
+        let refused = connect_socket(&path, LIMITS.connect).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPROTOTYPE));
         assert!(path.exists(), "a socket in use stays");
         drop(other);
         fs::remove_file(&path).unwrap();
         let listener = UnixListener::bind(&path).unwrap();
-        connect(&path, LIMITS.connect).unwrap();
+        connect_socket(&path, LIMITS.connect).unwrap();
         drop(listener);
-        let stale = connect(&path, LIMITS.connect).unwrap_err();
+        let stale = connect_socket(&path, LIMITS.connect).unwrap_err();
         assert_eq!(stale.kind(), io::ErrorKind::ConnectionRefused);
         assert!(!path.exists(), "a stale socket goes");
         fs::remove_dir_all(folder).unwrap();

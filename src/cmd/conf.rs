@@ -17,12 +17,12 @@ use crate::resolve::Resolver;
 
 /// The file states the whole configuration: what it does not mention is off.
 pub fn setconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
-    super::apply(read_update(interface, file, update_of_everything())?)
+    super::apply_update(read_update(interface, file, update_of_everything())?)
 }
 
 /// The file changes what it mentions.
 pub fn addconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
-    super::apply(read_update(interface, file, Update::default())?)
+    super::apply_update(read_update(interface, file, Update::default())?)
 }
 
 /// What is asked of [`syncconf`] beside the change.
@@ -45,7 +45,7 @@ pub fn syncconf(call: Call, options: SyncOptions, interface: &OsStr, file: &OsSt
     let wanted = read_update(interface, file, update_of_everything())?;
     // Without peers in the file all go, and nothing has to be known about them.
     if wanted.peers.is_empty() && options == SyncOptions::default() {
-        return super::apply(wanted);
+        return super::apply_update(wanted);
     }
     let now = backend::get(&wanted.interface).map_err(|error| {
         let interface = wanted.interface.clone();
@@ -64,7 +64,7 @@ pub fn syncconf(call: Call, options: SyncOptions, interface: &OsStr, file: &OsSt
             writeln!(call.out, "{}: {line}", shown(&now.name)).map_err(Error::output)?;
         }
     } else {
-        super::apply(update)?;
+        super::apply_update(update)?;
     }
     if options.exit_code && !differences.is_empty() {
         return Err(Error::Ended(CHANGED));

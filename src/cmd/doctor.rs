@@ -22,7 +22,7 @@ pub fn doctor(call: Call, words: &[OsString]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let (interface, json) = match words.as_slice() {
         ["-h" | "--help" | "help"] => {
-            super::say(call.usage);
+            super::print_note(call.usage);
             return Ok(());
         }
         [] | ["all"] => (None, false),
@@ -37,11 +37,11 @@ pub fn doctor(call: Call, words: &[OsString]) -> Result<()> {
     let (facts, mut routes) = match looked {
         Ok(looked) => looked,
         Err(error) => {
-            super::say(&error.to_string());
+            super::print_note(&error.to_string());
             return Err(Error::Ended(BLIND));
         }
     };
-    let report = doctor::examine(&facts, interface, &mut |packet| routes.ask(packet));
+    let report = doctor::examine(&facts, interface, &mut |packet| routes.ask_route(packet));
     if json {
         render::doctor::print_json(&report, call.out)
     } else {

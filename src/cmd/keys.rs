@@ -24,12 +24,12 @@ pub fn genpsk(call: Call) -> Result<()> {
 
 fn generate(call: Call, finish: fn(Key) -> Key) -> Result<()> {
     if writes_to_open_file() {
-        super::say(
+        super::print_note(
             "Warning: writing to world accessible file.\n\
              Consider setting the umask to 077 and trying again.",
         );
     }
-    let key = Key::fill_with(sys::random)
+    let key = Key::fill_with(sys::fill_random)
         .map_err(|err| Error::io(Task::Other("getrandom".to_owned()), &err))?;
     check_output()?;
     let printed = finish(key).write_base64(call.out);

@@ -32,21 +32,21 @@ pub struct Call<'a> {
 pub type Output = BufWriter<File>;
 
 /// One line for the user on stderr.
-fn say(line: &str) {
+fn print_note(line: &str) {
     // Nothing is left to be done about a stderr that cannot be written.
     let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
 fn say_from_threads() -> Say {
-    Arc::new(say)
+    Arc::new(print_note)
 }
 
 /// Sends `update` to its device and tells the user what that took.
-fn apply(update: Update) -> Result<()> {
+fn apply_update(update: Update) -> Result<()> {
     backend::set(
         update,
         resolve::bind_mode()?,
         resolve::receive_mode()?,
-        &mut say,
+        &mut print_note,
     )
 }

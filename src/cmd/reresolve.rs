@@ -31,7 +31,7 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
     let mut parser = conf::Parser::default();
     let mut steps = Vec::new();
     input::read_config(Path::new(file), |line| {
-        if kept.take(line) {
+        if kept.take_line(line) {
             parser.read_line(line, &mut steps)
         } else {
             Ok(())
@@ -52,7 +52,7 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
         let peer = match found {
             Ok(peer) => peer,
             Err(error) => {
-                super::say(&error.to_string());
+                super::print_note(&error.to_string());
                 failed = true;
                 continue;
             }
@@ -73,7 +73,7 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
             ),
             Endpoint(endpoint, &names)
         );
-        super::apply(Update {
+        super::apply_update(Update {
             interface: interface.clone(),
             peers: vec![peer],
             ..Update::default()
@@ -91,7 +91,7 @@ struct Endpoints {
 
 impl Endpoints {
     /// Whether a line, which has no comment and no blanks, is one of them.
-    fn take(&mut self, line: &str) -> bool {
+    fn take_line(&mut self, line: &str) -> bool {
         if line.starts_with('[') {
             self.in_peer = line.eq_ignore_ascii_case("[peer]");
             return self.in_peer;
@@ -193,7 +193,7 @@ mod tests {
             ("PublicKey=a", false),
         ];
         for (line, wanted) in lines {
-            assert_eq!(kept.take(line), wanted, "{line}");
+            assert_eq!(kept.take_line(line), wanted, "{line}");
         }
     }
 }

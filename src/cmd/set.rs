@@ -15,5 +15,5 @@ pub fn set(_: Call, interface: &OsStr, words: &[OsString]) -> Result<()> {
         ..Update::default()
     };
     let update = resolve::resolve(args::parse(words), base, &super::say_from_threads())?;
-    super::apply(update)
+    super::apply_update(update)
 }

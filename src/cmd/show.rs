@@ -21,7 +21,7 @@ pub fn show(call: Call, words: &[OsString]) -> Result<()> {
         [] | ["all"] => show_all(call, None),
         ["interfaces"] => show_interfaces(call),
         ["-h" | "--help" | "help"] => {
-            super::say(call.usage);
+            super::print_note(call.usage);
             Ok(())
         }
         ["json"] if !backend::list()?.iter().any(|name| name == "json") => {
@@ -70,7 +70,7 @@ fn show_all(call: Call, field: Option<&str>) -> Result<()> {
             Ok(device) => device,
             Err(error) => {
                 let interface = interface.clone();
-                super::say(&error.with_task(Task::AccessEach { interface }).to_string());
+                super::print_note(&error.with_task(Task::AccessEach { interface }).to_string());
                 failed += 1;
                 continue;
             }
@@ -113,7 +113,7 @@ fn find_known_field(call: &Call, field: &str) -> Result<Field> {
         Error::Invalid(format!(
             "Invalid parameter: `{}'{}\n{}",
             shown(field),
-            words::hint(field, words::FIELDS.iter().map(|(name, _)| *name)),
+            words::hint_at(field, words::FIELDS.iter().map(|(name, _)| *name)),
             call.usage
         ))
     })

@@ -338,7 +338,10 @@ impl<'a> View<'a> {
                      its VRF",
                     nic.link.name
                 ),
-                run(format!("ip {}rule add pref 1000 l3mdev", option(family))),
+                run(format!(
+                    "ip {}rule add pref 1000 l3mdev",
+                    name_option(family)
+                )),
             );
         }
     }
@@ -349,7 +352,7 @@ impl<'a> View<'a> {
         };
         let lacks = |rules: &[_]| !rules.iter().any(|rule: &Rule| rule.l3mdev);
         rules
-            .families()
+            .iter_families()
             .filter(|(_, rules)| lacks(rules))
             .map(|(family, _)| family)
             .collect()
@@ -358,7 +361,7 @@ impl<'a> View<'a> {
     // Where packets go.
 
     /// The endpoints of its peers, each address once.
-    fn endpoints(&self) -> Vec<SocketAddr> {
+    fn list_endpoints(&self) -> Vec<SocketAddr> {
         let mut found: Vec<SocketAddr> = self
             .device()
             .peers
@@ -382,14 +385,14 @@ impl<'a> View<'a> {
         }
         let mut gathered = Gathered::default();
         let mut reach = Vec::new();
-        for endpoint in self.endpoints() {
-            reach.push(self.follow(endpoint, faults, &mut gathered, ask));
+        for endpoint in self.list_endpoints() {
+            reach.push(self.follow_route(endpoint, faults, &mut gathered, ask));
         }
         self.report_gathered(gathered, report);
         reach
     }
 
-    fn follow(
+    fn follow_route(
         &self,
         endpoint: SocketAddr,
         faults: &[(Family, Fault)],
@@ -620,7 +623,11 @@ impl<'a> View<'a> {
             report.add(
                 Code::NoRoute,
                 name,
-                format!("{} has no route to {} ({words})", self.place(), list(&ips)),
+                format!(
+                    "{} has no route to {} ({words})",
+                    self.describe_place(),
+                    list(&ips)
+                ),
                 self.add_route(family, mine[0].0),
             );
         }
@@ -637,9 +644,9 @@ impl<'a> View<'a> {
                 format!(
                     "the {family} rule at priority {pref} comes before `l3mdev' and takes its \
                      packets to {to} to another table than that of {}, so the kernel drops them",
-                    self.place()
+                    self.describe_place()
                 ),
-                run(format!("ip {}rule add pref 1 l3mdev", option(family))),
+                run(format!("ip {}rule add pref 1 l3mdev", name_option(family))),
             );
         }
         if let Some(first) = no_family.first() {
@@ -649,15 +656,15 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "the endpoint {} is {family}, and no interface of {} has an {family} address",
-                    list(&texts(&no_family)),
-                    self.place()
+                    list(&write_addresses(&no_family)),
+                    self.describe_place()
                 ),
                 Remedy::Do(format!(
                     "give the peer an endpoint that {} can reach (`wg set {} peer KEY endpoint \
                      ADDRESS:PORT'); `ip vrf exec {} wg ...' looks a name up there",
-                    self.place(),
+                    self.describe_place(),
                     self.name(),
-                    self.place()
+                    self.describe_place()
                 )),
             );
         }
@@ -668,7 +675,7 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "a route of {} sends packets to {} out by {by}, which is not in it",
-                    self.place(),
+                    self.describe_place(),
                     list(&ips)
                 ),
                 advise("nothing, if the route is meant; it is used as it is written"),
@@ -680,7 +687,7 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "its packets to {} are routed into the tunnel itself",
-                    list(&texts(&looped))
+                    list(&write_addresses(&looped))
                 ),
                 advise(
                     "bind it to the device that reaches the endpoint (bind-dev), or give the \
@@ -767,15 +774,15 @@ impl<'a> View<'a> {
                     "a rule before `l3mdev' takes the {family} packets that arrive from {} in {} to \
                      another table, so they are not delivered",
                     list(&ips),
-                    self.place()
+                    self.describe_place()
                 ),
-                run(format!("ip {}rule add pref 1 l3mdev", option(family))),
+                run(format!("ip {}rule add pref 1 l3mdev", name_option(family))),
             );
         }
     }
 
     /// What it is bound to, for a sentence.
-    fn place(&self) -> String {
+    fn describe_place(&self) -> String {
         match self.carrier {
             Some(nic) => nic.link.name.clone(),
             None => "this host".to_owned(),
@@ -798,7 +805,7 @@ impl<'a> View<'a> {
             Some(_) => "default".to_owned(),
             None => to.to_string(),
         };
-        let mut command = format!("ip {}route add {target}", option(family));
+        let mut command = format!("ip {}route add {target}", name_option(family));
         if !via.is_some_and(|nic| nic.carrier.point_to_point) {
             command += " via GATEWAY";
         }
@@ -835,7 +842,7 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "its sockets are bound to a device that is not {}, so nothing is received",
-                    self.place()
+                    self.describe_place()
                 ),
                 self.bind_again(""),
             ),
@@ -843,7 +850,7 @@ impl<'a> View<'a> {
                 let text = format!(
                     "its sockets are bound to no device, so packets from everywhere reach it, not \
                      from {} only",
-                    self.place()
+                    self.describe_place()
                 );
                 match &self.facts.hooks.unable {
                     None => report.add(Code::ReceivesEverywhere, name, text, self.bind_again("")),
@@ -866,7 +873,7 @@ impl<'a> View<'a> {
                 format!(
                     "its sockets are bound to no device and net.ipv4.udp_l3mdev_accept is 0, so \
                      what arrives in {} does not reach it",
-                    self.place()
+                    self.describe_place()
                 ),
                 if hooks_serve {
                     self.bind_again("")
@@ -895,7 +902,7 @@ impl<'a> View<'a> {
                 .map(|address| address.ip.to_string())
                 .collect();
             let used = self
-                .endpoints()
+                .list_endpoints()
                 .iter()
                 .any(|endpoint| family_of(endpoint.ip()) == family);
             if addresses.len() < 2 || !used {
@@ -1029,14 +1036,14 @@ fn family_of(ip: IpAddr) -> Family {
 }
 
 /// The option of ip(8).
-fn option(family: Family) -> &'static str {
+fn name_option(family: Family) -> &'static str {
     match family {
         Family::V4 => "",
         Family::V6 => "-6 ",
     }
 }
 
-fn texts(ips: &[IpAddr]) -> Vec<String> {
+fn write_addresses(ips: &[IpAddr]) -> Vec<String> {
     ips.iter().map(IpAddr::to_string).collect()
 }
 
@@ -1074,7 +1081,11 @@ fn find_foreign_rules(facts: &Facts, rules: &Rules, mark: u32, port: u16) -> Opt
             .nics
             .iter()
             .filter_map(|nic| nic.link.vrf_table)
-            .find(|table| rules.all().any(|(_, rule)| rule.steers(flow, *table)));
+            .find(|table| {
+                rules
+                    .iter_rules()
+                    .any(|(_, rule)| rule.steers(flow, *table))
+            });
         if found.is_some() {
             return Some(Sends::Rules {
                 by,

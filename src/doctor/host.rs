@@ -182,7 +182,7 @@ pub fn find_mark_users(facts: &Facts) -> Vec<(&'static str, u32)> {
             .any(|nic| nic.link.name.starts_with(prefix))
     };
     let has_mask = |mask: u32| {
-        let rules = facts.rules.iter().flat_map(|rules| rules.all());
+        let rules = facts.rules.iter().flat_map(|rules| rules.iter_rules());
         rules.into_iter().any(|(_, rule)| rule.mask == mask)
     };
     let text = |words: &[&str]| {

@@ -26,7 +26,7 @@ pub fn parse(args: &[OsString]) -> Draft {
             draft.stopped = Some(Error::Invalid(format!(
                 "Invalid argument: {}{}",
                 shown(&name),
-                why(&name, scope)
+                explain_word(&name, scope)
             )));
             break;
         };
@@ -45,9 +45,9 @@ pub fn parse(args: &[OsString]) -> Draft {
 }
 
 /// What is wrong with a word that cannot stand here.
-fn why(name: &str, scope: Scope) -> String {
+fn explain_word(name: &str, scope: Scope) -> String {
     let Some(keyword) = words::find_argument(name) else {
-        return words::hint(name, KEYWORDS.iter().map(|keyword| keyword.argument));
+        return words::hint_at(name, KEYWORDS.iter().map(|keyword| keyword.argument));
     };
     match keyword.scope {
         _ if keyword.word == Word::Peer || keyword.scope == scope => {

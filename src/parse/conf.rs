@@ -81,7 +81,7 @@ fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> R
         return Err(Error::Invalid(format!(
             "Line unrecognized: `{}'{}",
             shown(hide_secret(line)),
-            why(section, line)
+            explain_line(section, line)
         )));
     };
     let step = match word {
@@ -107,15 +107,15 @@ fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> R
 }
 
 /// What is wrong with a line that says nothing.
-fn why(section: Option<Scope>, line: &str) -> String {
+fn explain_line(section: Option<Scope>, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else {
-        return words::hint(line, ["[Interface]", "[Peer]"].into_iter());
+        return words::hint_at(line, ["[Interface]", "[Peer]"].into_iter());
     };
     let known = KEYWORDS
         .iter()
         .find(|keyword| keyword.key.is_some_and(|k| k.eq_ignore_ascii_case(key)));
     match known.map(|keyword| keyword.scope) {
-        None => words::hint(key, KEYWORDS.iter().filter_map(|keyword| keyword.key)),
+        None => words::hint_at(key, KEYWORDS.iter().filter_map(|keyword| keyword.key)),
         Some(_) if value.is_empty() => " (it takes a value)".to_owned(),
         Some(scope) if Some(scope) == section => String::new(),
         Some(Scope::Interface) => " (it stands under [Interface])".to_owned(),

@@ -163,7 +163,7 @@ pub fn find_field(text: &str) -> Option<Field> {
 }
 
 /// What an error adds about an unknown word: the nearest of those that could stand there.
-pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn hint_at<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let plain = |word: &str| word.to_ascii_lowercase().replace(['-', '_'], "");
     let likeness = |known: &str| strsim::jaro_winkler(&plain(word), &plain(known));
     let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));

@@ -85,7 +85,7 @@ pub fn find_differences(now: &Device, update: &Update) -> Vec<Difference> {
         .iter()
         .map(|peer| (peer.public_key, State::of(peer)))
         .collect();
-    let after = apply(&before, update);
+    let after = apply_update(&before, update);
     compare_peers(&before, &after, &mut found);
     found
 }
@@ -151,13 +151,13 @@ impl State {
             preshared_key: peer.preshared_key.clone(),
             endpoint: peer.endpoint,
             persistent_keepalive: peer.persistent_keepalive,
-            allowed_ips: peer.allowed_ips.iter().map(|ip| mask(*ip)).collect(),
+            allowed_ips: peer.allowed_ips.iter().map(|ip| mask_prefix(*ip)).collect(),
         }
     }
 }
 
 /// A prefix without the bits of the host, as the kernel keeps it.
-fn mask(ip: AllowedIp) -> AllowedIp {
+fn mask_prefix(ip: AllowedIp) -> AllowedIp {
     let AllowedIp { addr, cidr } = ip;
     let addr = match addr {
         IpAddr::V4(v4) => {
@@ -177,7 +177,7 @@ fn mask(ip: AllowedIp) -> AllowedIp {
 }
 
 /// The peers after the update.
-fn apply(before: &Peers, update: &Update) -> Peers {
+fn apply_update(before: &Peers, update: &Update) -> Peers {
     let mut peers = if update.replace_peers {
         Peers::new()
     } else {
@@ -205,7 +205,7 @@ fn apply(before: &Peers, update: &Update) -> Peers {
             peer.allowed_ips.clear();
         }
         for ip in &change.allowed_ips {
-            let prefix = mask(ip.prefix);
+            let prefix = mask_prefix(ip.prefix);
             if ip.remove {
                 if let Some(peer) = peers.get_mut(key) {
                     peer.allowed_ips.remove(&prefix);

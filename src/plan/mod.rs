@@ -21,7 +21,7 @@ use crate::error::{Error, Result, Task};
 use crate::model::{Action, Change, Family, Rule, Selector, Update, bind_table};
 use receive::CLOSED_MARK;
 use rules::{
-    Binding, Flow, Rules, TABLE_LOCAL, arrange, default_mark, default_marks, find_place,
+    Binding, Flow, Rules, TABLE_LOCAL, arrange_pair, default_mark, default_marks, find_place,
     is_default_mark, is_our_mark,
 };
 
@@ -342,10 +342,10 @@ impl Plan {
     pub fn rules_after(&self, before: &Rules) -> Rules {
         let mut rules = before.clone();
         for (family, rule) in &self.add {
-            rules.change(*family, rule, true);
+            rules.change_rule(*family, rule, true);
         }
         for (family, rule) in self.clear.iter().chain(&self.remove) {
-            rules.change(*family, rule, false);
+            rules.change_rule(*family, rule, false);
         }
         rules
     }
@@ -604,7 +604,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
         };
         let theirs = facts
             .rules
-            .all()
+            .iter_rules()
             .map(|(_, rule)| rule)
             .find(|rule| !rule.is_ours() && table.is_some_and(|t| rule.steers(flow, t)))
             .filter(|_| selected);
@@ -658,7 +658,7 @@ fn bind_by_rules(
             facts.sharing(Selector::Port(port)).join(", ")
         )));
     }
-    if facts.rules.families().next().is_none() {
+    if facts.rules.iter_families().next().is_none() {
         return Err(Error::Unsupported(format!(
             "Cannot bind {interface} to `{name}': this kernel has neither WGDEVICE_A_BIND_DEV \
              nor policy rules (CONFIG_IP_MULTIPLE_TABLES)"
@@ -713,7 +713,7 @@ fn bind_by_rules(
     let mut plan = Plan::send(update);
 
     let mut theirs = false;
-    for (family, rules) in facts.rules.families() {
+    for (family, rules) in facts.rules.iter_families() {
         let place = find_place(rules, flow, table).map_err(|rule| {
             Error::Unsupported(format!(
                 "Cannot bind {interface} to `{name}': the {family} rule `{rule}' comes before \
@@ -722,7 +722,7 @@ fn bind_by_rules(
             ))
         })?;
         theirs |= place.adopted;
-        let (add, remove) = arrange(rules, &place, flow, table);
+        let (add, remove) = arrange_pair(rules, &place, flow, table);
         plan.add.extend(add.into_iter().map(|rule| (family, rule)));
         // An earlier device's rules may lead elsewhere: this one gets its mark after they went.
         let out = if facts.is_unused(by) {
@@ -769,7 +769,7 @@ fn refuse_a_leak(facts: &Facts, plan: &Plan, flow: Flow, goal: &RuleGoal) -> Res
         let leads = matches!(rule.action, Action::Table(to) if to != goal.table);
         leads && rule.is_ours_for(flow) && rule.our_selector() != Some(flow.by)
     };
-    let rule = rules.ours().map(|(_, rule)| rule).find(to_another);
+    let rule = rules.iter_ours().map(|(_, rule)| rule).find(to_another);
     let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
     Err(Error::Unsupported(format!(
         "Cannot bind {interface} to `{}': {}",
@@ -874,7 +874,7 @@ fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Bindi
         ..Flow::marked(mark)
     };
     let fits = |mark: u32| mark != CLOSED_MARK && find_conflict(facts, flow(mark), table).is_none();
-    let theirs = facts.rules.all().map(|(_, rule)| rule).find(|rule| {
+    let theirs = facts.rules.iter_rules().map(|(_, rule)| rule).find(|rule| {
         !rule.is_ours()
             && rule.mark != 0
             && rule.steers(Flow::marked(rule.mark), table)
@@ -941,7 +941,7 @@ impl Conflict<'_> {
 }
 
 fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> {
-    let theirs = facts.rules.all().map(|(_, rule)| rule).find(|rule| {
+    let theirs = facts.rules.iter_rules().map(|(_, rule)| rule).find(|rule| {
         let elsewhere = match rule.action {
             Action::Table(to) => to != table && to != TABLE_LOCAL,
             Action::Goto => true,
@@ -959,7 +959,7 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
     // Rules for the mark take these packets, too, also when the port selects them.
     let marked = Selector::Mark(flow.mark);
     let to_another = |by: Selector| {
-        facts.rules.ours().map(|(_, rule)| *rule).find(|rule| {
+        facts.rules.iter_ours().map(|(_, rule)| *rule).find(|rule| {
             rule.our_selector() == Some(by)
                 && matches!(rule.action, Action::Table(to) if to != table)
         })

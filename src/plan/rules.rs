@@ -205,7 +205,7 @@ impl Rule {
     }
 
     /// Whether it could decide about these packets before the pair does.
-    pub(super) fn captures(&self, flow: Flow, table: u32) -> bool {
+    pub(super) fn captures_flow(&self, flow: Flow, table: u32) -> bool {
         let decides = match self.action {
             Action::Nop | Action::Table(TABLE_LOCAL) => false,
             Action::Table(to) => to != table,
@@ -265,27 +265,27 @@ impl Rules {
     }
 
     /// The families that are on, with their rules.
-    pub fn families(&self) -> impl Iterator<Item = (Family, &[Rule])> {
+    pub fn iter_families(&self) -> impl Iterator<Item = (Family, &[Rule])> {
         Family::ALL
             .into_iter()
             .filter_map(|family| Some((family, self.in_family(family)?)))
     }
 
     /// All rules with their family.
-    pub fn all(&self) -> impl Iterator<Item = (Family, &Rule)> {
-        self.families()
+    pub fn iter_rules(&self) -> impl Iterator<Item = (Family, &Rule)> {
+        self.iter_families()
             .flat_map(|(family, rules)| rules.iter().map(move |rule| (family, rule)))
     }
 
     /// The rules that we added.
-    pub fn ours(&self) -> impl Iterator<Item = (Family, &Rule)> {
-        self.all().filter(|(_, rule)| rule.is_ours())
+    pub fn iter_ours(&self) -> impl Iterator<Item = (Family, &Rule)> {
+        self.iter_rules().filter(|(_, rule)| rule.is_ours())
     }
 
     /// What the rules that we added select by, each once.
     pub fn our_selectors(&self) -> Vec<Selector> {
         let mut selectors = Vec::new();
-        for by in self.ours().filter_map(|(_, rule)| rule.our_selector()) {
+        for by in self.iter_ours().filter_map(|(_, rule)| rule.our_selector()) {
             if !selectors.contains(&by) {
                 selectors.push(by);
             }
@@ -295,7 +295,7 @@ impl Rules {
 
     /// The rules that we added for these packets.
     pub fn ours_for(&self, by: Selector) -> Vec<(Family, Rule)> {
-        self.all()
+        self.iter_rules()
             .filter(|(_, rule)| rule.our_selector() == Some(by))
             .map(|(family, rule)| (family, *rule))
             .collect()
@@ -321,8 +321,8 @@ impl Rules {
                 _ => None,
             };
             let table = self
-                .ours()
-                .chain(self.all())
+                .iter_ours()
+                .chain(self.iter_rules())
                 .find_map(|(_, rule)| to_table(rule));
             bindings.push(Binding { by, table });
         }
@@ -331,7 +331,7 @@ impl Rules {
 
     /// These rules after a rule came or went, as the kernel does it: a new one goes behind all of
     /// its priority, and of two that are equal the first goes.
-    pub(super) fn change(&mut self, family: Family, rule: &Rule, add: bool) {
+    pub(super) fn change_rule(&mut self, family: Family, rule: &Rule, add: bool) {
         let rules = match family {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
@@ -340,7 +340,7 @@ impl Rules {
             return;
         };
         if add {
-            insert(rules, *rule);
+            insert_rule(rules, *rule);
         } else if let Some(at) = rules.iter().position(|r| r == rule) {
             rules.remove(at);
         }
@@ -348,7 +348,7 @@ impl Rules {
 
     /// What keeps these rules from holding the packets in the table, in each family.
     pub fn find_faults(&self, flow: Flow, table: u32) -> Vec<(Family, Fault)> {
-        self.families()
+        self.iter_families()
             .filter_map(|(family, rules)| Some((family, find_fault(rules, flow, table)?)))
             .collect()
     }
@@ -385,7 +385,7 @@ pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault
         } else if steered && rule.action == Action::Unreachable && rule.matches(flow) == Match::All
         {
             return None;
-        } else if ours || rule.captures(flow, table) {
+        } else if ours || rule.captures_flow(flow, table) {
             // Our rule to another table is as wrong as a foreign one.
             let first = rules.iter().any(steers);
             return Some(match (steered, first) {
@@ -420,7 +420,9 @@ pub(super) fn find_place(
     flow: Flow,
     table: u32,
 ) -> std::result::Result<Place, Rule> {
-    let first = rules.iter().position(|rule| rule.captures(flow, table));
+    let first = rules
+        .iter()
+        .position(|rule| rule.captures_flow(flow, table));
     let before = &rules[..first.unwrap_or(rules.len())];
     let limit = first.map(|at| rules[at].pref);
     let close = |pref| Rule::new_ours(pref, flow.by, Action::Unreachable);
@@ -476,7 +478,7 @@ pub(super) fn find_place(
 
 /// What to add, then what to remove, so that of our rules for a flow only those of the place are
 /// left, in its order. In between nothing is less closed than before.
-pub(super) fn arrange(
+pub(super) fn arrange_pair(
     rules: &[Rule],
     place: &Place,
     flow: Flow,
@@ -495,7 +497,7 @@ pub(super) fn arrange(
         };
         if !there {
             add.push(*rule);
-            insert(&mut model, *rule);
+            insert_rule(&mut model, *rule);
         }
     }
     let mut remove: Vec<Rule> = model
@@ -515,7 +517,7 @@ pub(super) fn arrange(
 }
 
 /// Adds a rule as fib_nl_newrule() does: behind all of the same priority.
-fn insert(rules: &mut Vec<Rule>, rule: Rule) {
+fn insert_rule(rules: &mut Vec<Rule>, rule: Rule) {
     let at = rules.partition_point(|r| r.pref <= rule.pref);
     rules.insert(at, rule);
 }

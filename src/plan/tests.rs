@@ -431,7 +431,7 @@ fn rules_follow_a_changed_mark_and_a_changed_vrf() {
     let moved = auto(&facts, &mark);
     apply(&mut facts, &moved);
     assert_tight(&facts, 0x42, TABLE);
-    assert!(facts.rules.ours().all(|(_, rule)| rule.mark == 0x42));
+    assert!(facts.rules.iter_ours().all(|(_, rule)| rule.mark == 0x42));
 
     let off = Update {
         bind_dev: Change::Keep,
@@ -449,7 +449,7 @@ fn rules_follow_a_changed_mark_and_a_changed_vrf() {
     assert_eq!(plan.update.fwmark, Change::Set(default_mark(7)));
     apply(&mut facts, &plan);
     assert_tight(&facts, default_mark(7), 7);
-    assert_eq!(facts.rules.ours().count(), 4);
+    assert_eq!(facts.rules.iter_ours().count(), 4);
 }
 
 #[test]
@@ -548,7 +548,7 @@ fn leave_pair(facts: &mut Facts, by: Selector) {
         };
         facts
             .rules
-            .change(family, &Rule::new_ours(pref, by, action), true);
+            .change_rule(family, &Rule::new_ours(pref, by, action), true);
     }
 }
 
@@ -601,10 +601,10 @@ fn rules_of_an_earlier_device_go_before_its_mark_or_port_is_taken() {
                 let plan = decide(&facts, &update, mode).unwrap();
                 let mut rules = facts.rules.clone();
                 for (family, rule) in &plan.add {
-                    rules.change(*family, rule, true);
+                    rules.change_rule(*family, rule, true);
                 }
                 for (family, rule) in &plan.clear {
-                    rules.change(*family, rule, false);
+                    rules.change_rule(*family, rule, false);
                 }
                 let stays = rules.ours_for(by);
                 assert!(
@@ -764,7 +764,7 @@ fn a_pair_that_moves_refuses_nothing_between() {
         lookup(32766, 254),
     ];
     let place = find_place(&rules, flow, 1023).map_err(|rule| rule.to_string());
-    let (add, remove) = arrange(&rules, &place.unwrap(), flow, 1023);
+    let (add, remove) = arrange_pair(&rules, &place.unwrap(), flow, 1023);
     assert_eq!((add.len(), remove.len()), (2, 2));
     rules.extend(add);
     rules.sort_by_key(|rule| rule.pref);
@@ -791,6 +791,6 @@ fn an_inverted_rule_is_for_all_others() {
         invert: true,
         ..lookup(50, 900)
     };
-    assert!(!not.captures(Flow::marked(7), 1023));
-    assert!(not.captures(Flow::marked(8), 1023));
+    assert!(!not.captures_flow(Flow::marked(7), 1023));
+    assert!(not.captures_flow(Flow::marked(8), 1023));
 }

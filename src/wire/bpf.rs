@@ -168,7 +168,7 @@ pub struct Features {
 }
 
 /// The program for sockets of a family.
-pub fn program(family: Family, features: &Features) -> Vec<Instruction> {
+pub fn build_program(family: Family, features: &Features) -> Vec<Instruction> {
     let mut code = vec![Move {
         to: Context,
         from: Arg1,
@@ -189,18 +189,18 @@ pub fn program(family: Family, features: &Features) -> Vec<Instruction> {
         });
         code.push(Call(Helper::SetRetval));
     }
-    code.extend(answer(DENY));
+    code.extend(make_answer(DENY));
     code.push(Here(Label::Leave));
-    code.extend(answer(ALLOW));
+    code.extend(make_answer(ALLOW));
     code
 }
 
-fn answer(value: i32) -> [Instruction; 2] {
+fn make_answer(value: i32) -> [Instruction; 2] {
     let to = Register::Result;
     [Set { to, value }, Exit]
 }
 
-fn jump(register: Register, condition: If, to: Label) -> Instruction {
+fn jump_if(register: Register, condition: If, to: Label) -> Instruction {
     Jump {
         register,
         condition,
@@ -225,14 +225,14 @@ fn leave_unless_udp_wildcard(family: Family) -> Vec<Instruction> {
     };
     let mut code = vec![
         load_word(Arg1, Context, context::PROTOCOL),
-        jump(Arg1, If::Differs(libc::IPPROTO_UDP), Label::Leave),
+        jump_if(Arg1, If::Differs(libc::IPPROTO_UDP), Label::Leave),
     ];
     for at in address {
         code.push(load_word(Arg1, Context, *at));
-        code.push(jump(Arg1, If::Differs(0), Label::Leave));
+        code.push(jump_if(Arg1, If::Differs(0), Label::Leave));
     }
     code.push(load_word(Port, Context, context::USER_PORT));
-    code.push(jump(Port, If::Equals(0), Label::Leave));
+    code.push(jump_if(Port, If::Equals(0), Label::Leave));
     code
 }
 
@@ -271,7 +271,7 @@ fn find_entry() -> Vec<Instruction> {
             value: i32::from(KEY),
         },
         Call(Helper::MapLookup),
-        jump(Register::Result, If::Equals(0), Label::Leave),
+        jump_if(Register::Result, If::Equals(0), Label::Leave),
         Move {
             to: Entry,
             from: Register::Result,
@@ -288,7 +288,7 @@ fn leave_if_on_a_device() -> Vec<Instruction> {
             at: context::SOCKET,
         },
         load_word(Arg1, Socket, SOCKET_DEVICE),
-        jump(Arg1, If::Differs(0), Label::Leave),
+        jump_if(Arg1, If::Differs(0), Label::Leave),
     ]
 }
 
@@ -296,7 +296,7 @@ fn leave_if_on_a_device() -> Vec<Instruction> {
 fn leave_if_of_a_process(offsets: &Offsets) -> Vec<Instruction> {
     let mut code = vec![
         load_word(Arg1, Entry, ENTRY_FLAGS),
-        jump(Arg1, If::HasBits(FLAG_PROCESS as i32), Label::Bind),
+        jump_if(Arg1, If::HasBits(FLAG_PROCESS as i32), Label::Bind),
         // The kernel does arithmetic on numbers, not on a socket: a copy of the pointer out of
         // the stack is a number.
         Store {
@@ -334,7 +334,7 @@ fn leave_if_of_a_process(offsets: &Offsets) -> Vec<Instruction> {
         from: Frame,
         at: ANSWER,
     });
-    code.push(jump(Arg1, If::Differs(0), Label::Leave));
+    code.push(jump_if(Arg1, If::Differs(0), Label::Leave));
     code
 }
 
@@ -351,7 +351,7 @@ fn read_pointer() -> [Instruction; 5] {
         },
         Set { to: Arg2, value: 8 },
         Call(Helper::ProbeReadKernel),
-        jump(Register::Result, If::Differs(0), Label::Leave),
+        jump_if(Register::Result, If::Differs(0), Label::Leave),
     ]
 }
 
@@ -367,7 +367,7 @@ fn bind_to_entry() -> Vec<Instruction> {
             value: NAME_LEN as i32,
         },
         Call(Helper::SetSockopt),
-        jump(Register::Result, If::Equals(0), Label::Leave),
+        jump_if(Register::Result, If::Equals(0), Label::Leave),
     ]);
     code
 }
@@ -390,7 +390,7 @@ fn bind_to_nothing() -> Vec<Instruction> {
         },
         Set { to: Arg5, value: 4 },
         Call(Helper::SetSockopt),
-        jump(Register::Result, If::Equals(0), Label::Leave),
+        jump_if(Register::Result, If::Equals(0), Label::Leave),
     ]);
     code
 }
@@ -441,7 +441,7 @@ pub const INSTRUCTION_LEN: usize = 8;
 
 impl Instruction {
     /// How many of the kernel's instructions it takes.
-    fn slots(&self) -> usize {
+    fn count_slots(&self) -> usize {
         match self {
             Here(_) => 0,
             LoadMap { .. } => 2,
@@ -460,13 +460,13 @@ impl Width {
 }
 
 /// Where a label is, in slots.
-fn place(code: &[Instruction], label: Label) -> Option<usize> {
+fn find_place(code: &[Instruction], label: Label) -> Option<usize> {
     let at = code.iter().position(|one| *one == Here(label))?;
-    Some(code[..at].iter().map(Instruction::slots).sum())
+    Some(code[..at].iter().map(Instruction::count_slots).sum())
 }
 
 /// One `struct bpf_insn`.
-fn slot(opcode: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; INSTRUCTION_LEN] {
+fn encode_slot(opcode: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; INSTRUCTION_LEN] {
     let registers = if cfg!(target_endian = "little") {
         (from << 4) | to
     } else {
@@ -480,26 +480,26 @@ fn slot(opcode: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; INSTRUCTI
 
 /// The kernel's form of a program, with the map that it looks into. `None` when a jump has no
 /// place to go to, forwards and near enough.
-pub fn encode(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
+pub fn encode_program(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     for instruction in code {
-        let next = bytes.len() / INSTRUCTION_LEN + instruction.slots();
+        let next = bytes.len() / INSTRUCTION_LEN + instruction.count_slots();
         match *instruction {
-            Move { to, from } => bytes.extend(slot(
+            Move { to, from } => bytes.extend(encode_slot(
                 CLASS_ALU64 | SOURCE_REGISTER | ALU_MOV,
                 to as u8,
                 from as u8,
                 0,
                 0,
             )),
-            Set { to, value } => bytes.extend(slot(
+            Set { to, value } => bytes.extend(encode_slot(
                 CLASS_ALU64 | SOURCE_VALUE | ALU_MOV,
                 to as u8,
                 0,
                 0,
                 value,
             )),
-            Add { to, value } => bytes.extend(slot(
+            Add { to, value } => bytes.extend(encode_slot(
                 CLASS_ALU64 | SOURCE_VALUE | ALU_ADD,
                 to as u8,
                 0,
@@ -511,7 +511,7 @@ pub fn encode(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
                 to,
                 from,
                 at,
-            } => bytes.extend(slot(
+            } => bytes.extend(encode_slot(
                 CLASS_LDX | MODE_MEM | width.size(),
                 to as u8,
                 from as u8,
@@ -523,7 +523,7 @@ pub fn encode(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
                 to,
                 at,
                 from,
-            } => bytes.extend(slot(
+            } => bytes.extend(encode_slot(
                 CLASS_STX | MODE_MEM | width.size(),
                 to as u8,
                 from as u8,
@@ -531,14 +531,20 @@ pub fn encode(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
                 0,
             )),
             StoreValue { to, at, value } => {
-                bytes.extend(slot(CLASS_ST | MODE_MEM | SIZE_W, to as u8, 0, at, value));
+                bytes.extend(encode_slot(
+                    CLASS_ST | MODE_MEM | SIZE_W,
+                    to as u8,
+                    0,
+                    at,
+                    value,
+                ));
             }
             LoadMap { to } => {
                 let opcode = CLASS_LD | MODE_IMM | SIZE_DW;
-                bytes.extend(slot(opcode, to as u8, PSEUDO_MAP_FD, 0, map));
-                bytes.extend(slot(0, 0, 0, 0, 0));
+                bytes.extend(encode_slot(opcode, to as u8, PSEUDO_MAP_FD, 0, map));
+                bytes.extend(encode_slot(0, 0, 0, 0, 0));
             }
-            Call(helper) => bytes.extend(slot(CLASS_JMP | JMP_CALL, 0, 0, 0, helper as i32)),
+            Call(helper) => bytes.extend(encode_slot(CLASS_JMP | JMP_CALL, 0, 0, 0, helper as i32)),
             Jump {
                 register,
                 condition,
@@ -549,8 +555,8 @@ pub fn encode(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
                     If::Differs(value) => (JMP_JNE, value),
                     If::HasBits(value) => (JMP_JSET, value),
                 };
-                let distance = place(code, to)?.checked_sub(next)?;
-                bytes.extend(slot(
+                let distance = find_place(code, to)?.checked_sub(next)?;
+                bytes.extend(encode_slot(
                     CLASS_JMP | SOURCE_VALUE | operation,
                     register as u8,
                     0,
@@ -559,7 +565,7 @@ pub fn encode(code: &[Instruction], map: i32) -> Option<Vec<u8>> {
                 ));
             }
             Here(_) => {}
-            Exit => bytes.extend(slot(CLASS_JMP | JMP_EXIT, 0, 0, 0, 0)),
+            Exit => bytes.extend(encode_slot(CLASS_JMP | JMP_EXIT, 0, 0, 0, 0)),
         }
     }
     Some(bytes)
@@ -577,7 +583,7 @@ const ENTRY_FLAGS: i16 = NAME_LEN as i16;
 /// The sockets are a process's: userspace WireGuard.
 const FLAG_PROCESS: u32 = 1;
 
-pub fn key(namespace: u64, port: u16) -> [u8; KEY_LEN] {
+pub fn encode_key(namespace: u64, port: u16) -> [u8; KEY_LEN] {
     let mut key = [0; KEY_LEN];
     key[..8].copy_from_slice(&namespace.to_ne_bytes());
     key[8..12].copy_from_slice(&u32::from(port.to_be()).to_ne_bytes());
@@ -620,7 +626,7 @@ pub fn encode_entry(entry: &HookEntry) -> [u8; VALUE_LEN] {
 
 pub fn read_entry(value: &[u8; VALUE_LEN]) -> HookEntry {
     let number = |at: usize| super::nlmsg::u32_at(value, NAME_LEN + 4 * at);
-    let name = super::nlmsg::text(&value[..NAME_LEN]);
+    let name = super::nlmsg::read_text(&value[..NAME_LEN]);
     HookEntry {
         leaving: name.is_empty(),
         vrf: if name == "/" { String::new() } else { name },
@@ -693,7 +699,7 @@ pub fn find_offsets(btf: &[u8]) -> Option<Offsets> {
             continue;
         }
         let bitfields = info >> 31 != 0;
-        let member = |wanted: &[u8]| member(body, bitfields, strings, wanted);
+        let member = |wanted: &[u8]| find_member(body, bitfields, strings, wanted);
         match name(strings, super::nlmsg::u32_at(head, 0))? {
             b"sock" => sock_socket = sock_socket.or_else(|| member(b"sk_socket")),
             b"socket" => socket_file = socket_file.or_else(|| member(b"file")),
@@ -711,7 +717,7 @@ fn name(strings: &[u8], at: u32) -> Option<&[u8]> {
 }
 
 /// The offset of a member, in bytes.
-fn member(body: &[u8], bitfields: bool, strings: &[u8], wanted: &[u8]) -> Option<u32> {
+fn find_member(body: &[u8], bitfields: bool, strings: &[u8], wanted: &[u8]) -> Option<u32> {
     let found = body
         .chunks_exact(MEMBER_LEN)
         .find(|member| name(strings, super::nlmsg::u32_at(member, 0)) == Some(wanted))?;
@@ -799,7 +805,8 @@ mod tests {
 
     /// Runs the kernel's form of the program, as the kernel's interpreter does.
     fn run(world: &World, features: &Features) -> Outcome {
-        let code = encode(&program(world.family, features), 5).expect("jumps that land");
+        let code =
+            encode_program(&build_program(world.family, features), 5).expect("jumps that land");
         let mut machine = Machine {
             registers: [0; 11],
             stack: [None; 512],
@@ -923,7 +930,7 @@ mod tests {
                 }
                 1 => {
                     assert_eq!(a1, MAP);
-                    let wanted = key(NAMESPACE, 51820);
+                    let wanted = encode_key(NAMESPACE, 51820);
                     let there = self.stack_bytes(a2, KEY_LEN) == wanted;
                     if there && self.world.entry.is_some() {
                         VALUE
@@ -952,7 +959,7 @@ mod tests {
                         (25, 16) => {
                             assert_eq!(a4, VALUE, "the name comes first");
                             let entry = self.world.entry.as_ref().expect("an entry");
-                            let name = super::super::nlmsg::text(&encode_entry(entry)[..16]);
+                            let name = super::super::nlmsg::read_text(&encode_entry(entry)[..16]);
                             self.outcome.named = Some(name);
                             if self.world.vrf_is_there {
                                 0
@@ -1107,8 +1114,8 @@ mod tests {
             (Family::V4, WITHOUT, 42),
             (Family::V6, WITHOUT, 48),
         ] {
-            let code = program(family, &features);
-            let bytes = encode(&code, 5).expect("jumps that land");
+            let code = build_program(family, &features);
+            let bytes = encode_program(&code, 5).expect("jumps that land");
             assert_eq!(bytes.len() / INSTRUCTION_LEN, slots, "{family:?}");
             assert_eq!(
                 code[0],
@@ -1130,23 +1137,23 @@ mod tests {
             }
         }
         assert_eq!(
-            encode(&[jump(Arg1, If::Equals(0), Label::Leave), Exit], 5),
+            encode_program(&[jump_if(Arg1, If::Equals(0), Label::Leave), Exit], 5),
             None,
             "nowhere to go"
         );
         let back = [
             Here(Label::Leave),
-            jump(Arg1, If::Equals(0), Label::Leave),
+            jump_if(Arg1, If::Equals(0), Label::Leave),
             Exit,
         ];
-        assert_eq!(encode(&back, 5), None, "a loop");
+        assert_eq!(encode_program(&back, 5), None, "a loop");
     }
 
     #[test]
     fn keys_and_values_are_read_back() {
-        assert_eq!(read_key(&key(NAMESPACE, 51820)), (NAMESPACE, 51820));
+        assert_eq!(read_key(&encode_key(NAMESPACE, 51820)), (NAMESPACE, 51820));
         // The port as the kernel has it in the context.
-        assert_eq!(key(0, 51820)[8..10], [0xca, 0x6c]);
+        assert_eq!(encode_key(0, 51820)[8..10], [0xca, 0x6c]);
         let long = HookEntry {
             vrf: "exactly15bytes_".into(),
             leaving: false,

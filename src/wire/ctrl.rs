@@ -19,13 +19,13 @@ use netlink_packet_generic::{GenlHeader, GenlMessage};
 
 use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of, u32_at};
 
-fn encode(cmd: GenlCtrlCmd, flags: u16, nlas: Vec<GenlCtrlAttrs>) -> Request {
+fn encode_request(cmd: GenlCtrlCmd, flags: u16, nlas: Vec<GenlCtrlAttrs>) -> Request {
     // The version that the reference names; the kernel does not look at it.
     let header = GenlHeader {
         cmd: cmd.into(),
         version: 1,
     };
-    nlmsg::request(
+    nlmsg::encode_request(
         &GenlMessage::from_parts(header, GenlCtrl { cmd, nlas }),
         flags,
     )
@@ -34,12 +34,12 @@ fn encode(cmd: GenlCtrlCmd, flags: u16, nlas: Vec<GenlCtrlAttrs>) -> Request {
 /// Asks for the id of a family; the kernel loads the module when it can.
 pub fn get_family(family: &str) -> Request {
     let name = GenlCtrlAttrs::FamilyName(family.to_owned());
-    encode(GenlCtrlCmd::GetFamily, nlmsg::ACK, vec![name])
+    encode_request(GenlCtrlCmd::GetFamily, nlmsg::ACK, vec![name])
 }
 
 /// The id in an answer to [`get_family`].
 pub fn family_id(payload: &[u8]) -> Option<u16> {
-    let id = nlmsg::find(payload.get(GENL_HEADER_LEN..)?, CTRL_ATTR_FAMILY_ID)?;
+    let id = nlmsg::find_attribute(payload.get(GENL_HEADER_LEN..)?, CTRL_ATTR_FAMILY_ID)?;
     Some(u16::from_ne_bytes(id.try_into().ok()?))
 }
 
@@ -49,7 +49,7 @@ pub fn get_policy(family: u16, command: u8) -> Request {
         GenlCtrlAttrs::FamilyId(family),
         GenlCtrlAttrs::Op(command.into()),
     ];
-    encode(GenlCtrlCmd::GetPolicy, NLM_F_DUMP, attributes)
+    encode_request(GenlCtrlCmd::GetPolicy, NLM_F_DUMP, attributes)
 }
 
 /// What a policy dump said, gathered over its messages.
@@ -63,7 +63,7 @@ pub struct Policy {
 
 impl Policy {
     /// Takes one message of the dump that [`get_policy`] asked for.
-    pub fn add(&mut self, payload: &[u8], command: u8) {
+    pub fn add_answer(&mut self, payload: &[u8], command: u8) {
         let Some(payload) = payload.get(GENL_HEADER_LEN..) else {
             return;
         };
@@ -73,9 +73,10 @@ impl Policy {
                 CTRL_ATTR_OP_POLICY => {
                     for op in attributes_of(outer.value()) {
                         if op.kind() == u16::from(command) {
-                            self.of_command = nlmsg::find(op.value(), CTRL_ATTR_POLICY_DO)
-                                .and_then(number)
-                                .or(self.of_command);
+                            self.of_command =
+                                nlmsg::find_attribute(op.value(), CTRL_ATTR_POLICY_DO)
+                                    .and_then(read_number)
+                                    .or(self.of_command);
                         }
                     }
                 }
@@ -83,8 +84,9 @@ impl Policy {
                 CTRL_ATTR_POLICY => {
                     for policy in attributes_of(outer.value()) {
                         for attribute in attributes_of(policy.value()) {
-                            let kind = nlmsg::find(attribute.value(), NL_POLICY_TYPE_ATTR_TYPE)
-                                .and_then(number);
+                            let kind =
+                                nlmsg::find_attribute(attribute.value(), NL_POLICY_TYPE_ATTR_TYPE)
+                                    .and_then(read_number);
                             if let Some(kind) = kind {
                                 self.attributes.push((
                                     u32::from(policy.kind()),
@@ -112,7 +114,7 @@ impl Policy {
     }
 }
 
-fn number(value: Vec<u8>) -> Option<u32> {
+fn read_number(value: Vec<u8>) -> Option<u32> {
     (value.len() >= 4).then(|| u32_at(&value, 0))
 }
 
@@ -152,7 +154,7 @@ mod tests {
     fn policy(messages: &[Vec<u8>]) -> Policy {
         let mut policy = Policy::default();
         for message in messages {
-            policy.add(message, 1);
+            policy.add_answer(message, 1);
         }
         policy
     }

@@ -48,7 +48,7 @@ fn pad_length(value: usize) -> usize {
 /// Asks for one device.
 pub fn encode_get(family: u16, interface: &str) -> Request {
     let name = WireguardAttribute::IfName(interface.to_owned());
-    nlmsg::request(
+    nlmsg::encode_request(
         &new_message(family, WireguardCmd::GetDevice, vec![name]),
         NLM_F_DUMP | nlmsg::ACK,
     )
@@ -79,7 +79,7 @@ pub fn encode_set(family: u16, update: &Update) -> Vec<Request> {
             attributes.push(WireguardAttribute::Peers(std::mem::take(peers)));
         }
         let mut message = new_message(family, WireguardCmd::SetDevice, attributes);
-        messages.push(nlmsg::request(&message, nlmsg::ACK));
+        messages.push(nlmsg::encode_request(&message, nlmsg::ACK));
         wipe_keys(&mut message.payload.attributes);
     };
 
@@ -335,14 +335,14 @@ impl Decoder {
     ///
     /// # Errors
     /// A text for the user, when an attribute does not hold what its type says.
-    pub fn add(&mut self, payload: &[u8]) -> Result<(), String> {
+    pub fn add_answer(&mut self, payload: &[u8]) -> Result<(), String> {
         let body = payload
             .get(GENL_HEADER_LEN..)
             .ok_or("a message shorter than its header")?;
         for nla in attributes_of(body) {
             match nla.kind() {
                 WGDEVICE_A_PEERS => self.read_peers(nla.value())?,
-                WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::name(nla.value())),
+                WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::read_name(nla.value())),
                 _ => {
                     self.read_attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?)
                 }
@@ -352,7 +352,7 @@ impl Decoder {
     }
 
     /// The device, and the name it is bound to where the kernel knows the attribute.
-    pub fn finish(self) -> (Device, Option<String>) {
+    pub fn finish_device(self) -> (Device, Option<String>) {
         (self.device, self.bind_dev)
     }
 
@@ -837,7 +837,11 @@ mod tests {
                 allowed_ip_attributes(&long),
             ]));
             let message = dump(vec![WireguardAttribute::Peers(vec![peer])]);
-            assert_eq!(Decoder::new("wg0").add(&message).is_ok(), good, "{cidr}");
+            assert_eq!(
+                Decoder::new("wg0").add_answer(&message).is_ok(),
+                good,
+                "{cidr}"
+            );
         }
     }
 
@@ -858,7 +862,7 @@ mod tests {
     }
 
     fn dump(attributes: Vec<WireguardAttribute>) -> Vec<u8> {
-        nlmsg::request(
+        nlmsg::encode_request(
             &new_message(FAMILY_ID, WireguardCmd::GetDevice, attributes),
             0,
         )[16..]
@@ -896,9 +900,9 @@ mod tests {
             dumped_peer(3, 0..0, true),
         ])]);
         for message in [first, second, third] {
-            decoder.add(&message).unwrap();
+            decoder.add_answer(&message).unwrap();
         }
-        let (device, bind) = decoder.finish();
+        let (device, bind) = decoder.finish_device();
         assert_eq!(bind.as_deref(), Some("vrf_external"));
         assert_eq!((device.listen_port, device.fwmark), (51001, 7));
         assert_eq!(device.private_key, Some(k(9)));
@@ -919,9 +923,9 @@ mod tests {
             WireguardPeerAttribute::LastHandshake(Default::default()),
         ]);
         decoder
-            .add(&dump(vec![WireguardAttribute::Peers(vec![peer])]))
+            .add_answer(&dump(vec![WireguardAttribute::Peers(vec![peer])]))
             .unwrap();
-        let (device, bind) = decoder.finish();
+        let (device, bind) = decoder.finish_device();
         assert_eq!(device.peers[0].preshared_key, None);
         assert_eq!(device.peers[0].last_handshake, None);
         assert_eq!((device.private_key, bind), (None, None));
@@ -935,13 +939,13 @@ mod tests {
             true,
         )])]);
         for cut in 0..good.len() {
-            let _ = Decoder::new("wg0").add(&good[..cut]);
+            let _ = Decoder::new("wg0").add_answer(&good[..cut]);
         }
         for at in 4..good.len() {
             for value in [0, 1, 3, 4, 0x7f, 0xff] {
                 let mut bytes = good.clone();
                 bytes[at] = value;
-                let _ = Decoder::new("wg0").add(&bytes);
+                let _ = Decoder::new("wg0").add_answer(&bytes);
             }
         }
     }

@@ -37,7 +37,7 @@ pub fn get_udp(family: Family, port: u16) -> Request {
 }
 
 /// A socket out of an answer to [`get_udp`].
-pub fn udp(payload: &[u8]) -> Option<UdpSocket> {
+pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
     let message = payload.get(..MESSAGE_LEN)?;
     let id = &message[MESSAGE_ID..];
     Some(UdpSocket {
@@ -78,15 +78,15 @@ mod tests {
             wildcard: true,
             device: 7,
         };
-        assert_eq!(udp(&message), Some(socket));
+        assert_eq!(decode_udp(&message), Some(socket));
         message[8] = 127;
         assert_eq!(
-            udp(&message),
+            decode_udp(&message),
             Some(UdpSocket {
                 wildcard: false,
                 ..socket
             })
         );
-        assert_eq!(udp(&message[..51]), None);
+        assert_eq!(decode_udp(&message[..51]), None);
     }
 }

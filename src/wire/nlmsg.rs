@@ -30,20 +30,20 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 pub type Request = Zeroizing<Vec<u8>>;
 
 /// Frames `payload`. [`set_sequence`] fills in the sequence number when it is sent.
-pub fn request<P: NetlinkSerializable>(payload: &P, flags: u16) -> Request {
-    let mut bytes = header(payload.message_type(), flags, payload.buffer_len());
+pub fn encode_request<P: NetlinkSerializable>(payload: &P, flags: u16) -> Request {
+    let mut bytes = encode_header(payload.message_type(), flags, payload.buffer_len());
     payload.serialize(&mut bytes[HEADER_LEN..]);
     bytes
 }
 
 /// Frames a payload that is already bytes.
 pub fn request_raw(message_type: u16, flags: u16, payload: &[u8]) -> Request {
-    let mut bytes = header(message_type, flags, payload.len());
+    let mut bytes = encode_header(message_type, flags, payload.len());
     bytes[HEADER_LEN..].copy_from_slice(payload);
     bytes
 }
 
-fn header(message_type: u16, flags: u16, payload: usize) -> Request {
+fn encode_header(message_type: u16, flags: u16, payload: usize) -> Request {
     let mut header = NetlinkHeader::default();
     header.length = (HEADER_LEN + payload) as u32;
     header.message_type = message_type;
@@ -158,11 +158,11 @@ fn done_text(payload: &[u8], flags: u16) -> Option<String> {
 }
 
 fn attribute_text(attributes: &[u8]) -> Option<String> {
-    find(attributes, NLMSGERR_ATTR_MSG).map(|value| text(&value))
+    find_attribute(attributes, NLMSGERR_ATTR_MSG).map(|value| read_text(&value))
 }
 
 /// The value of the first attribute of this type.
-pub fn find(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+pub fn find_attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
     attributes_of(attributes)
         .find(|nla| nla.kind() == kind)
         .map(|nla| nla.value().to_vec())
@@ -174,13 +174,13 @@ pub fn attributes_of(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
 }
 
 /// The name of an interface, without its NUL.
-pub fn name(value: &[u8]) -> String {
+pub fn read_name(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     crate::ifname::from_bytes(&value[..end])
 }
 
 /// A string attribute, without its NUL.
-pub fn text(value: &[u8]) -> String {
+pub fn read_text(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }

@@ -76,21 +76,21 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
     };
     for nla in attributes_of(attributes) {
         match nla.kind() {
-            IFLA_IFNAME => link.name = nlmsg::name(nla.value()),
+            IFLA_IFNAME => link.name = nlmsg::read_name(nla.value()),
             // Nested, with or without the flag that says so.
             IFLA_PROP_LIST => link.altnames.extend(
                 attributes_of(nla.value())
                     .filter(|nla| nla.kind() == IFLA_ALT_IFNAME)
-                    .map(|nla| nlmsg::name(nla.value())),
+                    .map(|nla| nlmsg::read_name(nla.value())),
             ),
             IFLA_LINKINFO => {
                 let info = nla.value();
-                if let Some(kind) = nlmsg::find(info, IFLA_INFO_KIND) {
-                    link.kind = nlmsg::text(&kind);
+                if let Some(kind) = nlmsg::find_attribute(info, IFLA_INFO_KIND) {
+                    link.kind = nlmsg::read_text(&kind);
                 }
                 if link.kind == "vrf" {
-                    link.vrf_table = nlmsg::find(info, IFLA_INFO_DATA)
-                        .and_then(|data| nlmsg::find(&data, IFLA_VRF_TABLE))
+                    link.vrf_table = nlmsg::find_attribute(info, IFLA_INFO_DATA)
+                        .and_then(|data| nlmsg::find_attribute(&data, IFLA_VRF_TABLE))
                         .filter(|table| table.len() == 4)
                         .map(|table| u32_at(&table, 0));
                 }
@@ -123,7 +123,7 @@ pub fn decode_rule(payload: &[u8]) -> Rule {
         // It is asked at its own place all the same, not before all others.
         let priority = payload
             .get(RULE_HEADER_LEN..)
-            .and_then(|attributes| nlmsg::find(attributes, FRA_PRIORITY))
+            .and_then(|attributes| nlmsg::find_attribute(attributes, FRA_PRIORITY))
             .filter(|value| value.len() == 4);
         return Rule {
             pref: priority.map_or(0, |value| u32_at(&value, 0)),
@@ -243,7 +243,7 @@ fn new_message(of: Family, rule: &Rule) -> RuleMessage {
 /// Adds a rule of ours. Unless it is to be a second one, it fails with EEXIST when it is there.
 pub fn add_rule(of: Family, rule: &Rule, second: bool) -> Request {
     let exclusive = if second { 0 } else { NLM_F_EXCL };
-    nlmsg::request(
+    nlmsg::encode_request(
         &RouteNetlinkMessage::NewRule(new_message(of, rule)),
         nlmsg::ACK | NLM_F_CREATE | exclusive,
     )
@@ -251,7 +251,7 @@ pub fn add_rule(of: Family, rule: &Rule, second: bool) -> Request {
 
 /// Removes a rule of ours and no other: the kernel compares all that is said, the protocol too.
 pub fn delete_rule(of: Family, rule: &Rule) -> Request {
-    nlmsg::request(
+    nlmsg::encode_request(
         &RouteNetlinkMessage::DelRule(new_message(of, rule)),
         nlmsg::ACK,
     )

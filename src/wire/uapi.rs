@@ -183,7 +183,7 @@ impl Answer {
     ///
     /// # Errors
     /// It refused, or did not say.
-    pub fn verdict(self) -> Result<(), Broken> {
+    pub fn read_verdict(self) -> Result<(), Broken> {
         self.verdict
     }
 }
@@ -249,7 +249,7 @@ impl<F: Fn(&str, &str) -> Option<SocketAddr>> Decoder<F> {
     ///
     /// # Errors
     /// It does not hold what its name says.
-    pub fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Broken> {
+    pub fn take_member(&mut self, name: &[u8], value: &[u8]) -> Result<(), Broken> {
         let peer = self.device.peers.last_mut();
         match (name, peer) {
             (b"private_key", None) => {
@@ -315,7 +315,7 @@ impl<F: Fn(&str, &str) -> Option<SocketAddr>> Decoder<F> {
         self.allowed_ips.clear();
     }
 
-    pub fn finish(mut self) -> Device {
+    pub fn finish_device(mut self) -> Device {
         self.end_peer();
         self.device
     }
@@ -419,7 +419,7 @@ mod tests {
             left.extend_from_slice(part.as_bytes());
             match answer.read(&left, |name, value| take(name, value).map(|()| Next::More))? {
                 Progress::More(read) => drop(left.drain(..read)),
-                Progress::End => return answer.verdict(),
+                Progress::End => return answer.read_verdict(),
             }
         }
         Err(Broken::Protocol)
@@ -430,8 +430,8 @@ mod tests {
         look_up: impl Fn(&str, &str) -> Option<SocketAddr>,
     ) -> Result<Device, Broken> {
         let mut decoder = Decoder::new("wg0", look_up);
-        read([text], |name, value| decoder.take(name, value))?;
-        Ok(decoder.finish())
+        read([text], |name, value| decoder.take_member(name, value))?;
+        Ok(decoder.finish_device())
     }
 
     fn no_scope(_: u32) -> Option<String> {

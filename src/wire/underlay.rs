@@ -93,8 +93,8 @@ pub fn get_addresses() -> Request {
 pub fn decode_address(payload: &[u8]) -> Option<Address> {
     let attributes = payload.get(IFADDRMSG_LEN..)?;
     // Of a point-to-point link, IFA_ADDRESS is the other end.
-    let own = nlmsg::find(attributes, IFA_LOCAL);
-    let value = own.or_else(|| nlmsg::find(attributes, IFA_ADDRESS))?;
+    let own = nlmsg::find_attribute(attributes, IFA_LOCAL);
+    let value = own.or_else(|| nlmsg::find_attribute(attributes, IFA_ADDRESS))?;
     Some(Address {
         link: u32_at(payload, 4),
         ip: read_ip(&value)?,
@@ -149,16 +149,16 @@ pub fn get_route(packet: &Packet) -> Request {
     }
     match way {
         Way::Out => {}
-        Way::OutOf(index) => put(&mut payload, RTA_OIF, &index.to_ne_bytes()),
-        Way::In(index) => put(&mut payload, RTA_IIF, &index.to_ne_bytes()),
+        Way::OutOf(index) => put_attribute(&mut payload, RTA_OIF, &index.to_ne_bytes()),
+        Way::In(index) => put_attribute(&mut payload, RTA_IIF, &index.to_ne_bytes()),
     }
     if *mark != 0 {
-        put(&mut payload, RTA_MARK, &mark.to_ne_bytes());
+        put_attribute(&mut payload, RTA_MARK, &mark.to_ne_bytes());
     }
-    put(&mut payload, RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]);
+    put_attribute(&mut payload, RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]);
     for (kind, port) in [(RTA_SPORT, source_port), (RTA_DPORT, destination_port)] {
         if *port != 0 {
-            put(&mut payload, kind, &port.to_be_bytes());
+            put_attribute(&mut payload, kind, &port.to_be_bytes());
         }
     }
     nlmsg::request_raw(RTM_GETROUTE, nlmsg::ACK, &payload)
@@ -208,7 +208,7 @@ pub fn decode_route(payload: &[u8]) -> Option<Route> {
             (RTA_OIF, 4) => route.out = u32_at(value, 0),
             (RTA_PREFSRC, _) => route.source = read_ip(value),
             (RTA_METRICS, _) => {
-                route.mtu = nlmsg::find(value, RTAX_MTU)
+                route.mtu = nlmsg::find_attribute(value, RTAX_MTU)
                     .filter(|mtu| mtu.len() == 4)
                     .map(|mtu| u32_at(&mtu, 0))
                     .filter(|mtu| *mtu != 0);
@@ -229,12 +229,12 @@ fn read_ip(value: &[u8]) -> Option<IpAddr> {
 
 fn put_ip(payload: &mut Vec<u8>, kind: u16, ip: &IpAddr) {
     match ip {
-        IpAddr::V4(ip) => put(payload, kind, &ip.octets()),
-        IpAddr::V6(ip) => put(payload, kind, &ip.octets()),
+        IpAddr::V4(ip) => put_attribute(payload, kind, &ip.octets()),
+        IpAddr::V6(ip) => put_attribute(payload, kind, &ip.octets()),
     }
 }
 
-fn put(payload: &mut Vec<u8>, kind: u16, value: &[u8]) {
+fn put_attribute(payload: &mut Vec<u8>, kind: u16, value: &[u8]) {
     payload.extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
     payload.extend_from_slice(&kind.to_ne_bytes());
     payload.extend_from_slice(value);
@@ -247,7 +247,7 @@ mod tests {
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        put(&mut bytes, kind, value);
+        put_attribute(&mut bytes, kind, value);
         bytes
     }
 
@@ -325,10 +325,10 @@ mod tests {
         let bytes = get_route(&arriving);
         assert_eq!(bytes[16..19], [2, 32, 32]);
         assert_eq!(
-            nlmsg::find(&bytes[28..], 3),
+            nlmsg::find_attribute(&bytes[28..], 3),
             Some(9u32.to_ne_bytes().to_vec())
         );
-        assert_eq!(nlmsg::find(&bytes[28..], 16), None);
+        assert_eq!(nlmsg::find_attribute(&bytes[28..], 16), None);
     }
 
     #[test]
