@@ -381,7 +381,7 @@ mod tests {
             (Ending::Failed, "waited 20 s in vain", true),
             (Ending::Failed, "3 packets seen", false),
             (Ending::Splat, "WARNING:", false),
-            (Ending::Panic, "[ 15.763496] Oops: int3: 0000 [#1] PREEMPT", true),
+            (Ending::Panic, "[ 15.7] Oops: int3: 0000 [#1] PREEMPT", true),
             (Ending::Panic, "Kernel panic - not syncing", false),
             (Ending::Passed, "", false),
         ] {
