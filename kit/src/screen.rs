@@ -3,8 +3,6 @@
 
 use std::io::{ErrorKind, Write as _};
 
-pub use crate::progress::Screen;
-
 /// Writes a line on stdout. Unwinds without a word where the reader has gone: `vm list | head -1`.
 pub fn write_line(text: std::fmt::Arguments<'_>) {
     match std::io::stdout().write_fmt(format_args!("{text}\n")) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use kit::screen::Screen;
+use kit::progress::Screen;
 use kit::setup::{self, For};
 use kit::{Cache, Result};
 use vm_tests::guest::initramfs::Initramfs;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kit::screen::Screen;
+use kit::progress::Screen;
 use kit::setup::{self, For};
 use kit::{Cache, Result, process, repo};
 use vm_tests::kernel::series::Series;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use fs_err as fs;
-use kit::screen::Screen;
+use kit::progress::Screen;
 use kit::setup::{self, For};
 use kit::{Cache, Result};
 use vm_tests::guest::tools::{self, Tool, Wg};

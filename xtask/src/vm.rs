@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use kit::screen::Screen;
+use kit::progress::Screen;
 use kit::setup;
 use kit::{Cache, Result};
 use vm_tests::guest::programs;

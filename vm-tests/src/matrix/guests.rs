@@ -23,7 +23,7 @@ use crate::matrix::data::{Cell, Data, Heading, Run, Seen};
 use crate::matrix::plan::{self, OURS, Planned};
 use crate::matrix::pool;
 use crate::matrix::store::Store;
-use kit::screen::Screen;
+use kit::progress::Screen;
 
 /// How cells are run.
 #[derive(clap::Args)]
