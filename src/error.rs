@@ -68,6 +68,17 @@ pub enum Task {
     ReadConfiguration {
         path: String,
     },
+    /// To make a device's sockets again on `port`, in `place`: a VRF or everywhere.
+    MoveSockets {
+        interface: String,
+        port: u16,
+        place: String,
+    },
+    /// To give a device that was closed meanwhile its port back.
+    Reopen {
+        interface: String,
+        port: u16,
+    },
     /// To ask the kernel what it can do.
     AskKernel,
     /// In words. Nothing can be advised about it.
@@ -102,6 +113,12 @@ impl Task {
             Task::Bind { interface, dev } => format!("Cannot bind {interface} to `{dev}'"),
             Task::OpenFile { .. } => "fopen".to_owned(),
             Task::ReadConfiguration { .. } => "Unable to read configuration".to_owned(),
+            Task::MoveSockets { interface, .. } => {
+                format!("Cannot move the sockets of {interface}")
+            }
+            Task::Reopen { interface, port } => {
+                format!("{interface} is closed and sends nothing, it has lost its port {port}")
+            }
             Task::AskKernel => "Cannot ask the kernel for WGDEVICE_A_BIND_DEV".to_owned(),
             Task::Other(words) => words.clone(),
         }
@@ -117,6 +134,8 @@ impl Task {
             Task::ListInterfaces
             | Task::AccessEach { .. }
             | Task::Bind { .. }
+            | Task::MoveSockets { .. }
+            | Task::Reopen { .. }
             | Task::AskKernel
             | Task::Other(_) => None,
         }
@@ -161,6 +180,13 @@ fn find_remedy(task: &Task, errno: i32) -> Option<String> {
         (Task::Bind { dev, .. }, libc::EADDRINUSE) => Some(format!(
             "another socket has the port on `{dev}' or on all devices; choose another \
              listen-port"
+        )),
+        (Task::MoveSockets { port, place, .. }, libc::EADDRINUSE) => Some(format!(
+            "another socket has port {port} in {place}; give one of them another listen-port first"
+        )),
+        (Task::Reopen { interface, port }, libc::EADDRINUSE) => Some(format!(
+            "another socket took it; give {interface} another listen-port, or free port {port} and \
+             bind again"
         )),
         (Task::Bind { .. }, libc::EPERM | libc::EACCES) => {
             Some("needs root, or CAP_NET_ADMIN".to_owned())

@@ -391,16 +391,13 @@ fn change_bound(
     receiving.add_interrupted(&links, &mut facts.others);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some((port, mark)) = interrupted {
-        (facts.port, facts.mark) = (port, mark);
+        (facts.port, facts.mark, facts.interrupted) = (port, mark, true);
     }
     if ours {
         // A device that was made here and then moved may live on the rules that are to go.
         facts.elsewhere = read_elsewhere();
     }
     let mut plan = plan::plan(&facts, update, &strategy)?;
-    if let Some((port, mark)) = interrupted {
-        plan.restore(port, mark);
-    }
     let goal = find_goal(&facts, &plan, &strategy, &receiving);
     if goal.is_some() || strategy == Strategy::Unbind {
         receiving.check_port(goal.as_ref(), &plan.update, &facts)?;
@@ -656,6 +653,7 @@ fn read_facts(
         kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
         up: link.is_some_and(|link| link.up),
+        interrupted: false,
         rules,
     })
 }

@@ -318,11 +318,11 @@ impl Receiving {
             return Ok(());
         }
         Err(Error::os(
-            Task::Other(format!(
-                "Cannot move the sockets of {}: another socket has port {port} in {place}; give \
-                 one of them another port first (listen-port)",
-                self.interface
-            )),
+            Task::MoveSockets {
+                interface: self.interface.clone(),
+                port,
+                place: place.to_owned(),
+            },
             libc::EADDRINUSE,
         ))
     }
@@ -717,10 +717,10 @@ fn move_port(
             }
             Err(error) => {
                 return Err(Left {
-                    error: error.with_task(Task::Other(format!(
-                        "{interface} is closed and sends nothing until it is bound again: its \
-                         port {port} was taken while its sockets were made anew"
-                    ))),
+                    error: error.with_task(Task::Reopen {
+                        interface: interface.to_owned(),
+                        port,
+                    }),
                     closed: true,
                 });
             }

@@ -211,6 +211,9 @@ pub struct Facts {
     pub wg_quick: bool,
     /// The link is up.
     pub up: bool,
+    /// A command ended while it made the device's sockets again: `mark` and `port` are those from
+    /// before it, and the device must get them back.
+    pub interrupted: bool,
 }
 
 impl Facts {
@@ -288,7 +291,7 @@ impl Plan {
     }
 
     /// Gives the device the port and the mark back that it had before a command ended half way.
-    pub fn restore(&mut self, port: u16, mark: u32) {
+    fn restore_interrupted(&mut self, port: u16, mark: u32) {
         if self.update.listen_port.is_keep() {
             self.update.listen_port = Change::Set(port);
         }
@@ -356,6 +359,14 @@ impl Plan {
 /// # Errors
 /// The binding cannot be had; nothing has been changed.
 pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
+    let mut plan = plan_change(facts, update, strategy)?;
+    if facts.interrupted {
+        plan.restore_interrupted(facts.port, facts.mark);
+    }
+    Ok(plan)
+}
+
+fn plan_change(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
     let present = facts.rules.find_bindings(facts.mark, facts.port);
     if let (Some(by), Strategy::Keep | Strategy::Unbind) = (facts.bound_elsewhere, strategy) {
         return keep_bound_elsewhere(facts, update, by);

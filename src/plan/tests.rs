@@ -71,6 +71,45 @@ fn facts(rules: Vec<Rule>) -> Facts {
     }
 }
 
+#[test]
+fn a_device_gets_back_what_an_interrupted_command_took() {
+    let wanted = |listen_port| Update {
+        interface: "wg0".into(),
+        listen_port,
+        ..Update::default()
+    };
+    let bound = vec![
+        lookup(0, 255),
+        marked(999, MARK, TABLE),
+        l3mdev(),
+        lookup(32766, MAIN),
+    ];
+    for interrupted in [false, true] {
+        let facts = Facts {
+            mark: MARK,
+            port: 51001,
+            interrupted,
+            ..facts(bound.clone())
+        };
+        let send = |update| plan(&facts, update, &Strategy::Keep).unwrap().update;
+        let same = send(wanted(Change::Keep));
+        let port = if interrupted {
+            Change::Set(51001)
+        } else {
+            Change::Keep
+        };
+        let mark = if interrupted {
+            Change::Set(MARK)
+        } else {
+            Change::Keep
+        };
+        assert_eq!((same.listen_port, &same.fwmark), (port, &mark));
+        // What the user says counts more than what was there.
+        let moved = send(wanted(Change::Set(7)));
+        assert_eq!((moved.listen_port, moved.fwmark), (Change::Set(7), mark));
+    }
+}
+
 fn other(name: &str, mark: u32) -> Other {
     Other {
         name: name.into(),
