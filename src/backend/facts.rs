@@ -229,8 +229,8 @@ fn read_rp_filter(name: &str) -> Option<u8> {
     value.trim().parse().ok()
 }
 
-fn read_hooks(links: &[Link], wanted: bool) -> facts::Hooks {
-    let mut read = facts::Hooks {
+fn read_hooks(links: &[Link], wanted: bool) -> facts::HookState {
+    let mut read = facts::HookState {
         entries: Ok(Vec::new()),
         stale: Vec::new(),
         unable: None,

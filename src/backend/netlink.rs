@@ -63,49 +63,47 @@ pub enum Next {
 }
 
 /// What takes requests to the kernel and brings its answers: the one place that talks to it.
-enum Carrier {
-    ScriptedKernel(NlSocket),
+enum Channel {
+    Kernel(NlSocket),
     /// Stands for the kernel in tests, which need no rights then.
     #[cfg(test)]
     Scripted(super::scripted::Connection),
 }
 
-impl Carrier {
+impl Channel {
     fn open(family: NlFamily) -> io::Result<Self> {
         #[cfg(test)]
         if let Some(connection) = super::scripted::connect(family) {
-            return Ok(Carrier::Scripted(connection));
+            return Ok(Channel::Scripted(connection));
         }
         let socket = NlSocket::connect(family, None, Groups::empty())?;
         // The kernel's words about an error, and errors without a copy of the request, which
         // may hold keys. Kernels that know neither still give an errno.
         let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_EXT_ACK);
         let _ = sys::netlink_option(socket.as_raw_fd(), libc::NETLINK_CAP_ACK);
-        Ok(Carrier::ScriptedKernel(socket))
+        Ok(Channel::Kernel(socket))
     }
 
     fn send(&self, request: &[u8]) -> io::Result<()> {
         match self {
-            Carrier::ScriptedKernel(socket) => socket.send(request, Msg::empty()).map(drop),
+            Channel::Kernel(socket) => socket.send(request, Msg::empty()).map(drop),
             #[cfg(test)]
-            Carrier::Scripted(connection) => connection.send(request),
+            Channel::Scripted(connection) => connection.send(request),
         }
     }
 
     /// The length of a datagram and the port id of its sender.
     fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, u32)> {
         match self {
-            Carrier::ScriptedKernel(socket) => {
-                sys::receive_netlink(socket.as_raw_fd(), buffer, flags)
-            }
+            Channel::Kernel(socket) => sys::receive_netlink(socket.as_raw_fd(), buffer, flags),
             #[cfg(test)]
-            Carrier::Scripted(connection) => connection.receive(buffer, flags),
+            Channel::Scripted(connection) => connection.receive(buffer, flags),
         }
     }
 }
 
 pub struct Socket {
-    carrier: Carrier,
+    channel: Channel,
     sequence: u32,
     /// Grows to the largest datagram; wiped, since dumps of devices carry keys.
     buffer: Zeroizing<Vec<u8>>,
@@ -113,12 +111,12 @@ pub struct Socket {
 
 impl Socket {
     pub fn open(family: NlFamily) -> io::Result<Self> {
-        let carrier = Carrier::open(family)?;
+        let channel = Channel::open(family)?;
         // A number that another process cannot guess.
         let mut start = [0; 4];
         sys::fill_random(&mut start)?;
         Ok(Socket {
-            carrier,
+            channel,
             sequence: u32::from_ne_bytes(start),
             buffer: Zeroizing::new(vec![0; SMALL]),
         })
@@ -200,14 +198,14 @@ impl Socket {
     fn send(&mut self, request: &mut [u8]) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         nlmsg::set_sequence(request, self.sequence);
-        retry_interrupted(|| self.carrier.send(request))
+        retry_interrupted(|| self.channel.send(request))
     }
 
     /// One datagram of the kernel, whole. Others may send to this socket as well, with the rights
     /// to change the network: what they say is not an answer.
     fn receive(&mut self) -> io::Result<&[u8]> {
         let length = loop {
-            let (length, from) = receive_whole(&self.carrier, &mut self.buffer)?;
+            let (length, from) = receive_whole(&self.channel, &mut self.buffer)?;
             if from == KERNEL {
                 break length;
             }
@@ -226,9 +224,9 @@ const LARGE: usize = 64 * 1024;
 const KERNEL: u32 = 0;
 
 /// The length of a datagram is asked for before it is taken.
-fn receive_whole(carrier: &Carrier, buffer: &mut Zeroizing<Vec<u8>>) -> io::Result<(usize, u32)> {
+fn receive_whole(channel: &Channel, buffer: &mut Zeroizing<Vec<u8>>) -> io::Result<(usize, u32)> {
     let receive =
-        |buffer: &mut [u8], flags| retry_interrupted(|| carrier.receive(&mut *buffer, flags));
+        |buffer: &mut [u8], flags| retry_interrupted(|| channel.receive(&mut *buffer, flags));
     let (length, _) = receive(&mut buffer[..1], libc::MSG_PEEK | libc::MSG_TRUNC)?;
     // The kernel fills what it is offered. Few answers are large, and those are one of many.
     if length > buffer.len() / 2 {

@@ -24,7 +24,7 @@ pub struct Facts {
     pub rules: Seen<Rules>,
     /// All UDP sockets.
     pub sockets: Seen<Vec<UdpSocket>>,
-    pub hooks: Hooks,
+    pub hooks: HookState,
     /// `net.ipv4.udp_l3mdev_accept`
     pub l3mdev_accept: Seen<bool>,
     /// `net.ipv4.conf.all.rp_filter`; it and the value of a link count, whichever is larger.
@@ -82,7 +82,7 @@ pub struct Nic {
 
 /// The bind hooks of the cgroup root.
 #[derive(Clone, Debug)]
-pub struct Hooks {
+pub struct HookState {
     /// The entries of this namespace. Empty where the kernel has no such hooks.
     pub entries: Seen<Vec<(u16, HookEntry)>>,
     /// The ports of entries whose device is gone.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::codes::Code;
-use super::facts::{Answer, Facts, Filter, Hooks, Modules, Nic, Tunnel, WgQuick};
+use super::facts::{Answer, Facts, Filter, HookState, Modules, Nic, Tunnel, WgQuick};
 use super::{Gets, Level, Remedy, Report, Sends, examine};
 use crate::key::PublicKey;
 use crate::model::{Action, Bind, Device, HookEntry, Peer, Rule, Selector, UdpSocket};
@@ -134,7 +134,7 @@ fn stock() -> Facts {
             v6: Some(fallback_rules()),
         }),
         sockets: Ok(vec![socket(PORT, VRF), socket(PORT, VRF), socket(53, 0)]),
-        hooks: Hooks {
+        hooks: HookState {
             entries: Ok(vec![(PORT, entry)]),
             stale: Vec::new(),
             unable: None,

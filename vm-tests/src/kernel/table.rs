@@ -31,7 +31,7 @@ pub struct Kernel {
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     Package(Package),
-    Module(Module),
+    Module(ModuleOrigin),
     Build(Build),
 }
 
@@ -55,7 +55,7 @@ pub struct Package {
 /// The image of `base` with a `wireguard.ko` built from a tree of kernel-patches.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Module {
+pub struct ModuleOrigin {
     pub base: String,
     pub tree: String,
     /// A folder of the repository whose series takes the place of the tree's own.
@@ -101,7 +101,7 @@ fn parse_kernels(text: &str) -> Result<Vec<Kernel>> {
     let kernels = parse_table::<Table>(FILE, text)?.kernel;
     check_names(FILE, "kernel", kernels.iter().map(|k| k.name.as_str()))?;
     for (index, kernel) in kernels.iter().enumerate() {
-        let Origin::Module(Module { base, .. }) = &kernel.from else {
+        let Origin::Module(ModuleOrigin { base, .. }) = &kernel.from else {
             continue;
         };
         let mut above = kernels[..index].iter().filter(|k| k.name == *base);
