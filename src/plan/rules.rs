@@ -372,9 +372,13 @@ impl Binding {
 /// Walks packets through the rules of one family.
 pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault> {
     let mut steered = false;
-    // The other one of mark and port may have rules of ours, too.
+    // The other one of mark and port may have rules, too: ours, or those that an administrator
+    // has for the mark of a device that is bound by its port.
     let steers = |rule: &Rule| {
-        rule.steers(flow, table) || rule.is_ours_for(flow) && rule.action == Action::Table(table)
+        let by_mark = Flow::marked(flow.mark);
+        rule.steers(flow, table)
+            || flow.mark != 0 && rule.steers(by_mark, table)
+            || rule.is_ours_for(flow) && rule.action == Action::Table(table)
     };
     for rule in rules {
         let ours = rule.is_ours_for(flow);

@@ -71,6 +71,35 @@ fn facts(rules: Vec<Rule>) -> Facts {
     }
 }
 
+/// Found by a fuzzer: the device keeps a mark, and a rule of the administrator leads that mark to
+/// the same table. The walk ends at the closing rule of another device with the mark.
+#[test]
+fn a_foreign_rule_for_the_mark_serves_a_device_bound_by_its_port() {
+    let open = Rule::new_ours(97, Selector::Port(51002), Action::Table(7));
+    let rules = vec![
+        lookup(0, 255),
+        Rule {
+            mask: 0xff,
+            ..marked(96, 0x42, 7)
+        },
+        Rule::new_ours(97, Selector::Mark(0x42), Action::Unreachable),
+        open,
+        Rule::new_ours(98, Selector::Port(51002), Action::Unreachable),
+        l3mdev(),
+        lookup(32766, MAIN),
+    ];
+    let flow = Flow {
+        by: Selector::Port(51002),
+        mark: 0x42,
+        port: 51002,
+    };
+    assert_eq!(rules::find_fault(&rules, flow, 7), None);
+    // Another table is none of the device's.
+    assert!(rules::find_fault(&rules, flow, TABLE).is_some());
+    let unmarked = Flow { mark: 0, ..flow };
+    assert_eq!(rules::find_fault(&rules, unmarked, 7), None);
+}
+
 #[test]
 fn a_device_gets_back_what_an_interrupted_command_took() {
     let wanted = |listen_port| Update {
