@@ -62,6 +62,63 @@ mod tests {
         }
     }
 
+    const PROGRAMS: [&str; 8] = [
+        "wg ", "ip ", "nft ", "ss ", "sysctl ", "ping ", "tcpdump ", "bpftool ",
+    ];
+
+    /// The commands of a page: each indented line, and what stands between backquotes.
+    fn read_commands(page: &str) -> Vec<&str> {
+        let mut commands = Vec::new();
+        for line in page.lines() {
+            if let Some(command) = line.strip_prefix("    ") {
+                assert!(is_command(command), "a block with no command: {line}");
+                commands.push(command);
+            } else {
+                commands.extend(line.split('`').skip(1).step_by(2).filter(|c| is_command(c)));
+            }
+        }
+        commands
+    }
+
+    fn is_command(text: &str) -> bool {
+        PROGRAMS.iter().any(|program| text.starts_with(program))
+    }
+
+    /// The commands of these pages are run by a scenario, as they stand there.
+    #[test]
+    fn each_command_of_the_pages_is_run() {
+        let scenario = include_str!("../vm-tests/scenarios/u-troubleshoot.sh");
+        let code: Vec<&str> = scenario
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .collect();
+        let mut count = 0;
+        for page in [
+            include_str!("../docs/concepts.md"),
+            include_str!("../docs/network.md"),
+            include_str!("../docs/troubleshooting.md"),
+        ] {
+            for command in read_commands(page) {
+                count += 1;
+                assert!(
+                    code.iter().any(|line| line.contains(command)),
+                    "u-troubleshoot does not run `{command}'"
+                );
+            }
+        }
+        assert!(count > 40, "only {count} commands");
+    }
+
+    /// What `wg doctor` can find is a symptom of somebody.
+    #[test]
+    fn each_code_has_a_symptom() {
+        let page = include_str!("../docs/troubleshooting.md");
+        for code in crate::doctor::codes::Code::ALL {
+            let name = format!("`{}`", code.name());
+            assert!(page.contains(&name), "docs/troubleshooting.md lacks {name}");
+        }
+    }
+
     /// Debian 13's own compiler is Rust 1.85. It refuses a `let` behind `&&`, and clippy's check
     /// of `rust-version` sees the standard library only.
     #[test]
