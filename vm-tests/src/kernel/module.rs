@@ -51,7 +51,7 @@ pub fn build_module(
         .add_value("recipe", RECIPE)
         .add_value("source", &source.version)
         .add_value("headers", headers.packages.join(" "))
-        .add_value("compiler", read_version("gcc-12")?);
+        .add_value("compiler", read_version(&headers.compiler)?);
     let add = |key: Key, argument: &&str| key.add_value("argument", argument);
     let key = arguments.iter().fold(key, add);
     let key = series.add_to_key(key).finish();
@@ -126,6 +126,7 @@ struct Headers {
     package: String,
     release: String,
     packages: Vec<String>,
+    compiler: String,
 }
 
 impl Headers {
@@ -141,19 +142,21 @@ impl Headers {
             .ok_or_else(|| Error::other(format!("{meta} depends on no linux-headers package")))?;
         let version = debian.find_candidate(&package)?;
         if version != source.version {
-            bail!(
-                "the mirror has the source of {} but headers of {version}: it is being updated, try later",
-                source.version
-            );
+            let own = &source.version;
+            bail!("the mirror is being updated (source {own}, headers {version}): try later");
         }
         let release = package.trim_start_matches("linux-headers-").to_owned();
         let mut packages = named(&package, &["linux-headers-", "linux-kbuild-"])?;
+        // The package `gcc-14`, or `linux-compiler-gcc-12-x86`.
+        let compiler = named(&package, &["gcc-", "linux-compiler-gcc-"])?.concat();
+        let compiler = compiler.trim_start_matches("linux-compiler-");
         packages.push(package.clone());
         packages.sort();
         Ok(Self {
             package,
             release,
             packages,
+            compiler: compiler.trim_end_matches("-x86").to_owned(),
         })
     }
 
