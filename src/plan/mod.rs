@@ -677,7 +677,7 @@ fn bind_by_rules(
     }
     let by = match kind {
         Kind::Mark => {
-            let mark = choose_mark(facts, &update.fwmark, table, present);
+            let mark = choose_mark(facts, &update, table, present);
             if mark != facts.mark || !update.fwmark.is_keep() {
                 update.fwmark = Change::Set(mark);
             }
@@ -869,7 +869,8 @@ fn vrf_table(interface: &str, name: &str, target: &Target) -> Result<u32> {
 }
 
 /// The mark that carries the binding.
-fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Binding]) -> u32 {
+fn choose_mark(facts: &Facts, update: &Update, table: u32, present: &[Binding]) -> u32 {
+    let wanted = &update.fwmark;
     match *wanted {
         Change::Set(mark) if mark != 0 => return mark,
         _ => {}
@@ -881,7 +882,7 @@ fn choose_mark(facts: &Facts, wanted: &Change<u32>, table: u32, present: &[Bindi
         return facts.mark;
     }
     let flow = |mark: u32| Flow {
-        port: facts.port,
+        port: facts.port_after(&update.listen_port),
         ..Flow::marked(mark)
     };
     let fits = |mark: u32| mark != CLOSED_MARK && find_conflict(facts, flow(mark), table).is_none();

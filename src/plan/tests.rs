@@ -484,6 +484,22 @@ fn the_mark_is_chosen_in_the_documented_order() {
         ..bind()
     };
     assert_eq!(auto(&facts, &file).update.fwmark, Change::Set(0x1023));
+    // Rules for a port that the device gives up say nothing about the mark. (Found by a fuzzer.)
+    facts.port = 51009;
+    facts.others = vec![Other {
+        port: 51009,
+        ..other("wg1", 0)
+    }];
+    for rules in [&mut facts.rules.v4, &mut facts.rules.v6] {
+        let open = Rule::new_ours(97, Selector::Port(51009), Action::Table(7));
+        insert(rules.as_mut().unwrap(), open);
+    }
+    let moved = Update {
+        listen_port: Change::Set(51001),
+        ..file
+    };
+    let moved = decide(&facts, &moved, BindMode::Fwmark).unwrap();
+    assert_eq!(moved.update.fwmark, Change::Set(0x1023));
 }
 
 #[test]
