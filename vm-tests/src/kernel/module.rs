@@ -147,7 +147,7 @@ impl Headers {
         }
         let release = package.trim_start_matches("linux-headers-").to_owned();
         let mut packages = named(&package, &["linux-headers-", "linux-kbuild-"])?;
-        // The package `gcc-14`, or `linux-compiler-gcc-12-x86`.
+        // `gcc-14`, `gcc-14-for-host`, or `linux-compiler-gcc-12-x86`.
         let compiler = named(&package, &["gcc-", "linux-compiler-gcc-"])?.concat();
         let compiler = compiler.trim_start_matches("linux-compiler-");
         packages.push(package.clone());
@@ -156,7 +156,7 @@ impl Headers {
             package,
             release,
             packages,
-            compiler: compiler.trim_end_matches("-x86").to_owned(),
+            compiler: compiler.trim_end_matches("-x86").replace("-for-host", ""),
         })
     }
 
@@ -176,12 +176,11 @@ impl Headers {
     }
 }
 
-/// `include /usr/src/X/Makefile` as a path that is right wherever the package was unpacked.
+/// `KBUILD_OUTPUT=/usr/src/X`, `include /usr/src/Y/Makefile` as paths that are right anywhere.
 fn relocate_makefile(makefile: &str) -> String {
-    makefile.replace(
-        "include /usr/src/",
-        "include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../",
-    )
+    let folder = "$(dir $(realpath $(lastword $(MAKEFILE_LIST))))../";
+    let moved = makefile.replace("include /usr/src/", &format!("include {folder}"));
+    moved.replace("OUTPUT=/usr/src/", &format!("OUTPUT:={folder}"))
 }
 
 #[cfg(test)]
@@ -190,9 +189,9 @@ mod tests {
 
     #[test]
     fn the_headers_makefile_is_relocated_once() {
-        let once = relocate_makefile("include /usr/src/linux-headers-6.1.0-56-common/Makefile\n");
+        let once = relocate_makefile("KBUILD_OUTPUT=/usr/src/X\ninclude /usr/src/Y/Makefile\n");
         let folder = "$(dir $(realpath $(lastword $(MAKEFILE_LIST))))..";
-        let moved = format!("include {folder}/linux-headers-6.1.0-56-common/Makefile\n");
+        let moved = format!("KBUILD_OUTPUT:={folder}/X\ninclude {folder}/Y/Makefile\n");
         assert_eq!(once, moved);
         assert_eq!(relocate_makefile(&once), once);
     }
