@@ -527,6 +527,8 @@ impl World {
                     });
                     let mut tables = vec![new];
                     if !kept.is_empty() {
+                        // A rule of others may have hidden the VRF that it was bound to.
+                        tables.extend(before.bound);
                         tables.extend(world_before.reached(&before, &[new]));
                     }
                     self.leads_only_to(dev, &tables)?;
