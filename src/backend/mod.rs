@@ -520,7 +520,7 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
     });
     // From a container nothing shows but the mark, which we chose and no rule here needs.
     let chosen = sockets == Sockets::Elsewhere && is_our_mark(mark);
-    let unseen = chosen && !namespaces::sees_all_processes();
+    let unseen = chosen && !sees_all_processes();
     let by = found.into_iter().flatten().next();
     let by = by.or_else(|| unseen.then_some(Selector::Mark(mark)))?;
     Some(Facts {
@@ -531,6 +531,15 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
         bound_elsewhere: Some(by),
         ..Facts::default()
     })
+}
+
+/// Whether other namespaces can be seen at all; in tests as the script says.
+fn sees_all_processes() -> bool {
+    #[cfg(test)]
+    if let Some(sees) = scripted::sees_all_processes() {
+        return sees;
+    }
+    namespaces::sees_all_processes()
 }
 
 /// Looks into every other network namespace; in tests into those of the script.
@@ -765,7 +774,7 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
     if links.is_empty() {
         return Ok(Vec::new());
     }
-    let wireguard = Wireguard::open(Task::ListInterfaces).map_err(|error| error.to_string())?;
+    let mut wireguard = Wireguard::open(Task::ListInterfaces).map_err(|error| error.to_string())?;
     let mut devices = Vec::new();
     for link in links {
         match wireguard.get_head(&link.name) {

@@ -18,6 +18,8 @@ pub struct ScriptedKernel {
     answer: Rc<RefCell<Answer>>,
     /// What other namespaces have.
     elsewhere: Vec<ScriptedKernel>,
+    /// Processes of the host do not show.
+    in_container: bool,
 }
 
 impl ScriptedKernel {
@@ -25,11 +27,17 @@ impl ScriptedKernel {
         ScriptedKernel {
             answer: Rc::new(RefCell::new(answer)),
             elsewhere: Vec::new(),
+            in_container: false,
         }
     }
 
     pub fn beside(mut self, other: Option<ScriptedKernel>) -> Self {
         self.elsewhere.extend(other);
+        self
+    }
+
+    pub fn in_container(mut self) -> Self {
+        self.in_container = true;
         self
     }
 }
@@ -55,6 +63,11 @@ pub fn elsewhere<T>(look: impl Fn() -> T) -> Option<Vec<T>> {
     let kernel = KERNEL.with_borrow(Clone::clone)?;
     let others = kernel.elsewhere.into_iter();
     Some(others.map(|other| with(other, &look)).collect())
+}
+
+/// Whether the processes of the whole machine show; `None` on the machine's own kernel.
+pub fn sees_all_processes() -> Option<bool> {
+    KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| !kernel.in_container))
 }
 
 pub fn connect(family: NlFamily) -> Option<Connection> {

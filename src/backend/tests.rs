@@ -346,6 +346,37 @@ fn a_device_that_is_bound_elsewhere_is_not_opened_from_here() {
     assert_eq!(here.borrow().mark, 0);
 }
 
+/// From a container the namespace where it was made does not show. Its mark is one that we choose, so a
+/// file without FwMark leaves it; a user's own mark goes, and so does ours where all can be seen.
+#[test]
+fn a_device_that_came_into_a_container_keeps_the_mark_that_we_chose() {
+    let ours = crate::plan::rules::default_mark(100);
+    for (mark, in_container, left) in [(ours, true, ours), (ours, false, 0), (0x33, true, 0)] {
+        // Up, and no socket on its port here: that is what shows of the other namespace.
+        let here = kernel(|state| (state.mark, state.port) = (mark, 1));
+        let update = Update {
+            interface: "wg0".to_owned(),
+            bind_dev: Change::Clear,
+            bind_dev_omitted: true,
+            fwmark: Change::Clear,
+            ..Update::default()
+        };
+        let script = match in_container {
+            true => script(&here).in_container(),
+            false => script(&here),
+        };
+        let mut notes = Vec::new();
+        let mut note = |line: &str| notes.push(line.to_owned());
+        let done = with(script, || {
+            set(update, BindMode::Auto, ReceiveMode::Any, &mut note)
+        });
+        done.unwrap();
+        assert_eq!(here.borrow().mark, left, "{mark:#x} {in_container}");
+        let said = notes.iter().any(|note| note.contains("stays bound"));
+        assert_eq!(said, left != 0, "{notes:?}");
+    }
+}
+
 #[test]
 fn rules_that_a_moved_device_lives_on_stay() {
     let state = kernel(|_| {});
