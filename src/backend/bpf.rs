@@ -158,6 +158,9 @@ impl fmt::Display for Unavailable {
 
 type HookResult<T> = std::result::Result<T, Unavailable>;
 
+/// Ports of one namespace with their entries.
+type Entries = Vec<(u16, HookEntry)>;
+
 /// What an error of bpf(2) means, where it means nothing particular to the call.
 fn explain_failure(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
     move |err| match err.raw_os_error() {
@@ -266,36 +269,34 @@ impl Hooks {
         Ok(None)
     }
 
-    /// The other namespaces that have entries, by their cookies.
-    pub fn other_namespaces(&self) -> HookResult<Vec<u64>> {
+    /// The other namespaces that have entries, by their cookies, and the entries of this one. Each
+    /// key is asked for once: they are as many as there are bound devices.
+    pub fn read_all(&self) -> HookResult<(Vec<u64>, Entries)> {
         let mut namespaces = Vec::new();
+        let mut ports: Vec<u16> = Vec::new();
         for (_, map) in &self.maps {
-            namespaces.extend(read_keys(map)?.iter().map(|key| bpf::read_key(key).0));
+            for (namespace, port) in read_keys(map)?.iter().map(bpf::read_key) {
+                if namespace == self.namespace {
+                    ports.push(port);
+                } else {
+                    namespaces.push(namespace);
+                }
+            }
         }
         namespaces.sort_unstable();
         namespaces.dedup();
-        namespaces.retain(|namespace| *namespace != self.namespace);
-        Ok(namespaces)
-    }
-
-    /// All entries of this namespace.
-    pub fn read_entries(&self) -> HookResult<Vec<(u16, HookEntry)>> {
-        let mut ports: Vec<u16> = Vec::new();
-        for (_, map) in &self.maps {
-            let keys = read_keys(map)?;
-            let here = keys.iter().map(bpf::read_key);
-            ports.extend(
-                here.filter(|(ns, _)| *ns == self.namespace)
-                    .map(|(_, port)| port),
-            );
-        }
         ports.sort_unstable();
         ports.dedup();
         let mut entries = Vec::new();
         for port in ports {
             entries.extend(self.get(port)?.map(|binding| (port, binding)));
         }
-        Ok(entries)
+        Ok((namespaces, entries))
+    }
+
+    /// All entries of this namespace.
+    pub fn read_entries(&self) -> HookResult<Vec<(u16, HookEntry)>> {
+        self.read_all().map(|(_, entries)| entries)
     }
 }
 

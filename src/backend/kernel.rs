@@ -14,6 +14,8 @@ use crate::wire::nlmsg::Request;
 pub struct Wireguard {
     socket: Socket,
     family: u16,
+    /// Where heads are asked for, while no dump is left in the middle there.
+    heads: Option<Box<Socket>>,
 }
 
 impl Wireguard {
@@ -31,7 +33,11 @@ impl Wireguard {
             family = ctrl::family_id(payload).or(family);
         });
         match (asked, family) {
-            (Ok(()), Some(family)) => Ok(Wireguard { socket, family }),
+            (Ok(()), Some(family)) => Ok(Wireguard {
+                socket,
+                family,
+                heads: None,
+            }),
             // The kernel tried to load the module by the family's name.
             (Err(Failure { errno, .. }), _) if errno != libc::ENOENT => Err(Error::os(task, errno)),
             // As the reference says it.
@@ -75,13 +81,18 @@ impl Wireguard {
     }
 
     /// A device with the peers of the first message only: what the device itself says is in
-    /// front of them. On a socket of its own, since the dump is left in the middle.
+    /// front of them. A dump that has more is left in the middle, and its socket given up.
     pub fn get_head(
-        &self,
+        &mut self,
         interface: &str,
     ) -> std::result::Result<(Device, Option<String>), Failure> {
-        let mut socket = Socket::open(NlFamily::Generic)?;
-        read_device(&mut socket, self.family, interface, Next::Enough)
+        let mut socket = match self.heads.take() {
+            Some(socket) => socket,
+            None => Box::new(Socket::open(NlFamily::Generic)?),
+        };
+        let head = read_device(&mut socket, self.family, interface, Next::Enough);
+        self.heads = (!socket.is_busy()).then_some(socket);
+        head
     }
 
     /// The messages for an update, ready for [`Wireguard::send`].

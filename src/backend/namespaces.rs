@@ -87,8 +87,9 @@ fn read_processes() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The other network namespaces that a process is in or a name is for, once each.
-fn find_others() -> Found {
+/// The other network namespaces that a process is in or a name is for, once each. With `one`, the
+/// search ends with the first: every device of the kernel has a thread in /proc.
+fn find_others(one: bool) -> Found {
     let mut found = Found::default();
     let own = Path::new("/proc/thread-self/ns/net");
     match fs::metadata(own) {
@@ -99,11 +100,13 @@ fn find_others() -> Found {
         }
     }
     let named = ["/run/netns", "/var/run/netns"].map(Path::new);
-    for path in named.into_iter().flat_map(read_folder) {
+    let named = named.into_iter().flat_map(read_folder);
+    let processes = read_processes().map(|process| process.join("ns/net"));
+    for path in named.chain(processes) {
         found.add_namespace(path);
-    }
-    for process in read_processes() {
-        found.add_namespace(process.join("ns/net"));
+        if one && !found.namespaces.is_empty() {
+            break;
+        }
     }
     found
 }
@@ -199,14 +202,14 @@ fn decode_place(place: &[u8]) -> PathBuf {
 
 /// Whether there is another network namespace, or may be one.
 pub fn has_others() -> bool {
-    let found = find_others();
+    let found = find_others(true);
     !found.namespaces.is_empty() || found.unknown.is_some()
 }
 
 /// Calls `look` once in every other network namespace that a process is in or a name is for.
 /// Says why, if it could not look into all.
 pub fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
-    let mut found = find_others();
+    let mut found = find_others(false);
     let results = found.look_in_threads(look);
     (results, found.unknown)
 }
@@ -219,7 +222,7 @@ pub fn find_gone(cookies: &[u64]) -> Vec<u64> {
     };
     let mut gone = cookies.to_vec();
     gone.retain(|one| *one != own);
-    let mut found = find_others();
+    let mut found = find_others(false);
     // Threads and open files are many, and most often there is no need to look at them.
     for deep in [false, true] {
         if deep {

@@ -105,6 +105,8 @@ impl Channel {
 pub struct Socket {
     channel: Channel,
     sequence: u32,
+    /// The kernel has not said the end of what it was asked for.
+    busy: bool,
     /// Grows to the largest datagram; wiped, since dumps of devices carry keys.
     buffer: Zeroizing<Vec<u8>>,
 }
@@ -118,8 +120,15 @@ impl Socket {
         Ok(Socket {
             channel,
             sequence: u32::from_ne_bytes(start),
+            busy: false,
             buffer: Zeroizing::new(vec![0; SMALL]),
         })
+    }
+
+    /// Whether a dump was left in the middle, or an answer did not come through: nothing else can be
+    /// asked here then.
+    pub fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// Sends a request and waits for its acknowledgement; answers in front of it go to `data`.
@@ -162,30 +171,41 @@ impl Socket {
     }
 
     /// Whether the dump was consistent. `Next::Enough` leaves the rest unread, and the kernel
-    /// busy with it: no other dump can be asked of this socket then.
+    /// busy with it where its end was not in the same datagram: no other dump can be asked of this
+    /// socket then ([`Socket::is_busy`]).
     fn dump_once(
         &mut self,
         request: &mut [u8],
         mut add: impl FnMut(&[u8]) -> Result<Next, String>,
     ) -> Result<bool, Failure> {
+        self.busy = true;
         self.send(request)?;
         let mut whole = true;
         loop {
             let sequence = self.sequence;
-            for reply in read_replies(self.receive()?, sequence)? {
+            let mut replies = read_replies(self.receive()?, sequence)?.into_iter();
+            while let Some(reply) = replies.next() {
                 match reply {
                     Reply::Data { payload, torn } => {
                         whole &= !torn;
                         match add(payload) {
                             Ok(Next::More) => {}
-                            Ok(Next::Enough) => return Ok(true),
+                            Ok(Next::Enough) => {
+                                self.busy =
+                                    !replies.any(|reply| matches!(reply, Reply::Done { .. }));
+                                return Ok(true);
+                            }
                             Err(words) => return Err(Failure::new(libc::EPROTO, &words)),
                         }
                     }
-                    Reply::Done { errno: 0, torn, .. } => return Ok(whole && !torn),
+                    Reply::Done { errno: 0, torn, .. } => {
+                        self.busy = false;
+                        return Ok(whole && !torn);
+                    }
                     Reply::Done { errno, extack, .. } | Reply::Ack { errno, extack }
                         if errno != 0 =>
                     {
+                        self.busy = false;
                         return Err(Failure { errno, extack });
                     }
                     Reply::Done { .. } | Reply::Ack { .. } => {}

@@ -4,6 +4,7 @@
 //! Before the device is changed, the bind hooks are told which VRF belongs to its port; after it,
 //! sockets that exist already are made again. What is said about them is looked up afterwards.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
@@ -71,10 +72,10 @@ pub fn sweep_entries() {
     let Ok(hooks) = Hooks::find_hooks() else {
         return;
     };
-    sweep_namespaces(&hooks);
-    let Ok(entries) = hooks.read_entries() else {
+    let Ok((others, entries)) = hooks.read_all() else {
         return;
     };
+    sweep_namespaces(&others);
     if entries.is_empty() {
         return;
     }
@@ -88,12 +89,11 @@ pub fn sweep_entries() {
 
 /// Removes the entries of namespaces that are gone. They bind nothing any more, but the map has
 /// room for so many. What cannot be removed now stays for the next command.
-fn sweep_namespaces(hooks: &Hooks) {
-    let others = hooks.other_namespaces().unwrap_or_default();
+fn sweep_namespaces(others: &[u64]) {
     if others.is_empty() {
         return;
     }
-    let gone = namespaces::find_gone(&others);
+    let gone = namespaces::find_gone(others);
     if !gone.is_empty() {
         let _ = Changing::start_change().and_then(|mut changing| changing.remove_namespaces(&gone));
     }
@@ -101,16 +101,29 @@ fn sweep_namespaces(hooks: &Hooks) {
 
 /// The ports of entries whose device is gone.
 pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
-    let mut elsewhere = None;
+    let here: HashSet<u32> = links.iter().map(|link| link.index).collect();
+    let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
-        let here = links.iter().any(|link| link.index == binding.owner);
-        // A device that was made here and moved has its sockets here still, while it is up. What
-        // cannot be looked at counts as such.
-        here || has_bound_socket(port) || {
-            let (ports, unknown) = elsewhere.get_or_insert_with(ports_elsewhere);
+        here.contains(&binding.owner) || needed.is_needed(port)
+    })
+}
+
+/// Which ports devices need that were made here and moved. Other namespaces are looked into once,
+/// and only when that is asked.
+#[derive(Default)]
+struct Needed {
+    elsewhere: Option<(Vec<u16>, bool)>,
+}
+
+impl Needed {
+    /// A device that was made here and moved has its sockets here still, while it is up. What
+    /// cannot be looked at counts as such.
+    fn is_needed(&mut self, port: u16) -> bool {
+        has_bound_socket(port) || {
+            let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
             *unknown || ports.contains(&port)
         }
-    })
+    }
 }
 
 /// Says whether there was any.
@@ -149,7 +162,7 @@ fn ports_here() -> Option<Vec<u16>> {
     if links.is_empty() {
         return Some(Vec::new());
     }
-    let wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
+    let mut wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
     links
         .iter()
         .map(|link| Some(wireguard.get_head(&link.name).ok()?.0.listen_port))
@@ -185,8 +198,9 @@ impl Receiving {
     pub fn read_state(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
         let read = || Hooks::find_hooks().and_then(|hooks| hooks.read_entries());
         let first = Hooks::find_hooks().and_then(|hooks| {
-            sweep_namespaces(&hooks);
-            hooks.read_entries()
+            let (others, entries) = hooks.read_all()?;
+            sweep_namespaces(&others);
+            Ok(entries)
         });
         let entries = first.and_then(|entries| {
             if entries.is_empty() {
@@ -238,12 +252,8 @@ impl Receiving {
             port,
             is_up,
         };
-        let own = receive::own_ports(entries, &device, is_others, |port| {
-            has_bound_socket(port) || {
-                let (ports, unknown) = ports_elsewhere();
-                unknown || ports.contains(&port)
-            }
-        });
+        let mut needed = Needed::default();
+        let own = receive::own_ports(entries, &device, is_others, |port| needed.is_needed(port));
         self.own = own;
     }
 

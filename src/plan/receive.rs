@@ -105,8 +105,9 @@ pub fn own_ports(
             is_its_port || device.mark == CLOSED_MARK || !is_needed(*known)
         } else {
             // It came back with another index. While it is down, sockets on the port are others'.
-            let is_free = device.is_up || !is_needed(*known);
-            is_its_port && !is_others(entry.owner, *known) && is_free
+            // That is asked last, and of its own port only: the answer takes a look at the sockets
+            // of every namespace.
+            is_its_port && !is_others(entry.owner, *known) && (device.is_up || !is_needed(*known))
         }
     });
     own.map(|(port, _)| *port).collect()
