@@ -331,28 +331,6 @@ impl World {
         what
     }
 
-    /// Whether the mark of a device that is bound by its port has a closing rule as the first of ours
-    /// in a family, behind a foreign rule that another device is bound by. It is refused, which is safe, though the
-    /// foreign rule would do for both.
-    fn is_closed_for_another(&self, device: usize, what: &What) -> bool {
-        let facts = self.facts(device, None);
-        let binding = facts.rules.find_binding(facts.mark, facts.port);
-        let was_by_port = matches!(binding.map(|b| b.by), Some(Selector::Port(_)));
-        let (by_port, fwmark) = match what {
-            What::Bind { mode, fwmark, .. } => (*mode == BindMode::Port, fwmark),
-            What::Mark(fwmark) | What::Unbind { fwmark } => (false, fwmark),
-            What::Port(_) => (false, &Change::Keep),
-        };
-        let closing = facts
-            .rules
-            .ours_for(Selector::Mark(facts.mark_after(fwmark)));
-        let closes_first = |family| {
-            let first = closing.iter().find(|(of, _)| *of == family);
-            first.is_some_and(|(_, rule)| rule.action == Action::Unreachable)
-        };
-        (by_port || was_by_port) && Family::ALL.into_iter().any(closes_first)
-    }
-
     fn shown(&self) -> String {
         let family = |rules: &Vec<Rule>| -> String {
             let lines = rules.iter().map(|rule| {
@@ -474,10 +452,7 @@ impl World {
         let plan = match self.plan(*device, what) {
             Ok(plan) => plan,
             // The last look at what would be: the place was wrong.
-            Err(error)
-                if error.to_string().contains("would not keep its packets")
-                    && !self.is_closed_for_another(*device, what) =>
-            {
+            Err(error) if error.to_string().contains("would not keep its packets") => {
                 return Err(format!("{what:?}: {error}\n{}", self.shown()));
             }
             Err(_) => {
@@ -824,8 +799,49 @@ fn random_event(random: &mut Random) -> Event {
 fn random_history(random: &mut Random) -> (World, Vec<Event>) {
     let world = World::new(random);
     let length = 2 + random.below(EVENTS - 1);
-    let history = (0..length).map(|_| random_event(random)).collect();
+    let mut history = Vec::new();
+    for _ in 0..length {
+        let event = random_event(random);
+        let rivals = add_rival(random, &event);
+        history.push(event);
+        history.extend(rivals);
+    }
     (world, history)
+}
+
+/// After a rule of others that steers: often one that takes the same packets at the same priority,
+/// and a device that is bound by the mark of both.
+fn add_rival(random: &mut Random, event: &Event) -> Vec<Event> {
+    let Event::AddForeign(families, pref, rule) = event else {
+        return Vec::new();
+    };
+    let vrf = match rule.action {
+        Action::Table(1023) => 0,
+        Action::Table(7) => 1,
+        _ => return Vec::new(),
+    };
+    if rule.mask != u32::MAX || pref.is_none() || random.once_in(2) {
+        return Vec::new();
+    }
+    let rival = Rule {
+        action: random.pick(&[Action::Unreachable, Action::Table(MAIN), Action::Other]),
+        ..*rule
+    };
+    let bind = Command {
+        device: 0,
+        what: What::Bind {
+            vrf,
+            fwmark: Change::Set(rule.mark),
+            port: Change::Keep,
+            mode: BindMode::Auto,
+        },
+        reuse: None,
+        crash: None,
+    };
+    vec![
+        Event::AddForeign(families.clone(), *pref, rival),
+        Event::Command(bind),
+    ]
 }
 
 /// The history that a fuzzer chooses.
