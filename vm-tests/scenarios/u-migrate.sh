@@ -104,15 +104,24 @@ step sysctl 0 run sysctl -w net.ipv4.udp_l3mdev_accept=0
 step sysctl-back 0 run sysctl -w net.ipv4.udp_l3mdev_accept=1
 run sysctl -w net.ipv4.udp_l3mdev_accept=0
 
-give_up() {
+own_mark() {
 	if has_attr; then
 		wg set wg-cr02 fwmark off
 	else
 		wg set wg-cr02 fwmark 0x770000ff
 	fi
+	is_bound 0x770000ff
+}
+take_mark() {
+	wg set wg-cr02 fwmark 0x1023
+	is_bound 0x1023
+}
+give_up() {
 	local present
-	sed -i '/^FwMark/d' /etc/wireguard/wg-cr02.conf
-	sed -i '/fwmark 0x1023/d' /etc/network/interfaces
+	wg show all fwmark
+	! "$WG" show all fwmark | has 0x1023 || die "a tunnel has the mark"
+	sed -i.before '/^FwMark/d' /etc/wireguard/wg-cr02.conf
+	sed -i.before '/fwmark 0x1023/d' /etc/network/interfaces
 	run ip rule del fwmark 0x1023 table 1023
 	run ip -6 rule del fwmark 0x1023 table 1023
 	present=$(state)
@@ -121,13 +130,17 @@ give_up() {
 	! policy | has 'fwmark 0x1023' || has_attr || die "the mark stays"
 	is_bound 0x770000ff
 }
-take_mark() {
+take_rules() {
 	run ip rule add fwmark 0x1023 table 1023
 	run ip -6 rule add fwmark 0x1023 table 1023
-	wg set wg-cr02 fwmark 0x1023
-	is_bound 0x1023
+	mv /etc/wireguard/wg-cr02.conf.before /etc/wireguard/wg-cr02.conf
+	mv /etc/network/interfaces.before /etc/network/interfaces
+	grep -qx 'FwMark = 0x1023' /etc/wireguard/wg-cr02.conf || die "the mark is not in the file again"
+	grep -q 'up ip rule add fwmark 0x1023' /etc/network/interfaces || die "the rules are not in the file again"
 }
-step mark 2 give_up
+step mark 2 own_mark
+step rules 2 give_up
+step rules-back 2 take_rules
 step mark-back 2 take_mark
 [ "$(ip netns exec site2 "$WG" show wg-cr02 endpoints)" = "$endpoint" ] || die "the peer has seen another address"
 capture_stop decoy
