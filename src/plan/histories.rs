@@ -1058,6 +1058,48 @@ fn the_closing_rule_never_comes_first() {
     }
 }
 
+/// Found by the fuzzer: the pair had to go to priority 0, and the administrator's own lookup came
+/// behind it at the same priority. The closing rule belongs behind that one.
+#[test]
+fn a_lookup_behind_the_pair_at_one_priority_is_adopted() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    };
+    let everything = Rule {
+        protocol: 3,
+        action: Action::Goto,
+        ..Rule::default()
+    };
+    let lookup = Rule {
+        mark: 0x77,
+        mask: u32::MAX,
+        action: Action::Table(7),
+        ..everything
+    };
+    let bind = Event::Command(Command {
+        device: 0,
+        what: What::Bind {
+            vrf: 1,
+            fwmark: Change::Set(0x77),
+            port: Change::Keep,
+            mode: BindMode::Auto,
+        },
+        reuse: None,
+        crash: None,
+    });
+    let mut counts = Counts::default();
+    for event in [
+        Event::AddForeign(vec![0, 1], Some(1), everything),
+        bind.clone(),
+        Event::AddForeign(vec![0, 1], Some(0), lookup),
+        bind,
+    ] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!(counts.bound, 2);
+}
+
 /// Found by the fuzzer: the rules for a port took the packets of a moved device with that port,
 /// whose own VRF was gone.
 #[test]

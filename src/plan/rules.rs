@@ -492,10 +492,13 @@ pub(super) fn arrange_pair(
     let mut add = Vec::new();
     for rule in &place.rules {
         let there = match rule.action {
-            // Only behind the lookup: in front of it, it is a black hole.
+            // Only behind the lookup that stays: in front of it, it is a black hole.
             Action::Unreachable if table != 0 => model
                 .iter()
-                .position(|rule| rule.steers(flow, table))
+                .position(|rule| {
+                    let stays = !rule.is_ours() || place.rules.contains(rule);
+                    stays && rule.steers(flow, table)
+                })
                 .is_some_and(|at| model[at + 1..].contains(rule)),
             _ => model.contains(rule),
         };
