@@ -552,17 +552,22 @@ impl World {
                 } else if sent {
                     // Nor after the device was told, but for what it reached before by a mark or
                     // port that it keeps.
-                    let mut kept = world_before.facts(*device, None).rules.our_selectors();
+                    let rules = world_before.facts(*device, None).rules;
+                    let mut kept = rules.our_selectors();
                     kept.retain(|by| {
                         (*by == Selector::Mark(dev.mark) && dev.mark == before.mark)
                             || (*by == Selector::Port(dev.port) && dev.port == before.port)
                     });
                     let mut tables = vec![new];
                     if !kept.is_empty() {
-                        // A rule of others may have hidden the VRF that it was bound to.
-                        tables.extend(before.bound);
                         tables.extend(world_before.reached(&before, &[new]));
                     }
+                    // A rule of others, or its old mark, may have hidden what ours lead to.
+                    let ours = kept.iter().flat_map(|by| rules.ours_for(*by));
+                    tables.extend(ours.filter_map(|(_, rule)| match rule.action {
+                        Action::Table(table) => Some(table),
+                        _ => None,
+                    }));
                     self.leads_only_to(dev, &tables)?;
                 }
             }
