@@ -209,7 +209,7 @@ fn read_tunnel(name: &str, links: &[Link]) -> Result<Tunnel> {
 /// Whether the sockets of a device are in another network namespace.
 fn lives_elsewhere(device: &Device, attribute: &str, links: &[Link]) -> bool {
     if !attribute.is_empty() {
-        let bind = kernel_bind(device, attribute.to_owned());
+        let bind = kernel_bind(device, attribute.to_owned(), links);
         return matches!(
             bind,
             Bind::Kernel {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! List, read and change devices: the kernel's and userspace ones.
 //!
-//! `list`, `get`, `set` and `binds_by_attribute` are the whole surface, with `read_namespace` for what
+//! `list`, `get` (a [`Reader`] for several), `set` and `binds_by_attribute` are the whole surface, with `read_namespace` for what
 //! `doctor` judges. A userspace socket wins over a kernel device of the
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
@@ -21,12 +21,14 @@ mod scripted;
 mod tests;
 mod userspace;
 
+use std::cell::OnceCell;
+
 use crate::error::{Error, Result, Task};
 use crate::model::{
     Bind, Change, Device, IFNAME_MAX, Presence, Receives, Selector, Update, bind_table,
 };
 use crate::plan::receive::ReceiveMode;
-use crate::plan::rules::{Flow, is_our_mark};
+use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
 use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
 };
@@ -77,47 +79,75 @@ fn merge_names(links: &[Link], served: Vec<String>) -> Vec<String> {
 
 /// One device as it is now, with how it is bound.
 pub fn get(interface: &str) -> Result<Device> {
-    let (mut device, bind_dev) = if userspace::is_served(interface) {
-        (userspace::get(interface)?, None)
-    } else if interface.len() > IFNAME_MAX {
-        // Said by the reference before it asks the kernel.
-        return Err(Error::os(Task::access(interface), libc::ENAMETOOLONG));
-    } else {
-        Wireguard::open(Task::access(interface))?.get(interface)?
-    };
-    device.bind = find_bind(&device, bind_dev);
-    if matches!(device.bind, Bind::Rules { .. }) {
-        device.receives = receive::read_receives(&device, device.bind.dev());
-    }
-    Ok(device)
+    Reader::default().get(interface)
 }
 
-/// How a device is bound. What cannot be read is not reported: `wg show` goes on.
-fn find_bind(device: &Device, bind_dev: Option<String>) -> Bind {
-    if let Some(dev) = bind_dev {
-        return kernel_bind(device, dev);
+/// Reads devices. The rules and the links of this namespace are read once for all of them.
+#[derive(Default)]
+pub struct Reader {
+    rules: OnceCell<Option<Rules>>,
+    links: OnceCell<Option<Vec<Link>>>,
+}
+
+impl Reader {
+    /// One device as it is now, with how it is bound.
+    ///
+    /// # Errors
+    /// There is no such device, or it cannot be read.
+    pub fn get(&self, interface: &str) -> Result<Device> {
+        let (mut device, bind_dev) = if userspace::is_served(interface) {
+            (userspace::get(interface)?, None)
+        } else if interface.len() > IFNAME_MAX {
+            // Said by the reference before it asks the kernel.
+            return Err(Error::os(Task::access(interface), libc::ENAMETOOLONG));
+        } else {
+            Wireguard::open(Task::access(interface))?.get(interface)?
+        };
+        device.bind = self.find_bind(&device, bind_dev);
+        if let (Bind::Rules { .. }, Some(links)) = (&device.bind, self.links()) {
+            device.receives = receive::read_receives(&device, device.bind.dev(), links);
+        }
+        Ok(device)
     }
-    // Rules know a device by its mark or port; without both there is nothing to look up.
-    if device.fwmark == 0 && device.listen_port == 0 {
-        return Bind::Off;
+
+    fn rules(&self) -> Option<&Rules> {
+        let read = || Routing::open().ok()?.read_rules().ok();
+        self.rules.get_or_init(read).as_ref()
     }
-    let Ok(mut routing) = Routing::open() else {
-        return Bind::Off;
-    };
-    let Ok(rules) = routing.read_rules() else {
-        return Bind::Off;
-    };
-    let Some(binding) = rules.find_binding(device.fwmark, device.listen_port) else {
-        return Bind::Off;
-    };
-    let links = routing.read_links().unwrap_or_default();
+
+    fn links(&self) -> Option<&[Link]> {
+        let read = || Routing::open().ok()?.read_links().ok();
+        self.links.get_or_init(read).as_deref()
+    }
+
+    /// How a device is bound. What cannot be read is not reported: `wg show` goes on.
+    fn find_bind(&self, device: &Device, bind_dev: Option<String>) -> Bind {
+        if let Some(dev) = bind_dev {
+            return kernel_bind(device, dev, self.links().unwrap_or_default());
+        }
+        // Rules know a device by its mark or port; without both there is nothing to look up.
+        if device.fwmark == 0 && device.listen_port == 0 {
+            return Bind::Off;
+        }
+        let Some(rules) = self.rules() else {
+            return Bind::Off;
+        };
+        match rules.find_binding(device.fwmark, device.listen_port) {
+            Some(binding) => rules_bind(device, rules, binding, self.links().unwrap_or_default()),
+            None => Bind::Off,
+        }
+    }
+}
+
+/// A binding by rules.
+fn rules_bind(device: &Device, rules: &Rules, binding: Binding, links: &[Link]) -> Bind {
     let table = binding.table.unwrap_or(0);
     let flow = Flow {
         by: binding.by,
         mark: device.fwmark,
         port: device.listen_port,
     };
-    let link = find_link(&links, &device.name);
+    let link = find_link(links, &device.name);
     Bind::Rules {
         dev: links
             .iter()
@@ -132,13 +162,9 @@ fn find_bind(device: &Device, bind_dev: Option<String>) -> Bind {
 }
 
 /// A binding by the kernel's attribute. The name is one where the device was created.
-fn kernel_bind(device: &Device, dev: String) -> Bind {
+fn kernel_bind(device: &Device, dev: String, links: &[Link]) -> Bind {
     let here = crate::sys::if_index(&dev).is_some();
-    let links = Routing::open()
-        .ok()
-        .and_then(|mut routing| routing.read_links().ok())
-        .unwrap_or_default();
-    let link = find_link(&links, &device.name);
+    let link = find_link(links, &device.name);
     let port = device.listen_port;
     let sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
     let presence = if link.is_some_and(|link| link.up) && port != 0 {

@@ -28,12 +28,12 @@ const PORT_PAUSE: Duration = Duration::from_millis(5);
 /// How many free ports are tried until one is free in both families.
 const FREE_ATTEMPTS: u32 = 16;
 
-/// What a device receives, as far as it can be seen. `vrf` is the name of its VRF.
-pub fn read_receives(device: &Device, vrf: Option<&str>) -> Option<Receives> {
+/// What a device receives, as far as it can be seen. `vrf` is the name of its VRF, `links` are those
+/// of its namespace.
+pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Option<Receives> {
     if device.listen_port == 0 {
         return None;
     }
-    let links = Routing::open().ok()?.read_links().ok()?;
     // A device that is down has no sockets; another one's may be on the port.
     let sockets = if links
         .iter()

@@ -62,11 +62,12 @@ fn show_interfaces(call: Call) -> Result<()> {
 fn show_all(call: Call, field: Option<&str>) -> Result<()> {
     let options = read_options();
     let interfaces = backend::list()?;
+    let reader = backend::Reader::default();
     let mut devices = Vec::new();
     let mut failed = 0;
     let mut printed = 0;
     for (at, interface) in interfaces.iter().enumerate() {
-        let device = match backend::get(interface) {
+        let device = match reader.get(interface) {
             Ok(device) => device,
             Err(error) => {
                 let interface = interface.clone();
