@@ -68,10 +68,12 @@ ip link set wan0 master vrf_external
 ip link set wan0 up
 ip addr add 198.51.100.10/24 dev wan0
 ip route add default via 198.51.100.1 dev wan0 table 1023
+ip addr add 2001:db8:a::10/64 dev wan0
+ip -6 route add default via fe80::1 dev wan0 table 1023
 binds_sockets || udp_l3mdev_accept 1
 config /etc/wireguard/wg-cr02.conf
 ip link add wg-cr02 type wireguard
-"$WG" setconf wg-cr02 /etc/wireguard/wg-cr02.conf
+wg setconf wg-cr02 /etc/wireguard/wg-cr02.conf
 ip addr add $INSIDE4 dev wg-cr02
 ip addr add $INSIDE6 dev wg-cr02
 wg set wg-cr02 bind-dev vrf_external
@@ -153,7 +155,7 @@ nft add rule inet filter input iifname wg-cr02 accept
 nft add rule inet filter input iifname wan0 udp dport 51001 counter accept
 tunnel_lost "though wan0 is let in"
 finds filter-names-slave
-nft add rule inet filter input iifname vrf_external udp dport 51001 accept
+nft insert rule inet filter input iifname vrf_external udp dport 51001 accept
 tunnel_works "when the VRF is let in"
 nft list table inet filter | tee /tmp/nft
 # passes CHAIN INTERFACE: how many packets its counter has seen there.
@@ -317,8 +319,10 @@ ip netns exec internet socat UDP4-RECVFROM:53,fork EXEC:/tmp/answer &
 server=$!
 sed -i "s/^Endpoint = .*/Endpoint = vpn.example:$PORT/; s/^\[Peer\]/BindDev = vrf_external\n&/" /etc/wireguard/wg-cr02.conf
 export WG_ENDPOINT_RESOLUTION_RETRIES=1
-! wg setconf wg-cr02 /etc/wireguard/wg-cr02.conf || die "the name is known in the default VRF: this proves nothing"
-ip vrf exec vrf_external wg setconf wg-cr02 /etc/wireguard/wg-cr02.conf
+! wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf || die "the name is known in the default VRF: this proves nothing"
+# So that syncconf has something to set.
+"$WG" set wg-cr02 peer "$(PEER)" endpoint "203.0.113.99:$PORT"
+ip vrf exec vrf_external wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
 says "$FAR4:$PORT" wg show wg-cr02 endpoints
 tunnel_works "with a name"
 kill $server
