@@ -252,9 +252,9 @@ fn write_picture(rows: &[Row]) -> String {
     let bottom = 96 + rows.len() * 50;
     let height = bottom + 16;
     format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 {height}" font-family="sans-serif" font-size="14">
-<rect width="660" height="{height}" fill="#fff"/>
-<text x="20" y="32" font-size="18" font-weight="bold">100 000 peers take at most {cpu} % of the CPU time, {memory} % of the memory</text>
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" font-family="sans-serif" font-size="14">
+<rect width="760" height="{height}" fill="#fff"/>
+<text x="20" y="32" font-size="17" font-weight="bold">100 000 peers: at most {cpu} % of the C tool's CPU time, {memory} % of its memory</text>
 <rect x="200" y="54" width="14" height="14" fill="#2b6cb0"/>
 <text x="220" y="66">CPU time</text>
 <rect x="300" y="54" width="14" height="14" fill="#b7791f"/>
