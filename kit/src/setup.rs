@@ -28,7 +28,7 @@ pub enum For {
     Packaging,
     /// Posting one, be it to ourselves: the unit tests do that.
     Posting,
-    /// Readers of what we write (man page, completions, archives): a test without one is skipped.
+    /// What tests run: `ip`, and readers of what we write. A test without its program is skipped.
     Reading,
 }
 
@@ -65,6 +65,7 @@ const NEEDS: &[(&str, &str, &[For])] = &[
     // It only recommends this, and cannot start without.
     ("/usr/share/perl5/Mail/Address.pm", "libmailtools-perl", &[Patches, Posting]),
     ("dh", "debhelper", &[Packaging]),
+    ("ip", "iproute2", &[Reading]),
     ("mandoc", "mandoc", &[Reading]),
     ("zsh", "zsh", &[Reading]),
     ("fish", "fish", &[Reading]),

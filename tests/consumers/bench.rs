@@ -72,10 +72,7 @@ impl Bench {
     /// The scripted devices.
     pub fn serve_devices(&self) -> Result<&Devices, Skip> {
         self.devices.as_ref().ok_or_else(|| {
-            Skip(
-                "needs root or user namespaces (in a chroot: a root that is a mount point)"
-                    .to_owned(),
-            )
+            Skip("needs ip(8), and root or user namespaces (in a chroot: root)".to_owned())
         })
     }
 

@@ -86,9 +86,7 @@ pub fn run_test(test: &Test) -> ExitCode {
 pub fn check_needed() -> Result<(), String> {
     match env::var(MARK).as_deref() {
         Ok("inside") => Ok(()),
-        _ => Err(
-            "needs root or user namespaces (in a chroot: a root that is a mount point)".to_owned(),
-        ),
+        _ => Err("needs ip(8), and root or user namespaces (in a chroot: root)".to_owned()),
     }
 }
 
