@@ -157,6 +157,104 @@ pub fn die_of_sigpipe() -> ! {
     std::process::exit(128 + libc::SIGPIPE)
 }
 
+/// A program that runs beside this one. It is killed when this is dropped before it ended.
+///
+/// std's own has symbols of glibc 2.39, where it was built with one: such a `wg` would not start on
+/// Debian 12.
+pub struct Child {
+    pid: libc::pid_t,
+    ended: bool,
+}
+
+impl Child {
+    /// Runs the program at `path` with `args`, `LC_ALL=C` and the usual PATH. It reads nothing, its
+    /// stderr is dropped, and its output comes out of the file.
+    ///
+    /// # Errors
+    /// Those of `pipe2(2)` and `posix_spawn(3)`.
+    pub fn spawn(path: &CStr, args: &[&CStr]) -> io::Result<(Self, std::fs::File)> {
+        let mut ends = [-1; 2];
+        // SAFETY: `ends` has room for both descriptors.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: pipe2 made both, and nobody else has them.
+        let [output, input] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+        let mut argv: Vec<*mut libc::c_char> = vec![path.as_ptr().cast_mut()];
+        argv.extend(args.iter().map(|arg| arg.as_ptr().cast_mut()));
+        argv.push(ptr::null_mut());
+        let env = [
+            c"LC_ALL=C".as_ptr().cast_mut(),
+            c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".as_ptr().cast_mut(),
+            ptr::null_mut(),
+        ];
+        let null = c"/dev/null".as_ptr();
+        let mut pid = 0;
+        // SAFETY: the actions are initialised before they are used and destroyed afterwards; all
+        // strings are NUL-terminated and outlive the call, and both lists end with a null pointer.
+        let code = unsafe {
+            let mut actions = std::mem::MaybeUninit::uninit();
+            let actions = actions.as_mut_ptr();
+            let mut code = libc::posix_spawn_file_actions_init(actions);
+            if code != 0 {
+                return Err(io::Error::from_raw_os_error(code));
+            }
+            let open = libc::posix_spawn_file_actions_addopen;
+            for (fd, flags) in [(0, libc::O_RDONLY), (2, libc::O_WRONLY)] {
+                code = code.max(open(actions, fd, null, flags, 0));
+            }
+            code = code.max(libc::posix_spawn_file_actions_adddup2(
+                actions,
+                input.as_raw_fd(),
+                1,
+            ));
+            if code == 0 {
+                let (argv, env) = (argv.as_ptr(), env.as_ptr());
+                code = libc::posix_spawn(&mut pid, path.as_ptr(), actions, ptr::null(), argv, env);
+            }
+            libc::posix_spawn_file_actions_destroy(actions);
+            code
+        };
+        if code != 0 {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        Ok((Child { pid, ended: false }, output.into()))
+    }
+
+    /// How it ended, as an exit code (128 and more for a signal); `None` while it runs.
+    ///
+    /// # Errors
+    /// Those of `waitpid(2)`.
+    pub fn read_exit(&mut self) -> io::Result<Option<i32>> {
+        let mut status = 0;
+        // SAFETY: `status` is a valid place, and the process is a child that was not waited for.
+        match unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) } {
+            0 => Ok(None),
+            -1 => Err(io::Error::last_os_error()),
+            _ => {
+                self.ended = true;
+                Ok(Some(if libc::WIFEXITED(status) {
+                    libc::WEXITSTATUS(status)
+                } else {
+                    128 + libc::WTERMSIG(status)
+                }))
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.ended {
+            // SAFETY: the process is a child that was not waited for, so that the number is its.
+            unsafe {
+                libc::kill(self.pid, libc::SIGKILL);
+                libc::waitpid(self.pid, ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
 /// Forbids core files, which would hold keys, also where a program collects them. Then no other
 /// process of the same user may look into this one either; root may.
 pub fn forbid_core_dumps() {
@@ -756,4 +854,41 @@ pub fn bpf_may_look() -> io::Result<()> {
     };
     // SAFETY: no pointers.
     was_found(unsafe { call_bpf(BPF_PROG_GET_NEXT_ID, &mut last) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    fn wait_for_exit(child: &mut Child) -> i32 {
+        loop {
+            if let Some(code) = child.read_exit().unwrap() {
+                return code;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_program_is_run_and_read() {
+        let script = c"read line; echo \"$LC_ALL $?\"; echo no >&2; exit 3";
+        let (mut child, mut output) = Child::spawn(c"/bin/sh", &[c"-c", script]).unwrap();
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "C 1\n");
+        assert_eq!(wait_for_exit(&mut child), 3);
+        let killed = Child::spawn(c"/bin/sh", &[c"-c", c"kill -9 $$"]);
+        assert_eq!(wait_for_exit(&mut killed.unwrap().0), 128 + libc::SIGKILL);
+        let error = Child::spawn(c"/nowhere/sh", &[]).err().unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_program_that_nobody_waits_for_is_killed() {
+        let (child, mut output) = Child::spawn(c"/bin/sh", &[c"-c", c"exec sleep 1000"]).unwrap();
+        drop(child);
+        // Its end of the pipe is closed.
+        assert_eq!(output.read(&mut [0]).unwrap(), 0);
+    }
 }

@@ -3,10 +3,11 @@
 //!
 //! Nothing is changed. Where a fact cannot be read, the reason takes its place.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::error::{Error, Result, Task, strerror};
 use crate::ifname;
 use crate::model::{Bind, Device, Presence};
 use crate::plan::Sockets;
+use crate::sys;
 use crate::wire::nlmsg;
 use crate::wire::route::{self, Link};
 use crate::wire::underlay::{self, Packet};
@@ -322,32 +324,28 @@ fn has_nft_tables() -> Seen<bool> {
 fn list_rules(program: &str, args: &[&str]) -> Seen<String> {
     let path = super::programs::find_program(program)
         .ok_or_else(|| format!("there are rules, and no program `{program}' that lists them"))?;
-    let mut child = Command::new(path)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|err| format!("{program}: {err}"))?;
+    let words = |text: &[u8]| CString::new(text).map_err(|err| format!("{program}: {err}"));
+    let path = words(path.as_os_str().as_bytes())?;
+    let args = args.iter().map(|arg| words(arg.as_bytes()));
+    let args = args.collect::<std::result::Result<Vec<_>, _>>()?;
+    let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
+    let spawned = sys::Child::spawn(&path, &args);
+    let (mut child, output) = spawned.map_err(|err| format!("{program}: {err}"))?;
     let (sender, receiver) = mpsc::channel();
-    let output = child.stdout.take();
     thread::spawn(move || {
         let mut text = String::new();
-        let read = output.map(|out| out.take(FILTER_BYTES).read_to_string(&mut text));
+        let read = output.take(FILTER_BYTES).read_to_string(&mut text);
         // Nobody listens any more where it took too long.
-        let _ = sender.send(matches!(read, Some(Ok(_))).then_some(text));
+        let _ = sender.send(read.is_ok().then_some(text));
     });
     let deadline = Instant::now() + FILTER_PATIENCE;
     let text = receiver.recv_timeout(FILTER_PATIENCE);
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => break,
-            Ok(Some(status)) => return Err(format!("{program}: {status}")),
+        match child.read_exit() {
+            Ok(Some(0)) => break,
+            Ok(Some(code)) => return Err(format!("{program}: exit status: {code}")),
             Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
             _ => {
-                let _ = child.kill();
-                let _ = child.wait();
                 return Err(format!(
                     "`{program}' took more than {} seconds or {} MiB",
                     FILTER_PATIENCE.as_secs(),

@@ -49,7 +49,30 @@ pub fn tests() -> Vec<Test> {
             name: "process::syncconf_options",
             run: syncconf_options,
         },
+        Test {
+            name: "process::old_libc",
+            run: old_libc,
+        },
     ]
+}
+
+/// What is built on Debian 13 starts on Debian 12, whose glibc is 2.36.
+fn old_libc() -> Result<(), String> {
+    const VERSION: &[u8] = b"GLIBC_2.";
+    let program = fs::read(&tool::ours()[0]).expect("read wg");
+    let numbers = program
+        .windows(VERSION.len() + 2)
+        .filter_map(|bytes| bytes.strip_prefix(VERSION))
+        .filter_map(|digits| {
+            std::str::from_utf8(digits)
+                .ok()?
+                .trim_end_matches('\0')
+                .parse()
+                .ok()
+        });
+    let newest: Option<u32> = numbers.max();
+    assert!(newest.is_some_and(|newest| newest <= 36), "{newest:?}");
+    Ok(())
 }
 
 fn wg(args: &[&str]) -> Command {
