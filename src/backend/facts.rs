@@ -126,6 +126,7 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
         _ => explain_failure(failure),
     });
     let links: Vec<Link> = nics.iter().map(|nic| nic.link.clone()).collect();
+    let only = only.map(|only| facts::find_real_name(links.iter(), only));
 
     let mut kernel = Wireguard::open(Task::AskKernel);
     let attribute = match &mut kernel {

@@ -49,6 +49,11 @@ impl Facts {
         self.nics.iter().find(|nic| nic.link.is_called(name))
     }
 
+    /// The name that the kernel gives a device which has this one, too.
+    pub fn real_name<'a>(&'a self, name: &'a str) -> &'a str {
+        find_real_name(self.nics.iter().map(|nic| &nic.link), name)
+    }
+
     pub fn vrf_of_table(&self, table: u32) -> Option<&Nic> {
         self.nics
             .iter()
@@ -69,6 +74,12 @@ impl Facts {
             .flatten()
             .filter(move |one| one.link == link && one.global && one.ip.is_ipv4() == v4)
     }
+}
+
+/// The name of the link that is called so, by its name or another one; else the word itself.
+pub fn find_real_name<'a>(links: impl Iterator<Item = &'a Link>, name: &'a str) -> &'a str {
+    let mut links = links.filter(|link| link.is_called(name));
+    links.next().map_or(name, |link| &link.name)
 }
 
 /// A network device.

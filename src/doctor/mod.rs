@@ -167,7 +167,7 @@ impl Report {
     }
 }
 
-/// Judges the facts. With `only`, what concerns that device and the host.
+/// Judges the facts. With `only`, what concerns the device of that name and the host.
 pub fn examine(
     facts: &Facts,
     only: Option<&str>,
@@ -179,6 +179,7 @@ pub fn examine(
         .iter()
         .map(|tunnel| device::View::new(facts, tunnel))
         .collect();
+    let only = only.map(|only| facts.real_name(only));
     let is_meant = |name: &str| only.is_none_or(|only| only == name);
     for (name, why) in &facts.unread {
         if is_meant(name) {
@@ -188,6 +189,14 @@ pub fn examine(
     for view in views.iter().filter(|view| is_meant(view.name())) {
         let summary = view.examine(&mut report, ask);
         report.devices.push(summary);
+    }
+    if let Some(only) = only.filter(|_| report.devices.is_empty() && report.findings.is_empty()) {
+        report.unseen(
+            Some(only),
+            "the device",
+            "there is none",
+            "`wg show interfaces' lists them",
+        );
     }
     host::examine(facts, &views, &mut report);
     report

@@ -864,6 +864,26 @@ fn only_what_was_asked_for_is_told() {
     assert_eq!(report.findings, []);
 }
 
+/// The kernel takes another name of a device where it takes its name.
+#[test]
+fn a_device_is_found_by_each_of_its_names() {
+    let faulty = changed(stock(), |f| {
+        find(f, WG).link.altnames = vec!["tunnel-to-core".to_owned()];
+        v4(f).retain(|r| r.pref != 98);
+    });
+    for name in ["wg0", "tunnel-to-core"] {
+        let report = examine(&faulty, Some(name), &mut routes);
+        assert_eq!(codes(&report), [Code::NotClosed], "{name}");
+        assert_eq!(report.devices.len(), 1);
+    }
+    // Nothing is not the same as nothing wrong.
+    let report = examine(&stock(), Some("wg9"), &mut routes);
+    assert_eq!(
+        (codes(&report), report.exit_code()),
+        (vec![Code::NotLookedAt], 2)
+    );
+}
+
 /// A filter rule about something else, or one that names the VRF as well, is left alone.
 #[test]
 fn rules_of_a_filter_that_do_no_harm() {
