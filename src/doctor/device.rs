@@ -9,8 +9,10 @@ use super::{
     Gets, Level, Reach, Remedy, Report, Sends, Summary, Underlay, advise, link_sysctl, list, quote,
     run,
 };
-use crate::model::{Action, Device, Family, Fault, Receives, Rule, Selector};
-use crate::plan::receive::judge_sockets;
+use crate::model::{
+    Action, Device, Family, Fault, Receives, Rule, Selector, UdpSocket, bind_table,
+};
+use crate::plan::receive::{CLOSED_MARK, judge_sockets};
 use crate::plan::rules::{Flow, Rules, default_mark};
 use crate::wire::underlay::{Packet, Route, RouteKind, Way};
 
@@ -51,11 +53,7 @@ impl<'a> View<'a> {
         let device = &tunnel.device;
         let own = facts.nic_called(&device.name);
         let sends = find_sends(facts, tunnel);
-        let carrier = match &sends {
-            Sends::Unbound => None,
-            Sends::Attribute { dev } => facts.nic_called(dev),
-            Sends::Rules { table, .. } => table.and_then(|table| facts.vrf_of_table(table)),
-        };
+        let carrier = find_carrier(facts, tunnel, &sends);
         let mut view = View {
             facts,
             tunnel,
@@ -113,11 +111,45 @@ impl<'a> View<'a> {
             };
         }
         let is_live = |index| self.facts.nic(index).is_some();
-        match judge_sockets(&on_port, index, false, is_live) {
+        let own = self.drop_neighbours(on_port);
+        match judge_sockets(&own, index, false, is_live) {
             Receives::Bound => Gets::BoundByHook,
             Receives::Nothing => Gets::Nothing,
             Receives::Any if self.facts.l3mdev_accept == Ok(false) => Gets::DefaultVrfOnly,
             Receives::Any => Gets::Everywhere,
+        }
+    }
+
+    /// The sockets without those on devices that are gone, where they are of other WireGuard
+    /// devices on this port: as many of these are without sockets on what they are bound to.
+    fn drop_neighbours(&self, on_port: Vec<UdpSocket>) -> Vec<UdpSocket> {
+        let is_gone = |one: &UdpSocket| one.device != 0 && self.facts.nic(one.device).is_none();
+        let has_socket = |nic: Option<&Nic>| {
+            nic.is_some_and(|nic| on_port.iter().any(|one| one.device == nic.link.index))
+        };
+        let mut gone: Vec<u32> = on_port
+            .iter()
+            .filter(|one| one.wildcard && is_gone(one))
+            .map(|one| one.device)
+            .collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let lost = self.facts.devices.iter().filter(|other| {
+            let device = &other.device;
+            let up = |nic: &Nic| nic.link.up;
+            let is_neighbour = device.name != self.device().name
+                && device.listen_port == self.device().listen_port
+                && !other.elsewhere
+                && self.facts.nic_called(&device.name).is_some_and(up);
+            is_neighbour && {
+                let sends = find_sends(self.facts, other);
+                sends != Sends::Unbound && !has_socket(find_carrier(self.facts, other, &sends))
+            }
+        });
+        if has_socket(self.carrier) && gone.len() <= lost.count() {
+            on_port.into_iter().filter(|one| !is_gone(one)).collect()
+        } else {
+            on_port
         }
     }
 
@@ -138,6 +170,12 @@ impl<'a> View<'a> {
             }
             (Sends::Unbound, None) => None,
         }
+    }
+
+    /// What now has the name of the device that it was bound to. Its table may be another one.
+    fn namesake(&self) -> Option<&'a Nic> {
+        let name = self.bind_name()?;
+        self.carrier.or_else(|| self.facts.nic_called(&name))
     }
 
     /// `wg set wg0 [WORDS] bind-dev NAME`
@@ -192,7 +230,7 @@ impl<'a> View<'a> {
         if self.sends == Sends::Unbound {
             return None;
         }
-        Some(match self.carrier {
+        Some(match self.namesake() {
             Some(nic) => Underlay {
                 name: nic.link.name.clone(),
                 table: nic.link.vrf_table,
@@ -233,6 +271,8 @@ impl<'a> View<'a> {
             Sends::Unbound => None,
             // The kernel drops what leaves by another device.
             Sends::Attribute { .. } => Some(true),
+            // Where the closing rule is all that is left, a family may lack it.
+            Sends::Rules { table: None, .. } => None,
             Sends::Rules { .. } => Some(faults.is_empty()),
         }
     }
@@ -245,6 +285,13 @@ impl<'a> View<'a> {
         let table = table.map_or_else(|| "a table".to_owned(), |table| format!("table {table}"));
         for (family, fault) in faults {
             let (code, text) = match fault {
+                Fault::NotSteered if self.device().fwmark == CLOSED_MARK => (
+                    Code::NotSteered,
+                    format!(
+                        "a command that changed it did not get to its end, so its {family} \
+                         packets ({by}) are stopped"
+                    ),
+                ),
                 Fault::NotSteered => (
                     Code::NotSteered,
                     format!("no rule leads its {family} packets ({by}) to {table} of {vrf}"),
@@ -281,29 +328,7 @@ impl<'a> View<'a> {
         let name = Some(self.name());
         let dev = self.bind_name().unwrap_or_else(|| "VRF".to_owned());
         let Some(nic) = self.carrier else {
-            let table = match &self.sends {
-                Sends::Unbound => return,
-                Sends::Attribute { .. } => "TABLE".to_owned(),
-                Sends::Rules { table, .. } => {
-                    table.map_or_else(|| "TABLE".to_owned(), |table| table.to_string())
-                }
-            };
-            // A VRF of which only the table is known can have any name.
-            let (shown, dev) = match crate::model::bind_table(&dev) {
-                Some(table) => (format!("the VRF with table {table}"), "VRF".to_owned()),
-                None => (dev.clone(), quote(&dev)),
-            };
-            report.add(
-                Code::DeviceMissing,
-                name,
-                format!(
-                    "{shown}, to which it is bound, does not exist, so nothing is sent or received"
-                ),
-                Remedy::Run(vec![
-                    format!("ip link add {dev} type vrf table {table}"),
-                    format!("ip link set {dev} up"),
-                ]),
-            );
+            self.report_missing(report);
             return;
         };
         if !nic.link.up {
@@ -323,6 +348,57 @@ impl<'a> View<'a> {
             );
         }
         self.report_l3mdev_rule(nic, report);
+    }
+
+    /// Where no device is what it is bound to.
+    fn report_missing(&self, report: &mut Report) {
+        let name = Some(self.name());
+        let (by, table) = match &self.sends {
+            Sends::Unbound => return,
+            Sends::Attribute { .. } => (None, None),
+            Sends::Rules { by, table, .. } => (Some(*by), *table),
+        };
+        let namesake = self.namesake();
+        let now = namesake.and_then(|nic| nic.link.vrf_table);
+        if let (Some(by), Some(table), Some(nic), Some(now)) = (by, table, namesake, now) {
+            report.add(
+                Code::NotSteered,
+                name,
+                format!(
+                    "rules lead its packets ({by}) to table {table}, and {} has table {now} now, \
+                     so nothing is sent",
+                    nic.link.name
+                ),
+                self.bind_again(""),
+            );
+            return;
+        }
+        // A VRF of which only the table is known can have any name.
+        let dev = self.bind_name().filter(|dev| bind_table(dev).is_none());
+        if by.is_some() && table.is_none() && (now.is_some() || dev.is_none()) {
+            // The rules are told, and to bind again mends them.
+            return;
+        }
+        let shown = match (&dev, table) {
+            (Some(dev), _) => dev.clone(),
+            (None, Some(table)) => format!("the VRF with table {table}"),
+            (None, None) => "the device".to_owned(),
+        };
+        let table = table.map_or_else(|| "TABLE".to_owned(), |table| table.to_string());
+        let (is, dev) = match (namesake, dev) {
+            (Some(_), _) => ("is no VRF", "VRF".to_owned()),
+            (None, Some(dev)) => ("does not exist", quote(&dev)),
+            (None, None) => ("does not exist", "VRF".to_owned()),
+        };
+        report.add(
+            Code::DeviceMissing,
+            name,
+            format!("{shown}, to which it is bound, {is}, so nothing is sent or received"),
+            Remedy::Run(vec![
+                format!("ip link add {dev} type vrf table {table}"),
+                format!("ip link set {dev} up"),
+            ]),
+        );
     }
 
     fn report_l3mdev_rule(&self, nic: &Nic, report: &mut Report) {
@@ -836,7 +912,8 @@ impl<'a> View<'a> {
         let hooks_serve = self.facts.hooks.unable.is_none();
         match gets {
             Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
-            Gets::Nothing if self.carrier.is_none() => {}
+            // Nothing is what it is bound to, and that is said already.
+            _ if self.carrier.is_none() => {}
             Gets::Nothing => report.add(
                 Code::ReceivesNothing,
                 name,
@@ -1045,6 +1122,40 @@ fn name_option(family: Family) -> &'static str {
 
 fn write_addresses(ips: &[IpAddr]) -> Vec<String> {
     ips.iter().map(IpAddr::to_string).collect()
+}
+
+/// The device that it is bound to. Of several VRFs with the table of its rules: the one that its
+/// entry at the bind hooks names, or that a socket on its port is bound to.
+fn find_carrier<'a>(facts: &'a Facts, tunnel: &Tunnel, sends: &Sends) -> Option<&'a Nic> {
+    let table = match sends {
+        Sends::Unbound => return None,
+        Sends::Attribute { dev } => return facts.nic_called(dev),
+        Sends::Rules { table, .. } => (*table)?,
+    };
+    let device = &tunnel.device;
+    let entries = facts.hooks.entries.as_deref().unwrap_or_default();
+    let is_named = |vrf: &Nic| {
+        entries
+            .iter()
+            .any(|(port, entry)| *port == device.listen_port && vrf.link.is_called(&entry.vrf))
+    };
+    let has_socket = |vrf: &Nic| {
+        facts
+            .sockets
+            .iter()
+            .flatten()
+            .any(|one| one.port == device.listen_port && one.device == vrf.link.index)
+    };
+    let all = || {
+        facts
+            .nics
+            .iter()
+            .filter(|nic| nic.link.vrf_table == Some(table))
+    };
+    all()
+        .find(|vrf| is_named(vrf))
+        .or_else(|| all().find(|vrf| has_socket(vrf)))
+        .or_else(|| all().next())
 }
 
 fn find_sends(facts: &Facts, tunnel: &Tunnel) -> Sends {

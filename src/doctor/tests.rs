@@ -10,6 +10,7 @@ use super::facts::{Answer, Facts, Filter, HookState, Modules, Nic, Tunnel, WgQui
 use super::{Gets, Level, Remedy, Report, Sends, examine};
 use crate::key::PublicKey;
 use crate::model::{Action, Bind, Device, HookEntry, Peer, Rule, Selector, UdpSocket};
+use crate::plan::receive::CLOSED_MARK;
 use crate::plan::rules::{RULE_PROTOCOL, Rules};
 use crate::wire::route::Link;
 use crate::wire::underlay::{Address, Carrier, Packet, Route, RouteKind, Way};
@@ -427,6 +428,56 @@ fn carrier_cases() -> Vec<Case> {
             Code::DeviceMissing,
             changed(stock(), |f| f.nics.retain(|nic| nic.link.index != VRF)),
             "ip link add vrf_external type vrf table 1023",
+        ),
+        // It was made again with another table, so with another index.
+        case(
+            Code::NotSteered,
+            changed(stock(), |f| {
+                find(f, VRF).link.vrf_table = Some(2000);
+                f.sockets = Ok(vec![socket(PORT, 77)]);
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::DeviceMissing,
+            changed(stock(), |f| {
+                let other = find(f, VRF);
+                (other.link.vrf_table, other.link.kind) = (None, "dummy".to_owned());
+            }),
+            "ip link add VRF type vrf table 1023",
+        ),
+        // Only the closing rules are left.
+        case(
+            Code::NotSteered,
+            changed(stock(), |f| {
+                v4(f).retain(|r| r.pref != 97);
+                v6(f).retain(|r| r.pref != 97);
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::NotSteered,
+            changed(stock(), |f| {
+                v4(f).retain(|r| r.pref != 97);
+                v6(f).retain(|r| r.pref != 97);
+                f.hooks.entries = Ok(Vec::new());
+            }),
+            "wg set wg0 bind-dev VRF",
+        ),
+        // A command was killed while it moved the port.
+        case(
+            Code::NotSteered,
+            changed(stock(), |f| {
+                for family in 0..2 {
+                    let rules = if family == 0 { v4(f) } else { v6(f) };
+                    let closed = Selector::Mark(CLOSED_MARK);
+                    rules.insert(1, Rule::new_ours(97, closed, Action::Unreachable));
+                }
+                let device = &mut f.devices[0].device;
+                (device.fwmark, device.listen_port) = (CLOSED_MARK, 40000);
+                f.sockets = Ok(vec![socket(40000, 0)]);
+            }),
+            AGAIN,
         ),
         case(
             Code::DeviceDown,
@@ -882,6 +933,102 @@ fn a_device_is_found_by_each_of_its_names() {
         (codes(&report), report.exit_code()),
         (vec![Code::NotLookedAt], 2)
     );
+}
+
+/// The kernel allows two VRFs on one table, and rules name the table alone.
+#[test]
+fn of_two_vrfs_on_one_table_it_is_the_one_that_has_the_sockets() {
+    let second = |f: &mut Facts| {
+        f.nics.push(nic(11, "vrf_second", "vrf", None));
+        f.nics.push(nic(12, "wan1", "", Some(11)));
+        for text in ["198.51.100.10", "2001:db8:a::10"] {
+            f.addresses.as_mut().unwrap().push(Address {
+                link: 12,
+                ip: ip(text),
+                global: true,
+            });
+        }
+    };
+    let by_entry = changed(stock(), |f| {
+        second(f);
+        f.hooks.entries.as_mut().unwrap()[0].1.vrf = "vrf_second".to_owned();
+        f.sockets = Ok(vec![socket(PORT, 11), socket(PORT, 11)]);
+    });
+    let by_sockets = changed(by_entry.clone(), |f| f.hooks.entries = Ok(Vec::new()));
+    let while_down = changed(by_entry.clone(), |f| {
+        find(f, WG).link.up = false;
+        f.sockets = Ok(Vec::new());
+    });
+    let to_wan1 = |packet: &Packet| match packet.way {
+        Way::In(_) => routes(packet),
+        _ => Ok(route(TABLE, 12, packet.to)),
+    };
+    for facts in [by_entry, by_sockets, while_down] {
+        let report = examine(&facts, None, &mut |packet| to_wan1(packet));
+        assert_eq!(report.findings, []);
+        let underlay = report.devices[0].underlay.as_ref().unwrap();
+        assert_eq!(underlay.name, "vrf_second");
+    }
+    let first = changed(stock(), second);
+    let report = examine(&first, None, &mut routes);
+    assert_eq!(
+        report.devices[0].underlay.as_ref().unwrap().name,
+        "vrf_external"
+    );
+    assert_eq!(report.findings, []);
+}
+
+/// Two devices on one port, each in its own VRF, and one of these was deleted.
+#[test]
+fn each_device_on_a_shared_port_is_judged_by_itself() {
+    let gone = 77;
+    let shared = |wg1_table: u32| {
+        changed(stock(), |f| {
+            let mark = 0x7700_0009;
+            let mut other = f.devices[0].clone();
+            other.device.name = "wg1".to_owned();
+            (other.device.fwmark, other.device.peers) = (mark, Vec::new());
+            f.devices.push(other);
+            f.nics.push(nic(10, "wg1", "wireguard", None));
+            for family in 0..2 {
+                let rules = if family == 0 { v4(f) } else { v6(f) };
+                let by = Selector::Mark(mark);
+                rules.insert(3, Rule::new_ours(97, by, Action::Table(wg1_table)));
+                rules.insert(4, Rule::new_ours(98, by, Action::Unreachable));
+            }
+            f.sockets.as_mut().unwrap().extend([socket(PORT, gone); 2]);
+        })
+    };
+    let of = |facts: &Facts, name: &str| {
+        let report = examine(facts, Some(name), &mut routes);
+        (report.devices[0].gets, codes(&report))
+    };
+    let lost = shared(3000);
+    assert_eq!(of(&lost, "wg0"), (Some(Gets::BoundByHook), vec![]));
+    assert_eq!(
+        of(&lost, "wg1"),
+        (Some(Gets::Nothing), vec![Code::DeviceMissing])
+    );
+    // The VRF is there again, and its sockets are not on it.
+    let back = changed(shared(3000), |f| {
+        f.nics.push(nic(14, "vrf_third", "vrf", None));
+        find(f, 14).link.vrf_table = Some(3000);
+        f.nics.push(nic(15, "wan3", "", Some(14)));
+    });
+    assert_eq!(of(&back, "wg0"), (Some(Gets::BoundByHook), vec![]));
+    assert_eq!(
+        of(&back, "wg1"),
+        (Some(Gets::Nothing), vec![Code::ReceivesNothing])
+    );
+    // wg1 has its own, so those that are lost are wg0's; another program is in its VRF.
+    let own = changed(back, |f| {
+        f.sockets.as_mut().unwrap().extend([socket(PORT, 14); 2]);
+    });
+    assert_eq!(
+        of(&own, "wg0"),
+        (Some(Gets::Nothing), vec![Code::ReceivesNothing])
+    );
+    assert_eq!(of(&own, "wg1").0, Some(Gets::Nothing));
 }
 
 /// A filter rule about something else, or one that names the VRF as well, is left alone.
