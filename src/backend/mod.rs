@@ -203,7 +203,7 @@ fn has_socket_on(dev: &str, port: u16) -> Option<bool> {
 
 /// Whether another namespace has such a socket, or cannot be looked into.
 fn is_bound_elsewhere(dev: &str, port: u16) -> bool {
-    let (found, unknown) = in_others(|| has_socket_on(dev, port) != Some(false));
+    let (found, unknown) = namespaces::in_others(|| has_socket_on(dev, port) != Some(false));
     unknown.is_some() || found.contains(&true)
 }
 
@@ -538,43 +538,28 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
         return None;
     }
-    let (found, _) = in_others(|| {
+    let (found, _) = namespaces::in_others(|| {
         let rules = Routing::open().ok()?.read_rules().ok()?;
         let bindings = rules.find_bindings(mark, port).into_iter();
         let mut selectors = bindings.map(|binding| binding.by);
         selectors.find(|by| by_port || *by == Selector::Mark(mark))
     });
-    // From a container nothing shows but the mark, which we chose and no rule here needs.
-    let chosen = sockets == Sockets::Elsewhere && is_our_mark(mark);
-    let unseen = chosen && !sees_all_processes();
-    let by = found.into_iter().flatten().next();
-    let by = by.or_else(|| unseen.then_some(Selector::Mark(mark)))?;
+    // From a container nothing shows but the mark, which we chose and no rule here needs. While the
+    // device is down nothing tells where it was made, so that only a wish for no mark gets past.
+    let omitted = update.bind_dev_omitted && update.fwmark == Change::Clear;
+    let chosen = is_our_mark(mark) && (sockets == Sockets::Elsewhere || omitted);
+    let unseen = chosen && !namespaces::sees_all_processes();
+    let seen = found.into_iter().flatten().next();
+    let by = seen.or_else(|| unseen.then_some(Selector::Mark(mark)))?;
     Some(Facts {
         support,
         mark,
         port,
         sockets,
         bound_elsewhere: Some(by),
+        bound_unseen: seen.is_none(),
         ..Facts::default()
     })
-}
-
-/// Whether other namespaces can be seen at all; in tests as the script says.
-fn sees_all_processes() -> bool {
-    #[cfg(test)]
-    if let Some(sees) = scripted::sees_all_processes() {
-        return sees;
-    }
-    namespaces::sees_all_processes()
-}
-
-/// Looks into every other network namespace; in tests into those of the script.
-fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
-    #[cfg(test)]
-    if let Some(found) = scripted::elsewhere(&look) {
-        return (found, None);
-    }
-    namespaces::in_others(look)
 }
 
 /// Adds rules and changes the device. What fails is undone.
@@ -684,6 +669,7 @@ fn read_facts(
         elsewhere: Elsewhere::default(),
         sockets,
         bound_elsewhere: None,
+        bound_unseen: false,
         alone: !namespaces::has_others(),
         kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
@@ -776,7 +762,7 @@ fn to_other(device: Device, userspace: bool) -> Other {
 
 /// The devices in other namespaces, but for those whose sockets are there as well.
 fn read_elsewhere() -> Elsewhere {
-    let (found, unknown) = in_others(devices_from_elsewhere);
+    let (found, unknown) = namespaces::in_others(devices_from_elsewhere);
     let mut elsewhere = Elsewhere {
         devices: Vec::new(),
         unknown,

@@ -8,8 +8,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+use super::scripted;
 use crate::error::strerror;
 use crate::sys;
+
+/// Why namespaces may be out of sight that no path is there for.
+const HIDDEN: &str = "/proc does not show the processes of the whole machine: this is a container, \
+                      or `hidepid' hides them";
 
 /// Namespaces with the path that each was found by.
 #[derive(Default)]
@@ -202,16 +208,26 @@ fn decode_place(place: &[u8]) -> PathBuf {
 
 /// Whether there is another network namespace, or may be one.
 pub fn has_others() -> bool {
+    #[cfg(test)]
+    if let Some(others) = scripted::elsewhere(|| ()) {
+        return !others.is_empty() || !sees_all_processes();
+    }
     let found = find_others(true);
-    !found.namespaces.is_empty() || found.unknown.is_some()
+    !found.namespaces.is_empty() || found.unknown.is_some() || !sees_all_processes()
 }
 
-/// Calls `look` once in every other network namespace that a process is in or a name is for.
-/// Says why, if it could not look into all.
+/// Calls `look` once in every other network namespace that a process is in or a name is for; in
+/// tests in those of the script. Says why, if it could not look into all: from a container those of
+/// the host do not show.
 pub fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
+    let hidden = || (!sees_all_processes()).then(|| HIDDEN.to_owned());
+    #[cfg(test)]
+    if let Some(results) = scripted::elsewhere(&look) {
+        return (results, hidden());
+    }
     let mut found = find_others(false);
     let results = found.look_in_threads(look);
-    (results, found.unknown)
+    (results, found.unknown.or_else(hidden))
 }
 
 /// Which of these cookies belong to no namespace any more. None does, where a namespace may be out
@@ -246,6 +262,10 @@ pub fn find_gone(cookies: &[u64]) -> Vec<u64> {
 pub fn sees_all_processes() -> bool {
     /// `PROC_PID_INIT_INO` (linux/proc_ns.h): the first PID namespace.
     const FIRST: u64 = 0xefff_fffc;
+    #[cfg(test)]
+    if let Some(sees) = scripted::sees_all_processes() {
+        return sees;
+    }
     let own = fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() == FIRST);
     own && fs::metadata("/proc/1/ns/net").is_ok()
 }

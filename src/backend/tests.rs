@@ -351,9 +351,17 @@ fn a_device_that_is_bound_elsewhere_is_not_opened_from_here() {
 #[test]
 fn a_device_that_came_into_a_container_keeps_the_mark_that_we_chose() {
     let ours = crate::plan::rules::default_mark(100);
-    for (mark, in_container, left) in [(ours, true, ours), (ours, false, 0), (0x33, true, 0)] {
-        // Up, and no socket on its port here: that is what shows of the other namespace.
-        let here = kernel(|state| (state.mark, state.port) = (mark, 1));
+    for (mark, in_container, down, left) in [
+        (ours, true, false, ours),
+        (ours, true, true, ours),
+        (ours, false, false, 0),
+        (ours, false, true, 0),
+        (0x33, true, false, 0),
+        (0x33, true, true, 0),
+    ] {
+        // Up, and no socket on its port here: that is what shows of the other namespace. Down,
+        // nothing shows.
+        let here = kernel(|state| (state.mark, state.port, state.down) = (mark, 1, down));
         let update = Update {
             interface: "wg0".to_owned(),
             bind_dev: Change::Clear,
@@ -371,10 +379,67 @@ fn a_device_that_came_into_a_container_keeps_the_mark_that_we_chose() {
             set(update, BindMode::Auto, ReceiveMode::Any, &mut note)
         });
         done.unwrap();
-        assert_eq!(here.borrow().mark, left, "{mark:#x} {in_container}");
-        let said = notes.iter().any(|note| note.contains("stays bound"));
+        assert_eq!(here.borrow().mark, left, "{mark:#x} {in_container} {down}");
+        let said = notes.iter().any(|note| note.contains("may bind it"));
         assert_eq!(said, left != 0, "{notes:?}");
     }
+}
+
+/// While it is down nothing tells where a device was made. Who states the mark gets it.
+#[test]
+fn a_mark_that_is_stated_in_a_container_is_taken_of_a_device_that_is_down() {
+    let ours = crate::plan::rules::default_mark(100);
+    for fwmark in [Change::Clear, Change::Set(5)] {
+        let here = kernel(|state| (state.mark, state.port, state.down) = (ours, 1, true));
+        let update = Update {
+            interface: "wg0".to_owned(),
+            fwmark: fwmark.clone(),
+            ..Update::default()
+        };
+        let done = with(script(&here).in_container(), || {
+            set(update, BindMode::Auto, ReceiveMode::Any, &mut |_| {})
+        });
+        done.unwrap();
+        assert_ne!(here.borrow().mark, ours, "{fwmark:?}");
+    }
+}
+
+/// In a container other namespaces are unknown, and not absent: one of them may have a device that
+/// was made here and lives on the rules.
+#[test]
+fn a_container_does_not_tell_what_other_namespaces_need() {
+    let update = |bind_dev| Update {
+        interface: "wg0".to_owned(),
+        bind_dev,
+        ..Update::default()
+    };
+    let state = kernel(|state| state.down = true);
+    for (in_container, bind_dev, said) in [
+        (false, red(), None),
+        (true, red(), Some("in which network namespace")),
+        (true, Change::Clear, Some("the rules for fwmark")),
+    ] {
+        let script = match in_container {
+            true => script(&state).in_container(),
+            false => script(&state),
+        };
+        let mut notes = Vec::new();
+        with(script, || {
+            set(
+                update(bind_dev),
+                BindMode::Fwmark,
+                ReceiveMode::Any,
+                &mut |line| notes.push(line.to_owned()),
+            )
+        })
+        .unwrap();
+        let words = notes.join("\n");
+        let unknown = ["in which network namespace", "the rules for fwmark"];
+        let found = unknown.into_iter().find(|one| words.contains(one));
+        assert_eq!(found, said, "{words}");
+        assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
+    }
+    assert_eq!(state.borrow().mark, 0);
 }
 
 #[test]

@@ -203,6 +203,8 @@ pub struct Facts {
     pub sockets: Sockets,
     /// By what rules in the namespace where the device was made bind it; none do here.
     pub bound_elsewhere: Option<Selector>,
+    /// That namespace does not show: only the mark, which we chose, says that rules may be there.
+    pub bound_unseen: bool,
     /// There is no other network namespace, as far as can be seen.
     pub alone: bool,
     /// What the kernel's attribute says, where the update takes it away by leaving it out.
@@ -493,7 +495,12 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
         update.bind_dev = Change::Keep;
     }
     let mut plan = Plan::send(update);
-    if kept {
+    if kept && facts.bound_unseen {
+        plan.notes.push(format!(
+            "{interface}: keeps {by}, by which policy rules may bind it in the network namespace \
+             where it was made: that does not show from this container"
+        ));
+    } else if kept {
         plan.notes.push(format!(
             "{interface}: stays bound by {by}: policy rules in the network namespace where it was \
              made hold it, and only there `bind-dev off' unbinds it"
