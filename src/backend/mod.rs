@@ -415,8 +415,10 @@ fn change_bound(
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
     receiving.find_own(facts.mark, facts.port, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
+    let before = (facts.mark, facts.port);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
-    if let Some((port, mark)) = interrupted {
+    if let Some(interrupted) = interrupted {
+        let (port, mark) = interrupted.check_known(&update.interface, &strategy)?;
         (facts.port, facts.mark, facts.interrupted) = (port, mark, true);
     }
     if ours {
@@ -431,7 +433,7 @@ fn change_bound(
     if let Some(goal) = &goal {
         receiving.prepare_update(goal, &mut plan.update, &facts);
     }
-    if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, note) {
+    if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, before, note) {
         receiving.roll_back();
         return Err(error);
     }
@@ -568,6 +570,7 @@ fn carry_out(
     routing: &mut Routing,
     facts: &Facts,
     plan: &Plan,
+    before: (u32, u16),
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let interface = &plan.update.interface;
@@ -580,15 +583,16 @@ fn carry_out(
         return Err(error);
     }
     if let Err(error) = backend.send(&plan.update) {
-        // A device that has the new mark already must not be left without the rules: the mark
-        // goes back first, and if that fails the rules stay.
-        if set_mark_back(backend, interface, facts.mark) {
+        // A device that has the new mark or port already must not be left without the rules: both
+        // go back first, and if that fails the rules stay.
+        if set_back(backend, interface, before) {
             if let Err(stuck) = routing.remove_rules(&added) {
                 note(&stuck.to_string());
             }
         } else {
             note(&format!(
-                "{interface}: the policy rules stay, because its fwmark could not be set back"
+                "{interface}: the policy rules stay, because its fwmark and listen port could not be set \
+                 back"
             ));
         }
         return Err(error);
@@ -596,21 +600,23 @@ fn carry_out(
     Ok(())
 }
 
-/// After a change that failed half way: a stock kernel takes the mark before it looks at the
-/// port, and peers come in messages of their own. Says whether the device has its old mark.
-fn set_mark_back(backend: &mut Backend, interface: &str, mark: u32) -> bool {
+/// After a change that failed half way: a stock kernel takes mark and port before it looks at
+/// peers, which may come in messages of their own. Says whether the device has both as `before`.
+fn set_back(backend: &mut Backend, interface: &str, before: (u32, u16)) -> bool {
+    let (mark, port) = before;
+    let mut restore = Update {
+        interface: interface.to_owned(),
+        ..Update::default()
+    };
     match backend.mark_and_port(interface) {
-        Ok((now, _)) if now == mark => return true,
-        Ok(_) => {}
+        Ok(now) if now == before => return true,
+        Ok((_, now)) if now == port => {}
+        Ok(_) => restore.listen_port = Change::Set(port),
         // A device that is gone sends nothing.
         Err(Error::Os { errno, .. }) => return errno == libc::ENODEV,
         Err(_) => return false,
     }
-    let restore = Update {
-        interface: interface.to_owned(),
-        fwmark: Change::Set(mark),
-        ..Update::default()
-    };
+    restore.fwmark = Change::Set(mark);
     backend.send(&restore).is_ok()
 }
 

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::plan::receive::{self, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Rules, find_closing_place};
-use crate::plan::{Facts, Other};
+use crate::plan::{Facts, Other, Strategy};
 use crate::sys;
 use crate::wire::route::Link;
 
@@ -177,6 +177,32 @@ pub struct ReceiveGoal {
     pub mark: u32,
 }
 
+/// A device that a command left closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted {
+    port: u16,
+    /// The mark that it is to get back; `None` where that cannot be seen.
+    mark: Option<u32>,
+}
+
+impl Interrupted {
+    /// Port and mark that the device gets back. A command that binds or unbinds it needs to know
+    /// no mark.
+    ///
+    /// # Errors
+    /// The mark cannot be seen, and another one could open the device.
+    pub fn check_known(self, interface: &str, strategy: &Strategy) -> Result<(u16, u32)> {
+        match self.mark {
+            None if *strategy == Strategy::Keep => Err(Error::Unsupported(format!(
+                "Cannot change {interface}: a command that was to bind its sockets ended half way \
+                 and left it closed, and the fwmark from before cannot be seen; bind it again, or \
+                 unbind it with `bind-dev off'"
+            ))),
+            mark => Ok((self.port, mark.unwrap_or(0))),
+        }
+    }
+}
+
 /// One change of a device, as far as its sockets are concerned.
 pub struct Receiving {
     mode: ReceiveMode,
@@ -277,14 +303,35 @@ impl Receiving {
         others.extend(back);
     }
 
-    /// Port and mark of a device whose sockets were being made again when that was interrupted:
-    /// as its entry has them, else the port of now and no mark. A device that has that mark from
-    /// its user has neither an entry nor rules of ours for it.
-    pub fn find_interrupted(&self, mark: u32, port: u16, rules: &Rules) -> Option<(u16, u32)> {
-        let entry = self.own_entries().next();
-        let known = entry.map_or((port, 0), |(port, binding)| (*port, binding.mark));
+    /// What is known of a device whose sockets were being made again when that was interrupted:
+    /// as its entry has it, else the port of now and no mark. A device that has that mark from its
+    /// user has neither an entry nor rules of ours for it.
+    pub fn find_interrupted(&self, mark: u32, port: u16, rules: &Rules) -> Option<Interrupted> {
         let closed = !rules.ours_for(Selector::Mark(CLOSED_MARK)).is_empty();
-        (mark == CLOSED_MARK && (entry.is_some() || closed)).then_some(known)
+        // A command that moves a device to another port has an entry for each: the rules tell
+        // which of them it was to keep.
+        let steered =
+            |entry: &&(u16, HookEntry)| rules.find_binding(entry.1.mark, entry.0).is_some();
+        let entry = self
+            .own_entries()
+            .find(steered)
+            .or_else(|| self.own_entries().find(|(_, entry)| entry.leaving))
+            .or_else(|| self.own_entries().next());
+        if mark != CLOSED_MARK || (entry.is_none() && !closed) {
+            return None;
+        }
+        let of_others = |by: &Selector| *by != Selector::Mark(CLOSED_MARK);
+        Some(match entry {
+            Some((port, entry)) => Interrupted {
+                port: *port,
+                mark: Some(entry.mark),
+            },
+            // Without rules it was bound to nothing, and a mark of the user's own is lost.
+            None => Interrupted {
+                port,
+                mark: (!rules.our_selectors().iter().any(of_others)).then_some(0),
+            },
+        })
     }
 
     /// Sees to it that the port can be had where a device that is up is to receive from: in the
@@ -819,5 +866,38 @@ mod tests {
         assert_eq!(heir(std::slice::from_ref(&wg2)), Some(blue));
         let of_nobody = (String::new(), 7, false, 1);
         assert_eq!(heir(&[wg1, wg2]), Some(of_nobody));
+    }
+
+    /// A bind that moved the device to another port and mark has an entry for each, and has removed
+    /// the rules for the first already.
+    #[test]
+    fn of_two_entries_the_one_that_rules_lead_counts() {
+        let entry = |mark| HookEntry {
+            vrf: "red".into(),
+            owner: 7,
+            mark,
+            ..HookEntry::default()
+        };
+        let mut receiving = Receiving {
+            mode: ReceiveMode::Auto,
+            interface: "wg0".into(),
+            index: 7,
+            entries: Ok(vec![(51001, entry(0x11)), (51005, entry(0x55))]),
+            own: Vec::new(),
+            inserted: None,
+            reason: None,
+        };
+        receiving.find_own(CLOSED_MARK, 40000, &[], &[]);
+        for (mark, port) in [(0x55, 51005), (0x11, 51001)] {
+            let rule = |pref, action| Rule::new_ours(pref, Selector::Mark(mark), action);
+            let pair = [rule(97, Action::Table(9)), rule(98, Action::Unreachable)];
+            let rules = Rules {
+                v4: Some(pair.to_vec()),
+                v6: None,
+            };
+            let found = receiving.find_interrupted(CLOSED_MARK, 40000, &rules);
+            let mark = Some(mark);
+            assert_eq!(found, Some(Interrupted { port, mark }));
+        }
     }
 }

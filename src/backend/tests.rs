@@ -477,6 +477,80 @@ fn a_device_that_refuses_leaves_no_rules_and_its_old_mark() {
 }
 
 #[test]
+fn a_device_that_refuses_keeps_the_port_that_binds_it() {
+    // Its socket is here.
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let state = kernel(|state| state.port = port);
+    let update = |listen_port, bind_dev| Update {
+        interface: "wg0".to_owned(),
+        listen_port,
+        bind_dev,
+        ..Update::default()
+    };
+    let (result, _) = run_update(&state, None, update(Change::Keep, red()), BindMode::Port);
+    result.unwrap();
+    let rules = state.borrow().rules.clone();
+    // An old kernel takes mark and port before it refuses a peer.
+    let refused = state.borrow().sets + 1;
+    state.borrow_mut().set_fails = refused;
+    let moved = update(Change::Set(port ^ 1), Change::Keep);
+    let (result, _) = run_update(&state, None, moved, BindMode::Auto);
+    assert!(result.is_err());
+    assert_eq!(state.borrow().port, port, "the port went back");
+    assert_eq!(state.borrow().rules, rules);
+}
+
+/// The entry that knows its mark cannot be read. Nothing but a bind or an unbind opens the device.
+#[test]
+fn a_closed_device_whose_mark_cannot_be_seen_stays_closed() {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let closed = || {
+        let state = kernel(|state| state.port = port);
+        run(&state, red()).0.unwrap();
+        let closing = Rule::new_ours(97, Selector::Mark(CLOSED_MARK), Action::Unreachable);
+        let added = with(script(&state), || {
+            let mut routing = Routing::open().unwrap();
+            let rules = routing.read_rules().unwrap();
+            routing.add_rules(&Family::ALL.map(|family| (family, closing)), &rules)
+        });
+        added.unwrap();
+        state.borrow_mut().mark = CLOSED_MARK;
+        state
+    };
+    let base = || Update {
+        interface: "wg0".to_owned(),
+        ..Update::default()
+    };
+    for update in [
+        Update {
+            listen_port: Change::Set(port ^ 1),
+            ..base()
+        },
+        Update {
+            fwmark: Change::Clear,
+            ..base()
+        },
+    ] {
+        let state = closed();
+        let (result, _) = run_update(&state, None, update, BindMode::Auto);
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("left it closed"), "{text}");
+        assert_eq!(state.borrow().mark, CLOSED_MARK);
+    }
+    let state = closed();
+    run(&state, red()).0.unwrap();
+    assert_ne!(state.borrow().mark, CLOSED_MARK);
+    let device = with(script(&state), || get("wg0")).unwrap();
+    assert!(matches!(device.bind, Bind::Rules { ref faults, .. } if faults.is_empty()));
+    let state = closed();
+    run(&state, Change::Clear).0.unwrap();
+    assert_eq!(state.borrow().mark, 0);
+    assert_eq!((state.borrow().ours(2), state.borrow().ours(10)), (0, 0));
+}
+
+#[test]
 fn rules_stay_while_the_new_mark_stays() {
     let state = kernel(|state| {
         state.set_fails = 1;
