@@ -1133,6 +1133,48 @@ fn a_port_of_a_moved_device_is_not_taken() {
     assert_eq!(counts.refused, 1);
 }
 
+/// Found by the fuzzer: a device got the port by which a moved one is bound, and its pair went to
+/// another place, behind a foreign rule that takes only the moved one's packets.
+#[test]
+fn a_port_that_binds_a_moved_device_is_not_taken() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    };
+    let port = 51009;
+    let bind = |device, fwmark| {
+        Event::Command(Command {
+            device,
+            what: What::Bind {
+                vrf: 0,
+                fwmark,
+                port: Change::Set(port),
+                mode: BindMode::Port,
+            },
+            reuse: None,
+            crash: None,
+        })
+    };
+    let not_marked = Rule {
+        mark: 66,
+        mask: u32::MAX,
+        invert: true,
+        protocol: 3,
+        action: Action::Table(MAIN),
+        ..Rule::default()
+    };
+    let mut counts = Counts::default();
+    for event in [
+        Event::AddForeign(vec![0, 1], Some(1), not_marked),
+        bind(1, Change::Clear),
+        Event::Move(1),
+        bind(0, Change::Set(66)),
+    ] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!((counts.bound, counts.refused), (1, 1));
+}
+
 /// Found by the fuzzer: an earlier device left IPv6 rules for a mark, which a device then got while
 /// they were there.
 #[test]

@@ -1014,8 +1014,12 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
             let name = other.name.clone();
             return Some(Conflict::Device { name, rule });
         }
-        // The same VRF for now, but the rules go by the port alone.
-        (Some(other), None) if flow.by != by_port && !facts.rules.ours_for(by_port).is_empty() => {
+        // The same VRF for now, but the rules go by the port alone. Those for a port that this device
+        // has already may be its own.
+        (Some(other), None)
+            if (flow.by != by_port || flow.port != facts.port)
+                && !facts.rules.ours_for(by_port).is_empty() =>
+        {
             return Some(Conflict::BoundByPort {
                 name: &other.name,
                 port: flow.port,
