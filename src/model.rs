@@ -270,9 +270,11 @@ pub struct AllowedIpUpdate {
 pub enum Action {
     Table(u32),
     Unreachable,
+    /// Prohibit or blackhole: as unreachable to a packet, and never a rule of ours.
+    Drop,
     Nop,
     Goto,
-    /// Prohibit, blackhole, or news.
+    /// It is not known.
     #[default]
     Other,
 }

@@ -181,7 +181,7 @@ fn walk(rules: &[Rule], dev: &Dev, routed: impl Fn(u32) -> bool, narrow: bool) -
                 }
             }
             Action::Table(_) => {}
-            Action::Unreachable => return Fate::Nowhere,
+            Action::Unreachable | Action::Drop => return Fate::Nowhere,
             // Where a jump ends is not modelled: the worst is assumed.
             Action::Goto | Action::Other => return Fate::Reaches(MAIN),
         }
@@ -714,7 +714,7 @@ fn random_mark(random: &mut Random) -> u32 {
 }
 
 fn random_rule(random: &mut Random) -> Rule {
-    Rule {
+    let rule = Rule {
         pref: 0,
         mark: random_mark(random),
         mask: random.pick(&[0, u32::MAX, u32::MAX, 0xff, 0xffff]),
@@ -737,6 +737,14 @@ fn random_rule(random: &mut Random) -> Rule {
         narrowed: random.once_in(3),
         ip_proto: random.pick(&[0, 0, 0, 17, 6]),
         source_ports: random.pick(&[None, None, None, Some((51001, 51001)), Some((1, 51002))]),
+    };
+    match rule.action {
+        // Both have to come up.
+        Action::Other if rule.ip_proto == 0 => Rule {
+            action: Action::Drop,
+            ..rule
+        },
+        _ => rule,
     }
 }
 

@@ -964,7 +964,7 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
         let elsewhere = match rule.action {
             Action::Table(to) => to != table && to != TABLE_LOCAL,
             Action::Goto => true,
-            Action::Unreachable | Action::Nop | Action::Other => false,
+            Action::Unreachable | Action::Drop | Action::Nop | Action::Other => false,
         };
         !rule.is_ours() && rule.looks_at(flow) && elsewhere
     });

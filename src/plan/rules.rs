@@ -204,12 +204,17 @@ impl Rule {
             && self.action == Action::Table(table)
     }
 
+    /// Whether what it matches goes nowhere.
+    fn drops(&self) -> bool {
+        matches!(self.action, Action::Unreachable | Action::Drop)
+    }
+
     /// Whether it could decide about these packets before the pair does.
-    pub(super) fn captures_flow(&self, flow: Flow, table: u32) -> bool {
+    pub fn captures_flow(&self, flow: Flow, table: u32) -> bool {
         let decides = match self.action {
             Action::Nop | Action::Table(TABLE_LOCAL) => false,
             Action::Table(to) => to != table,
-            Action::Unreachable | Action::Goto | Action::Other => true,
+            Action::Unreachable | Action::Drop | Action::Goto | Action::Other => true,
         };
         // Another device's is not for these packets, and this device's are the subject.
         decides && !self.is_ours() && self.matches(flow) != Match::Never
@@ -242,6 +247,7 @@ impl fmt::Display for Rule {
         match self.action {
             Action::Table(table) => write!(f, " lookup {table}"),
             Action::Unreachable => f.write_str(" unreachable"),
+            Action::Drop => f.write_str(" prohibit or blackhole"),
             Action::Nop => f.write_str(" nop"),
             Action::Goto => f.write_str(" goto"),
             Action::Other => f.write_str(" (another action)"),
@@ -386,8 +392,7 @@ pub(super) fn find_fault(rules: &[Rule], flow: Flow, table: u32) -> Option<Fault
             steered = true;
         } else if ours && rule.action == Action::Unreachable {
             return (!steered).then_some(Fault::NotSteered);
-        } else if steered && rule.action == Action::Unreachable && rule.matches(flow) == Match::All
-        {
+        } else if steered && rule.drops() && rule.matches(flow) == Match::All {
             return None;
         } else if ours || rule.captures_flow(flow, table) {
             // Our rule to another table is as wrong as a foreign one.

@@ -222,7 +222,7 @@ fn fate(rules: &[Rule], mark: u32, table: u32, vrf_has_route: bool, narrow: bool
                     return Fate::Vrf;
                 }
             }
-            Action::Unreachable => return Fate::Closed,
+            Action::Unreachable | Action::Drop => return Fate::Closed,
             _ => return Fate::Leak(*rule),
         }
     }

@@ -194,6 +194,7 @@ pub fn decode_rule(payload: &[u8]) -> Rule {
     rule.action = match action {
         RuleAction::ToTable => Action::Table(table),
         RuleAction::Unreachable => Action::Unreachable,
+        RuleAction::Prohibit | RuleAction::Blackhole => Action::Drop,
         other if u8::from(other) == FR_ACT_NOP => Action::Nop,
         other if u8::from(other) == FR_ACT_GOTO => Action::Goto,
         _ => Action::Other,
@@ -314,6 +315,21 @@ mod tests {
                 ..Rule::default()
             }
         );
+    }
+
+    /// FR_ACT_BLACKHOLE, FR_ACT_UNREACHABLE and FR_ACT_PROHIBIT of linux/fib_rules.h; 4 is
+    /// reserved there.
+    #[test]
+    fn what_drops_is_told_from_what_is_not_known() {
+        for (number, action) in [
+            (6, Action::Drop),
+            (7, Action::Unreachable),
+            (8, Action::Drop),
+            (4, Action::Other),
+        ] {
+            let header = [2, 0, 0, 0, 0, 0, 0, number, 0, 0, 0, 0];
+            assert_eq!(decode_rule(&dumped(header, &[NO_SUPPRESS])).action, action);
+        }
     }
 
     #[test]
