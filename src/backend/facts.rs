@@ -232,20 +232,20 @@ fn read_rp_filter(name: &str) -> Option<u8> {
     value.trim().parse().ok()
 }
 
+/// Entries are read in any case: one may be left of a device that is not bound any more.
 fn read_hooks(links: &[Link], wanted: bool) -> facts::HookState {
     let mut read = facts::HookState {
         entries: Ok(Vec::new()),
         stale: Vec::new(),
         unable: None,
     };
-    if !wanted {
-        return read;
-    }
     match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             read.stale = receive::find_unused(&entries, links);
             read.entries = Ok(entries);
-            read.unable = try_hooks().err().map(|reason| first_line(&reason));
+            if wanted {
+                read.unable = try_hooks().err().map(|reason| first_line(&reason));
+            }
         }
         // Such a kernel has no entries either.
         Err(reason @ (Unavailable::NoBpf | Unavailable::NoCgroup2)) => {

@@ -27,6 +27,7 @@ pub enum Code {
     FilterNamesSlave,
     ReplySource,
     StaleEntry,
+    StillBound,
     MarkIsTable,
     MarkShared,
     ModuleNotLoaded,
@@ -37,7 +38,7 @@ pub enum Code {
 
 impl Code {
     /// In the order of docs/doctor.md.
-    pub const ALL: [Code; 29] = [
+    pub const ALL: [Code; 30] = [
         Code::NotSteered,
         Code::RuleInFront,
         Code::NotClosed,
@@ -61,6 +62,7 @@ impl Code {
         Code::FilterNamesSlave,
         Code::ReplySource,
         Code::StaleEntry,
+        Code::StillBound,
         Code::MarkIsTable,
         Code::MarkShared,
         Code::ModuleNotLoaded,
@@ -95,6 +97,7 @@ impl Code {
             Code::FilterNamesSlave => "filter-names-slave",
             Code::ReplySource => "reply-source",
             Code::StaleEntry => "stale-entry",
+            Code::StillBound => "still-bound",
             Code::MarkIsTable => "mark-is-table",
             Code::MarkShared => "mark-shared",
             Code::ModuleNotLoaded => "module-not-loaded",

@@ -20,6 +20,13 @@ use crate::wire::underlay::{Packet, Route, RouteKind, Way};
 const OVERHEAD_V4: u32 = 60;
 const OVERHEAD_V6: u32 = 80;
 
+/// What arrives has no mark, and which port it came from is not known.
+const ARRIVING: Flow = Flow {
+    by: Selector::Mark(0),
+    mark: 0,
+    port: 0,
+};
+
 /// A device and the facts that concern it.
 pub struct View<'a> {
     facts: &'a Facts,
@@ -217,6 +224,7 @@ impl<'a> View<'a> {
         self.report_carrier(report);
         summary.reach = self.report_routes(&faults, report, ask);
         self.report_receiving(report);
+        self.report_still_bound(report);
         self.report_port(report);
         self.report_mark(report);
         summary
@@ -571,6 +579,14 @@ impl<'a> View<'a> {
         captor.map(|rule| rule.pref)
     }
 
+    /// The priority of the first rule before `l3mdev` that may decide about what arrives.
+    fn find_first_captor(&self, family: Family) -> Option<u32> {
+        let rules = self.facts.rules.as_ref().ok()?.in_family(family)?;
+        let mut before = rules.iter().take_while(|rule| !rule.l3mdev);
+        let captor = before.find(|rule| !rule.is_ours() && rule.captures_flow(ARRIVING, 0));
+        captor.map(|rule| rule.pref)
+    }
+
     fn gather_unreachable(&self, to: IpAddr, words: &str, gathered: &mut Gathered) {
         if self.lacks_family(to) {
             gathered.no_family.push(to);
@@ -722,7 +738,7 @@ impl<'a> View<'a> {
                      packets to {to} to another table than that of {}, so the kernel drops them",
                     self.describe_place()
                 ),
-                run(format!("ip {}rule add pref 1 l3mdev", name_option(family))),
+                put_l3mdev_in_front(family, Some(*pref)),
             );
         }
         if let Some(first) = no_family.first() {
@@ -852,7 +868,7 @@ impl<'a> View<'a> {
                     list(&ips),
                     self.describe_place()
                 ),
-                run(format!("ip {}rule add pref 1 l3mdev", name_option(family))),
+                put_l3mdev_in_front(family, self.find_first_captor(family)),
             );
         }
     }
@@ -960,6 +976,75 @@ impl<'a> View<'a> {
             ),
         }
         self.report_reply_source(report);
+    }
+
+    /// What a command that was killed, or another program that removed the rules, left for what
+    /// is received.
+    fn report_still_bound(&self, report: &mut Report) {
+        let (Some(own), true) = (self.own, self.sends == Sends::Unbound) else {
+            return;
+        };
+        if self.facts.rules.is_err() || self.tunnel.elsewhere {
+            return;
+        }
+        let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
+        let entry = entries
+            .iter()
+            .find(|(_, entry)| entry.owner == own.link.index && !entry.leaving);
+        let text = if let Some(place) = self.find_left_socket(own, entry.is_some()) {
+            format!(
+                "it is not bound, so it sends by every route of this host, but its sockets are \
+                 still bound to {place}, and receive nothing else"
+            )
+        } else if let Some((port, entry)) = entry {
+            let place = match entry.vrf.as_str() {
+                "" => "no device",
+                vrf => vrf,
+            };
+            format!(
+                "it is not bound, but the bind hooks still have its entry for port {port}: the \
+                 next sockets on that port are bound to {place}"
+            )
+        } else {
+            return;
+        };
+        report.add(
+            Code::StillBound,
+            Some(self.name()),
+            text,
+            run(format!("wg set {} bind-dev off", quote(self.name()))),
+        );
+    }
+
+    /// What the sockets of a device that is not bound are bound to. Those of a process may be so
+    /// on purpose (`ip vrf exec`), unless it has an entry.
+    fn find_left_socket(&self, own: &Nic, has_entry: bool) -> Option<String> {
+        let port = self.device().listen_port;
+        if port == 0 || !own.link.up || !(has_entry || own.link.kind == "wireguard") {
+            return None;
+        }
+        let sockets = self.facts.sockets.as_deref().ok()?;
+        let mine = || {
+            sockets
+                .iter()
+                .filter(|one| one.port == port && one.wildcard)
+        };
+        if mine().any(|one| one.device == 0) {
+            return None;
+        }
+        let is_neighbours = |index: u32| {
+            self.facts.devices.iter().any(|other| {
+                let sends = find_sends(self.facts, other);
+                let carrier = find_carrier(self.facts, other, &sends);
+                other.device.listen_port == port
+                    && carrier.is_some_and(|nic| nic.link.index == index)
+            })
+        };
+        let left = mine().find(|one| !is_neighbours(one.device))?;
+        Some(match self.facts.nic(left.device) {
+            Some(nic) => nic.link.name.clone(),
+            None => "a device that is gone".to_owned(),
+        })
     }
 
     /// A stock kernel forgets which address the peer wrote to.
@@ -1118,6 +1203,25 @@ fn name_option(family: Family) -> &'static str {
         Family::V4 => "",
         Family::V6 => "-6 ",
     }
+}
+
+/// Puts an `l3mdev` rule before the one with this priority.
+fn put_l3mdev_in_front(family: Family, captor: Option<u32>) -> Remedy {
+    let pref = match captor {
+        // What is added at 0 comes behind it.
+        Some(0) => {
+            return advise(
+                "delete the rule at priority 0 with all that `ip rule' shows of it, and add it \
+                 again behind the rule `l3mdev': nothing can be put before it",
+            );
+        }
+        Some(1) => 0,
+        Some(_) | None => 1,
+    };
+    run(format!(
+        "ip {}rule add pref {pref} l3mdev",
+        name_option(family)
+    ))
 }
 
 fn write_addresses(ips: &[IpAddr]) -> Vec<String> {

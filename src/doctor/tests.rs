@@ -348,6 +348,27 @@ fn find(facts: &mut Facts, index: u32) -> &mut Nic {
 
 const AGAIN: &str = "wg set wg0 bind-dev vrf_external";
 
+/// wg0 is bound by rules of the administrator, the second of which does this.
+fn foreign_pair(action: Action) -> Facts {
+    changed(stock(), |f| {
+        for family in 0..2 {
+            let rules = if family == 0 { v4(f) } else { v6(f) };
+            rules[1].protocol = 3;
+            (rules[2].protocol, rules[2].action) = (3, action);
+        }
+    })
+}
+
+/// An administrator's lookup is closed by each action that drops packets.
+#[test]
+fn prohibit_and_blackhole_close_as_unreachable_does() {
+    for action in [Action::Unreachable, Action::Drop] {
+        let report = examine(&foreign_pair(action), None, &mut routes);
+        assert_eq!(report.findings, [], "{action:?}");
+        assert_eq!(report.devices[0].closed, Some(true));
+    }
+}
+
 fn rule_cases() -> Vec<Case> {
     vec![
         case(
@@ -384,6 +405,37 @@ fn rule_cases() -> Vec<Case> {
                 "ip rule add pref 1 l3mdev",
             )
         },
+        // Nothing is put before the one at priority 0, and `l3mdev' has 1 already.
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) => routes(packet),
+                _ if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::RuleInFront,
+                changed(patched(), |f| {
+                    v4(f).insert(1, rule(0, Action::Table(51820)));
+                    v4(f)[2].pref = 1;
+                }),
+                "delete the rule at priority 0",
+            )
+        },
+        Case {
+            ask: |packet| match packet.way {
+                Way::In(_) => routes(packet),
+                _ if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::RuleInFront,
+                changed(patched(), |f| {
+                    v4(f).insert(1, rule(1, Action::Table(51820)));
+                    v4(f)[2].pref = 1;
+                }),
+                "ip rule add pref 0 l3mdev",
+            )
+        },
         case(
             Code::NotClosed,
             changed(stock(), |f| v4(f).retain(|r| r.pref != 98)),
@@ -401,6 +453,8 @@ fn rule_cases() -> Vec<Case> {
             }),
             AGAIN,
         ),
+        // A rule that cannot be read closes nothing.
+        case(Code::NotClosed, foreign_pair(Action::Other), AGAIN),
         case(
             Code::L3mdevRuleMissing,
             changed(patched(), |f| v4(f).retain(|r| !r.l3mdev)),
@@ -567,7 +621,10 @@ fn carrier_cases() -> Vec<Case> {
             ask: |packet| Ok(route(254, WG, packet.to)),
             ..case(
                 Code::Loop,
-                changed(patched(), |f| f.devices[0].attribute.clear()),
+                changed(patched(), |f| {
+                    f.devices[0].attribute.clear();
+                    f.sockets = Ok(vec![socket(PORT, 0); 2]);
+                }),
                 "bind it to the device",
             )
         },
@@ -586,6 +643,13 @@ fn carrier_cases() -> Vec<Case> {
             ..case(Code::Mtu, patched(), "ip link set wg0 mtu 1320")
         },
     ]
+}
+
+/// Without rules, as another program that removes them leaves it.
+fn unbind(facts: &mut Facts) {
+    v4(facts).retain(|r| !r.is_ours());
+    v6(facts).retain(|r| !r.is_ours());
+    facts.devices[0].device.fwmark = 0;
 }
 
 fn receiving_cases() -> Vec<Case> {
@@ -707,6 +771,21 @@ fn receiving_cases() -> Vec<Case> {
             ..case(Code::ArrivalCaptured, stock(), "ip rule add pref 1 l3mdev")
         },
         Case {
+            ask: |packet| match packet.way {
+                Way::In(_) if packet.to.is_ipv4() => Err(libc::EHOSTUNREACH),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::ArrivalCaptured,
+                changed(stock(), |f| {
+                    v4(f).insert(1, rule(0, Action::Unreachable));
+                    v4(f).insert(1, marked(0, Action::Unreachable));
+                    v4(f).insert(1, marked(0, Action::Table(TABLE)));
+                }),
+                "delete the rule at priority 0",
+            )
+        },
+        Case {
             level: Level::Note,
             ..case(
                 Code::ReplySource,
@@ -725,6 +804,30 @@ fn receiving_cases() -> Vec<Case> {
             Code::StaleEntry,
             changed(stock(), |f| f.hooks.stale = vec![51007]),
             "wg set wg0 listen-port 51001",
+        ),
+        // The rules and the mark are gone, what receives is not.
+        case(
+            Code::StillBound,
+            changed(stock(), unbind),
+            "wg set wg0 bind-dev off",
+        ),
+        case(
+            Code::StillBound,
+            changed(stock(), |f| {
+                unbind(f);
+                find(f, WG).link.up = false;
+                f.sockets = Ok(Vec::new());
+            }),
+            "wg set wg0 bind-dev off",
+        ),
+        case(
+            Code::StillBound,
+            changed(stock(), |f| {
+                unbind(f);
+                f.hooks.entries = Ok(Vec::new());
+                f.sockets = Ok(vec![socket(PORT, 77); 2]);
+            }),
+            "wg set wg0 bind-dev off",
         ),
         case(
             Code::FilterNamesSlave,
@@ -1029,6 +1132,46 @@ fn each_device_on_a_shared_port_is_judged_by_itself() {
         (Some(Gets::Nothing), vec![Code::ReceivesNothing])
     );
     assert_eq!(of(&own, "wg1").0, Some(Gets::Nothing));
+}
+
+#[test]
+fn sockets_of_others_leave_a_device_unbound() {
+    let quiet = [
+        // A process in `ip vrf exec', by which its sockets are bound.
+        changed(stock(), |f| {
+            unbind(f);
+            find(f, WG).link.kind = "tun".to_owned();
+            f.hooks.entries = Ok(Vec::new());
+        }),
+        // It is down, and another device has the port in its VRF.
+        changed(stock(), |f| {
+            let mut other = f.devices[0].clone();
+            other.device.name = "wg1".to_owned();
+            other.device.peers.clear();
+            f.nics.push(nic(10, "wg1", "wireguard", None));
+            f.hooks.entries.as_mut().unwrap()[0].1.owner = 10;
+            f.devices.push(other);
+            find(f, WG).link.up = false;
+            let device = &mut f.devices[0].device;
+            device.fwmark = 0;
+            device.listen_port = 51009;
+        }),
+        // It was unbound, and its sockets are in another namespace.
+        changed(stock(), |f| {
+            unbind(f);
+            f.hooks.entries = Ok(Vec::new());
+            f.devices[0].elsewhere = true;
+        }),
+    ];
+    for facts in quiet {
+        assert_eq!(examine(&facts, Some("wg0"), &mut routes).findings, []);
+    }
+    // Without rules to read, it may as well be bound.
+    let blind = changed(stock(), |f| f.rules = Err("no".to_owned()));
+    assert_eq!(
+        codes(&examine(&blind, None, &mut routes)),
+        [Code::NotLookedAt]
+    );
 }
 
 /// A filter rule about something else, or one that names the VRF as well, is left alone.
