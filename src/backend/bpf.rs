@@ -14,6 +14,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+use super::scripted;
 use crate::model::{Family, HookEntry};
 use crate::sys::{self, BpfMap, BpfProgram};
 use crate::wire::bpf::{self, Features, KEY_LEN, Offsets, VALUE_LEN};
@@ -100,6 +102,13 @@ pub enum Unavailable {
         what: &'static str,
         errno: i32,
     },
+}
+
+impl Unavailable {
+    /// Whether such a kernel has no entries either.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Unavailable::NoBpf | Unavailable::NoCgroup2)
+    }
 }
 
 impl fmt::Display for Unavailable {
@@ -194,6 +203,11 @@ pub struct Hooks {
 impl Hooks {
     /// Looks for our programs; that there are none is fine.
     pub fn find_hooks() -> HookResult<Hooks> {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            let hidden = hooks.borrow().unavailable.clone();
+            return hidden.map_or_else(|| Ok(Hooks::script_hooks()), Err);
+        }
         sys::bpf_may_look().map_err(explain_failure("Cannot look for BPF programs"))?;
         let root = open_root()?;
         let namespace = sys::netns_cookie().map_err(|err| Unavailable::Failed {
@@ -210,6 +224,17 @@ impl Hooks {
             hooks.find_family(family)?;
         }
         Ok(hooks)
+    }
+
+    /// Stands for those of the script.
+    #[cfg(test)]
+    fn script_hooks() -> Hooks {
+        Hooks {
+            root: File::open("/").expect("a folder"),
+            namespace: 0,
+            attached: Vec::new(),
+            maps: Vec::new(),
+        }
     }
 
     fn find_family(&mut self, family: Family) -> HookResult<()> {
@@ -257,6 +282,10 @@ impl Hooks {
 
     /// The entry for a port of this namespace.
     pub fn get(&self, port: u16) -> HookResult<Option<HookEntry>> {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            return Ok(hooks.borrow().entries.get(&port).cloned());
+        }
         let key = bpf::encode_key(self.namespace, port);
         for (_, map) in &self.maps {
             let value = map
@@ -272,6 +301,11 @@ impl Hooks {
     /// The other namespaces that have entries, by their cookies, and the entries of this one. Each
     /// key is asked for once: they are as many as there are bound devices.
     pub fn read_all(&self) -> HookResult<(Vec<u64>, Entries)> {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            let entries = hooks.borrow().entries.clone();
+            return Ok((Vec::new(), entries.into_iter().collect()));
+        }
         let mut namespaces = Vec::new();
         let mut ports: Vec<u16> = Vec::new();
         for (_, map) in &self.maps {
@@ -346,6 +380,11 @@ impl Changing {
         entry: &HookEntry,
         all_sockets: bool,
     ) -> HookResult<()> {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            hooks.borrow_mut().entries.insert(port, entry.clone());
+            return Ok(());
+        }
         let key = bpf::encode_key(self.hooks.namespace, port);
         let value = bpf::encode_entry(entry);
         for (_, map) in &self.hooks.maps {
@@ -442,6 +481,12 @@ impl Changing {
 
     /// Removes entries of this namespace, and the programs with the last entry of the host.
     pub fn remove_entries(&mut self, ports: &[u16]) -> HookResult<()> {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            let is_kept = |port: &u16, _: &mut HookEntry| !ports.contains(port);
+            hooks.borrow_mut().entries.retain(is_kept);
+            return Ok(());
+        }
         for (_, map) in &self.hooks.maps {
             for port in ports {
                 let key = bpf::encode_key(self.hooks.namespace, *port);
@@ -500,6 +545,10 @@ impl Changing {
 
 /// Waits for the lock, but not for ever.
 fn take_lock() -> HookResult<File> {
+    #[cfg(test)]
+    if scripted::hooks().is_some() {
+        return Hooks::find_hooks().map(|hooks| hooks.root);
+    }
     let file = File::open(LOCK).map_err(explain_failure("Cannot lock the bind hooks"))?;
     let start = Instant::now();
     loop {

@@ -248,7 +248,7 @@ fn read_hooks(links: &[Link], wanted: bool) -> facts::HookState {
             }
         }
         // Such a kernel has no entries either.
-        Err(reason @ (Unavailable::NoBpf | Unavailable::NoCgroup2)) => {
+        Err(reason) if reason.is_absence() => {
             read.unable = Some(first_line(&reason));
         }
         Err(reason) => {

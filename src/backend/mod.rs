@@ -27,7 +27,7 @@ use crate::error::{Error, Result, Task};
 use crate::model::{
     Bind, Change, Device, IFNAME_MAX, Presence, Receives, Selector, Update, bind_table,
 };
-use crate::plan::receive::ReceiveMode;
+use crate::plan::receive::{Binder, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
 use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
@@ -271,6 +271,16 @@ impl Backend {
         Ok((device.fwmark, device.listen_port))
     }
 
+    /// Whether `WGDEVICE_A_BIND_DEV` binds the device.
+    fn is_bound_by_attribute(&mut self, interface: &str) -> bool {
+        let Backend::Kernel(wireguard) = self else {
+            return false;
+        };
+        let head = wireguard.get_head(interface);
+        let named = head.is_ok_and(|(_, dev)| dev.is_some_and(|dev| !dev.is_empty()));
+        named && wireguard.takes_bind_dev().unwrap_or(true)
+    }
+
     fn send(&mut self, update: &Update) -> Result<()> {
         match self {
             Backend::Kernel(wireguard) => {
@@ -384,12 +394,8 @@ fn change_bound(
             return Ok(());
         }
     }
-    let left = !ours
-        && strategy == Strategy::Unbind
-        && !support.attribute
-        && backend
-            .mark_and_port(&update.interface)
-            .is_ok_and(|(mark, port)| receive::has_leftovers(&update.interface, mark, port));
+    let left =
+        !ours && strategy == Strategy::Unbind && has_leftovers(&mut backend, &update.interface);
     if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
         // No rule is there and none will be: nothing else has to be known.
         receive::sweep_entries();
@@ -433,6 +439,9 @@ fn change_bound(
     if let Some(goal) = &goal {
         receiving.prepare_update(goal, &mut plan.update, &facts);
     }
+    if matches!(strategy, Strategy::Unbind | Strategy::Fallback { .. }) {
+        receiving.check_hooks(goal.as_ref(), &facts, &mut backend)?;
+    }
     if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, before, note) {
         receiving.roll_back();
         return Err(error);
@@ -442,7 +451,11 @@ fn change_bound(
     plan.notes.iter().for_each(|line| note(line));
     let now = Now {
         up: facts.up,
+        away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
         attribute: matches!(strategy, Strategy::Attribute { .. }),
+        unbound: strategy == Strategy::Unbind,
+        by_rules: facts.rules.find_binding(facts.mark, facts.port).is_some(),
+        process: facts.support.userspace,
         links: &links,
         others: &facts.others,
         rules: &plan.rules_after(&facts.rules),
@@ -519,6 +532,23 @@ fn has_our_rules(interface: &str) -> Result<bool> {
         .read_rules()
         .map_err(|failure| failure.with_task(Task::modify(interface)))?;
     Ok(rules.iter_ours().next().is_some())
+}
+
+/// Whether something is left of a binding whose rules are gone.
+fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
+    let Ok((mark, port)) = backend.mark_and_port(interface) else {
+        return false;
+    };
+    let is_hooks = || {
+        let binder = Binder {
+            attribute: backend.is_bound_by_attribute(interface),
+            entry: false,
+            process: matches!(backend, Backend::Userspace),
+            leaves: true,
+        };
+        binder.is_hooks()
+    };
+    receive::has_leftovers(interface, mark, port, is_hooks)
 }
 
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and

@@ -15,9 +15,9 @@ use crate::error::{Error, Result, Task};
 use crate::model::{
     Change, Device, Family, HookEntry, Receives, Rule, Selector, Update, bind_table,
 };
-use crate::plan::receive::{self, CLOSED_MARK, ReceiveMode};
+use crate::plan::receive::{self, Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Rules, find_closing_place};
-use crate::plan::{Facts, Other, Strategy};
+use crate::plan::{Facts, Other, Sockets, Strategy};
 use crate::sys;
 use crate::wire::route::Link;
 
@@ -55,15 +55,35 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
     };
     Some(receive::judge_sockets(
         &sockets,
-        vrf.and_then(sys::if_index),
+        vrf.and_then(find_index),
         has_entry,
         is_live,
     ))
 }
 
+/// The index of a device of this namespace; in tests as the script says.
+fn find_index(name: &str) -> Option<u32> {
+    #[cfg(test)]
+    if let Some(links) = super::scripted::links() {
+        let mut links = links.iter().filter(|link| link.is_called(name));
+        return links.next().map(|link| link.index);
+    }
+    sys::if_index(name)
+}
+
+/// The name of the device that has this index; in tests as the script says.
+fn find_name(index: u32) -> Option<String> {
+    #[cfg(test)]
+    if let Some(links) = super::scripted::links() {
+        let mut links = links.into_iter().filter(|link| link.index == index);
+        return links.next().map(|link| link.name);
+    }
+    sys::interface_name(index)
+}
+
 /// Whether a device has this index.
 fn is_live(index: u32) -> bool {
-    sys::interface_name(index).is_some()
+    find_name(index).is_some()
 }
 
 /// Removes entries of devices and of namespaces that are gone. It is silent where the hooks cannot
@@ -144,6 +164,20 @@ fn remove_unused(
     };
     changing.remove_entries(&unused.into_iter().filter(same).collect::<Vec<_>>())?;
     Ok(true)
+}
+
+impl Changing {
+    /// Gives a port to the device that inherits it, or to none.
+    fn hand_over(
+        &mut self,
+        port: u16,
+        heir: Option<HookEntry>,
+    ) -> std::result::Result<(), Unavailable> {
+        match heir {
+            Some(binding) => self.insert_entry(port, &binding, true),
+            None => self.remove_entries(&[port]),
+        }
+    }
 }
 
 /// The ports of devices in other namespaces that are down, and whether some could not be asked.
@@ -241,7 +275,7 @@ impl Receiving {
         Receiving {
             mode,
             interface: interface.to_owned(),
-            index: sys::if_index(interface).unwrap_or(0),
+            index: find_index(interface).unwrap_or(0),
             entries,
             own: Vec::new(),
             inserted: None,
@@ -358,7 +392,7 @@ impl Receiving {
         let shared = routing::count_wildcard_sockets(port).is_some_and(|count| count > 1);
         let (taken, place) = match goal {
             Some(goal) => {
-                let index = sys::if_index(&goal.vrf);
+                let index = find_index(&goal.vrf);
                 let known = |name: &str, t: u32| name == goal.vrf && Some(t) == table;
                 let stays = facts.vrfs.iter().any(|(name, t)| known(name, *t))
                     || self.own_entries().any(|(_, entry)| entry.vrf == goal.vrf);
@@ -382,6 +416,54 @@ impl Receiving {
             },
             libc::EADDRINUSE,
         ))
+    }
+
+    /// Sees to it that the hooks can be changed where sockets that they have bound are to be bound
+    /// to another VRF or to none.
+    ///
+    /// # Errors
+    /// They cannot. The device would send by one way and receive from another; nothing was changed.
+    pub fn check_hooks(
+        &self,
+        goal: Option<&ReceiveGoal>,
+        facts: &Facts,
+        backend: &mut Backend,
+    ) -> Result<()> {
+        let port = facts.port;
+        let away = matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested);
+        if !facts.up || away || self.inserted.is_some() {
+            return Ok(());
+        }
+        let vrf = goal.and_then(|goal| find_index(&goal.vrf));
+        let bound = find_bound_sockets(port);
+        if bound.is_empty() || bound.iter().any(|device| Some(*device) == vrf) {
+            return Ok(());
+        }
+        let known = self.own_entries().any(|(own, _)| *own == port);
+        let by_rules = facts.rules.find_binding(facts.mark, port).is_some();
+        let binder = Binder {
+            attribute: backend.is_bound_by_attribute(&self.interface),
+            entry: known || self.entries.is_err() && by_rules,
+            process: facts.support.userspace,
+            leaves: true,
+        };
+        if !binder.is_hooks() {
+            return Ok(());
+        }
+        let failed = self.reason.clone().filter(|why| *why != Unavailable::Off);
+        let failed = failed.or_else(|| Changing::start_change().err());
+        let Some(reason) = failed else {
+            return Ok(());
+        };
+        Err(Error::Unsupported(format!(
+            "Cannot {} {}: its sockets are bound to {}, and would stay so: {reason}",
+            goal.map_or_else(
+                || "unbind".to_owned(),
+                |goal| format!("bind to `{}'", goal.vrf)
+            ),
+            self.interface,
+            name_bound(port)
+        )))
     }
 
     /// The name of the VRF that the device is known to be bound to.
@@ -466,7 +548,7 @@ impl Receiving {
     ) -> Result<()> {
         match goal {
             Some(goal) => self.bind_ports(goal, backend, routing, now, note),
-            None => self.unbind_ports(backend, routing, now),
+            None => self.unbind_ports(backend, routing, now, note),
         }
     }
 
@@ -480,18 +562,9 @@ impl Receiving {
     ) -> Result<()> {
         let interface = &self.interface;
         let Some((port, before)) = &self.inserted else {
-            let is_bound = |device: &Device| device.receives == Some(Receives::Bound);
-            if self.reason == Some(Unavailable::Off)
-                && super::get(interface).is_ok_and(|d| is_bound(&d))
-            {
-                return Ok(());
-            }
-            if let Some(reason) = &self.reason {
-                say_why_not(interface, goal, reason, note);
-            }
-            return Ok(());
+            return self.leave_unbound(goal, backend, routing, now, note);
         };
-        let vrf = sys::if_index(&goal.vrf);
+        let vrf = find_index(&goal.vrf);
         let look = || {
             // A device that is down has no sockets; another one's may be on the port.
             if !now.up {
@@ -560,35 +633,128 @@ impl Receiving {
         Ok(())
     }
 
+    /// The hooks do not bind its sockets, as is wished or since they cannot. None stay on another
+    /// VRF, and no entry for a port that it has left.
+    fn leave_unbound(
+        self,
+        goal: &ReceiveGoal,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        now: &Now,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let interface = &self.interface;
+        let Some(reason) = &self.reason else {
+            return Ok(());
+        };
+        let (mark, port) = backend.mark_and_port(interface)?;
+        let sockets = match now.up && !now.away {
+            true => diag::udp_sockets(port).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let entry = self.own_entries().find(|(known, _)| *known == port);
+        let waits = entry.is_some_and(|(_, entry)| entry.vrf == goal.vrf && !entry.leaving);
+        let vrf = find_index(&goal.vrf);
+        let received = receive::judge_sockets(&sockets, vrf, waits, is_live);
+        let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
+        match received {
+            Receives::Bound => left.retain(|own| *own != port),
+            Receives::Any => say_why_not(interface, goal, reason, note),
+            Receives::Nothing => {
+                let binder = Binder {
+                    entry: entry.is_some(),
+                    process: now.process,
+                    leaves: true,
+                    ..Binder::default()
+                };
+                if self.entries.is_err() || !binder.is_hooks() {
+                    note(&format!(
+                        "{interface}: receives nothing from {}: its sockets are bound to {}, and \
+                         stay so",
+                        goal.vrf,
+                        name_bound(port)
+                    ));
+                } else {
+                    self.unbind_sockets(backend, routing, port, mark)?;
+                    left.push(port);
+                    say_why_not(interface, goal, reason, note);
+                }
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let done = self.release_ports(&left, now);
+        done.map_err(|reason| self.explain_stuck(&reason))
+    }
+
     /// The device is not bound by rules any more: nothing of it stays at the hooks.
-    fn unbind_ports(self, backend: &mut Backend, routing: &mut Routing, now: &Now) -> Result<()> {
+    fn unbind_ports(
+        self,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        now: &Now,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<()> {
         let mut own: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         let (mark, port) = backend.mark_and_port(&self.interface)?;
-        let bound = now.up && !now.attribute && self.entries.is_ok() && has_bound_socket(port);
-        let unable = |reason: Unavailable| {
-            Error::Unsupported(format!(
-                "Cannot unbind the sockets of {}: {reason}",
-                self.interface
-            ))
+        if let Err(reason) = &self.entries {
+            if now.unbound && now.by_rules && !now.up && !reason.is_absence() {
+                note(&format!(
+                    "{}: whether its sockets will be bound to the VRF cannot be seen: {reason}; \
+                     if they are, `wg show {}' and `wg doctor' say so once it is up",
+                    self.interface, self.interface
+                ));
+            }
+            return Ok(());
+        }
+        let may_be_bound = now.up && !now.away && !now.attribute && has_bound_socket(port);
+        let bound = may_be_bound && {
+            let binder = Binder {
+                attribute: backend.is_bound_by_attribute(&self.interface),
+                entry: own.contains(&port),
+                process: now.process,
+                leaves: now.unbound,
+            };
+            binder.is_hooks()
         };
         if bound {
-            // Port and mark stay known to the next command, should this one not get to its end.
-            let leaving = HookEntry {
-                leaving: true,
-                owner: self.index,
-                mark,
-                ..HookEntry::default()
-            };
-            Changing::start_change()
-                .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
-                .map_err(unable)?;
-            make_again(&self.interface, backend, routing, port, mark)?;
+            self.unbind_sockets(backend, routing, port, mark)?;
             own.push(port);
         }
         if own.is_empty() {
             return Ok(());
         }
-        self.release_ports(&own, now).map_err(unable)
+        self.release_ports(&own, now)
+            .map_err(|reason| self.explain_stuck(&reason))
+    }
+
+    /// Makes the sockets on a port again, bound to nothing. The entry stays: port and mark are known
+    /// to the next command, should this one not get to its end.
+    fn unbind_sockets(
+        &self,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        port: u16,
+        mark: u32,
+    ) -> Result<()> {
+        let leaving = HookEntry {
+            leaving: true,
+            owner: self.index,
+            mark,
+            ..HookEntry::default()
+        };
+        Changing::start_change()
+            .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
+            .map_err(|reason| self.explain_stuck(&reason))?;
+        make_again(&self.interface, backend, routing, port, mark)
+    }
+
+    fn explain_stuck(&self, reason: &Unavailable) -> Error {
+        Error::Unsupported(format!(
+            "Cannot unbind the sockets of {}: {reason}",
+            self.interface
+        ))
     }
 
     /// Takes away the entries of ports that this device leaves. Another device here that has such a
@@ -596,40 +762,57 @@ impl Receiving {
     fn release_ports(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
         let heirs: Vec<_> = ports
             .iter()
-            .map(|port| (*port, now.find_heir(*port)))
+            .map(|port| (*port, find_heir(*port, now.links, now.others, now.rules)))
             .collect();
         let mut changing = Changing::start_change()?;
         for (port, heir) in heirs {
-            match heir {
-                Some(binding) => changing.insert_entry(port, &binding, true)?,
-                None => changing.remove_entries(&[port])?,
-            }
+            changing.hand_over(port, heir)?;
         }
         Ok(())
     }
 }
 
-/// Whether a socket on this port is bound to a device.
+/// The devices that sockets on this port are bound to.
+fn find_bound_sockets(port: u16) -> Vec<u32> {
+    if port == 0 {
+        return Vec::new();
+    }
+    let sockets = diag::udp_sockets(port).unwrap_or_default().into_iter();
+    let bound = sockets.filter(|one| one.wildcard && one.device != 0);
+    bound.map(|one| one.device).collect()
+}
+
 fn has_bound_socket(port: u16) -> bool {
-    let sockets = || diag::udp_sockets(port).unwrap_or_default();
-    port != 0 && sockets().iter().any(|one| one.wildcard && one.device != 0)
+    !find_bound_sockets(port).is_empty()
+}
+
+/// What the sockets on a port are bound to, in words.
+fn name_bound(port: u16) -> String {
+    let name = find_bound_sockets(port).into_iter().find_map(find_name);
+    name.unwrap_or_else(|| "a device that is gone".to_owned())
 }
 
 /// Whether a command that did not get to its end has left an entry of this device, or its sockets
-/// on a VRF, although no rule is left.
-pub fn has_leftovers(interface: &str, mark: u32, port: u16) -> bool {
+/// on a VRF, although no rule is left. `is_hooks` tells whether the hooks bound sockets that are.
+pub fn has_leftovers(
+    interface: &str,
+    mark: u32,
+    port: u16,
+    is_hooks: impl FnOnce() -> bool,
+) -> bool {
     if mark == CLOSED_MARK {
         return true;
     }
-    let index = sys::if_index(interface);
+    let bound = || has_bound_socket(port) && is_hooks();
+    let index = find_index(interface);
     match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             let mut entries = entries.iter();
             let is_own =
                 |(known, entry): &(u16, HookEntry)| Some(entry.owner) == index || *known == port;
-            entries.any(is_own) || has_bound_socket(port)
+            entries.any(is_own) || bound()
         }
-        Err(_) => false,
+        Err(reason) => !reason.is_absence() && bound(),
     }
 }
 
@@ -637,38 +820,43 @@ pub fn has_leftovers(interface: &str, mark: u32, port: u16) -> bool {
 pub struct Now<'a> {
     /// Only then it has sockets.
     pub up: bool,
+    /// It has sockets, and they are in another namespace.
+    pub away: bool,
     /// The kernel binds it, and does so without our help.
     pub attribute: bool,
+    /// The binding was taken away.
+    pub unbound: bool,
+    /// Rules bound it before.
+    pub by_rules: bool,
+    /// A process has its sockets.
+    pub process: bool,
     pub links: &'a [Link],
     /// Every other WireGuard device here.
     pub others: &'a [Other],
     pub rules: &'a Rules,
 }
 
-impl Now<'_> {
-    /// The entry that another device needs which has this port and is bound by rules. Where two of
-    /// them are bound to different VRFs, the hooks cannot know whose sockets come next.
-    fn find_heir(&self, port: u16) -> Option<HookEntry> {
-        let have_it = self.others.iter().filter(|other| other.port == port);
-        let mut heirs = have_it.filter_map(|other| {
-            let link = self.links.iter().find(|link| link.name == other.name)?;
-            let table = self.rules.find_binding(other.mark, port)?.table?;
-            let mut vrfs = self.links.iter();
-            let vrf = vrfs.find(|vrf| vrf.vrf_table == Some(table))?;
-            Some(HookEntry {
-                vrf: vrf.name.clone(),
-                process: other.userspace,
-                owner: link.index,
-                mark: other.mark,
-                ..HookEntry::default()
-            })
-        });
-        let mut heir = heirs.next()?;
-        if heirs.any(|other| other.vrf != heir.vrf) {
-            heir.vrf.clear();
-        }
-        Some(heir)
+/// The entry that a device here needs which has this port and is bound by rules. Where two of
+/// them are bound to different VRFs, the hooks cannot know whose sockets come next.
+fn find_heir(port: u16, links: &[Link], devices: &[Other], rules: &Rules) -> Option<HookEntry> {
+    let have_it = devices.iter().filter(|other| other.port == port);
+    let mut heirs = have_it.filter_map(|other| {
+        let link = links.iter().find(|link| link.name == other.name)?;
+        let table = rules.find_binding(other.mark, port)?.table?;
+        let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table))?;
+        Some(HookEntry {
+            vrf: vrf.name.clone(),
+            process: other.userspace,
+            owner: link.index,
+            mark: other.mark,
+            ..HookEntry::default()
+        })
+    });
+    let mut heir = heirs.next()?;
+    if heirs.any(|other| other.vrf != heir.vrf) {
+        heir.vrf.clear();
     }
+    Some(heir)
 }
 
 /// Names the reason, and what can be done.
@@ -845,14 +1033,7 @@ mod tests {
             v6: None,
         };
         let heir = |others: &[Other]| {
-            let now = Now {
-                up: true,
-                attribute: false,
-                links: &links,
-                others,
-                rules: &rules,
-            };
-            let heir = now.find_heir(51001)?;
+            let heir = find_heir(51001, &links, others, &rules)?;
             Some((heir.vrf, heir.owner, heir.process, heir.mark))
         };
         let (wg1, wg2) = (other("wg1", 1, 51001), other("wg2", 2, 51001));

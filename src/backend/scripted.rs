@@ -2,16 +2,29 @@
 //! A kernel for tests: answers netlink requests of this thread as a script says.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
 use neli::consts::socket::NlFamily;
 
+use super::bpf::Unavailable;
+use super::routing::Routing;
+use crate::model::HookEntry;
+use crate::wire::route::Link;
+
 /// Datagrams with the port id of their sender; 0 is the kernel.
 pub type Datagrams = Vec<(u32, Vec<u8>)>;
 
 type Answer = dyn FnMut(NlFamily, &[u8]) -> Datagrams;
+
+/// The bind hooks with the entries of one network namespace.
+#[derive(Default)]
+pub struct ScriptedHooks {
+    pub entries: BTreeMap<u16, HookEntry>,
+    /// Why they can neither be seen nor changed.
+    pub unavailable: Option<Unavailable>,
+}
 
 #[derive(Clone)]
 pub struct ScriptedKernel {
@@ -20,6 +33,7 @@ pub struct ScriptedKernel {
     elsewhere: Vec<ScriptedKernel>,
     /// Processes of the host do not show.
     in_container: bool,
+    hooks: Rc<RefCell<ScriptedHooks>>,
 }
 
 impl ScriptedKernel {
@@ -28,7 +42,13 @@ impl ScriptedKernel {
             answer: Rc::new(RefCell::new(answer)),
             elsewhere: Vec::new(),
             in_container: false,
+            hooks: Rc::default(),
         }
+    }
+
+    pub fn with_hooks(mut self, hooks: &Rc<RefCell<ScriptedHooks>>) -> Self {
+        self.hooks = Rc::clone(hooks);
+        self
     }
 
     pub fn beside(mut self, other: Option<ScriptedKernel>) -> Self {
@@ -68,6 +88,22 @@ pub fn elsewhere<T>(look: impl Fn() -> T) -> Option<Vec<T>> {
 /// Whether the processes of the whole machine show; `None` on the machine's own kernel.
 pub fn sees_all_processes() -> Option<bool> {
     KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| !kernel.in_container))
+}
+
+/// The bind hooks; `None` on the machine's own kernel.
+pub fn hooks() -> Option<Rc<RefCell<ScriptedHooks>>> {
+    KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| Rc::clone(&kernel.hooks)))
+}
+
+/// The links; `None` on the machine's own kernel.
+pub fn links() -> Option<Vec<Link>> {
+    let scripted = KERNEL.with_borrow(Option::is_some);
+    scripted.then(|| {
+        Routing::open()
+            .expect("a socket")
+            .read_links()
+            .unwrap_or_default()
+    })
 }
 
 pub fn connect(family: NlFamily) -> Option<Connection> {

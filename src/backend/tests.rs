@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use neli::consts::socket::NlFamily;
 
-use super::scripted::{DONE, Datagrams, ERROR, ScriptedKernel, done, frame, with};
+use super::scripted::{DONE, Datagrams, ERROR, ScriptedHooks, ScriptedKernel, done, frame, with};
 use super::*;
 use crate::model::{Action, Family, Rule, Selector};
 use crate::plan::receive::CLOSED_MARK;
@@ -17,6 +17,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
+/// linux/sock_diag.h
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const BUSY: i32 = libc::EBUSY;
 
 /// A stock kernel with wg0 and the VRF `red`, and the errors it gives.
@@ -27,7 +29,14 @@ struct State {
     /// wg0 is down.
     down: bool,
     /// Attribute 9 of wg0.
-    nine: Option<&'static [u8]>,
+    nine: Option<Vec<u8>>,
+    /// It binds by attribute 9.
+    patched: bool,
+    /// The index of what the sockets of wg0 are bound to.
+    bound_to: u32,
+    /// Index, name, mark and port of other devices, which are down.
+    others: Vec<(i32, &'static str, u32, u16)>,
+    hooks: Rc<RefCell<ScriptedHooks>>,
     family_errno: i32,
     /// `struct fib_rule_hdr` and attributes.
     rules: Vec<Vec<u8>>,
@@ -83,6 +92,15 @@ fn rule(family: u8, pref: u32, table: u32, l3mdev: bool) -> Vec<u8> {
     bytes
 }
 
+/// The VRFs of [`State`].
+fn index_of(name: &[u8]) -> u32 {
+    match name.split(|byte| *byte == 0).next() {
+        Some(b"red") => 8,
+        Some(b"blue") => 9,
+        _ => 0,
+    }
+}
+
 /// `FRA_PRIORITY`
 fn priority(rule: &[u8]) -> u32 {
     let mut found = attributes_of(&rule[12..]).filter(|nla| nla.kind() == 6);
@@ -108,6 +126,26 @@ impl State {
         self.rules.iter().filter(|rule| rule[0] == family).count() - 3
     }
 
+    /// The kernel makes sockets when the port changes; 0 lets it choose one.
+    fn open_sockets(&mut self, port: u16) {
+        if self.down || port == self.port {
+            self.port = port;
+            return;
+        }
+        self.port = if port == 0 { 40000 } else { port };
+        self.bound_to = 0;
+        self.bind_by_hooks();
+    }
+
+    fn bind_by_hooks(&mut self) {
+        if let Some(entry) = self.hooks.borrow().entries.get(&self.port) {
+            self.bound_to = match entry.vrf.as_str() {
+                "" if !entry.leaving => u32::MAX,
+                vrf => index_of(vrf.as_bytes()),
+            };
+        }
+    }
+
     fn answer(&mut self, family: NlFamily, request: &[u8]) -> Datagrams {
         let kind = u16_at(request, 4);
         let sequence = u32_at(request, 8);
@@ -127,13 +165,28 @@ impl State {
                 let found = said(0x10, &[&[1, 2, 0, 0][..], &id].concat());
                 [found, ack(0)].concat()
             }
+            (true, 0x10, _) if self.patched => {
+                // { policy 0: { attribute 9: { type: NUL_STRING } } }
+                let row = attribute(9, &attribute(1, &12u32.to_ne_bytes()));
+                let policy = attribute(8, &attribute(0, &row));
+                dump(vec![[&[10, 2, 0, 0][..], &policy].concat()], 0)
+            }
             (true, 0x10, _) => dump(vec![], self.policy_errno),
             (true, WIREGUARD, 0) => {
+                let mut asked = attributes_of(&payload[4..]).filter(|nla| nla.kind() == 2);
+                let asked = asked.next().map(|nla| nla.value().to_vec());
+                let is_asked = |name: &str| asked == Some(format!("{name}\0").into_bytes());
+                let mut others = self.others.iter();
+                let other = others.find(|(_, name, ..)| is_asked(name));
+                let (mark, port) =
+                    other.map_or((self.mark, self.port), |(_, _, mark, port)| (*mark, *port));
+                let name = other.map_or("wg0", |(_, name, ..)| name);
                 let mut device = vec![0, 1, 0, 0];
-                device.extend(attribute(2, b"wg0\0"));
-                device.extend(attribute(6, &self.port.to_ne_bytes()));
-                device.extend(attribute(7, &self.mark.to_ne_bytes()));
-                device.extend(self.nine.map_or_else(Vec::new, |name| attribute(9, name)));
+                device.extend(attribute(2, format!("{name}\0").as_bytes()));
+                device.extend(attribute(6, &port.to_ne_bytes()));
+                device.extend(attribute(7, &mark.to_ne_bytes()));
+                let nine = self.nine.iter().filter(|_| other.is_none());
+                device.extend(nine.flat_map(|name| attribute(9, name)));
                 dump(vec![device], 0)
             }
             (true, WIREGUARD, _) => {
@@ -144,22 +197,39 @@ impl State {
                 } else {
                     for nla in attributes_of(&payload[4..]) {
                         match nla.kind() {
-                            6 => self.port = u16_at(nla.value(), 0),
+                            6 => self.open_sockets(u16_at(nla.value(), 0)),
                             7 => self.mark = u32_at(nla.value(), 0),
+                            9 if self.patched => {
+                                self.nine = Some(nla.value().to_vec());
+                                self.bound_to = index_of(nla.value());
+                                if self.bound_to == 0 {
+                                    self.bind_by_hooks();
+                                }
+                            }
                             _ => {}
                         }
                     }
                     ack(if self.sets <= self.set_fails { BUSY } else { 0 })
                 }
             }
-            (false, RTM_GETLINK, _) => dump(
-                vec![
+            (false, SOCK_DIAG_BY_FAMILY, of) => {
+                let mut socket = vec![0; 72];
+                socket[0] = of;
+                socket[4..6].copy_from_slice(&self.port.to_be_bytes());
+                socket[40..44].copy_from_slice(&self.bound_to.to_ne_bytes());
+                let there = !self.down && payload[8..10] == self.port.to_be_bytes();
+                dump(there.then_some(socket).into_iter().collect(), 0)
+            }
+            (false, RTM_GETLINK, _) => {
+                let mut links = vec![
                     link(7, "wg0", !self.down, "wireguard", None),
                     link(8, "red", true, "vrf", Some(100)),
                     link(9, "blue", true, "vrf", Some(200)),
-                ],
-                0,
-            ),
+                ];
+                let others = self.others.iter();
+                links.extend(others.map(|other| link(other.0, other.1, false, "wireguard", None)));
+                dump(links, 0)
+            }
             (false, RTM_GETRULE, of) => {
                 let rules = self.rules.iter().filter(|rule| rule[0] == of);
                 dump(rules.cloned().collect(), self.rules_errno)
@@ -196,8 +266,10 @@ fn run(state: &Rc<RefCell<State>>, bind_dev: Change<String>) -> (Result<()>, Vec
 }
 
 fn script(state: &Rc<RefCell<State>>) -> ScriptedKernel {
+    let hooks = Rc::clone(&state.borrow().hooks);
     let state = Rc::clone(state);
     ScriptedKernel::saying(move |family, request| state.borrow_mut().answer(family, request))
+        .with_hooks(&hooks)
 }
 
 /// `run`, with another namespace that has a wg0 of its own.
@@ -600,7 +672,7 @@ fn what_the_kernel_does_not_answer_is_not_guessed() {
 
 #[test]
 fn a_foreign_attribute_is_no_binding() {
-    let state = kernel(|state| state.nine = Some(b"red\0"));
+    let state = kernel(|state| state.nine = Some(b"red\0".to_vec()));
     let device = with(script(&state), || get("wg0")).unwrap();
     assert_eq!(device.bind, Bind::Off);
 }
@@ -753,4 +825,198 @@ fn rules_stay_while_another_namespace_cannot_be_read() {
         notes.iter().any(|note| note.contains("cannot be told")),
         "{notes:?}"
     );
+}
+
+/// Runs `set` where the hooks may be used.
+fn run_hooked(
+    state: &Rc<RefCell<State>>,
+    receive: ReceiveMode,
+    change: impl FnOnce(&mut Update),
+) -> (Result<()>, String) {
+    let mut update = Update {
+        interface: "wg0".to_owned(),
+        ..Update::default()
+    };
+    change(&mut update);
+    let mut notes = Vec::new();
+    let result = with(script(state), || {
+        let mut note = |line: &str| notes.push(line.to_owned());
+        set(update, BindMode::Auto, receive, &mut note)
+    });
+    (result, notes.join("\n"))
+}
+
+/// wg0 on a port that a socket of this machine has, as the files of /proc are read.
+fn hooked() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (kernel(|state| state.port = port), socket)
+}
+
+/// wg0 is bound to red by rules, and its sockets by the hooks.
+fn bound_by_hooks() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
+    let (state, socket) = hooked();
+    let bind = |update: &mut Update| update.bind_dev = red();
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+    result.unwrap();
+    assert!(notes.contains("receives from red only"), "{notes}");
+    assert_eq!(state.borrow().bound_to, 8);
+    assert_eq!(
+        entries(&state),
+        [(state.borrow().port, "red".to_owned(), 7)]
+    );
+    (state, socket)
+}
+
+/// Ports of the hooks with their VRFs and owners.
+fn entries(state: &Rc<RefCell<State>>) -> Vec<(u16, String, u32)> {
+    let hooks = Rc::clone(&state.borrow().hooks);
+    let hooks = hooks.borrow();
+    let entries = hooks.entries.iter();
+    entries
+        .map(|(port, entry)| (*port, entry.vrf.clone(), entry.owner))
+        .collect()
+}
+
+fn forbid(state: &Rc<RefCell<State>>, reason: Option<bpf::Unavailable>) {
+    state.borrow().hooks.borrow_mut().unavailable = reason;
+}
+
+/// What would be half of a change: mark, port, rules, sockets and the number of messages.
+fn shape(state: &Rc<RefCell<State>>) -> (u32, u16, usize, u32, u32) {
+    let state = state.borrow();
+    let rules = state.ours(2) + state.ours(10);
+    (state.mark, state.port, rules, state.bound_to, state.sets)
+}
+
+/// Without the right to change the hooks the sockets would stay on the VRF, and the device send by main.
+#[test]
+fn sockets_that_cannot_be_unbound_keep_the_device_bound() {
+    for omitted in [false, true] {
+        let (state, _socket) = bound_by_hooks();
+        let unbind = |update: &mut Update| {
+            update.bind_dev = Change::Clear;
+            update.bind_dev_omitted = omitted;
+            update.fwmark = Change::Clear;
+        };
+        forbid(&state, Some(bpf::Unavailable::NotPermitted));
+        let before = shape(&state);
+        let (result, _) = run_hooked(&state, ReceiveMode::Auto, unbind);
+        let said = result.unwrap_err().to_string();
+        assert!(said.contains("bound to red"), "{said}");
+        assert!(said.contains("CAP_SYS_ADMIN"), "{said}");
+        assert_eq!(shape(&state), before);
+        // Also when an earlier tool took the rules.
+        let rules = state.borrow().rules.clone();
+        state
+            .borrow_mut()
+            .rules
+            .retain(|rule| priority(rule) != 97 && priority(rule) != 98);
+        assert_eq!(shape(&state).2, 0);
+        assert!(run_hooked(&state, ReceiveMode::Auto, unbind).0.is_err());
+        state.borrow_mut().rules = rules;
+
+        forbid(&state, None);
+        run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap();
+        assert_eq!(state.borrow().bound_to, 0);
+        assert_eq!((state.borrow().mark, entries(&state).len()), (0, 0));
+    }
+}
+
+/// A device that is down has no sockets: whether the hooks wait for them does not show.
+#[test]
+fn an_entry_that_cannot_be_seen_is_said() {
+    let (state, _socket) = bound_by_hooks();
+    state.borrow_mut().down = true;
+    forbid(&state, Some(bpf::Unavailable::NotPermitted));
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, unbind);
+    result.unwrap();
+    assert!(notes.contains("cannot be seen"), "{notes}");
+}
+
+#[test]
+fn sockets_do_not_stay_on_the_vrf_that_a_device_leaves() {
+    let to_blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    let (state, _socket) = bound_by_hooks();
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, to_blue);
+    result.unwrap();
+    assert_eq!(state.borrow().bound_to, 0, "{notes}");
+    assert_eq!(entries(&state), [] as [(u16, String, u32); 0]);
+
+    // Where they have to stay, the device stays as well.
+    for (receive, reason) in [
+        (ReceiveMode::Any, bpf::Unavailable::NotPermitted),
+        (ReceiveMode::Auto, bpf::Unavailable::NotPermitted),
+        (ReceiveMode::Auto, bpf::Unavailable::Busy),
+    ] {
+        let (state, _socket) = bound_by_hooks();
+        forbid(&state, Some(reason));
+        let before = shape(&state);
+        let (result, _) = run_hooked(&state, receive, to_blue);
+        let said = result.unwrap_err().to_string();
+        assert!(said.contains("bound to red"), "{said}");
+        assert_eq!(shape(&state), before);
+        // On the VRF that they are on they may stay, and nothing else is said of them.
+        let (result, notes) = run_hooked(&state, receive, |update| update.bind_dev = red());
+        result.unwrap();
+        assert!(!notes.contains("from everywhere"), "{notes}");
+        assert_eq!(state.borrow().bound_to, 8);
+    }
+}
+
+#[test]
+fn the_entry_of_a_port_that_a_device_leaves_goes() {
+    let (state, _socket) = bound_by_hooks();
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, |update| {
+        update.listen_port = Change::Set(51009);
+    });
+    result.unwrap();
+    assert_eq!(state.borrow().bound_to, 0);
+    assert_eq!(entries(&state), [] as [(u16, String, u32); 0], "{notes}");
+}
+
+/// Rules bound it once, and something ended before the hooks were told.
+#[test]
+fn unbinding_leaves_no_entry_on_a_kernel_with_the_attribute() {
+    for nine in [None, Some(b"blue\0".to_vec())] {
+        let (state, _socket) = bound_by_hooks();
+        let mut patched = state.borrow_mut();
+        patched
+            .rules
+            .retain(|rule| priority(rule) != 97 && priority(rule) != 98);
+        (patched.patched, patched.mark) = (true, 0);
+        if nine.is_some() {
+            patched.bound_to = 9;
+        }
+        patched.nine = nine;
+        drop(patched);
+        let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+        run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap();
+        assert_eq!(entries(&state), [] as [(u16, String, u32); 0]);
+        assert_eq!(state.borrow().bound_to, 0);
+    }
+}
+
+/// Rules of another device are there, so that all is looked at.
+#[test]
+fn sockets_that_the_attribute_binds_are_left_alone() {
+    let (state, _socket) = hooked();
+    {
+        let mut state = state.borrow_mut();
+        (state.patched, state.nine, state.bound_to) = (true, Some(b"blue\0".to_vec()), 9);
+        state.others.push((12, "wg1", 0x55, 51007));
+    }
+    let pair = [Action::Table(100), Action::Unreachable];
+    with(script(&state), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.read_rules().unwrap();
+        let ours = pair.map(|action| Rule::new_ours(97, Selector::Mark(0x55), action));
+        routing.add_rules(&ours.map(|rule| (Family::V4, rule)), &rules)
+    })
+    .unwrap();
+    let mark = |update: &mut Update| update.fwmark = Change::Set(5);
+    run_hooked(&state, ReceiveMode::Auto, mark).0.unwrap();
+    let state = state.borrow();
+    assert_eq!((state.mark, state.bound_to, state.sets), (5, 9, 1));
 }

@@ -57,6 +57,27 @@ pub fn judge_sockets(
     }
 }
 
+/// What tells who bound the sockets of a device to another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Binder {
+    /// The kernel's attribute binds the device.
+    pub attribute: bool,
+    /// The device has an entry at the bind hooks for its port.
+    pub entry: bool,
+    /// The sockets are those of a process, which may have been started on a VRF: ip-vrf(8).
+    pub process: bool,
+    /// The change takes the binding away, or to another VRF.
+    pub leaves: bool,
+}
+
+impl Binder {
+    /// Whether the hooks bound them, so that they are ours to make again. Of the kernel's sockets
+    /// without an entry an earlier command left the binding: only a change of it ends that.
+    pub fn is_hooks(self) -> bool {
+        !self.attribute && (self.entry || self.leaves && !self.process)
+    }
+}
+
 /// The port after a change; `None`: any will do.
 pub fn port_after(now: u16, wanted: &Change<u16>) -> Option<u16> {
     let port = match wanted {
@@ -152,6 +173,30 @@ mod tests {
                 receives,
                 "{sockets:?} {vrf:?}"
             );
+        }
+    }
+
+    #[test]
+    fn sockets_that_others_bound_are_not_ours() {
+        let binder = |attribute, entry, process, leaves| Binder {
+            attribute,
+            entry,
+            process,
+            leaves,
+        };
+        for (binder, ours) in [
+            (binder(false, true, false, false), true),
+            (binder(false, true, true, true), true),
+            (binder(false, false, false, true), true),
+            // The command does not speak of the binding.
+            (binder(false, false, false, false), false),
+            // `ip vrf exec red wireguard-go`
+            (binder(false, false, true, true), false),
+            // The attribute binds, and an old entry is for the port.
+            (binder(true, true, false, true), false),
+            (binder(true, false, false, false), false),
+        ] {
+            assert_eq!(binder.is_hooks(), ours, "{binder:?}");
         }
     }
 
