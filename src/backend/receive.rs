@@ -155,15 +155,30 @@ fn remove_unused(
     if unused.is_empty() {
         return Ok(false);
     }
+    let Some(heirs) = find_heirs(&unused, links) else {
+        return Ok(false);
+    };
     let mut changing = Changing::start_change()?;
     // Another command may have made a new device's entry meanwhile.
     let now = changing.read_entries()?;
-    let same = |port: &u16| {
-        let mut old = entries.iter().filter(|(known, _)| known == port);
+    let same = |port: u16| {
+        let mut old = entries.iter().filter(|(known, _)| *known == port);
         old.all(|entry| now.contains(entry))
     };
-    changing.remove_entries(&unused.into_iter().filter(same).collect::<Vec<_>>())?;
+    for (port, heir) in heirs.into_iter().filter(|(port, _)| same(*port)) {
+        changing.hand_over(port, heir)?;
+    }
     Ok(true)
+}
+
+/// Who inherits these ports; `None` where that cannot be told.
+fn find_heirs(ports: &[u16], links: &[Link]) -> Option<Vec<(u16, Option<HookEntry>)>> {
+    let rules = Routing::open().ok()?.read_rules().ok()?;
+    let kernel = Wireguard::open(Task::ListInterfaces).map(Backend::Kernel);
+    let mut backend = kernel.unwrap_or(Backend::Userspace);
+    let (others, unknown) = super::read_others(&mut backend, links, "").ok()?;
+    let heir = |port: &u16| (*port, find_heir(*port, links, &others, &rules));
+    unknown.is_none().then(|| ports.iter().map(heir).collect())
 }
 
 impl Changing {

@@ -976,6 +976,33 @@ fn the_entry_of_a_port_that_a_device_leaves_goes() {
     assert_eq!(entries(&state), [] as [(u16, String, u32); 0], "{notes}");
 }
 
+/// wg1 shares port and VRF with wg0, made the entry and is deleted while both are down.
+#[test]
+fn the_entry_of_a_device_that_is_gone_is_anothers_on_the_port() {
+    for (mark_of_wg1, left) in [
+        (None, vec![]),
+        (Some(()), vec![(51001, "red".to_owned(), 12)]),
+    ] {
+        let state = kernel(|_| {});
+        run(&state, red()).0.unwrap();
+        let mark = state.borrow().mark;
+        {
+            let mut state = state.borrow_mut();
+            let other = mark_of_wg1.map_or(0, |()| mark);
+            state.others.push((12, "wg1", other, 51001));
+            let entry = crate::model::HookEntry {
+                vrf: "red".to_owned(),
+                owner: 11,
+                mark,
+                ..Default::default()
+            };
+            state.hooks.borrow_mut().entries.insert(51001, entry);
+        }
+        with(script(&state), receive::sweep_entries);
+        assert_eq!(entries(&state), left);
+    }
+}
+
 /// Rules bound it once, and something ended before the hooks were told.
 #[test]
 fn unbinding_leaves_no_entry_on_a_kernel_with_the_attribute() {
