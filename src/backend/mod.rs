@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! List, read and change devices: the kernel's and userspace ones.
 //!
-//! `list`, `get` (a [`Reader`] for several), `set` and `binds_by_attribute` are the whole surface, with `read_namespace` for what
-//! `doctor` judges. A userspace socket wins over a kernel device of the
+//! `list`, `get` (a [`Reader`] for several), `set`, `foresee_update` and `binds_by_attribute` are the whole surface, with
+//! `read_namespace` for what `doctor` judges. A userspace socket wins over a kernel device of the
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
 
 mod bpf;
 mod diag;
 mod facts;
+mod foresee;
 mod kernel;
 mod namespaces;
 mod netlink;
@@ -33,6 +34,7 @@ use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
 };
 pub use facts::{Routes, read_namespace};
+pub use foresee::foresee_update;
 use kernel::Wireguard;
 use netlink::Failure;
 pub use programs::find_wg_quick;

@@ -13,7 +13,7 @@ use crate::model::{Change, Update};
 use crate::parse::conf;
 use crate::plan::changes::{Line, find_differences};
 use crate::plan::sync::sync_peers;
-use crate::resolve::Resolver;
+use crate::resolve::{self, Resolver};
 
 /// The file states the whole configuration: what it does not mention is off.
 pub fn setconf(_: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
@@ -55,7 +55,9 @@ pub fn syncconf(call: Call, options: SyncOptions, interface: &OsStr, file: &OsSt
     let differences = if options == SyncOptions::default() {
         Vec::new()
     } else {
-        find_differences(&now, &update)
+        let (mode, receive) = (resolve::bind_mode()?, resolve::receive_mode()?);
+        let means = backend::foresee_update(&now, &update, mode, receive)?;
+        find_differences(&now, &update, &means)
     };
     if options.dry_run {
         let names = super::show::interface_names();
@@ -109,7 +111,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::resolve::{self, Say};
+    use crate::resolve::Say;
 
     fn update(base: fn() -> Update, text: &str) -> Update {
         let quiet: Say = Arc::new(|_| {});

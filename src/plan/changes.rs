@@ -11,9 +11,21 @@ use std::net::{IpAddr, SocketAddr};
 use crate::address::{Endpoint, Names, Prefix};
 use crate::key::{Key, PublicKey};
 use crate::model::{
-    AllowedIp, Bind, Change, Device, Family, Fault, Peer, Selector, Update, bind_table,
+    AllowedIp, Bind, Change, Device, Family, Fault, Peer, Receives, Selector, Update, bind_table,
 };
 use crate::plan::rules::is_our_mark;
+use crate::plan::{Kind, Strategy};
+
+/// What a command would do that its update does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// How it would bind, with the real name of the device.
+    pub strategy: Strategy,
+    /// The sockets of a device that rules bind would be bound to the VRF.
+    pub binds_sockets: bool,
+    /// By what rules of another network namespace bind it; that stays.
+    pub bound_elsewhere: Option<Selector>,
+}
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +42,8 @@ pub enum What {
     ListenPort(u16, Option<u16>),
     FwMark(u32, u32),
     BindDev(String, String),
+    /// What the sockets of a device that rules bind receive would be what arrives in the VRF.
+    Receives(Receives),
     PeerAdded,
     PeerRemoved,
     PresharedKey,
@@ -53,8 +67,8 @@ struct State {
 /// The peers of a device, in the order of their keys.
 type Peers = BTreeMap<PublicKey, State>;
 
-/// What `update` would change of `now`.
-pub fn find_differences(now: &Device, update: &Update) -> Vec<Difference> {
+/// What `update` would change of `now`, by these means.
+pub fn find_differences(now: &Device, update: &Update, means: &Means) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut add = |what| found.push(Difference { peer: None, what });
     let private_key = match &update.private_key {
@@ -62,36 +76,71 @@ pub fn find_differences(now: &Device, update: &Update) -> Vec<Difference> {
         Change::Set(key) => Some(key),
         Change::Clear => None,
     };
-    if private_key != now.private_key.as_ref() {
+    let same_key = private_key == now.private_key.as_ref();
+    if !same_key {
         add(What::PrivateKey);
     }
     match update.listen_port {
         Change::Set(port) if port != now.listen_port => {
             add(What::ListenPort(now.listen_port, Some(port)));
         }
-        // The kernel chooses another one each time.
-        Change::Clear => add(What::ListenPort(now.listen_port, None)),
-        Change::Set(_) | Change::Keep => {}
+        // Another one each time, but for a port whose sockets are bound.
+        Change::Clear if !keeps_port(now, means) => add(What::ListenPort(now.listen_port, None)),
+        Change::Set(_) | Change::Keep | Change::Clear => {}
     }
-    let mark = mark_after(now, update);
+    let mark = mark_after(now, update, means);
     if mark != now.fwmark {
         add(What::FwMark(now.fwmark, mark));
     }
-    if let Some((before, after)) = compare_binding(&now.bind, &update.bind_dev) {
+    if let Some((before, after)) = compare_binding(&now.bind, &means.strategy) {
         add(What::BindDev(before, after));
     }
+    match (&now.bind, now.receives, &means.strategy) {
+        (
+            Bind::Rules {
+                elsewhere: false, ..
+            },
+            Some(receives @ (Receives::Any | Receives::Nothing)),
+            Strategy::Fallback { .. },
+        ) if means.binds_sockets => add(What::Receives(receives)),
+        _ => {}
+    }
+    let own = if same_key {
+        now.public_key
+    } else {
+        private_key.map(Key::public)
+    };
     let before: Peers = now
         .peers
         .iter()
         .map(|peer| (peer.public_key, State::of(peer)))
         .collect();
-    let after = apply_update(&before, update);
+    let after = apply_update(&before, update, own);
     compare_peers(&before, &after, &mut found);
     found
 }
 
+/// Whether the port stays where the update lets the kernel choose one.
+fn keeps_port(now: &Device, means: &Means) -> bool {
+    let by_mark = matches!(
+        (&now.bind, &means.strategy),
+        (
+            Bind::Rules {
+                by: Selector::Mark(_),
+                ..
+            },
+            Strategy::Fallback {
+                kind: None | Some(Kind::Mark),
+                ..
+            },
+        )
+    );
+    let has_entry = by_mark && means.binds_sockets && now.receives == Some(Receives::Bound);
+    has_entry || matches!(means.bound_elsewhere, Some(Selector::Port(_)))
+}
+
 /// The mark carries a binding by rules and stays with it, unless another one is given.
-fn mark_after(now: &Device, update: &Update) -> u32 {
+fn mark_after(now: &Device, update: &Update, means: &Means) -> u32 {
     let by_mark = match now.bind {
         Bind::Rules {
             by: Selector::Mark(mark),
@@ -99,27 +148,33 @@ fn mark_after(now: &Device, update: &Update) -> u32 {
         } => Some(mark),
         _ => None,
     };
-    match (&update.fwmark, &update.bind_dev, by_mark) {
-        (Change::Set(mark), _, _) if *mark != 0 => *mark,
-        (_, Change::Set(_) | Change::Keep, Some(mark)) => mark,
-        (Change::Keep, Change::Clear, Some(mark)) if is_our_mark(mark) => 0,
-        (Change::Keep, _, _) => now.fwmark,
-        (Change::Set(_) | Change::Clear, _, _) => 0,
+    let stays = match means.strategy {
+        Strategy::Keep => true,
+        Strategy::Unbind | Strategy::Attribute { .. } => false,
+        Strategy::Fallback { kind, .. } => kind != Some(Kind::Port),
+    };
+    match (&update.fwmark, by_mark) {
+        (Change::Set(mark), _) if *mark != 0 => *mark,
+        (_, Some(mark)) if stays => mark,
+        (Change::Keep, Some(mark)) if is_our_mark(mark) => 0,
+        (Change::Keep, _) => now.fwmark,
+        _ if matches!(means.bound_elsewhere, Some(Selector::Mark(_))) => now.fwmark,
+        (Change::Set(_) | Change::Clear, _) => 0,
     }
 }
 
-fn compare_binding(now: &Bind, wanted: &Change<String>) -> Option<(String, String)> {
+fn compare_binding(now: &Bind, wanted: &Strategy) -> Option<(String, String)> {
+    let after = match wanted {
+        Strategy::Keep => return None,
+        Strategy::Unbind => "off",
+        Strategy::Attribute { name } | Strategy::Fallback { name, .. } => name.as_str(),
+    };
     let before = match now {
         Bind::Off => "off".to_owned(),
         Bind::Kernel { dev, .. } => dev.clone(),
         Bind::Rules { dev, table, .. } => dev
             .clone()
             .unwrap_or_else(|| crate::model::bind_by_table(*table)),
-    };
-    let after = match wanted {
-        Change::Keep => return None,
-        Change::Clear => "off",
-        Change::Set(dev) => dev.as_str(),
     };
     let faults: &[(Family, Fault)] = match now {
         Bind::Rules { faults, .. } => faults,
@@ -130,19 +185,68 @@ fn compare_binding(now: &Bind, wanted: &Change<String>) -> Option<(String, Strin
         _ => false,
     };
     let same = before == after || same_table;
-    if same && (faults.is_empty() || after == "off") {
+    let method = find_other_method(now, wanted);
+    if same && method.is_none() && (faults.is_empty() || after == "off") {
         return None;
     }
-    let faults: Vec<String> = faults
+    let mut words: Vec<String> = faults
         .iter()
         .map(|(family, fault)| format!("{family} {fault}"))
         .collect();
-    let before = if faults.is_empty() {
+    let mut after = after.to_owned();
+    if let Some((old, new)) = method {
+        words.insert(0, old);
+        after = format!("{after} ({new})");
+    }
+    let before = if words.is_empty() {
         before
     } else {
-        format!("{before} ({})", faults.join(", "))
+        format!("{before} ({})", words.join(", "))
     };
-    Some((before, after.to_owned()))
+    Some((before, after))
+}
+
+/// By what a device is bound, and by what it would be, where that is not the same.
+fn find_other_method(now: &Bind, wanted: &Strategy) -> Option<(String, &'static str)> {
+    let new = match (now, wanted) {
+        (_, Strategy::Keep | Strategy::Unbind) | (Bind::Off, _) => return None,
+        (Bind::Kernel { .. }, Strategy::Attribute { .. }) => return None,
+        (Bind::Rules { .. }, Strategy::Attribute { .. }) => "kernel",
+        (
+            Bind::Rules {
+                by: Selector::Mark(_),
+                ..
+            },
+            Strategy::Fallback {
+                kind: Some(Kind::Port),
+                ..
+            },
+        ) => "source port",
+        (
+            Bind::Rules {
+                by: Selector::Port(_),
+                ..
+            },
+            Strategy::Fallback {
+                kind: Some(Kind::Mark),
+                ..
+            },
+        ) => "fwmark",
+        (Bind::Rules { .. }, Strategy::Fallback { .. }) => return None,
+        (
+            Bind::Kernel { .. },
+            Strategy::Fallback {
+                kind: Some(Kind::Port),
+                ..
+            },
+        ) => "source port",
+        (Bind::Kernel { .. }, Strategy::Fallback { .. }) => "fwmark",
+    };
+    let old = match now {
+        Bind::Rules { by, .. } => by.to_string(),
+        Bind::Kernel { .. } | Bind::Off => "kernel".to_owned(),
+    };
+    Some((old, new))
 }
 
 impl State {
@@ -176,15 +280,23 @@ fn mask_prefix(ip: AllowedIp) -> AllowedIp {
     AllowedIp { addr, cidr }
 }
 
-/// The peers after the update.
-fn apply_update(before: &Peers, update: &Update) -> Peers {
+/// The peers after the update. The kernel has no peer with the device's own key: it ignores one
+/// that is given (`set_peer`), and removes the one that a new private key makes so
+/// (`wg_set_device`; both in drivers/net/wireguard/netlink.c).
+fn apply_update(before: &Peers, update: &Update, own: Option<PublicKey>) -> Peers {
     let mut peers = if update.replace_peers {
         Peers::new()
     } else {
         before.clone()
     };
+    if let Some(own) = &own {
+        peers.remove(own);
+    }
     for change in &update.peers {
         let key = &change.public_key;
+        if Some(*key) == own {
+            continue;
+        }
         if change.remove {
             peers.remove(key);
             continue;
@@ -307,6 +419,14 @@ impl Display for Line<'_> {
                 write!(f, "fwmark: {} -> {}", mark(before), mark(after))
             }
             What::BindDev(before, after) => write!(f, "bind device: {before} -> {after}"),
+            What::Receives(now) => {
+                let before = match now {
+                    Receives::Any => "any",
+                    Receives::Nothing => "nothing",
+                    Receives::Bound => "bound",
+                };
+                write!(f, "receives: {before} -> bound")
+            }
             What::PeerAdded => f.write_str("added"),
             What::PeerRemoved => f.write_str("removed"),
             What::PresharedKey => f.write_str("preshared key: changed (hidden)"),
@@ -398,7 +518,33 @@ mod tests {
         }
     }
 
+    /// What a stock kernel without hooks does.
     fn lines(now: &Device, update: &Update) -> Vec<String> {
+        let strategy = match &update.bind_dev {
+            Change::Keep => Strategy::Keep,
+            Change::Clear => Strategy::Unbind,
+            Change::Set(name) => fallback(name, None),
+        };
+        lines_by(now, update, &means(strategy))
+    }
+
+    fn fallback(name: &str, kind: Option<Kind>) -> Strategy {
+        Strategy::Fallback {
+            name: name.to_owned(),
+            kind,
+            why: "",
+        }
+    }
+
+    fn means(strategy: Strategy) -> Means {
+        Means {
+            strategy,
+            binds_sockets: false,
+            bound_elsewhere: None,
+        }
+    }
+
+    fn lines_by(now: &Device, update: &Update, means: &Means) -> Vec<String> {
         let names = Names {
             interface: |_| None,
         };
@@ -407,7 +553,7 @@ mod tests {
             let text = text.replace(&public(2).to_base64(), "2");
             text.replace(&public(3).to_base64(), "3")
         };
-        find_differences(now, update)
+        find_differences(now, update, means)
             .iter()
             .map(|one| short(Line(one, &names).to_string()))
             .collect()
@@ -516,5 +662,186 @@ mod tests {
             lines(&rules(Vec::new()), &file(Change::Clear)),
             ["fwmark: 0x770000ff -> off", "bind device: red -> off"]
         );
+    }
+
+    /// A file that all routers of a mesh have names each of them as a peer.
+    #[test]
+    fn the_kernel_has_no_peer_with_the_devices_own_key() {
+        let now = Device {
+            public_key: Some(public(3)),
+            ..device()
+        };
+        let mesh = |key: Key| Update {
+            private_key: Change::Set(key),
+            peers: vec![
+                peer_update(1, &["10.0.0.0/8"]),
+                peer_update(2, &["192.0.2.0/24"]),
+                peer_update(3, &["192.0.2.0/24"]),
+            ],
+            ..Update::default()
+        };
+        assert_eq!(lines(&now, &mesh(key(9))), [""; 0]);
+        // With another key of its own, that peer is one like others.
+        assert_eq!(
+            lines(&now, &mesh(key(8))),
+            [
+                "private key: changed (hidden)",
+                "peer 2: allowed ips: -192.0.2.0/24",
+                "peer 3: added",
+                "peer 3: allowed ips: +192.0.2.0/24",
+            ]
+        );
+        let own = key(8).public();
+        let mut now = device();
+        now.peers[0].public_key = own;
+        let update = Update {
+            private_key: Change::Set(key(8)),
+            ..Update::default()
+        };
+        assert_eq!(
+            lines(&now, &update),
+            [
+                "private key: changed (hidden)".to_owned(),
+                format!("peer {}: removed", own.to_base64()),
+            ]
+        );
+    }
+
+    fn bound_by(by: Selector, receives: Receives) -> Device {
+        Device {
+            fwmark: match by {
+                Selector::Mark(mark) => mark,
+                Selector::Port(_) => 0,
+            },
+            bind: Bind::Rules {
+                dev: Some("red".to_owned()),
+                by,
+                table: 1023,
+                faults: Vec::new(),
+                elsewhere: false,
+            },
+            receives: Some(receives),
+            ..device()
+        }
+    }
+
+    fn red(listen_port: Change<u16>) -> Update {
+        Update {
+            listen_port,
+            fwmark: Change::Clear,
+            bind_dev: Change::Set("red".to_owned()),
+            ..Update::default()
+        }
+    }
+
+    #[test]
+    fn another_method_is_a_difference() {
+        let by_mark = bound_by(Selector::Mark(0x7700_00ff), Receives::Any);
+        let by_port = bound_by(Selector::Port(51820), Receives::Any);
+        let by_kernel = Device {
+            bind: Bind::Kernel {
+                dev: "red".to_owned(),
+                presence: crate::model::Presence::Present,
+            },
+            ..device()
+        };
+        let attribute = || Strategy::Attribute {
+            name: "red".to_owned(),
+        };
+        let port = || fallback("red", Some(Kind::Port));
+        let mark = || fallback("red", Some(Kind::Mark));
+        let auto = || fallback("red", None);
+        let none: &[&str] = &[];
+        let off = "fwmark: 0x770000ff -> off";
+        for (now, strategy, expected) in [
+            (&by_mark, auto(), none),
+            (&by_mark, mark(), none),
+            (
+                &by_mark,
+                attribute(),
+                &[off, "bind device: red (fwmark 0x770000ff) -> red (kernel)"],
+            ),
+            (
+                &by_mark,
+                port(),
+                &[
+                    off,
+                    "bind device: red (fwmark 0x770000ff) -> red (source port)",
+                ],
+            ),
+            (&by_port, auto(), none),
+            (&by_port, port(), none),
+            (
+                &by_port,
+                mark(),
+                &["bind device: red (source port 51820) -> red (fwmark)"],
+            ),
+            (&by_kernel, attribute(), none),
+            (
+                &by_kernel,
+                auto(),
+                &["bind device: red (kernel) -> red (fwmark)"],
+            ),
+            (
+                &by_kernel,
+                port(),
+                &["bind device: red (kernel) -> red (source port)"],
+            ),
+        ] {
+            let found = lines_by(now, &red(Change::Keep), &means(strategy.clone()));
+            assert_eq!(found, expected, "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn sockets_that_are_made_again_are_a_difference() {
+        let binds = Means {
+            binds_sockets: true,
+            ..means(fallback("red", None))
+        };
+        let by = Selector::Mark(0x7700_00ff);
+        for (receives, expected) in [
+            (Receives::Any, vec!["receives: any -> bound"]),
+            (Receives::Nothing, vec!["receives: nothing -> bound"]),
+            (Receives::Bound, vec![]),
+        ] {
+            let now = bound_by(by, receives);
+            assert_eq!(lines_by(&now, &red(Change::Keep), &binds), expected);
+            assert_eq!(lines(&now, &red(Change::Keep)), [""; 0]);
+        }
+    }
+
+    /// The entry at the bind hooks is for a port, so that a device keeps its own.
+    #[test]
+    fn what_is_kept_is_no_difference() {
+        let by = Selector::Mark(0x7700_00ff);
+        let binds = Means {
+            binds_sockets: true,
+            ..means(fallback("red", None))
+        };
+        let now = bound_by(by, Receives::Bound);
+        assert_eq!(lines_by(&now, &red(Change::Clear), &binds), [""; 0]);
+        let another: &[&str] = &["listen port: 51820 -> any"];
+        assert_eq!(lines(&now, &red(Change::Clear)), another);
+        let now = bound_by(Selector::Port(51820), Receives::Bound);
+        assert_eq!(lines_by(&now, &red(Change::Clear), &binds), another);
+
+        // Rules where it was made hold it by its mark, whatever the file leaves out.
+        let moved = Device {
+            fwmark: 0x7700_00ff,
+            ..device()
+        };
+        let elsewhere = Means {
+            bound_elsewhere: Some(by),
+            ..means(Strategy::Unbind)
+        };
+        let update = Update {
+            fwmark: Change::Clear,
+            bind_dev: Change::Clear,
+            bind_dev_omitted: true,
+            ..Update::default()
+        };
+        assert_eq!(lines_by(&moved, &update, &elsewhere), [""; 0]);
+        assert_eq!(lines(&moved, &update), ["fwmark: 0x770000ff -> off"]);
     }
 }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What [`super::set`] would do that an update does not say. Nothing is changed.
+
+use super::{Backend, Routing, find_bound_elsewhere, find_hooks_fault, find_link, name_of_vrf};
+use crate::error::Result;
+use crate::model::{Bind, Change, Device, Receives, Update};
+use crate::plan::changes::Means;
+use crate::plan::receive::ReceiveMode;
+use crate::plan::{BindMode, Strategy};
+
+/// By what means an update of this device would be carried out.
+///
+/// # Errors
+/// The device could not be bound as the mode says, or the kernel did not answer.
+pub fn foresee_update(
+    now: &Device,
+    update: &Update,
+    mode: BindMode,
+    receive: ReceiveMode,
+) -> Result<Means> {
+    let mut backend = Backend::open(&update.interface)?;
+    let mut bind = Update {
+        interface: update.interface.clone(),
+        fwmark: update.fwmark.clone(),
+        bind_dev: update.bind_dev.clone(),
+        bind_dev_omitted: update.bind_dev_omitted,
+        ..Update::default()
+    };
+    if let Change::Set(name) = &mut bind.bind_dev {
+        *name = find_real_name(name_of_vrf(name)?);
+    }
+    let support = backend.probe_support(&bind)?;
+    let strategy = Strategy::choose(support, &bind, mode)?;
+    // Without rules there is nothing to ask the hooks about.
+    let by_rules = matches!(strategy, Strategy::Fallback { .. })
+        && matches!(now.bind, Bind::Rules { .. })
+        && (update.listen_port == Change::Clear || now.receives != Some(Receives::Bound));
+    let can_bind = match receive {
+        ReceiveMode::Any => false,
+        ReceiveMode::Auto => matches!(backend, Backend::Kernel(_)),
+        ReceiveMode::Bound => true,
+    };
+    let bound_elsewhere = match strategy {
+        Strategy::Keep | Strategy::Unbind => {
+            find_bound_elsewhere(&mut backend, &bind, support).and_then(|it| it.bound_elsewhere)
+        }
+        Strategy::Attribute { .. } | Strategy::Fallback { .. } => None,
+    };
+    Ok(Means {
+        strategy,
+        binds_sockets: by_rules && can_bind && find_hooks_fault().is_none(),
+        bound_elsewhere,
+    })
+}
+
+/// The kernel takes a device by each of its names, and tells of one.
+fn find_real_name(name: String) -> String {
+    let links = Routing::open().ok().and_then(|mut r| r.read_links().ok());
+    let link = links.as_deref().and_then(|links| find_link(links, &name));
+    link.map_or(name, |link| link.name.clone())
+}
