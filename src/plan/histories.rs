@@ -270,7 +270,16 @@ impl World {
         let Ok(plan) = fresh.plan(device, &same) else {
             return Ok(());
         };
-        if plan.add == facts.rules.ours_for(by) {
+        let ours = facts.rules.ours_for(by);
+        // A closing rule at the priority of a foreign lookup: what came behind both since then would
+        // have taken its place.
+        let stood = ours.iter().all(|(family, closing)| {
+            let mut rules = facts.rules.in_family(*family).into_iter().flatten();
+            let lookup = |rule: &Rule| !rule.is_ours() && matches!(rule.action, Action::Table(_));
+            closing.action == Action::Unreachable
+                && rules.any(|rule| rule.pref == closing.pref && lookup(rule))
+        });
+        if stood || plan.add == ours {
             Ok(())
         } else {
             Err(format!("wandered, not {:?}\n{}", plan.add, self.shown()))
