@@ -403,8 +403,7 @@ impl Receiving {
             .rules
             .find_binding(facts.mark, port)
             .and_then(|binding| binding.table);
-        // The device has a socket of its own: a single one on the port is that.
-        let shared = routing::count_wildcard_sockets(port).is_some_and(|count| count > 1);
+        let shared = is_shared(port);
         let (taken, place) = match goal {
             Some(goal) => {
                 let index = find_index(&goal.vrf);
@@ -423,14 +422,16 @@ impl Receiving {
         if !taken {
             return Ok(());
         }
-        Err(Error::os(
-            Task::MoveSockets {
-                interface: self.interface.clone(),
-                port,
-                place: place.to_owned(),
-            },
-            libc::EADDRINUSE,
-        ))
+        Err(self.refuse_port(port, place))
+    }
+
+    fn refuse_port(&self, port: u16, place: &str) -> Error {
+        let task = Task::MoveSockets {
+            interface: self.interface.clone(),
+            port,
+            place: place.to_owned(),
+        };
+        Error::os(task, libc::EADDRINUSE)
     }
 
     /// Sees to it that the hooks can be changed where sockets that they have bound are to be bound
@@ -465,18 +466,21 @@ impl Receiving {
         if !binder.is_hooks() {
             return Ok(());
         }
+        if goal.is_some() && is_shared(port) {
+            return Err(self.refuse_port(port, "another VRF"));
+        }
         let failed = self.reason.clone().filter(|why| *why != Unavailable::Off);
         let failed = failed.or_else(|| Changing::start_change().err());
         let Some(reason) = failed else {
             return Ok(());
         };
+        let interface = &self.interface;
+        let what = match goal {
+            Some(goal) => format!("bind {interface} to `{}'", goal.vrf),
+            None => format!("unbind {interface}"),
+        };
         Err(Error::Unsupported(format!(
-            "Cannot {} {}: its sockets are bound to {}, and would stay so: {reason}",
-            goal.map_or_else(
-                || "unbind".to_owned(),
-                |goal| format!("bind to `{}'", goal.vrf)
-            ),
-            self.interface,
+            "Cannot {what}: its sockets are bound to {}, and would stay so: {reason}",
             name_bound(port)
         )))
     }
@@ -682,7 +686,7 @@ impl Receiving {
                     leaves: true,
                     ..Binder::default()
                 };
-                if self.entries.is_err() || !binder.is_hooks() {
+                if self.entries.is_err() || !binder.is_hooks() || is_shared(port) {
                     note(&format!(
                         "{interface}: receives nothing from {}: its sockets are bound to {}, and \
                          stay so",
@@ -795,6 +799,11 @@ fn find_bound_sockets(port: u16) -> Vec<u32> {
     let sockets = diag::udp_sockets(port).unwrap_or_default().into_iter();
     let bound = sockets.filter(|one| one.wildcard && one.device != 0);
     bound.map(|one| one.device).collect()
+}
+
+/// Whether another socket is on the port of a device that is up, which has one of its own.
+fn is_shared(port: u16) -> bool {
+    routing::count_wildcard_sockets(port).is_some_and(|count| count > 1)
 }
 
 fn has_bound_socket(port: u16) -> bool {

@@ -148,6 +148,25 @@ r_wg set wg0 bind-dev vrf_external
 expect_on vrf_external
 result two-vrfs ok
 
+say "who may not change the hooks neither unbinds it nor binds it to another VRF"
+all_rules >/tmp/before
+for words in "bind-dev off" "bind-dev vrf_b"; do
+	if ip netns exec r setpriv --bounding-set -sys_admin --inh-caps -sys_admin "$WG" set wg0 $words 2>/tmp/err; then
+		die "$words: half of it was done: $(cat /tmp/err)"
+	fi
+	grep -q 'bound to vrf_external, and would stay so' /tmp/err || die "$words: $(cat /tmp/err)"
+	all_rules | diff /tmp/before - || die "$words changed rules"
+	[ "$(mark_of wg0)" = $MARK ] || die "$words: the mark is $(mark_of wg0)"
+	expect_on vrf_external
+done
+say "to another VRF without the hooks: the sockets do not stay on the old one"
+WG_BIND_DEV_RECEIVE=any r_wg set wg0 bind-dev vrf_b
+expect_on '*'
+expect_hooks 0
+r_wg set wg0 bind-dev vrf_external
+expect_on vrf_external
+result half "not done"
+
 say "the VRF goes: nothing is received; made again: closed until bound again"
 ip -n r link del vrf_external
 expect_receives nothing

@@ -14,6 +14,7 @@ set -euo pipefail
 fb_topology
 fb_bpf
 vrf_add r vrf_b 2000
+vrf_add r vrf_c 3000
 fb_tunnel 4
 flap() {
 	ip -n r link set "$1" down
@@ -37,6 +38,14 @@ ip -n r link del wg6
 r_wg set wg0 peer "${PUB[peer]}" persistent-keepalive 0
 flap wg0
 expect_on vrf_external
+say "and when that one came last, and is deleted while this one is down"
+ip -n r link set wg0 down
+ip -n r link add wg6 type wireguard
+r_wg set wg6 listen-port $PORT private-key /tmp/r.key bind-dev vrf_external
+ip -n r link del wg6
+r_wg set wg0 peer "${PUB[peer]}" persistent-keepalive 0
+ip -n r link set wg0 up
+expect_on vrf_external
 wait_for "the tunnel" ping_tunnel
 result inherited ok
 
@@ -47,6 +56,9 @@ r_wg set wg6 private-key /tmp/r.key bind-dev vrf_b
 r_wg set wg6 listen-port $PORT bind-dev vrf_b
 [ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "not both: $(sorted)"
 r_fails "another socket has port $PORT in vrf_b" -- set wg0 bind-dev vrf_b
+expect_bind vrf_external
+[ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "a refused change moved sockets: $(sorted)"
+WG_BIND_DEV_RECEIVE=any r_fails "another socket has port $PORT" -- set wg0 bind-dev vrf_c
 expect_bind vrf_external
 [ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "a refused change moved sockets: $(sorted)"
 say "unbinding, while the other one has the port"

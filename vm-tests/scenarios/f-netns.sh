@@ -28,6 +28,24 @@ r_wg set wg2 bind-dev off
 grep -q 'another network namespace' /tmp/err || die "it is not said why rules stay"
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 wait_for "the tunnel from the box, still" ip netns exec box ping -n -c1 -W2 $TUNNEL.2
+say "nor does that from a container, where the box does not show"
+contained() {
+	ip netns exec "$1" unshare --pid --fork --mount-proc bash -c 'mount -t tmpfs none /run && "$@"' bash "$WG" "${@:2}" 2>/tmp/err
+}
+r_wg set wg2 bind-dev vrf_external
+contained r set wg2 bind-dev off || die "it fails: $(cat /tmp/err)"
+grep -q 'cannot be told' /tmp/err || die "it is not said why rules stay: $(cat /tmp/err)"
+expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+say "a device that came into a container and is down keeps the mark"
+fb_wg0 wg3 51004
+r_wg set wg3 bind-dev vrf_external
+ip -n r link set wg3 netns box
+echo '[Interface]' >/tmp/nothing.conf
+contained box setconf wg3 /tmp/nothing.conf || die "it fails: $(cat /tmp/err)"
+grep -q 'may bind it in' /tmp/err || die "it is not said: $(cat /tmp/err)"
+[ "$(ip netns exec box "$WG" show wg3 fwmark)" = $MARK ] || die "the mark went"
+ip -n box link del wg3
+wait_for "the tunnel from the box, still" ip netns exec box ping -n -c1 -W2 $TUNNEL.2
 result moved-after ok
 
 say "moved first: rules in the box cannot reach its sockets, so none are made"
