@@ -233,6 +233,8 @@ pub struct PeerUpdate {
     pub public_key: PublicKey,
     /// `WGPEER_F_REMOVE_ME`
     pub remove: bool,
+    /// `WGPEER_F_UPDATE_ONLY`: a peer that is not there is not made.
+    pub update_only: bool,
     /// `WGPEER_F_REPLACE_ALLOWEDIPS`
     pub replace_allowed_ips: bool,
     /// `Clear` is sent as 32 zero bytes.
@@ -249,6 +251,7 @@ impl PeerUpdate {
         PeerUpdate {
             public_key,
             remove: false,
+            update_only: false,
             replace_allowed_ips: false,
             preshared_key: Change::Keep,
             endpoint: None,

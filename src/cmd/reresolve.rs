@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -37,18 +38,27 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
             Ok(())
         }
     })?;
-    let device = backend::get(&interface).map_err(|error| {
-        error.with_task(Task::Retrieve {
-            interface: interface.clone(),
+    let read_device = || {
+        backend::get(&interface).map_err(|error| {
+            error.with_task(Task::Retrieve {
+                interface: interface.clone(),
+            })
         })
-    })?;
+    };
+    let device = read_device()?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let drafts = find_silent(split_peers(steps), &device, now);
+    if drafts.is_empty() {
+        return Ok(());
+    }
     let mut failed = false;
     let names = super::show::interface_names();
-    for found in look_up(drafts) {
+    let all = look_up(drafts);
+    // That may have taken minutes.
+    let device = read_device()?;
+    for found in all {
         let peer = match found {
             Ok(peer) => peer,
             Err(error) => {
@@ -57,11 +67,10 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
                 continue;
             }
         };
-        let known = device.peers.iter();
-        let before = known
-            .filter(|known| known.public_key == peer.public_key)
-            .find_map(|known| known.endpoint);
-        let Some(endpoint) = peer.endpoint.filter(|_| peer.endpoint != before) else {
+        let Some((before, peer)) = find_change(&device, peer) else {
+            continue;
+        };
+        let Some(endpoint) = peer.endpoint else {
             continue;
         };
         let line = format!(
@@ -81,6 +90,20 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
         writeln!(call.out, "{line}").map_err(Error::output)?;
     }
     if failed { Err(Error::Reported) } else { Ok(()) }
+}
+
+/// The endpoint that a peer has, and what sets the new one; `None` where the peer is gone or has it.
+fn find_change(device: &Device, found: PeerUpdate) -> Option<(Option<SocketAddr>, PeerUpdate)> {
+    let mut peers = device.peers.iter();
+    let before = peers
+        .find(|peer| peer.public_key == found.public_key)?
+        .endpoint;
+    let update = PeerUpdate {
+        // It may be removed at any time, and comes back without its preshared key.
+        update_only: true,
+        ..found
+    };
+    (update.endpoint != before).then_some((before, update))
 }
 
 /// Picks the lines about keys and endpoints of peers.
@@ -195,5 +218,43 @@ mod tests {
         for (line, wanted) in lines {
             assert_eq!(kept.take_line(line), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_was_removed_meanwhile_is_left_alone() {
+        use crate::key::PublicKey;
+        use crate::model::{Bind, Peer};
+
+        let key = |byte| PublicKey::from_bytes([byte; 32]);
+        let old: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let new: SocketAddr = "192.0.2.2:1".parse().unwrap();
+        let device = Device {
+            name: "wg0".to_owned(),
+            private_key: None,
+            public_key: None,
+            listen_port: 1,
+            fwmark: 0,
+            bind: Bind::Off,
+            receives: None,
+            peers: vec![Peer {
+                public_key: key(1),
+                preshared_key: None,
+                endpoint: Some(old),
+                last_handshake: None,
+                rx_bytes: 0,
+                tx_bytes: 0,
+                persistent_keepalive: 0,
+                allowed_ips: Vec::new(),
+            }],
+        };
+        let found = |byte, endpoint| PeerUpdate {
+            endpoint: Some(endpoint),
+            ..PeerUpdate::new(key(byte))
+        };
+        assert_eq!(find_change(&device, found(2, new)), None);
+        assert_eq!(find_change(&device, found(1, old)), None);
+        let (before, update) = find_change(&device, found(1, new)).unwrap();
+        assert_eq!(before, Some(old));
+        assert!(update.update_only);
     }
 }

@@ -294,7 +294,7 @@ fn apply_update(before: &Peers, update: &Update, own: Option<PublicKey>) -> Peer
     }
     for change in &update.peers {
         let key = &change.public_key;
-        if Some(*key) == own {
+        if Some(*key) == own || change.update_only && !peers.contains_key(key) {
             continue;
         }
         if change.remove {

@@ -219,6 +219,8 @@ fn allowed_ip_len(ip: &AllowedIpUpdate) -> usize {
 fn peer_flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
     let mut flags = WireguardPeerFlags::empty();
     flags.set(WireguardPeerFlags::RemoveMe, head && peer.remove);
+    // In each message of a peer that is split: it may go between them.
+    flags.set(WireguardPeerFlags::UpdateOnly, peer.update_only);
     flags.set(
         WireguardPeerFlags::ReplaceAllowedIps,
         head && peer.replace_allowed_ips,
@@ -230,6 +232,7 @@ fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> Wi
     let PeerUpdate {
         public_key,
         remove: _,
+        update_only: _,
         replace_allowed_ips: _,
         preshared_key,
         endpoint,
@@ -568,11 +571,10 @@ mod tests {
                 self.peers.remove(&key);
                 return;
             }
-            assert_eq!(
-                flags & !3,
-                0,
-                "no flag but REMOVE_ME and REPLACE_ALLOWEDIPS"
-            );
+            assert_eq!(flags & !7, 0, "flags that the kernel has");
+            if flags & 4 != 0 && !self.peers.contains_key(&key) {
+                return;
+            }
             let peer = self.peers.entry(key).or_default();
             if flags & 2 != 0 {
                 peer.ips.clear();
@@ -628,6 +630,21 @@ mod tests {
             allowed_ips: (0..ips).map(prefix).collect(),
             ..PeerUpdate::new(p(n))
         }
+    }
+
+    /// `WGPEER_F_UPDATE_ONLY` (linux/wireguard.h): a peer that was removed stays so.
+    #[test]
+    fn a_peer_that_is_gone_is_not_made_again() {
+        let gone = PeerUpdate {
+            update_only: true,
+            ..busy_peer(7, 5000)
+        };
+        let (kernel, messages) = applied(&Update {
+            replace_peers: false,
+            ..update(vec![gone])
+        });
+        assert!(messages.len() > 1, "it is split");
+        assert!(kernel.peers.is_empty());
     }
 
     /// What the reference (1.0.20260223) sends for this file, taken with strace from its

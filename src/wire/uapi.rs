@@ -49,6 +49,8 @@ fn write_peer(peer: &PeerUpdate, names: &Names, out: &mut impl Write) -> io::Res
     let PeerUpdate {
         public_key,
         remove,
+        // wireguard-go knows `update_only', and boringtun refuses a key that it does not know.
+        update_only: _,
         replace_allowed_ips,
         preshared_key,
         endpoint,
