@@ -151,16 +151,39 @@ fn rules_bind(device: &Device, rules: &Rules, binding: Binding, links: &[Link]) 
     };
     let link = find_link(links, &device.name);
     Bind::Rules {
-        dev: links
-            .iter()
-            .find(|link| link.vrf_table.is_some() && link.vrf_table == binding.table)
-            .map(|link| link.name.clone()),
+        dev: find_vrf(links, binding.table, device.listen_port),
         by: binding.by,
         table,
         faults: rules.find_faults(flow, table),
         elsewhere: link
             .is_some_and(|link| find_sockets(link, device.listen_port) == Sockets::Elsewhere),
     }
+}
+
+/// The VRF with this table. Of several it is the one that has the sockets on the port, or is to have
+/// them.
+fn find_vrf(links: &[Link], table: Option<u32>, port: u16) -> Option<String> {
+    let is_meant = |link: &&Link| link.vrf_table.is_some() && link.vrf_table == table;
+    let all: Vec<&Link> = links.iter().filter(is_meant).collect();
+    if all.len() < 2 || port == 0 {
+        return all.first().map(|link| link.name.clone());
+    }
+    let sockets = diag::udp_sockets(port).unwrap_or_default();
+    let entry = bpf::Hooks::find_hooks().and_then(|hooks| hooks.get(port));
+    let entry = entry.ok().flatten().map(|entry| entry.vrf);
+    let has_socket = |index| sockets.iter().any(|one| one.device == index);
+    choose_vrf(&all, has_socket, entry.as_deref()).map(|link| link.name.clone())
+}
+
+fn choose_vrf<'a>(
+    all: &[&'a Link],
+    has_socket: impl Fn(u32) -> bool,
+    entry: Option<&str>,
+) -> Option<&'a Link> {
+    let is_named = |link: &&&Link| entry.is_some_and(|entry| link.is_called(entry));
+    let named = all.iter().find(is_named);
+    let bound = || all.iter().find(|link| has_socket(link.index));
+    named.or_else(bound).or(all.first()).copied()
 }
 
 /// A binding by the kernel's attribute. The name is one where the device was created.

@@ -1047,3 +1047,26 @@ fn sockets_that_the_attribute_binds_are_left_alone() {
     let state = state.borrow();
     assert_eq!((state.mark, state.bound_to, state.sets), (5, 9, 1));
 }
+
+#[test]
+fn of_two_vrfs_on_one_table_it_is_the_one_that_is_meant() {
+    let vrf = |index, name: &str| Link {
+        index,
+        name: name.to_owned(),
+        altnames: Vec::new(),
+        kind: "vrf".to_owned(),
+        vrf_table: Some(100),
+        up: true,
+    };
+    let (red, blue) = (vrf(7, "red"), vrf(9, "blue"));
+    let all = [&red, &blue];
+    let choose = |socket, entry| {
+        super::choose_vrf(&all, |index| Some(index) == socket, entry).map(|link| link.index)
+    };
+    assert_eq!(choose(None, None), Some(7));
+    assert_eq!(choose(Some(9), None), Some(9));
+    assert_eq!(choose(None, Some("blue")), Some(9));
+    // Sockets of another program may be in the first.
+    assert_eq!(choose(Some(7), Some("blue")), Some(9));
+    assert_eq!(choose(Some(9), Some("gone")), Some(9));
+}
