@@ -1144,7 +1144,10 @@ fn a_port_of_a_moved_device_is_not_taken() {
         reuse: None,
         crash: None,
     });
-    for event in [Event::Move(0), Event::VrfGone(0), by_port] {
+    // Another one with that port has moved, too, is bound by nothing and comes first.
+    world.devices[1].port = world.devices[0].port;
+    world.devices.swap(0, 1);
+    for event in [Event::Move(1), Event::Move(0), Event::VrfGone(0), by_port] {
         world.happen(&event, &mut counts).unwrap();
     }
     assert_eq!(counts.refused, 1);

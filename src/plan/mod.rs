@@ -1032,11 +1032,10 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
         _ => {}
     }
     // And a port that a moved device has, which is bound here by its mark to another VRF.
-    let mut moved = facts.elsewhere.devices.iter();
+    let moved = facts.elsewhere.devices.iter();
     if let Some((other, rule)) = moved
-        .find(|other| other.carries(flow.by))
-        .filter(|_| matches!(flow.by, Selector::Port(_)))
-        .and_then(|other| Some((other, to_another(Selector::Mark(other.mark))?)))
+        .filter(|other| matches!(flow.by, Selector::Port(_)) && other.carries(flow.by))
+        .find_map(|other| Some((other, to_another(Selector::Mark(other.mark))?)))
     {
         let name = other.name.clone();
         return Some(Conflict::Device { name, rule });
