@@ -70,6 +70,47 @@ if [ -n "$(codes)" ]; then mends no-route s/GATEWAY/198.51.100.1/; fi
 wait_for "the tunnel" ping_tunnel
 healthy "after the VRF was down"
 
+say "the VRF is made again with another table"
+# remake TABLE
+remake() {
+	ip -n r link del vrf_external
+	ip -n r link add vrf_external type vrf table "$1"
+	ip -n r link set vrf_external up
+	ip -n r link set wan0 master vrf_external
+	ip -n r route add default via 198.51.100.1 dev wan0 table "$1"
+	says not-steered 1 "vrf_external has table $1 now"
+	mends not-steered
+	wait_for "the tunnel by table $1" ping_tunnel
+	healthy "with table $1"
+}
+# Without an entry at the bind hooks nothing tells its name.
+if tells_apart; then
+	remake 2000
+	remake 1023
+fi
+
+say "the rules are gone, and the sockets stay in the VRF"
+for family in 4 6; do
+	ip -n r "-$family" rule del pref 97
+	ip -n r "-$family" rule del pref 98
+done
+if tells_apart; then
+	says still-bound 1 "its sockets are still bound to vrf_external"
+	mends still-bound
+	expect_hooks 0
+fi
+bind_wg0
+wait_for "the tunnel after that" ping_tunnel
+healthy "bound again"
+
+say "by another name"
+ip -n r link property add dev wg0 altname to-the-peer
+ip -n r rule del pref 98
+code=0
+ip netns exec r "$WG" doctor to-the-peer >/tmp/doctor || code=$?
+[ $code = 1 ] && grep -q '^not-closed: wg0: ' /tmp/doctor || die "exit $code: $(cat /tmp/doctor)"
+mends not-closed
+
 say "underlay"
 ip netns exec r "$WG" set wg0 peer "${PUB[peer]}" endpoint "[$PEER6]:$PEER_PORT"
 advises family-missing 1 "ip vrf exec vrf_external"
