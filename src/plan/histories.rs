@@ -1153,6 +1153,45 @@ fn a_port_of_a_moved_device_is_not_taken() {
     assert_eq!(counts.refused, 1);
 }
 
+/// Found by the fuzzer: as above, but the lookup for the moved device's mark is an administrator's.
+#[test]
+fn a_port_of_a_moved_device_with_an_adopted_lookup_is_not_taken() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    };
+    let bind = |device, vrf, mode| {
+        Event::Command(Command {
+            device,
+            what: What::Bind {
+                vrf,
+                fwmark: Change::Keep,
+                port: Change::Set(51009),
+                mode,
+            },
+            reuse: None,
+            crash: None,
+        })
+    };
+    let lookup = Rule {
+        mark: 0x77,
+        mask: u32::MAX,
+        protocol: 3,
+        action: Action::Table(7),
+        ..Rule::default()
+    };
+    let mut counts = Counts::default();
+    for event in [
+        Event::AddForeign(vec![0, 1], Some(999), lookup),
+        bind(1, 1, BindMode::Fwmark),
+        Event::Move(1),
+        bind(0, 0, BindMode::Port),
+    ] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!((counts.bound, counts.refused), (1, 1));
+}
+
 /// Found by the fuzzer: a device got the port by which a moved one is bound, and its pair went to
 /// another place, behind a foreign rule that takes only the moved one's packets.
 #[test]

@@ -1035,7 +1035,12 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
     let moved = facts.elsewhere.devices.iter();
     if let Some((other, rule)) = moved
         .filter(|other| matches!(flow.by, Selector::Port(_)) && other.carries(flow.by))
-        .find_map(|other| Some((other, to_another(Selector::Mark(other.mark))?)))
+        .find_map(|other| {
+            // The lookup may be an administrator's; only the closing rule is ours then.
+            let bound = facts.rules.find_binding(other.mark, 0)?;
+            let (_, rule) = *facts.rules.ours_for(bound.by).first()?;
+            (bound.table != Some(table)).then_some((other, rule))
+        })
     {
         let name = other.name.clone();
         return Some(Conflict::Device { name, rule });
