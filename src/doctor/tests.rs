@@ -200,6 +200,14 @@ fn route(table: u32, out: u32, to: IpAddr) -> Route {
     }
 }
 
+/// `routes`, but a rule leads IPv4 to a table with a route into the tunnel.
+fn routes_into_the_tunnel(packet: &Packet) -> Answer {
+    match packet.way {
+        Way::Out | Way::OutOf(_) if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
+        _ => routes(packet),
+    }
+}
+
 /// The VRF's table has a default route by wan0, and what arrives is for this host.
 fn routes(packet: &Packet) -> Answer {
     match packet.way {
@@ -392,11 +400,7 @@ fn rule_cases() -> Vec<Case> {
         ),
         // What is bound by the kernel is looked up by `l3mdev`, too.
         Case {
-            ask: |packet| match packet.way {
-                Way::In(_) => routes(packet),
-                _ if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
-                _ => routes(packet),
-            },
+            ask: routes_into_the_tunnel,
             ..case(
                 Code::RuleInFront,
                 changed(patched(), |f| {
@@ -407,11 +411,7 @@ fn rule_cases() -> Vec<Case> {
         },
         // Nothing is put before the one at priority 0, and `l3mdev' has 1 already.
         Case {
-            ask: |packet| match packet.way {
-                Way::In(_) => routes(packet),
-                _ if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
-                _ => routes(packet),
-            },
+            ask: routes_into_the_tunnel,
             ..case(
                 Code::RuleInFront,
                 changed(patched(), |f| {
@@ -422,11 +422,7 @@ fn rule_cases() -> Vec<Case> {
             )
         },
         Case {
-            ask: |packet| match packet.way {
-                Way::In(_) => routes(packet),
-                _ if packet.to.is_ipv4() => Ok(route(51820, WG, packet.to)),
-                _ => routes(packet),
-            },
+            ask: routes_into_the_tunnel,
             ..case(
                 Code::RuleInFront,
                 changed(patched(), |f| {
