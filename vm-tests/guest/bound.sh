@@ -152,9 +152,10 @@ r_sees() {
 }
 
 # works FROM [COUNT]: the tunnel passes COUNT (2) pings in a row started by r or p, be it after
-# another handshake, which is tried every five seconds.
+# another handshake. A sender notices after 15 seconds that the other end has lost the session
+# (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT in messages.h), and tries a handshake every five.
 works() {
-	WAIT_FOR_SECONDS=15 wait_for "the tunnel to pass packets from $1" tunnel_ping "$1" "${2:-2}" 2
+	WAIT_FOR_SECONDS=30 wait_for "the tunnel to pass packets from $1" tunnel_ping "$1" "${2:-2}" 2
 }
 
 tunnel_ping() {

@@ -23,7 +23,7 @@ local_pair() { # DEVICE ADDRESS
 	r "$WG" set wg0 bind-dev "$1" peer "$(r "$WG" show wg1 public-key)" endpoint "$2:51003" \
 		allowed-ips 10.9.1.0/24 persistent-keepalive 1
 	ip -n r link set wg1 up
-	WAIT_FOR_SECONDS=12 wait_for "a handshake by $1 at $2" shook
+	wait_for "a handshake by $1 at $2" shook
 	r "$WG" set wg0 peer "$(r "$WG" show wg1 public-key)" remove
 	ip -n r link del wg1
 }
