@@ -49,4 +49,6 @@ ip netns del r
 wait_for "the namespace to go" bash -c "! ip netns exec c $WG set wg0 listen-port 51001 2>/dev/null"
 bound_to blue c
 ip -n c link set wg0 down
+! ip -n c link set wg0 up 2>/tmp/err || die "up without a namespace for its sockets"
+grep -q "Machine is not on the network" /tmp/err || die "up: $(cat /tmp/err)"
 ip -n c link del wg0

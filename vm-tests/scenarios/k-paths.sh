@@ -56,6 +56,15 @@ each_used() {
 	done
 }
 
+# looked_up WORDS...: the kernel has looked up this route on each processor.
+looked_up() {
+	local n
+	for ((n = 0; n < $(nproc); n++)); do
+		r taskset -c "$n" ip -$family route get "$@" >/tmp/route || die "no route to $*"
+		grep -q ' dev main0 ' /tmp/route || die "not by main0: $(cat /tmp/route)"
+	done
+}
+
 bound_topology
 r sysctl -qw net.ipv4.fib_multipath_hash_policy=1 net.ipv6.fib_multipath_hash_policy=1
 # A second uplink of red.
@@ -73,9 +82,11 @@ bind_to red
 for family in 4 6; do
 	if [ $family = 4 ]; then
 		far=192.0.2.9 leaked=192.0.2.77 width=32 gateways=(198.51.100.2 198.51.101.2 100.64.0.2)
+		nowhere=192.0.2.88 elsewhere=192.0.2.99
 	else
 		far="[2001:db8:9::9]" leaked="[2001:db8:77::77]" width=128
 		gateways=(2001:db8:1::2 2001:db8:11::2 2001:db8:64::2)
+		nowhere="[2001:db8:88::88]" elsewhere=2001:db8:99::99
 	fi
 	prefix=${leaked#\[}
 	prefix=${prefix%\]}/$width
@@ -113,6 +124,28 @@ for family in 4 6; do
 	assert_some main0 "encrypted packets"
 	assert_none ext0 "encrypted packets"
 	result "nexthop-v$family" works
+
+	# What the kernel has looked up it keeps with the nexthop object, for each processor and until a route
+	# changes, and with it the IPv6 route that led there first: of main or of red.
+	say "IPv$family: main uses the nexthop object as well: only red's own route leads out of the VRF"
+	ip -n r -$family route del table 1001 default
+	ip -n r -$family route del table 1001 unreachable default metric 4278198272
+	ip -n r -$family route replace default nhid 2
+	watch main0
+	r_alone "$nowhere"
+	looked_up vrf red "${prefix%/*}"
+	silent r
+	capture_stop all
+	assert_none main0 "encrypted packets that red has no route for"
+	watch main0
+	r_alone "$leaked"
+	looked_up "$elsewhere"
+	r ping -n -c1 -W0.1 10.9.0.2 >/dev/null 2>&1 || true
+	wait_for "a handshake by the route of red" each_used main0
+	capture_stop all
+	ip -n p link set wg0 up
+	ip -n r -$family route add table 1001 unreachable default metric 4278198272
+	result "shared-nexthop-v$family" "red's own"
 
 	say "IPv$family: a multipath route with one leg out of the VRF: both are used"
 	route$family "$prefix" nexthop via "${gateways[0]}" dev ext0 nexthop via "${gateways[2]}" dev main0

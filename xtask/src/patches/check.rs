@@ -54,7 +54,7 @@ pub fn check_all(set: &Set, which: Which, context: &Context) -> Result<(Vec<Find
     for mail in &set.mails {
         let (path, name) = (set.dir.join(&mail.file), set.name_file(&mail.file));
         let repair = set.suggest_reword();
-        let ignore = tools::UNSIGNED;
+        let ignore = tools::SPARED;
         found.extend(tools::run_checkpatch(&root, &path, &name, ignore, &repair)?);
     }
     let people = tools::list_maintainers(&root, &set.list_paths())?;

@@ -14,9 +14,9 @@ use regex_lite::{Captures, Regex};
 use super::finding::{Finding, doc};
 use super::git;
 
-/// The findings of checkpatch.pl that a kept series is spared: a person signs off, at export, and
-/// the author is a placeholder until then.
-pub const UNSIGNED: &[&str] = &["--ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF"];
+/// The findings of checkpatch.pl that a kept series is spared until export: a person signs off, the
+/// author is a placeholder, and without a clone no commit of a `Fixes:` line is known.
+pub const SPARED: &[&str] = &["--ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,UNKNOWN_COMMIT_ID"];
 
 /// codespell's list of misspelled words, as Debian installs it.
 const CODESPELL: &[&str] = &[
@@ -216,7 +216,7 @@ mod tests {
         let root = temp.path();
         let patch = root.join("p.patch");
         write_file(&patch, "").unwrap();
-        let check = || run_checkpatch(root, &patch, "p", UNSIGNED, "").unwrap_err();
+        let check = || run_checkpatch(root, &patch, "p", SPARED, "").unwrap_err();
         assert!(check().to_string().contains("a kernel tree?"));
         write_file(&root.join("scripts/checkpatch.pl"), "die 'broken';\n").unwrap();
         assert!(check().to_string().contains("did not run"));
