@@ -103,3 +103,42 @@ for ends in "198.51.100.1 198.51.100.2" "2001:db8:1::1 2001:db8:1::2"; do
 		ip -n $ns xfrm state flush
 	done
 done
+
+# A policy that leads out of the VRF: r's packets take the core, as ESP, and p's come by the VRF.
+ip -n m addr add 2001:db8:16::1/64 dev m1 nodad
+ip -n p addr add 2001:db8:16::2/64 dev p2 nodad
+ip -n p route add 100.64.0.0/24 via 172.16.0.1
+ip -n p -6 route add 2001:db8:64::/64 via 2001:db8:16::1
+ip -n r route add 172.16.0.2/32 table 1001 via 100.64.0.2 dev main0
+ip -n r -6 route add 2001:db8:16::2/128 table 1001 via 2001:db8:64::2 dev main0
+for ends in "198.51.100.1 198.51.100.2 100.64.0.1 172.16.0.2" \
+	"2001:db8:1::1 2001:db8:1::2 2001:db8:64::1 2001:db8:16::2"; do
+	read -r near far out_near out_far <<<"$ends"
+	called=$far
+	[ "${far#*:}" = "$far" ] || called="[$far]"
+	say "IPsec from $near to $far, through the core"
+	key=$(printf %s "$near" | sha256sum | cut -c-64)
+	for ns in r p; do
+		ip -n $ns xfrm state add src "$out_near" dst "$out_far" proto esp spi 0x88 mode tunnel \
+			enc 'cbc(aes)' "0x${key:0:32}" auth 'hmac(sha256)' "0x$key"
+	done
+	ip -n r xfrm policy add src "$near" dst "$far" proto udp dir out \
+		tmpl src "$out_near" dst "$out_far" proto esp mode tunnel
+	ip -n p xfrm policy add src "$near" dst "$far" proto udp dir in \
+		tmpl src "$out_near" dst "$out_far" proto esp mode tunnel
+	capture_start esp r main0 "esp"
+	capture_start bare r main0 "udp src port $RPORT"
+	capture_start bare_in_red r ext0 "udp src port $RPORT"
+	restart
+	r_calls "$called"
+	works r 3
+	capture_stop all
+	assert_some esp "ESP packets in the core"
+	assert_none bare "bare packets in the core"
+	assert_none bare_in_red "bare packets in the VRF"
+	result "ipsec-out-$near" works
+	for ns in r p; do
+		ip -n $ns xfrm policy flush
+		ip -n $ns xfrm state flush
+	done
+done
