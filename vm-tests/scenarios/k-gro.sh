@@ -3,11 +3,12 @@
 # title: a device that is bound while it runs does not take GRO from a socket on its port in another VRF
 # needs: attr
 # tool: bind-dev
+# kernels: patched-7.3, debug-7.3
 # timeout: 120
 # packages: ethtool
 # suite: kernel
 #
-# Since 6.15 GRO takes the only UDP tunnel of a namespace for the owner of its port, without a
+# In 7.3 GRO takes the only UDP tunnel of a namespace for the owner of its port, without a
 # look-up (udp_tunnel_sk() in include/net/udp_tunnel.h). This holds for unbound sockets.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -30,7 +31,8 @@ gathers() {
 
 receives() {
 	cat /tmp/gathered
-	r ss -lunH "sport = :$RPORT" | grep -q "%blue"
+	r ss -lunH "sport = :$RPORT" >/tmp/sockets
+	grep -q "%blue" /tmp/sockets
 }
 
 # One datagram with UDP_SEGMENT, which p's device takes apart.
