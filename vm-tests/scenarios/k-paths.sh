@@ -131,6 +131,7 @@ for family in 4 6; do
 	ip -n r -$family route del table 1001 default
 	ip -n r -$family route del table 1001 unreachable default metric 4278198272
 	ip -n r -$family route replace default nhid 2
+	r_calls "$nowhere"
 	watch main0
 	r_alone "$nowhere"
 	looked_up vrf red "${prefix%/*}"
@@ -143,6 +144,19 @@ for family in 4 6; do
 	r ping -n -c1 -W0.1 10.9.0.2 >/dev/null 2>&1 || true
 	wait_for "a handshake by the route of red" each_used main0
 	capture_stop all
+	# As wg-quick writes it: of main, anything but the default route.
+	ip -n r -$family rule add pref 500 lookup main suppress_prefixlength 0
+	watch main0
+	calls_by "$leaked" main0
+	capture_stop all
+	r_calls "$nowhere"
+	watch main0
+	r_alone "$nowhere"
+	looked_up vrf red "${prefix%/*}"
+	silent r
+	capture_stop all
+	assert_none main0 "encrypted packets that red has no route for"
+	ip -n r -$family rule del pref 500
 	ip -n p link set wg0 up
 	ip -n r -$family route add table 1001 unreachable default metric 4278198272
 	result "shared-nexthop-v$family" "red's own"

@@ -77,7 +77,7 @@ refused() {
 	bound_is vrf_external
 }
 say "errors have words"
-refused "No such device" "Device to bind to does not exist" '"bind-dev": "nowhere"'
+refused "No such device" "No such device to bind to" '"bind-dev": "nowhere"'
 refused "Too many levels of symbolic links" "Cannot bind a device to itself" '"bind-dev": "wg-cr02"'
 # One byte too many: the policy that was made from the spec.
 refused "Invalid argument" "'max-length': 15" '"bind-dev": "0123456789abcdef"'
