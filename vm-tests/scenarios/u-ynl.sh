@@ -78,7 +78,7 @@ refused() {
 }
 say "errors have words"
 refused "No such device" "No such device to bind to" '"bind-dev": "nowhere"'
-refused "Too many levels of symbolic links" "Cannot bind a device to itself" '"bind-dev": "wg-cr02"'
+refused "Too many levels of symbolic links" "Cannot bind to itself" '"bind-dev": "wg-cr02"'
 # One byte too many: the policy that was made from the spec.
 refused "Invalid argument" "'max-length': 15" '"bind-dev": "0123456789abcdef"'
 tunnel_works "after what was refused"
