@@ -20,7 +20,7 @@ hold_device() {
 	local index
 	index=$(ip -n r -o link show "$1" | cut -d: -f1)
 	ip -n r route add 192.0.2.128/25 dev main0 table 1001
-	r sysctl -qw net.ipv4.neigh.main0.mcast_solicit=60 net.ipv4.neigh.main0.unres_qlen_bytes=1000000
+	r sysctl -qw net.ipv4.neigh.main0.mcast_solicit=600 net.ipv4.neigh.main0.unres_qlen_bytes=1000000
 	# AF_PACKET, SOCK_DGRAM, ETH_P_IP; SO_SNDBUF; struct sockaddr_ll; an IPv4 header to 192.0.2.129.
 	ip netns exec r perl -MSocket -e '
 		socket(my $s, 17, SOCK_DGRAM, unpack("S", pack("n", 0x800))) or die "socket: $!";
