@@ -65,6 +65,17 @@ looked_up() {
 	done
 }
 
+# nothing_leaves: of what red has no route for, right after red has looked up its own one.
+nothing_leaves() {
+	r_calls "$nowhere"
+	watch main0
+	r_alone "$nowhere"
+	looked_up vrf red "${prefix%/*}"
+	silent r
+	capture_stop all
+	assert_none main0 "encrypted packets that red has no route for"
+}
+
 bound_topology
 r sysctl -qw net.ipv4.fib_multipath_hash_policy=1 net.ipv6.fib_multipath_hash_policy=1
 # A second uplink of red.
@@ -131,13 +142,7 @@ for family in 4 6; do
 	ip -n r -$family route del table 1001 default
 	ip -n r -$family route del table 1001 unreachable default metric 4278198272
 	ip -n r -$family route replace default nhid 2
-	r_calls "$nowhere"
-	watch main0
-	r_alone "$nowhere"
-	looked_up vrf red "${prefix%/*}"
-	silent r
-	capture_stop all
-	assert_none main0 "encrypted packets that red has no route for"
+	nothing_leaves
 	watch main0
 	r_alone "$leaked"
 	looked_up "$elsewhere"
@@ -149,13 +154,7 @@ for family in 4 6; do
 	watch main0
 	calls_by "$leaked" main0
 	capture_stop all
-	r_calls "$nowhere"
-	watch main0
-	r_alone "$nowhere"
-	looked_up vrf red "${prefix%/*}"
-	silent r
-	capture_stop all
-	assert_none main0 "encrypted packets that red has no route for"
+	nothing_leaves
 	ip -n r -$family rule del pref 500
 	ip -n p link set wg0 up
 	ip -n r -$family route add table 1001 unreachable default metric 4278198272
