@@ -1,0 +1,172 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: set, setconf and syncconf killed at each of their system calls: nothing leaks, the next command mends it
+# needs: any
+# tool: ours
+# packages: strace, bpftool, wireguard-tools
+# timeout: 1800
+# smp: 1
+# suite: long
+#
+# strace kills the command as it enters its first, second, third ... system call. What the kernel
+# then has is read by other programs: ip, ss, the C wg, bpftool. A tunnel that was bound sends
+# nothing outside its VRFs. The same command once more reaches its end, and unbinding leaves nothing.
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
+. /lib/wgvrf/fallback.sh
+. /lib/wgvrf/bpf.sh
+
+C=/usr/bin/wg.debian
+CHANGES='sendto|bpf|write|flock|mkdir|unlink|rename'
+FEW=2
+POINTS=0
+fb_topology
+vrf_add r vrf_b 2000
+fb_bpf
+fb_tunnel 4
+
+# state: everything that the commands of this scenario change. A peer's place in the list is free,
+# and an endpoint is where its last packet came from.
+state() {
+	all_rules
+	ip netns exec r "$C" showconf wg0 | grep -v '^Endpoint' | sort
+	sockets
+}
+
+# send_one: wg0 wants to send, whether anything answers or not.
+send_one() {
+	ip netns exec r ping -n -c1 -W0.1 $TUNNEL.2 >/dev/null 2>&1 || true
+}
+
+# kill_at CALL NUMBER COMMAND...: whether it was killed; without a kill it has to succeed.
+kill_at() {
+	local call=$1 number=$2 code=0
+	shift 2
+	# In a shell of its own, which keeps bash's word on each kill for itself.
+	(ip netns exec r strace -o /tmp/trace -e trace="$call" -e inject="$call:signal=KILL:when=$number" \
+		"$WG" "$@" >/dev/null 2>/tmp/err) 2>/dev/null || code=$?
+	[ $code != 0 ] || return 1
+	grep -q '+++ killed by SIGKILL' /tmp/trace || die "ended with $code without a kill: $(cat /tmp/err /tmp/trace)"
+}
+
+# kills NAME COMMAND...: kills it everywhere. Each time begins with the state that `back` restores.
+kills() {
+	local name=$1 before after call number points=0
+	shift
+	before=$(state)
+	ip netns exec r strace -o /tmp/calls "$WG" "$@" 2>/tmp/err || die "$*: $(cat /tmp/err)"
+	after=$(state)
+	[ "$before" != "$after" ] || die "the command does nothing: $*"
+	back
+	[ "$(state)" = "$before" ] || die "the start is not the start: $(state)"
+	# What comes before is the loader's.
+	sed -n '/^socket(/,$ s/^\([a-z0-9_]*\)(.*/\1/p' /tmp/calls >/tmp/after
+	sed -n '1,/^socket(/ s/^\([a-z0-9_]*\)(.*/\1/p' /tmp/calls | sed '$d' >/tmp/loader
+	awk 'NR == FNR { n[$1]++; next } { print $1, ++n[$1] }' /tmp/loader /tmp/after >/tmp/all
+	# Each call that can change something outside of the process; a few of each other kind, spread
+	# over all of them: between two changes the kernel is in one state.
+	awk -v changes="^($CHANGES)\$" -v few=$FEW 'NR == FNR { n[$1]++; next }
+		$1 ~ changes || int(i[$1]++ * few / n[$1]) != int((i[$1] - 2) * few / n[$1]) || i[$1] == 1
+		' /tmp/after /tmp/all >/tmp/points
+	say "$name: $(wc -l </tmp/points) of $(wc -l </tmp/all) system calls: $(cut -d' ' -f1 /tmp/points | sort | uniq -c | tr -s '\n ' ' ')"
+	while read -r call number <&3; do
+		[ "$call" != exit_group ] || continue
+		kill_at "$call" "$number" "$@" || continue
+		points=$((points + 1))
+		look "$call number $number"
+		ip netns exec r "$WG" "$@" 2>/tmp/err ||
+			die "killed at $call number $number, and then it fails: $(cat /tmp/err)"
+		[ "$(state)" = "$after" ] ||
+			die "killed at $call number $number, and run again: $(state | diff <(echo "$after") - || true)"
+		works
+		back
+		[ "$(state)" = "$before" ] ||
+			die "killed at $call number $number, run again, taken back: $(state | diff <(echo "$before") - || true)"
+	done 3</tmp/points
+	[ $points -ge 10 ] || die "$name: $points kills prove little"
+	POINTS=$((POINTS + points))
+	result "$name" "$points kills"
+}
+
+# Where the kernel has no attribute, the mark decides what is sent: without one the tunnel is not bound
+# yet, or no longer, and sends by main, as it did and will.
+look() {
+	local leaked
+	if has_attr; then
+		[ -n "$(sockets | tr -d '*\n')" ] || return 0
+	else
+		[ "$(ip netns exec r "$C" show wg0 fwmark)" != off ] || return 0
+	fi
+	capture_catch_up leak
+	leaked=$(capture_count leak)
+	send_one
+	capture_catch_up leak
+	[ "$(capture_count leak)" = "$leaked" ] || die "killed at $1, ciphertext leaves by main: $(state)"
+}
+# An answer also ends what wg0 would send again later.
+works() {
+	wait_for "the tunnel" ping_tunnel
+}
+watch
+back() {
+	ip netns exec r "$WG" set wg0 bind-dev off 2>/tmp/err || die "unbinding: $(cat /tmp/err)"
+}
+kills bind set wg0 bind-dev vrf_external
+has_attr || expect_hooks 0
+
+say "and the way back"
+back() {
+	ip netns exec r "$WG" set wg0 bind-dev vrf_external 2>/tmp/err || die "binding again: $(cat /tmp/err)"
+	wait_for "the tunnel" ping_tunnel
+}
+back
+works() {
+	:
+}
+kills unbind set wg0 bind-dev off
+capture_stop all
+
+# From here on the tunnel is bound before and after.
+look() {
+	send_one
+}
+works() {
+	wait_for "the tunnel" ping_tunnel
+}
+back() {
+	ip netns exec r "$WG" set wg0 bind-dev vrf_b 2>/tmp/err || die "binding again: $(cat /tmp/err)"
+}
+back
+watch
+kills rebind set wg0 bind-dev vrf_external
+assert_none leak "ciphertext in the default VRF"
+
+# conf KEEPALIVE FIRST END: a file with the peer, and others by number.
+conf() {
+	local n
+	printf '[Interface]\nPrivateKey = %s\nListenPort = %s\nBindDev = vrf_external\n' "$(cat /tmp/r.key)" $PORT
+	printf '[Peer]\nPublicKey = %s\nEndpoint = %s:%s\nAllowedIPs = %s.0/24\nPersistentKeepalive = %s\n' \
+		"${PUB[peer]}" $PEER4 $PEER_PORT $TUNNEL "$1"
+	for ((n = $2; n < $3; n++)); do
+		printf '[Peer]\nPublicKey = %042d0=\nPresharedKey = %042d4=\nAllowedIPs = 10.1.0.%d/32, fd00:%x::/64\n' $n $n $n $n
+	done
+}
+conf 25 1 60 >/tmp/before.conf
+# More than a message holds.
+conf 30 40 160 >/tmp/after.conf
+for verb in setconf syncconf; do
+	back() {
+		ip netns exec r "$WG" setconf wg0 /tmp/before.conf 2>/tmp/err || die "setconf: $(cat /tmp/err)"
+	}
+	back
+	kills $verb $verb wg0 /tmp/after.conf
+	assert_none leak "ciphertext in the default VRF"
+done
+assert_some wan "ciphertext in the VRF"
+capture_stop all
+run ip netns exec r "$WG" set wg0 bind-dev off
+has_attr || expect_hooks 0
+[ -z "$(ours 4)$(ours 6)" ] || die "rules of ours are left: $(ours 4) $(ours 6)"
+result kills $POINTS
+has_attr || [ $POINTS -ge 200 ] || die "$POINTS kills: 200 are wanted"
