@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: set, setconf and syncconf killed at each of their system calls: nothing leaks, the next command mends it
+# title: set, setconf and syncconf killed at each call that changes something: nothing leaks, the next command mends it
 # needs: any
 # tool: ours
 # packages: strace, bpftool, wireguard-tools
@@ -8,9 +8,10 @@
 # smp: 1
 # suite: long
 #
-# strace kills the command as it enters its first, second, third ... system call. What the kernel
-# then has is read by other programs: ip, ss, the C wg, bpftool. A tunnel that was bound sends
-# nothing outside its VRFs. The same command once more reaches its end, and unbinding leaves nothing.
+# strace kills the command as it enters each call that can change something, and a few of the others.
+# What the kernel then has is read by other programs: ip, ss, the C wg, bpftool. A tunnel that was bound
+# sends nothing outside its VRFs, but where it is being unbound: then it may, once the mark is gone. The
+# same command once more reaches its end, and unbinding leaves nothing.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh

@@ -79,11 +79,9 @@ wait $writer
 result dumps "$read_whole whole, $given_up given up, $(wc -l </tmp/rounds) rounds of 100 peers"
 ip -n r link del wg0
 
+say "calls fail"
 configuration 0 120 0 >/tmp/before.conf
 TOTAL=0
-# --- calls fail -------------------------------------------------------------------------
-
-say "calls fail"
 is_whole() {
 	sort /tmp/out | cmp -s - /tmp/wanted
 }
