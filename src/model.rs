@@ -86,6 +86,8 @@ pub enum Bind {
         /// The sockets are in another network namespace, where these rules do nothing.
         elsewhere: bool,
     },
+    /// The policy rules, or the VRF that they lead to, cannot be read. The text says why.
+    Unknown { why: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +171,7 @@ impl Bind {
     /// The name of the bound device, where it is known.
     pub fn dev(&self) -> Option<&str> {
         match self {
-            Bind::Off => None,
+            Bind::Off | Bind::Unknown { .. } => None,
             Bind::Kernel { dev, .. } => Some(dev),
             Bind::Rules { dev, .. } => dev.as_deref(),
         }

@@ -269,6 +269,11 @@ impl Hooks {
         Ok(())
     }
 
+    /// Whether programs of ours are at the hooks.
+    pub fn has_programs(&self) -> bool {
+        !self.attached.is_empty()
+    }
+
     /// The programs at a family's hook, ours and others.
     fn read_ids(&self, family: Family) -> HookResult<(Vec<u32>, u32)> {
         sys::bpf_attached(self.root.as_fd(), attach_type(family)).map_err(|err| {

@@ -42,7 +42,7 @@ pub fn foresee_update(
     };
     let bound_elsewhere = match strategy {
         Strategy::Keep | Strategy::Unbind => {
-            find_bound_elsewhere(&mut backend, &bind, support).and_then(|it| it.bound_elsewhere)
+            find_bound_elsewhere(&mut backend, &bind, support)?.and_then(|it| it.bound_elsewhere)
         }
         Strategy::Attribute { .. } | Strategy::Fallback { .. } => None,
     };

@@ -87,8 +87,8 @@ pub fn get(interface: &str) -> Result<Device> {
 /// Reads devices. The rules and the links of this namespace are read once for all of them.
 #[derive(Default)]
 pub struct Reader {
-    rules: OnceCell<Option<Rules>>,
-    links: OnceCell<Option<Vec<Link>>>,
+    rules: OnceCell<std::result::Result<Rules, String>>,
+    links: OnceCell<std::result::Result<Vec<Link>, String>>,
 }
 
 impl Reader {
@@ -106,23 +106,28 @@ impl Reader {
             Wireguard::open(Task::access(interface))?.get(interface)?
         };
         device.bind = self.find_bind(&device, bind_dev);
-        if let (Bind::Rules { .. }, Some(links)) = (&device.bind, self.links()) {
+        if let (Bind::Rules { .. }, Ok(links)) = (&device.bind, self.links()) {
             device.receives = receive::read_receives(&device, device.bind.dev(), links);
         }
         Ok(device)
     }
 
-    fn rules(&self) -> Option<&Rules> {
-        let read = || Routing::open().ok()?.read_rules().ok();
-        self.rules.get_or_init(read).as_ref()
+    /// The rules, or the reason for which they cannot be read.
+    fn rules(&self) -> std::result::Result<&Rules, &String> {
+        let read = || read_rules(Task::Other("Cannot read the policy rules".to_owned()));
+        self.rules
+            .get_or_init(|| read().map_err(|error| error.to_string()))
+            .as_ref()
     }
 
-    fn links(&self) -> Option<&[Link]> {
-        let read = || Routing::open().ok()?.read_links().ok();
-        self.links.get_or_init(read).as_deref()
+    fn links(&self) -> std::result::Result<&[Link], &String> {
+        let read = || read_links(Task::Other("Cannot read the links".to_owned()));
+        self.links
+            .get_or_init(|| read().map_err(|error| error.to_string()))
+            .as_deref()
     }
 
-    /// How a device is bound. What cannot be read is not reported: `wg show` goes on.
+    /// How a device is bound.
     fn find_bind(&self, device: &Device, bind_dev: Option<String>) -> Bind {
         if let Some(dev) = bind_dev {
             return kernel_bind(device, dev, self.links().unwrap_or_default());
@@ -131,13 +136,14 @@ impl Reader {
         if device.fwmark == 0 && device.listen_port == 0 {
             return Bind::Off;
         }
-        let Some(rules) = self.rules() else {
-            return Bind::Off;
+        let find = || {
+            let rules = self.rules()?;
+            let binding = rules.find_binding(device.fwmark, device.listen_port);
+            binding.map_or(Ok(Bind::Off), |binding| {
+                Ok(rules_bind(device, rules, binding, self.links()?))
+            })
         };
-        match rules.find_binding(device.fwmark, device.listen_port) {
-            Some(binding) => rules_bind(device, rules, binding, self.links().unwrap_or_default()),
-            None => Bind::Off,
-        }
+        find().unwrap_or_else(|why: &String| Bind::Unknown { why: why.clone() })
     }
 }
 
@@ -406,13 +412,13 @@ fn change_bound(
     let strategy = Strategy::choose(support, &update, mode)?;
     let ours = match has_our_rules(&update.interface) {
         Ok(ours) => ours,
-        // Only the mark changes, and whether rules go with it cannot be seen: the reference does
-        // not look either. An update that speaks of a binding gets the error.
-        Err(_) if strategy == Strategy::Keep => false,
+        // Without a mark and a port no rule of ours can bind it, and the reference does not look
+        // either. What may be bound stays as it is.
+        Err(_) if strategy == Strategy::Keep && is_blank(&mut backend, &update.interface) => false,
         Err(error) => return Err(error),
     };
     if matches!(strategy, Strategy::Keep | Strategy::Unbind) {
-        if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support) {
+        if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support)? {
             let plan = plan::plan(&facts, update, &strategy)?;
             backend.send(&plan.update)?;
             plan.notes.iter().for_each(|line| note(line));
@@ -552,11 +558,33 @@ fn name_of_vrf(name: &str) -> Result<String> {
 
 /// Whether a rule of the fallback is there, be it of this device or of another.
 fn has_our_rules(interface: &str) -> Result<bool> {
-    let mut routing = Routing::open().map_err(|err| Error::io(Task::modify(interface), &err))?;
-    let rules = routing
-        .read_rules()
-        .map_err(|failure| failure.with_task(Task::modify(interface)))?;
+    let rules = read_rules(Task::modify(interface))?;
     Ok(rules.iter_ours().next().is_some())
+}
+
+/// Whether the device has neither a mark nor a port that rules could go by.
+fn is_blank(backend: &mut Backend, interface: &str) -> bool {
+    matches!(backend.mark_and_port(interface), Ok((0, 0)))
+}
+
+/// The rules of this thread's namespace; `task` is what an error says.
+fn read_rules(task: Task) -> Result<Rules> {
+    ask_routing(task, Routing::read_rules)
+}
+
+/// The links of this thread's namespace; `task` is what an error says.
+fn read_links(task: Task) -> Result<Vec<Link>> {
+    ask_routing(task, Routing::read_links)
+}
+
+fn ask_routing<T>(
+    task: Task,
+    ask: impl FnOnce(&mut Routing) -> std::result::Result<T, Failure>,
+) -> Result<T> {
+    match Routing::open() {
+        Ok(mut routing) => ask(&mut routing).map_err(|failure| failure.with_task(task)),
+        Err(err) => Err(Error::io(task, &err)),
+    }
 }
 
 /// Whether something is left of a binding whose rules are gone.
@@ -578,22 +606,38 @@ fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
 
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and
 /// moved here. `None` where none do, as far as can be seen.
-fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support) -> Option<Facts> {
+///
+/// # Errors
+/// The rules or the links cannot be read.
+fn find_bound_elsewhere(
+    backend: &mut Backend,
+    update: &Update,
+    support: Support,
+) -> Result<Option<Facts>> {
     if matches!(backend, Backend::Userspace) {
-        return None;
+        return Ok(None);
     }
-    let (mark, port) = backend.mark_and_port(&update.interface).ok()?;
-    let mut routing = Routing::open().ok()?;
-    let here = routing.read_rules().ok()?;
+    let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
+        // The change itself says why.
+        return Ok(None);
+    };
+    if (mark, port) == (0, 0) {
+        return Ok(None);
+    }
+    let task = || Task::modify(&update.interface);
+    let here = read_rules(task())?;
     if here.find_binding(mark, port).is_some() {
-        return None;
+        return Ok(None);
     }
-    let links = routing.read_links().ok()?;
-    let sockets = find_sockets(find_link(&links, &update.interface)?, port);
+    let links = read_links(task())?;
+    let Some(link) = find_link(&links, &update.interface) else {
+        return Ok(None);
+    };
+    let sockets = find_sockets(link, port);
     // Devices of other namespaces may well have this port.
     let by_port = sockets == Sockets::Elsewhere;
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
-        return None;
+        return Ok(None);
     }
     let (found, _) = namespaces::in_others(|| {
         let rules = Routing::open().ok()?.read_rules().ok()?;
@@ -607,8 +651,8 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
     let chosen = is_our_mark(mark) && (sockets == Sockets::Elsewhere || omitted);
     let unseen = chosen && !namespaces::sees_all_processes();
     let seen = found.into_iter().flatten().next();
-    let by = seen.or_else(|| unseen.then_some(Selector::Mark(mark)))?;
-    Some(Facts {
+    let by = seen.or_else(|| unseen.then_some(Selector::Mark(mark)));
+    Ok(by.map(|by| Facts {
         support,
         mark,
         port,
@@ -616,7 +660,7 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
         bound_elsewhere: Some(by),
         bound_unseen: seen.is_none(),
         ..Facts::default()
-    })
+    }))
 }
 
 /// Adds rules and changes the device. What fails is undone.

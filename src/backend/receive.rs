@@ -97,6 +97,9 @@ pub fn sweep_entries() {
     };
     sweep_namespaces(&others);
     if entries.is_empty() {
+        if others.is_empty() {
+            remove_programs(&hooks);
+        }
         return;
     }
     let links = Routing::open()
@@ -104,6 +107,13 @@ pub fn sweep_entries() {
         .and_then(|mut routing| routing.read_links().ok());
     if let Some(links) = links {
         let _ = remove_unused(&entries, &links);
+    }
+}
+
+/// Removes programs whose map is empty: a command that was killed has taken the last entry.
+fn remove_programs(hooks: &Hooks) {
+    if hooks.has_programs() {
+        let _ = Changing::start_change().and_then(|mut changing| changing.remove_entries(&[]));
     }
 }
 

@@ -671,6 +671,35 @@ fn what_the_kernel_does_not_answer_is_not_guessed() {
 }
 
 #[test]
+fn a_binding_that_cannot_be_looked_up_is_unknown() {
+    let unreadable = |state: &mut State| state.rules_errno = libc::ENOBUFS;
+    let state = kernel(|state| {
+        state.mark = 0x77;
+        unreadable(state);
+    });
+    let device = with(script(&state), || get("wg0")).unwrap();
+    assert!(matches!(device.bind, Bind::Unknown { .. }), "{device:?}");
+    // A mark that may carry a binding stays; a device without mark and port has none.
+    let mark = |to| Update {
+        interface: "wg0".to_owned(),
+        fwmark: to,
+        ..Update::default()
+    };
+    for to in [Change::Set(5), Change::Clear] {
+        let (result, _) = run_update(&state, None, mark(to), BindMode::Auto);
+        let said = matches!(&result, Err(Error::Os { errno, .. }) if *errno == libc::ENOBUFS);
+        assert!(said, "{result:?}");
+        assert_eq!(state.borrow().mark, 0x77);
+    }
+    let state = kernel(unreadable);
+    state.borrow_mut().port = 0;
+    run_update(&state, None, mark(Change::Set(5)), BindMode::Auto)
+        .0
+        .unwrap();
+    assert_eq!(state.borrow().mark, 5);
+}
+
+#[test]
 fn a_foreign_attribute_is_no_binding() {
     let state = kernel(|state| state.nine = Some(b"red\0".to_vec()));
     let device = with(script(&state), || get("wg0")).unwrap();

@@ -10,6 +10,7 @@ use super::Call;
 use crate::address::Names;
 use crate::backend;
 use crate::error::{Error, Result, Task, shown};
+use crate::model::{Bind, Device};
 use crate::parse::words::{self, Field};
 use crate::render::{self, Options};
 use crate::sys;
@@ -29,6 +30,7 @@ pub fn show(call: Call, words: &[OsString]) -> Result<()> {
         }
         [interface] => {
             let device = backend::get(interface)?;
+            note_unknown_bind(&device);
             render::pretty::print(&device, &read_options(), call.out).map_err(Error::output)
         }
         // The list takes no field.
@@ -40,6 +42,9 @@ pub fn show(call: Call, words: &[OsString]) -> Result<()> {
         [interface, field] => {
             let device = backend::get(interface)?;
             let field = find_known_field(&call, field)?;
+            if matches!(field, Field::BindDev | Field::Json) {
+                note_unknown_bind(&device);
+            }
             if field == Field::Json {
                 return render::json::print(&[device], &read_options(), call.out)
                     .map_err(Error::output);
@@ -76,6 +81,9 @@ fn show_all(call: Call, field: Option<&str>) -> Result<()> {
                 continue;
             }
         };
+        if matches!(field, None | Some("bind-dev" | "json")) {
+            note_unknown_bind(&device);
+        }
         match field {
             None => {
                 render::pretty::print(&device, &options, call.out).map_err(Error::output)?;
@@ -107,6 +115,16 @@ fn show_all(call: Call, field: Option<&str>) -> Result<()> {
         return Err(Error::Reported);
     }
     Ok(())
+}
+
+/// Says that the binding of a device cannot be told.
+fn note_unknown_bind(device: &Device) {
+    if let Bind::Unknown { why } = &device.bind {
+        super::print_note(&format!(
+            "Warning: whether {} is bound is not known: {why}",
+            device.name
+        ));
+    }
 }
 
 fn find_known_field(call: &Call, field: &str) -> Result<Field> {

@@ -171,6 +171,7 @@ fn compare_binding(now: &Bind, wanted: &Strategy) -> Option<(String, String)> {
     };
     let before = match now {
         Bind::Off => "off".to_owned(),
+        Bind::Unknown { .. } => "unknown".to_owned(),
         Bind::Kernel { dev, .. } => dev.clone(),
         Bind::Rules { dev, table, .. } => dev
             .clone()
@@ -209,7 +210,9 @@ fn compare_binding(now: &Bind, wanted: &Strategy) -> Option<(String, String)> {
 /// By what a device is bound, and by what it would be, where that is not the same.
 fn find_other_method(now: &Bind, wanted: &Strategy) -> Option<(String, &'static str)> {
     let new = match (now, wanted) {
-        (_, Strategy::Keep | Strategy::Unbind) | (Bind::Off, _) => return None,
+        (_, Strategy::Keep | Strategy::Unbind) | (Bind::Off | Bind::Unknown { .. }, _) => {
+            return None;
+        }
         (Bind::Kernel { .. }, Strategy::Attribute { .. }) => return None,
         (Bind::Rules { .. }, Strategy::Attribute { .. }) => "kernel",
         (
@@ -244,7 +247,7 @@ fn find_other_method(now: &Bind, wanted: &Strategy) -> Option<(String, &'static 
     };
     let old = match now {
         Bind::Rules { by, .. } => by.to_string(),
-        Bind::Kernel { .. } | Bind::Off => "kernel".to_owned(),
+        Bind::Kernel { .. } | Bind::Off | Bind::Unknown { .. } => "kernel".to_owned(),
     };
     Some((old, new))
 }

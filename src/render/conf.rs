@@ -26,14 +26,15 @@ pub fn print(device: &Device, names: &Names, out: &mut impl Write) -> io::Result
     // A mark that only carries out BindDev is left out: on a kernel that binds by itself the
     // file would set it without need, and elsewhere it is chosen again.
     let carried = match bind {
-        Bind::Off | Bind::Kernel { .. } => false,
+        Bind::Off | Bind::Kernel { .. } | Bind::Unknown { .. } => false,
         Bind::Rules { by, .. } => *by == Selector::Mark(*fwmark) && is_our_mark(*fwmark),
     };
     if *fwmark != 0 && !carried {
         writeln!(out, "FwMark = {fwmark:#x}")?;
     }
     let dev = match bind {
-        Bind::Off => None,
+        // Whoever prints a file refuses it before.
+        Bind::Off | Bind::Unknown { .. } => None,
         Bind::Kernel { dev, .. } => Some(value::bind_dev_text(dev)),
         Bind::Rules { dev: Some(dev), .. } => Some(value::bind_dev_text(dev)),
         // The name is gone with the VRF, and a file without BindDev would open the tunnel.

@@ -12,6 +12,8 @@ use crate::parse::words::Field;
 pub fn bind_word(bind: &Bind) -> &str {
     match bind {
         Bind::Off => "off",
+        // No interface can have this name.
+        Bind::Unknown { .. } => "(unknown)",
         Bind::Kernel { dev, presence: _ } => dev,
         // Rules without their VRF: bound to a name that is lost.
         Bind::Rules { dev, .. } => dev.as_deref().unwrap_or("(missing)"),

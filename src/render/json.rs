@@ -88,6 +88,13 @@ impl<'a> BindJson<'a> {
     fn new(bind: &'a Bind, receives: Option<Receives>) -> Option<Self> {
         match bind {
             Bind::Off => None,
+            Bind::Unknown { why } => Some(BindJson {
+                device: None,
+                method: "unknown",
+                receives: None,
+                state: "unknown",
+                problems: vec![why.clone()],
+            }),
             Bind::Kernel { dev, presence } => Some(BindJson {
                 device: Some(dev),
                 method: "kernel",

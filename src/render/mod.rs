@@ -111,6 +111,12 @@ mod tests {
                 rules(None, Selector::Mark(7)),
                 r#""device":null,"method":"fwmark","state":"missing""#,
             ),
+            (
+                Bind::Unknown {
+                    why: "reasons".to_owned(),
+                },
+                r#""device":null,"method":"unknown","state":"unknown","problems":["reasons"]"#,
+            ),
         ] {
             let json = json(bind);
             assert!(
@@ -140,8 +146,12 @@ mod tests {
         };
         let gone = rules(None, Selector::Mark(0x3ff));
         let derived = 0x7700_00ff;
+        let unknown = || Bind::Unknown {
+            why: "Cannot read the policy rules: No buffer space available".to_owned(),
+        };
         for (mark, bind, line, word, conf) in [
             (0, Bind::Off, "", "off", ""),
+            (0, unknown(), "", "(unknown)", ""),
             (
                 0,
                 kernel(Presence::Present),

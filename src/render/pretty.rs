@@ -96,7 +96,8 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
 /// How a device is bound, for people.
 fn describe_bind(bind: &Bind) -> Option<String> {
     match bind {
-        Bind::Off => None,
+        // Said on standard error.
+        Bind::Off | Bind::Unknown { .. } => None,
         Bind::Kernel { dev, presence } => Some(match presence {
             Presence::Present => dev.clone(),
             Presence::Missing => format!("{dev} (missing)"),
