@@ -422,13 +422,19 @@ fn change_bound(
     let left =
         !ours && strategy == Strategy::Unbind && has_leftovers(&mut backend, &update.interface);
     if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
-        // No rule is there and none will be: nothing else has to be known.
+        // No rule is there and none will be: nothing else has to be known, but who has the port.
         receive::sweep_entries();
-        let facts = Facts {
+        let mut facts = Facts {
             support,
             kernel_binding: omitted_binding(&mut backend, &update, support),
             ..Facts::default()
         };
+        if let Change::Set(port) = update.listen_port {
+            facts.hooked = receive::entry_of_another(&update.interface, port);
+            if !facts.hooked.is_empty() {
+                facts.port = backend.mark_and_port(&update.interface)?.1;
+            }
+        }
         let plan = plan::plan(&facts, update, &strategy)?;
         backend.send(&plan.update)?;
         plan.notes.iter().for_each(|line| note(line));
@@ -446,6 +452,7 @@ fn change_bound(
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
     receiving.find_own(facts.mark, facts.port, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
+    facts.hooked = receiving.entries_of_others();
     let before = (facts.mark, facts.port);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some(interrupted) = interrupted {
@@ -483,6 +490,8 @@ fn change_bound(
         process: facts.support.userspace,
         links: &links,
         others: &facts.others,
+        elsewhere: &facts.elsewhere.devices,
+        port: plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0),
         rules: &plan.rules_after(&facts.rules),
     };
     let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
@@ -728,6 +737,7 @@ fn read_facts(
         others,
         unknown,
         elsewhere: Elsewhere::default(),
+        hooked: Vec::new(),
         sockets,
         bound_elsewhere: None,
         bound_unseen: false,

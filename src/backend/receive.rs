@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
 use super::routing::{self, Routing};
-use super::{Backend, KIND, Wireguard, diag, namespaces};
+use super::{Backend, KIND, Wireguard, diag, find_link, namespaces};
 use crate::error::{Error, Result, Task};
 use crate::model::{
     Change, Device, Family, HookEntry, Receives, Rule, Selector, Update, bind_table,
@@ -117,6 +117,15 @@ fn sweep_namespaces(others: &[u64]) {
     if !gone.is_empty() {
         let _ = Changing::start_change().and_then(|mut changing| changing.remove_namespaces(&gone));
     }
+}
+
+/// The entry for a port, where it is another device's.
+pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
+    let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));
+    let index = find_index(interface);
+    let entry = entry.ok().flatten().into_iter();
+    let of_another = entry.filter(|entry| Some(entry.owner) != index);
+    of_another.map(|entry| (port, entry)).collect()
 }
 
 /// The ports of entries whose device is gone.
@@ -309,6 +318,13 @@ impl Receiving {
             .filter(|(port, _)| self.own.contains(port))
     }
 
+    /// The entries that are not this device's.
+    pub fn entries_of_others(&self) -> Vec<(u16, HookEntry)> {
+        let known = self.known_entries().iter();
+        let of_others = known.filter(|(port, _)| !self.own.contains(port));
+        of_others.cloned().collect()
+    }
+
     /// Finds the entries of this device. An index alone does not tell: a device that was in another
     /// namespace may have come back with a new one, and its old one may be another device's now.
     pub fn find_own(&mut self, mark: u32, port: u16, links: &[Link], others: &[Other]) {
@@ -395,6 +411,9 @@ impl Receiving {
         update: &Update,
         facts: &Facts,
     ) -> Result<()> {
+        if goal.is_some() {
+            self.refuse_to_bind_neighbours(update, facts)?;
+        }
         let port = facts.port;
         if !facts.up || receive::port_after(port, &update.listen_port) != Some(port) {
             return Ok(());
@@ -423,6 +442,32 @@ impl Receiving {
             return Ok(());
         }
         Err(self.refuse_port(port, place))
+    }
+
+    /// An entry is for a port: a device here that has it and is not bound would be bound as well.
+    fn refuse_to_bind_neighbours(&self, update: &Update, facts: &Facts) -> Result<()> {
+        let port = receive::port_after(facts.port, &update.listen_port).unwrap_or(0);
+        // The attribute may bind them.
+        let unbound = self.mode == ReceiveMode::Any || self.entries.is_err();
+        if unbound || facts.support.attribute || self.own.contains(&port) || port == 0 {
+            return Ok(());
+        }
+        let neighbour = facts.others.iter().find(|other| {
+            // Userspace devices of other namespaces are among them.
+            other.port == port
+                && find_index(&other.name).is_some()
+                && (facts.support.userspace || !other.userspace)
+                && facts.rules.find_binding(other.mark, port).is_none()
+        });
+        let Some(Other { name, .. }) = neighbour else {
+            return Ok(());
+        };
+        let interface = &self.interface;
+        Err(Error::Unsupported(format!(
+            "Cannot bind {interface}: {name} has port {port}, too, and is not bound; the bind hooks \
+             go by the port and would bind it as well. Give one of them another listen-port, bind \
+             {name} first, or leave the sockets unbound: WG_BIND_DEV_RECEIVE=any"
+        )))
     }
 
     fn refuse_port(&self, port: u16, place: &str) -> Error {
@@ -603,8 +648,9 @@ impl Receiving {
         if !old.is_empty() {
             done = self.release_ports(&old, now);
         }
+        let has_it = |devices: &[Other]| devices.iter().any(|other| other.port == *port);
         let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
-            && now.others.iter().any(|other| other.port == *port);
+            && (has_it(now.others) || !self.own.contains(port) && has_it(now.elsewhere));
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -776,13 +822,18 @@ impl Receiving {
         ))
     }
 
-    /// Takes away the entries of ports that this device leaves. Another device here that has such a
-    /// port and is bound by rules inherits it.
+    /// Takes away the entries of ports that this device leaves. Another device that has such a port
+    /// and is bound by rules inherits it; one that moved only where this device does not stay on it.
     fn release_ports(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
-        let heirs: Vec<_> = ports
-            .iter()
-            .map(|port| (*port, find_heir(*port, now.links, now.others, now.rules)))
-            .collect();
+        let find = |port: u16| {
+            let moved = || {
+                let elsewhere = (port != now.port).then_some(now.elsewhere)?;
+                // No device has this index: what is elsewhere has none here.
+                choose_heir(port, now.links, elsewhere, now.rules, |_| Some(0))
+            };
+            find_heir(port, now.links, now.others, now.rules).or_else(moved)
+        };
+        let heirs: Vec<_> = ports.iter().map(|port| (*port, find(*port))).collect();
         let mut changing = Changing::start_change()?;
         for (port, heir) in heirs {
             changing.hand_over(port, heir)?;
@@ -857,21 +908,36 @@ pub struct Now<'a> {
     pub links: &'a [Link],
     /// Every other WireGuard device here.
     pub others: &'a [Other],
+    /// Those in other namespaces that may have been made here.
+    pub elsewhere: &'a [Other],
+    /// The port that the device has now.
+    pub port: u16,
     pub rules: &'a Rules,
 }
 
 /// The entry that a device here needs which has this port and is bound by rules. Where two of
 /// them are bound to different VRFs, the hooks cannot know whose sockets come next.
 fn find_heir(port: u16, links: &[Link], devices: &[Other], rules: &Rules) -> Option<HookEntry> {
+    let find_owner = |device: &Other| find_link(links, &device.name).map(|link| link.index);
+    choose_heir(port, links, devices, rules, find_owner)
+}
+
+fn choose_heir(
+    port: u16,
+    links: &[Link],
+    devices: &[Other],
+    rules: &Rules,
+    find_owner: impl Fn(&Other) -> Option<u32>,
+) -> Option<HookEntry> {
     let have_it = devices.iter().filter(|other| other.port == port);
     let mut heirs = have_it.filter_map(|other| {
-        let link = links.iter().find(|link| link.name == other.name)?;
+        let owner = find_owner(other)?;
         let table = rules.find_binding(other.mark, port)?.table?;
         let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table))?;
         Some(HookEntry {
             vrf: vrf.name.clone(),
             process: other.userspace,
-            owner: link.index,
+            owner,
             mark: other.mark,
             ..HookEntry::default()
         })

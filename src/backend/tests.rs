@@ -1070,3 +1070,123 @@ fn of_two_vrfs_on_one_table_it_is_the_one_that_is_meant() {
     assert_eq!(choose(Some(7), Some("blue")), Some(9));
     assert_eq!(choose(Some(9), Some("gone")), Some(9));
 }
+
+/// wg0, which nobody bound, beside the moved device whose entry is for port 51009.
+fn beside_a_moved_one(with_rules: bool) -> (Rc<RefCell<State>>, ScriptedKernel) {
+    let state = kernel(|state| state.port = 51001);
+    let entry = crate::model::HookEntry {
+        vrf: "red".to_owned(),
+        owner: 11,
+        mark: 0x77,
+        ..Default::default()
+    };
+    state
+        .borrow()
+        .hooks
+        .borrow_mut()
+        .entries
+        .insert(51009, entry);
+    let moved = kernel(|state| (state.mark, state.port, state.down) = (0x77, 51009, true));
+    let script = script(&state).beside(Some(script(&moved)));
+    if with_rules {
+        let pair = [(97, Action::Table(100)), (98, Action::Unreachable)];
+        let pair = pair.map(|(pref, action)| Rule::new_ours(pref, Selector::Mark(0x77), action));
+        let added = with(script.clone(), || {
+            let mut routing = Routing::open().unwrap();
+            let rules = routing.read_rules().unwrap();
+            routing.add_rules(&pair.map(|rule| (Family::V4, rule)), &rules)
+        });
+        added.unwrap();
+    }
+    (state, script)
+}
+
+fn set_on(script: &ScriptedKernel, change: impl FnOnce(&mut Update)) -> (Result<()>, String) {
+    let mut update = Update {
+        interface: "wg0".to_owned(),
+        ..Update::default()
+    };
+    change(&mut update);
+    let mut notes = Vec::new();
+    let result = with(script.clone(), || {
+        let mut note = |line: &str| notes.push(line.to_owned());
+        set(update, BindMode::Auto, ReceiveMode::Auto, &mut note)
+    });
+    (result, notes.join("\n"))
+}
+
+/// The hooks go by the port: they would bind a device that nobody bound.
+#[test]
+fn the_port_of_a_moved_device_is_not_given_to_one_that_is_not_bound() {
+    for with_rules in [false, true] {
+        for (down, omitted) in [(false, false), (true, false), (true, true)] {
+            let (state, script) = beside_a_moved_one(with_rules);
+            state.borrow_mut().down = down;
+            let before = shape(&state);
+            let (result, _) = set_on(&script, |update| {
+                update.listen_port = Change::Set(51009);
+                if omitted {
+                    update.bind_dev = Change::Clear;
+                    update.bind_dev_omitted = true;
+                }
+            });
+            let said = result.unwrap_err().to_string();
+            assert!(said.contains("Cannot give wg0 port 51009"), "{said}");
+            assert_eq!(shape(&state), before);
+            assert_eq!(entries(&state), [(51009, "red".to_owned(), 11)]);
+            // Another one can be had.
+            let (result, _) = set_on(&script, |update| update.listen_port = Change::Set(51010));
+            result.unwrap();
+        }
+    }
+}
+
+/// A device had the port of a moved one in another VRF for a moment. Nobody knows whose the next
+/// sockets are while both have it; then the entry is the moved one's again.
+#[test]
+fn the_entry_of_a_moved_device_comes_back_to_it() {
+    let (state, script) = beside_a_moved_one(true);
+    state.borrow_mut().down = true;
+    let bind = |dev: &str, port| {
+        set_on(&script, |update| {
+            update.bind_dev = Change::Set(dev.to_owned());
+            update.listen_port = Change::Set(port);
+        })
+    };
+    bind("blue", 51009).0.unwrap();
+    assert_eq!(entries(&state), [(51009, String::new(), 7)]);
+    bind("blue", 51010).0.unwrap();
+    let moved = (51009, "red".to_owned(), 0);
+    assert_eq!(
+        entries(&state),
+        [moved.clone(), (51010, "blue".to_owned(), 7)]
+    );
+    // It is needed still, and no device has its index.
+    with(script.clone(), receive::sweep_entries);
+    assert_eq!(entries(&state)[0], moved);
+}
+
+/// An entry binds whoever has the port.
+#[test]
+fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
+    let state = kernel(|state| {
+        (state.port, state.down) = (51001, true);
+        state.others.push((12, "wg1", 0, 51009));
+    });
+    let bind = |port| {
+        move |update: &mut Update| {
+            update.bind_dev = red();
+            update.listen_port = Change::Set(port);
+        }
+    };
+    let (result, _) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
+    let said = result.unwrap_err().to_string();
+    assert!(said.contains("wg1 has port 51009, too"), "{said}");
+    assert_eq!(shape(&state).4, 0);
+    assert_eq!(entries(&state), [] as [(u16, String, u32); 0]);
+    run_hooked(&state, ReceiveMode::Any, bind(51009)).0.unwrap();
+    run_hooked(&state, ReceiveMode::Auto, bind(51010))
+        .0
+        .unwrap();
+    assert_eq!(entries(&state), [(51010, "red".to_owned(), 7)]);
+}
