@@ -13,6 +13,7 @@ mod foresee;
 mod kernel;
 mod namespaces;
 mod netlink;
+mod owners;
 mod programs;
 mod receive;
 mod routing;
@@ -37,6 +38,7 @@ pub use facts::{Routes, read_namespace};
 pub use foresee::foresee_update;
 use kernel::Wireguard;
 use netlink::Failure;
+use owners::Owners;
 pub use programs::find_wg_quick;
 use receive::{Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
@@ -89,6 +91,8 @@ pub fn get(interface: &str) -> Result<Device> {
 pub struct Reader {
     rules: OnceCell<Option<Rules>>,
     links: OnceCell<Option<Vec<Link>>>,
+    owners: OnceCell<Owners>,
+    devices: OnceCell<Vec<Other>>,
 }
 
 impl Reader {
@@ -106,10 +110,39 @@ impl Reader {
             Wireguard::open(Task::access(interface))?.get(interface)?
         };
         device.bind = self.find_bind(&device, bind_dev);
-        if let (Bind::Rules { .. }, Some(links)) = (&device.bind, self.links()) {
-            device.receives = receive::read_receives(&device, device.bind.dev(), links);
+        if let (Bind::Rules { elsewhere, .. }, Some(links)) = (&device.bind, self.links()) {
+            let owners = || self.owners.get_or_init(Owners::find_owners);
+            device.receives = match elsewhere {
+                Some(true) => None,
+                Some(false) => {
+                    let vrf = device.bind.dev();
+                    let rivals = self.find_rivals(&device, links).len();
+                    receive::read_receives(&device, vrf, links, owners(), rivals)
+                }
+                None => Some(Receives::Unclear),
+            };
         }
         Ok(device)
+    }
+
+    /// The devices here of its kind that are up and have its port, by their names.
+    fn find_rivals(&self, device: &Device, links: &[Link]) -> Vec<String> {
+        let Some(link) = find_link(links, &device.name) else {
+            return Vec::new();
+        };
+        // They are asked only where there are any.
+        let is_other = |other: &&Link| other.up && other.index != link.index;
+        let tunnels = |other: &&Link| other.kind == KIND || other.kind == "tun";
+        if !link.up || !links.iter().filter(is_other).any(|other| tunnels(&other)) {
+            return Vec::new();
+        }
+        let devices = self.devices.get_or_init(|| {
+            let kernel = Wireguard::open(Task::ListInterfaces).map(Backend::Kernel);
+            let mut backend = kernel.unwrap_or(Backend::Userspace);
+            let read = read_others(&mut backend, links, "");
+            read.map(|(devices, _)| devices).unwrap_or_default()
+        });
+        find_rivals(link, device.listen_port, devices, links)
     }
 
     fn rules(&self) -> Option<&Rules> {
@@ -135,14 +168,24 @@ impl Reader {
             return Bind::Off;
         };
         match rules.find_binding(device.fwmark, device.listen_port) {
-            Some(binding) => rules_bind(device, rules, binding, self.links().unwrap_or_default()),
+            Some(binding) => {
+                let links = self.links().unwrap_or_default();
+                let rivals = self.find_rivals(device, links);
+                rules_bind(device, rules, binding, links, &rivals)
+            }
             None => Bind::Off,
         }
     }
 }
 
 /// A binding by rules.
-fn rules_bind(device: &Device, rules: &Rules, binding: Binding, links: &[Link]) -> Bind {
+fn rules_bind(
+    device: &Device,
+    rules: &Rules,
+    binding: Binding,
+    links: &[Link],
+    rivals: &[String],
+) -> Bind {
     let table = binding.table.unwrap_or(0);
     let flow = Flow {
         by: binding.by,
@@ -155,8 +198,11 @@ fn rules_bind(device: &Device, rules: &Rules, binding: Binding, links: &[Link]) 
         by: binding.by,
         table,
         faults: rules.find_faults(flow, table),
-        elsewhere: link
-            .is_some_and(|link| find_sockets(link, device.listen_port) == Sockets::Elsewhere),
+        elsewhere: match link.map(|link| place_sockets(link, device.listen_port, rivals)) {
+            Some(Sockets::Elsewhere) => Some(true),
+            Some(Sockets::Contested) => None,
+            _ => Some(false),
+        },
     }
 }
 
@@ -239,7 +285,7 @@ fn find_link<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 /// The namespace of a device's sockets, by what shows from here.
 fn find_sockets(link: &Link, port: u16) -> Sockets {
     if link.up && port != 0 {
-        return match routing::count_wildcard_sockets(port) {
+        return match routing::count_wildcard_sockets(port, Some(link.kind != KIND)) {
             Some(0) => Sockets::Elsewhere,
             Some(_) => Sockets::Here,
             None => Sockets::Unknown,
@@ -250,6 +296,33 @@ fn find_sockets(link: &Link, port: u16) -> Sockets {
         Some(true) => Sockets::Elsewhere,
         Some(false) | None => Sockets::Unknown,
     }
+}
+
+/// As [`find_sockets`], where other devices of its kind that are up may have the sockets: each has
+/// one of a family. Where there are fewer, those of one are in another namespace.
+fn place_sockets(link: &Link, port: u16, rivals: &[String]) -> Sockets {
+    let sockets = find_sockets(link, port);
+    let count = || routing::count_wildcard_sockets(port, Some(link.kind != KIND));
+    if sockets != Sockets::Here || rivals.is_empty() || count().is_none_or(|n| n > rivals.len()) {
+        return sockets;
+    }
+    let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
+    if came(&link.name) {
+        Sockets::Elsewhere
+    } else if rivals.iter().any(|rival| came(rival)) {
+        Sockets::Here
+    } else {
+        Sockets::Contested
+    }
+}
+
+/// The devices of the same kind that are up and have this port, by their names.
+fn find_rivals(link: &Link, port: u16, devices: &[Other], links: &[Link]) -> Vec<String> {
+    let rivals = devices.iter().filter(|other| {
+        let up = find_link(links, &other.name).is_some_and(|one| one.up && one.index != link.index);
+        up && other.port == port && other.userspace == (link.kind != KIND)
+    });
+    rivals.map(|other| other.name.clone()).collect()
 }
 
 /// What an update goes to.
@@ -481,6 +554,7 @@ fn change_bound(
     let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
+    let port = plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0);
     let now = Now {
         up: facts.up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
@@ -488,10 +562,13 @@ fn change_bound(
         unbound: strategy == Strategy::Unbind,
         by_rules: facts.rules.find_binding(facts.mark, facts.port).is_some(),
         process: facts.support.userspace,
+        rivals: find_link(&links, &plan.update.interface).map_or(0, |link| {
+            find_rivals(link, port, &facts.others, &links).len()
+        }),
         links: &links,
         others: &facts.others,
         elsewhere: &facts.elsewhere.devices,
-        port: plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0),
+        port,
         rules: &plan.rules_after(&facts.rules),
     };
     let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
@@ -573,16 +650,17 @@ fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
     let Ok((mark, port)) = backend.mark_and_port(interface) else {
         return false;
     };
+    let process = matches!(backend, Backend::Userspace);
     let is_hooks = || {
         let binder = Binder {
             attribute: backend.is_bound_by_attribute(interface),
             entry: false,
-            process: matches!(backend, Backend::Userspace),
+            process,
             leaves: true,
         };
         binder.is_hooks()
     };
-    receive::has_leftovers(interface, mark, port, is_hooks)
+    receive::has_leftovers(interface, mark, port, process, is_hooks)
 }
 
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and
@@ -704,26 +782,9 @@ fn read_facts(
     let link = find_link(links, interface);
     let own_name = link.map_or(interface, |link| link.name.as_str());
     let (others, unknown) = read_others(backend, links, own_name)?;
-    let mut sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
-    // Each device has one socket of a family: where there are fewer, one of them came from elsewhere.
-    let is_up = |other: &&Other| find_link(links, &other.name).is_some_and(|link| link.up);
-    let rivals: Vec<&Other> = others
-        .iter()
-        .filter(|other| other.port == port)
-        .filter(is_up)
-        .collect();
-    if sockets == Sockets::Here
-        && routing::count_wildcard_sockets(port).is_some_and(|count| count <= rivals.len())
-    {
-        let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
-        sockets = if came(own_name) {
-            Sockets::Elsewhere
-        } else if rivals.iter().any(|rival| came(&rival.name)) {
-            Sockets::Here
-        } else {
-            Sockets::Contested
-        };
-    }
+    let sockets = link.map_or(Sockets::Unknown, |link| {
+        place_sockets(link, port, &find_rivals(link, port, &others, links))
+    });
     Ok(Facts {
         support,
         mark,
@@ -874,7 +935,7 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
         let rivals = devices
             .iter()
             .filter(|(up, other)| *up && other.port == device.port);
-        *up && routing::count_wildcard_sockets(device.port)
+        *up && routing::count_wildcard_sockets(device.port, Some(false))
             .is_some_and(|count| count >= rivals.count())
     };
     let away = devices.iter().filter(|device| !is_home(device));

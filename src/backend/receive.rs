@@ -5,15 +5,16 @@
 //! sockets that exist already are made again. What is said about them is looked up afterwards.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
+use super::owners::Owners;
 use super::routing::{self, Routing};
 use super::{Backend, KIND, Wireguard, diag, find_link, namespaces};
 use crate::error::{Error, Result, Task};
 use crate::model::{
-    Change, Device, Family, HookEntry, Receives, Rule, Selector, Update, bind_table,
+    Change, Device, Family, HookEntry, Receives, Rule, Selector, UdpSocket, Update, bind_table,
 };
 use crate::plan::receive::{self, Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Rules, find_closing_place};
@@ -29,36 +30,42 @@ const PORT_PAUSE: Duration = Duration::from_millis(5);
 const FREE_ATTEMPTS: u32 = 16;
 
 /// What a device receives, as far as it can be seen. `vrf` is the name of its VRF, `links` are those
-/// of its namespace.
-pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Option<Receives> {
-    if device.listen_port == 0 {
+/// of its namespace. `rivals` tells how many others of its kind have its port and are up.
+pub fn read_receives(
+    device: &Device,
+    vrf: Option<&str>,
+    links: &[Link],
+    owners: &Owners,
+    rivals: usize,
+) -> Option<Receives> {
+    let port = device.listen_port;
+    if port == 0 {
         return None;
     }
-    // A device that is down has no sockets; another one's may be on the port.
-    let sockets = if links
-        .iter()
-        .any(|link| link.up && link.is_called(&device.name))
-    {
-        diag::udp_sockets(device.listen_port).ok()?
-    } else {
-        Vec::new()
-    };
-    let has_entry = match Hooks::find_hooks().and_then(|hooks| hooks.get(device.listen_port)) {
+    let link = find_link(links, &device.name);
+    let index = vrf.and_then(find_index);
+    if link.is_some_and(|link| link.up) {
+        let mut sockets = diag::udp_sockets(port).ok()?;
+        diag::name_owners(&mut sockets, owners);
+        let process = link.is_none_or(|link| link.kind != KIND);
+        sockets.retain(|one| one.may_be_of(process));
+        let judged = receive::judge_sockets(&sockets, rivals, index);
+        return Some(judged.unwrap_or(Receives::Unclear));
+    }
+    // It has no sockets. The entry for its port tells what they will be bound to.
+    let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port)).ok()?;
+    let sockets = diag::udp_sockets(port).unwrap_or_default();
+    let in_the_way = |one: &UdpSocket| one.device == 0 || Some(one.device) == index;
+    Some(match entry {
+        None => Receives::Any,
+        Some(entry) if entry.leaving => Receives::Any,
         // The hooks go by the name, also where the VRF has the same table.
-        Ok(Some(entry)) if sockets.is_empty() && vrf.is_some_and(|vrf| vrf != entry.vrf) => {
-            return Some(Receives::Nothing);
-        }
-        Ok(entry) => entry.is_some_and(|entry| !entry.leaving),
-        // Sockets that are there show every user what they are bound to.
-        Err(_) if sockets.is_empty() => return None,
-        Err(_) => false,
-    };
-    Some(receive::judge_sockets(
-        &sockets,
-        vrf.and_then(find_index),
-        has_entry,
-        is_live,
-    ))
+        Some(entry) if index.is_none() || vrf != Some(&entry.vrf) => Receives::Nothing,
+        // The other device may have the port first, and another socket has it.
+        Some(entry) if link.is_none_or(|link| link.index != entry.owner) => Receives::Unclear,
+        Some(_) if sockets.iter().any(in_the_way) => Receives::Unclear,
+        Some(_) => Receives::Bound,
+    })
 }
 
 /// The index of a device of this namespace; in tests as the script says.
@@ -133,7 +140,7 @@ pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
     let here: HashSet<u32> = links.iter().map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
-        here.contains(&binding.owner) || needed.is_needed(port)
+        here.contains(&binding.owner) || needed.is_needed(port, binding)
     })
 }
 
@@ -147,8 +154,8 @@ struct Needed {
 impl Needed {
     /// A device that was made here and moved has its sockets here still, while it is up. What
     /// cannot be looked at counts as such.
-    fn is_needed(&mut self, port: u16) -> bool {
-        has_bound_socket(port) || {
+    fn is_needed(&mut self, port: u16, entry: &HookEntry) -> bool {
+        has_bound_socket(port, entry.process) || {
             let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
             *unknown || ports.contains(&port)
         }
@@ -344,7 +351,9 @@ impl Receiving {
             is_up,
         };
         let mut needed = Needed::default();
-        let own = receive::own_ports(entries, &device, is_others, |port| needed.is_needed(port));
+        let own = receive::own_ports(entries, &device, is_others, |port, entry| {
+            needed.is_needed(port, entry)
+        });
         self.own = own;
     }
 
@@ -434,7 +443,7 @@ impl Receiving {
                 (shared && !stays && is_there, goal.vrf.as_str())
             }
             None => {
-                let bound = self.entries.is_ok() && has_bound_socket(port);
+                let bound = self.entries.is_ok() && !find_bound(port).is_empty();
                 (shared && bound, "another VRF")
             }
         };
@@ -496,7 +505,8 @@ impl Receiving {
             return Ok(());
         }
         let vrf = goal.and_then(|goal| find_index(&goal.vrf));
-        let bound = find_bound_sockets(port);
+        let process = facts.support.userspace;
+        let bound = find_bound_sockets(port, process);
         if bound.is_empty() || bound.iter().any(|device| Some(*device) == vrf) {
             return Ok(());
         }
@@ -505,7 +515,7 @@ impl Receiving {
         let binder = Binder {
             attribute: backend.is_bound_by_attribute(&self.interface),
             entry: known || self.entries.is_err() && by_rules,
-            process: facts.support.userspace,
+            process,
             leaves: true,
         };
         if !binder.is_hooks() {
@@ -526,7 +536,7 @@ impl Receiving {
         };
         Err(Error::Unsupported(format!(
             "Cannot {what}: its sockets are bound to {}, and would stay so: {reason}",
-            name_bound(port)
+            name_bound(port, process)
         )))
     }
 
@@ -629,15 +639,34 @@ impl Receiving {
             return self.leave_unbound(goal, backend, routing, now, note);
         };
         let vrf = find_index(&goal.vrf);
-        let look = || {
-            // A device that is down has no sockets; another one's may be on the port.
-            if !now.up {
-                return Ok(vrf.map_or(Receives::Nothing, |_| Receives::Bound));
+        let read = || diag::own_sockets(*port, now.process);
+        let judge = |sockets: &[UdpSocket]| receive::judge_sockets(sockets, now.rivals, vrf);
+        // A device that is down has no sockets; another one's may be on the port.
+        let mut received = Ok(Some(vrf.map_or(Receives::Nothing, |_| Receives::Bound)));
+        if now.up {
+            let before = read();
+            received = before
+                .as_ref()
+                .map(|one| judge(one))
+                .map_err(|err| err.errno);
+            let before = before.unwrap_or_default();
+            // Those that cannot be told apart are left where they may all be right.
+            let is_right = |one: &UdpSocket| Some(one.device) == vrf;
+            let may_stay = before.iter().any(is_right) && before.iter().all(|s| is_live(s.device));
+            let stay = match received {
+                Ok(Some(Receives::Unclear)) => may_stay,
+                received => received == Ok(Some(Receives::Bound)),
+            };
+            if !stay {
+                make_again(interface, backend, routing, *port, goal.mark)?;
+                let after = read();
+                // What was not there before is its own.
+                let is_new = |one: &&UdpSocket| before.iter().all(|old| old.inode != one.inode);
+                received = after.map_err(|err| err.errno).map(|after| {
+                    let new: Vec<UdpSocket> = after.iter().filter(is_new).copied().collect();
+                    receive::judge_sockets(&new, 0, vrf).or_else(|| judge(&after))
+                });
             }
-            diag::udp_sockets(*port).map(|s| receive::judge_sockets(&s, vrf, true, is_live))
-        };
-        if now.up && !matches!(look(), Ok(Receives::Bound)) {
-            make_again(interface, backend, routing, *port, goal.mark)?;
         }
         let old: Vec<u16> = self
             .own_entries()
@@ -667,16 +696,17 @@ impl Receiving {
         if let Err(error) = done {
             note(&format!("{interface}: {error}"));
         }
-        note(&match look() {
-            Ok(Receives::Bound) => format!(
+        note(&match received {
+            Ok(Some(Receives::Bound)) => format!(
                 "{interface}: receives from {} only, by a BPF program at the cgroup root",
                 goal.vrf
             ),
-            Ok(Receives::Any) => format!(
+            Ok(Some(Receives::Any)) | Ok(None) => format!(
                 "{interface}: receives from everywhere: the BPF program at the cgroup root has \
                  not bound its sockets"
             ),
-            Ok(Receives::Nothing) => match bind_table(&goal.vrf) {
+            Ok(Some(Receives::Unclear)) => describe_unclear(interface, *port, &goal.vrf),
+            Ok(Some(Receives::Nothing)) => match bind_table(&goal.vrf) {
                 // The hooks bind by name, which the VRF will bring.
                 Some(table) => format!(
                     "{interface}: receives nothing until a VRF has table {table} and it is bound \
@@ -688,11 +718,11 @@ impl Receiving {
                     goal.vrf
                 ),
             },
-            Err(failure) => format!(
+            Err(errno) => format!(
                 "{interface}: a BPF program at the cgroup root binds its sockets to {}; whether \
                  they are cannot be seen ({}; udp_diag tells)",
                 goal.vrf,
-                crate::error::strerror(failure.errno)
+                crate::error::strerror(errno)
             ),
         });
         Ok(())
@@ -714,17 +744,25 @@ impl Receiving {
         };
         let (mark, port) = backend.mark_and_port(interface)?;
         let sockets = match now.up && !now.away {
-            true => diag::udp_sockets(port).unwrap_or_default(),
+            true => diag::own_sockets(port, now.process).unwrap_or_default(),
             false => Vec::new(),
         };
         let entry = self.own_entries().find(|(known, _)| *known == port);
         let waits = entry.is_some_and(|(_, entry)| entry.vrf == goal.vrf && !entry.leaving);
         let vrf = find_index(&goal.vrf);
-        let received = receive::judge_sockets(&sockets, vrf, waits, is_live);
+        let without = match waits {
+            true => Receives::Bound,
+            false => Receives::Any,
+        };
+        let received = receive::judge_sockets(&sockets, now.rivals, vrf).unwrap_or(without);
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         match received {
             Receives::Bound => left.retain(|own| *own != port),
             Receives::Any => say_why_not(interface, goal, reason, note),
+            Receives::Unclear => {
+                left.retain(|own| *own != port);
+                note(&describe_unclear(interface, port, &goal.vrf));
+            }
             Receives::Nothing => {
                 let binder = Binder {
                     entry: entry.is_some(),
@@ -737,7 +775,7 @@ impl Receiving {
                         "{interface}: receives nothing from {}: its sockets are bound to {}, and \
                          stay so",
                         goal.vrf,
-                        name_bound(port)
+                        name_bound(port, now.process)
                     ));
                 } else {
                     self.unbind_sockets(backend, routing, port, mark)?;
@@ -773,7 +811,8 @@ impl Receiving {
             }
             return Ok(());
         }
-        let may_be_bound = now.up && !now.away && !now.attribute && has_bound_socket(port);
+        let may_be_bound =
+            now.up && !now.away && !now.attribute && has_bound_socket(port, now.process);
         let bound = may_be_bound && {
             let binder = Binder {
                 attribute: backend.is_bound_by_attribute(&self.interface),
@@ -843,7 +882,7 @@ impl Receiving {
 }
 
 /// The devices that sockets on this port are bound to.
-fn find_bound_sockets(port: u16) -> Vec<u32> {
+fn find_bound(port: u16) -> Vec<u32> {
     if port == 0 {
         return Vec::new();
     }
@@ -852,18 +891,30 @@ fn find_bound_sockets(port: u16) -> Vec<u32> {
     bound.map(|one| one.device).collect()
 }
 
-/// Whether another socket is on the port of a device that is up, which has one of its own.
-fn is_shared(port: u16) -> bool {
-    routing::count_wildcard_sockets(port).is_some_and(|count| count > 1)
+/// The devices that sockets of a process, or of the kernel, on this port are bound to.
+fn find_bound_sockets(port: u16, process: bool) -> Vec<u32> {
+    if find_bound(port).is_empty() {
+        return Vec::new();
+    }
+    let own = diag::own_sockets(port, process).unwrap_or_default();
+    let bound = own.into_iter().filter(|one| one.device != 0);
+    bound.map(|one| one.device).collect()
 }
 
-fn has_bound_socket(port: u16) -> bool {
-    !find_bound_sockets(port).is_empty()
+/// Whether another socket is on the port of a device that is up, which has one of its own.
+fn is_shared(port: u16) -> bool {
+    routing::count_wildcard_sockets(port, None).is_some_and(|count| count > 1)
+}
+
+fn has_bound_socket(port: u16, process: bool) -> bool {
+    !find_bound_sockets(port, process).is_empty()
 }
 
 /// What the sockets on a port are bound to, in words.
-fn name_bound(port: u16) -> String {
-    let name = find_bound_sockets(port).into_iter().find_map(find_name);
+fn name_bound(port: u16, process: bool) -> String {
+    let name = find_bound_sockets(port, process)
+        .into_iter()
+        .find_map(find_name);
     name.unwrap_or_else(|| "a device that is gone".to_owned())
 }
 
@@ -873,12 +924,13 @@ pub fn has_leftovers(
     interface: &str,
     mark: u32,
     port: u16,
+    process: bool,
     is_hooks: impl FnOnce() -> bool,
 ) -> bool {
     if mark == CLOSED_MARK {
         return true;
     }
-    let bound = || has_bound_socket(port) && is_hooks();
+    let bound = || has_bound_socket(port, process) && is_hooks();
     let index = find_index(interface);
     match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
@@ -905,6 +957,8 @@ pub struct Now<'a> {
     pub by_rules: bool,
     /// A process has its sockets.
     pub process: bool,
+    /// How many others of its kind are up and have the port that it has now.
+    pub rivals: usize,
     pub links: &'a [Link],
     /// Every other WireGuard device here.
     pub others: &'a [Other],
@@ -947,6 +1001,13 @@ fn choose_heir(
         heir.vrf.clear();
     }
     Some(heir)
+}
+
+fn describe_unclear(interface: &str, port: u16, vrf: &str) -> String {
+    format!(
+        "{interface}: whether it receives from {vrf} only cannot be told: other sockets have port \
+         {port}, too, and nothing tells which are its own"
+    )
 }
 
 /// Names the reason, and what can be done.
@@ -1070,14 +1131,14 @@ fn move_port(
 /// A UDP port that no socket of this namespace has in either family.
 fn free_port() -> Option<u16> {
     for _ in 0..FREE_ATTEMPTS {
-        let v4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        let v4 = net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         let port = v4.local_addr().ok()?.port();
-        match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        match net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
             // Rust's IPv6 sockets take IPv4 as well, which the first one has.
             Ok(_) => return Some(port),
             Err(err) if err.raw_os_error() == Some(libc::EADDRINUSE) => {
                 drop(v4);
-                if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+                if net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
                     return Some(port);
                 }
             }

@@ -34,6 +34,11 @@ struct State {
     patched: bool,
     /// The index of what the sockets of wg0 are bound to.
     bound_to: u32,
+    inode: u32,
+    /// The devices and the inodes of other sockets on its port.
+    beside: Vec<(u32, u32)>,
+    /// The VRF `red` is gone.
+    no_red: bool,
     /// Index, name, mark and port of other devices, which are down.
     others: Vec<(i32, &'static str, u32, u16)>,
     hooks: Rc<RefCell<ScriptedHooks>>,
@@ -213,12 +218,18 @@ impl State {
                 }
             }
             (false, SOCK_DIAG_BY_FAMILY, of) => {
-                let mut socket = vec![0; 72];
-                socket[0] = of;
-                socket[4..6].copy_from_slice(&self.port.to_be_bytes());
-                socket[40..44].copy_from_slice(&self.bound_to.to_ne_bytes());
-                let there = !self.down && payload[8..10] == self.port.to_be_bytes();
-                dump(there.then_some(socket).into_iter().collect(), 0)
+                let socket = |(device, inode): (u32, u32)| {
+                    let mut socket = vec![0; 72];
+                    socket[0] = of;
+                    socket[4..6].copy_from_slice(&self.port.to_be_bytes());
+                    socket[40..44].copy_from_slice(&device.to_ne_bytes());
+                    socket[68..72].copy_from_slice(&inode.to_ne_bytes());
+                    socket
+                };
+                let own = (!self.down).then_some((self.bound_to, self.inode));
+                let all = own.into_iter().chain(self.beside.iter().copied());
+                let is_asked = payload[8..10] == self.port.to_be_bytes();
+                dump(all.filter(|_| is_asked).map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
                 let mut links = vec![
@@ -226,6 +237,7 @@ impl State {
                     link(8, "red", true, "vrf", Some(100)),
                     link(9, "blue", true, "vrf", Some(200)),
                 ];
+                links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
                 links.extend(others.map(|other| link(other.0, other.1, false, "wireguard", None)));
                 dump(links, 0)
@@ -1189,4 +1201,107 @@ fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
         .0
         .unwrap();
     assert_eq!(entries(&state), [(51010, "red".to_owned(), 7)]);
+}
+
+/// What `wg show` says of receiving.
+fn shown(script: &ScriptedKernel) -> Option<Receives> {
+    with(script.clone(), || get("wg0")).unwrap().receives
+}
+
+/// Two on one port: which sockets are whose does not show, unless it is so of all.
+#[test]
+fn a_neighbours_socket_is_not_blamed_and_proves_nothing() {
+    const GONE: u32 = 77;
+    let (state, _socket) = bound_by_hooks();
+    let at = |own: u32, kernels: &[u32], process: &[u32]| {
+        let mut now = state.borrow_mut();
+        now.bound_to = own;
+        let foreign = kernels.iter().map(|device| (*device, 0));
+        now.beside = foreign.chain(process.iter().map(|dev| (*dev, 1))).collect();
+        drop(now);
+        shown(&script(&state).with_process_socket(1))
+    };
+    assert_eq!(at(8, &[], &[]), Some(Receives::Bound));
+    for (own, kernels, processes, receives) in [
+        // One of another VRF, one that is bound to nothing, one that lost its VRF.
+        (8, &[9][..], &[][..], Receives::Unclear),
+        (8, &[0], &[], Receives::Unclear),
+        (0, &[8], &[], Receives::Unclear),
+        (GONE, &[8], &[], Receives::Unclear),
+        (GONE, &[9], &[], Receives::Nothing),
+        // A process's are not the kernel's.
+        (8, &[], &[9], Receives::Bound),
+        (8, &[], &[GONE], Receives::Bound),
+        (0, &[], &[8], Receives::Any),
+        (GONE, &[], &[8], Receives::Nothing),
+    ] {
+        let said = at(own, kernels, processes);
+        assert_eq!(said, Some(receives), "{own} {kernels:?} {processes:?}");
+    }
+}
+
+/// wireguard-go has the port here of a device whose own sockets are in another namespace.
+#[test]
+fn a_process_does_not_make_a_device_bound() {
+    let (state, socket) = bound_by_hooks();
+    let inode = {
+        use std::os::{fd::AsRawFd as _, unix::fs::MetadataExt as _};
+        let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        u32::try_from(std::fs::metadata(path).unwrap().ino()).unwrap()
+    };
+    // The one socket on the port is the process's, in /proc as in the kernel's answer.
+    state.borrow_mut().inode = inode;
+    let script = script(&state).with_process_socket(inode);
+    let device = with(script.clone(), || get("wg0")).unwrap();
+    assert_eq!(device.receives, None);
+    let elsewhere = |bind: &Bind| {
+        matches!(
+            bind,
+            Bind::Rules {
+                elsewhere: Some(true),
+                ..
+            }
+        )
+    };
+    assert!(elsewhere(&device.bind), "{:?}", device.bind);
+    // Nor is wg0 made again because of it, nor bound.
+    let before = shape(&state);
+    let (result, _) = set_on(&script, |update| update.bind_dev = red());
+    let said = result.unwrap_err().to_string();
+    assert!(said.contains("where it was created"), "{said}");
+    assert_eq!(shape(&state), before);
+}
+
+/// A device that is down has no sockets: another one may have the port first.
+#[test]
+fn of_a_device_that_is_down_only_its_own_entry_counts() {
+    let (state, socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    state.borrow_mut().down = true;
+    drop(socket);
+    let said = || shown(&script(&state));
+    assert_eq!(said(), Some(Receives::Bound));
+    let change = |change: &dyn Fn(&mut crate::model::HookEntry)| {
+        let hooks = Rc::clone(&state.borrow().hooks);
+        let mut hooks = hooks.borrow_mut();
+        let entry = hooks.entries.get_mut(&port).unwrap();
+        let before = entry.clone();
+        change(entry);
+        before
+    };
+    let own = change(&|entry| entry.owner = 12);
+    assert_eq!(said(), Some(Receives::Unclear));
+    change(&|entry| (entry.owner, entry.vrf) = (7, "blue".to_owned()));
+    assert_eq!(said(), Some(Receives::Nothing));
+    change(&|entry| *entry = own.clone());
+    // Another socket has the port in its VRF, or everywhere: it will have none.
+    for device in [8, 0] {
+        state.borrow_mut().beside = vec![(device, 0)];
+        assert_eq!(said(), Some(Receives::Unclear), "{device}");
+    }
+    state.borrow_mut().beside = vec![(9, 0)];
+    assert_eq!(said(), Some(Receives::Bound));
+    // Its VRF is gone.
+    state.borrow_mut().no_red = true;
+    assert_eq!(said(), Some(Receives::Nothing));
 }

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::ser::PrettyFormatter;
 
-use super::{Options, masked};
+use super::{CONTESTED, Options, masked};
 use crate::address::{Endpoint, Prefix};
 use crate::key::{Key, PublicKey};
 use crate::model::{Bind, Device, Peer, Presence, Receives, Selector};
@@ -114,8 +114,12 @@ impl<'a> BindJson<'a> {
                     .iter()
                     .map(|(family, fault)| format!("{family}: {fault}"))
                     .collect();
-                if *elsewhere {
-                    problems.push("its sockets are in another network namespace".to_owned());
+                match elsewhere {
+                    Some(false) => {}
+                    Some(true) => {
+                        problems.push("its sockets are in another network namespace".to_owned());
+                    }
+                    None => problems.push(CONTESTED.to_owned()),
                 }
                 Some(BindJson {
                     device: dev.as_deref(),
@@ -127,6 +131,7 @@ impl<'a> BindJson<'a> {
                         Receives::Bound => "bound",
                         Receives::Any => "any",
                         Receives::Nothing => "nothing",
+                        Receives::Unclear => "unknown",
                     }),
                     state: match dev {
                         _ if !problems.is_empty() => "faulty",
@@ -242,7 +247,12 @@ mod tests {
             .map(|bind| (bind, None));
         let mut all = Vec::from(kernel);
         for by in [Selector::Mark(0x77), Selector::Port(51820)] {
-            for receives in [Receives::Bound, Receives::Any, Receives::Nothing] {
+            for receives in [
+                Receives::Bound,
+                Receives::Any,
+                Receives::Nothing,
+                Receives::Unclear,
+            ] {
                 for (dev, fault) in [
                     (Some("vrf_a"), None),
                     (Some("vrf_a"), Some(Fault::NotClosed)),
@@ -253,7 +263,7 @@ mod tests {
                         by,
                         table: 1023,
                         faults: fault.map(|fault| (Family::V4, fault)).into_iter().collect(),
-                        elsewhere: false,
+                        elsewhere: Some(false),
                     };
                     all.push((bind, Some(receives)));
                 }
