@@ -114,11 +114,7 @@ impl Reader {
             let owners = || self.owners.get_or_init(Owners::find_owners);
             device.receives = match elsewhere {
                 Some(true) => None,
-                Some(false) => {
-                    let vrf = device.bind.dev();
-                    let rivals = self.find_rivals(&device, links).len();
-                    receive::read_receives(&device, vrf, links, owners(), rivals)
-                }
+                Some(false) => receive::read_receives(&device, device.bind.dev(), links, owners()),
                 None => Some(Receives::Unclear),
             };
         }
@@ -562,9 +558,6 @@ fn change_bound(
         unbound: strategy == Strategy::Unbind,
         by_rules: facts.rules.find_binding(facts.mark, facts.port).is_some(),
         process: facts.support.userspace,
-        rivals: find_link(&links, &plan.update.interface).map_or(0, |link| {
-            find_rivals(link, port, &facts.others, &links).len()
-        }),
         links: &links,
         others: &facts.others,
         elsewhere: &facts.elsewhere.devices,
@@ -672,11 +665,13 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
     let (mark, port) = backend.mark_and_port(&update.interface).ok()?;
     let mut routing = Routing::open().ok()?;
     let here = routing.read_rules().ok()?;
-    if here.find_binding(mark, port).is_some() {
+    let links = routing.read_links().ok()?;
+    let link = find_link(&links, &update.interface)?;
+    let sockets = find_sockets(link, port);
+    // The rules here may be another device's, which has the same mark in its own namespace.
+    if sockets != Sockets::Elsewhere && here.find_binding(mark, port).is_some() {
         return None;
     }
-    let links = routing.read_links().ok()?;
-    let sockets = find_sockets(find_link(&links, &update.interface)?, port);
     // Devices of other namespaces may well have this port.
     let by_port = sockets == Sockets::Elsewhere;
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
@@ -700,6 +695,7 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
         mark,
         port,
         sockets,
+        up: link.up,
         bound_elsewhere: Some(by),
         bound_unseen: seen.is_none(),
         ..Facts::default()

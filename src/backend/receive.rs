@@ -30,13 +30,12 @@ const PORT_PAUSE: Duration = Duration::from_millis(5);
 const FREE_ATTEMPTS: u32 = 16;
 
 /// What a device receives, as far as it can be seen. `vrf` is the name of its VRF, `links` are those
-/// of its namespace. `rivals` tells how many others of its kind have its port and are up.
+/// of its namespace, where its sockets are.
 pub fn read_receives(
     device: &Device,
     vrf: Option<&str>,
     links: &[Link],
     owners: &Owners,
-    rivals: usize,
 ) -> Option<Receives> {
     let port = device.listen_port;
     if port == 0 {
@@ -49,7 +48,7 @@ pub fn read_receives(
         diag::name_owners(&mut sockets, owners);
         let process = link.is_none_or(|link| link.kind != KIND);
         sockets.retain(|one| one.may_be_of(process));
-        let judged = receive::judge_sockets(&sockets, rivals, index);
+        let judged = receive::judge_sockets(&sockets, 0, index);
         return Some(judged.unwrap_or(Receives::Unclear));
     }
     // It has no sockets. The entry for its port tells what they will be bound to.
@@ -60,7 +59,7 @@ pub fn read_receives(
         None => Receives::Any,
         Some(entry) if entry.leaving => Receives::Any,
         // The hooks go by the name, also where the VRF has the same table.
-        Some(entry) if index.is_none() || vrf != Some(&entry.vrf) => Receives::Nothing,
+        Some(entry) if vrf != Some(&entry.vrf) => Receives::Nothing,
         // The other device may have the port first, and another socket has it.
         Some(entry) if link.is_none_or(|link| link.index != entry.owner) => Receives::Unclear,
         Some(_) if sockets.iter().any(in_the_way) => Receives::Unclear,
@@ -640,7 +639,7 @@ impl Receiving {
         };
         let vrf = find_index(&goal.vrf);
         let read = || diag::own_sockets(*port, now.process);
-        let judge = |sockets: &[UdpSocket]| receive::judge_sockets(sockets, now.rivals, vrf);
+        let judge = |sockets: &[UdpSocket]| receive::judge_sockets(sockets, 0, vrf);
         // A device that is down has no sockets; another one's may be on the port.
         let mut received = Ok(Some(vrf.map_or(Receives::Nothing, |_| Receives::Bound)));
         if now.up {
@@ -754,7 +753,7 @@ impl Receiving {
             true => Receives::Bound,
             false => Receives::Any,
         };
-        let received = receive::judge_sockets(&sockets, now.rivals, vrf).unwrap_or(without);
+        let received = receive::judge_sockets(&sockets, 0, vrf).unwrap_or(without);
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         match received {
             Receives::Bound => left.retain(|own| *own != port),
@@ -957,8 +956,6 @@ pub struct Now<'a> {
     pub by_rules: bool,
     /// A process has its sockets.
     pub process: bool,
-    /// How many others of its kind are up and have the port that it has now.
-    pub rivals: usize,
     pub links: &'a [Link],
     /// Every other WireGuard device here.
     pub others: &'a [Other],

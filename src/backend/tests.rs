@@ -39,8 +39,9 @@ struct State {
     beside: Vec<(u32, u32)>,
     /// The VRF `red` is gone.
     no_red: bool,
-    /// Index, name, mark and port of other devices, which are down.
+    /// Index, name, mark and port of other devices.
     others: Vec<(i32, &'static str, u32, u16)>,
+    others_up: bool,
     hooks: Rc<RefCell<ScriptedHooks>>,
     family_errno: i32,
     /// `struct fib_rule_hdr` and attributes.
@@ -239,7 +240,9 @@ impl State {
                 ];
                 links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
-                links.extend(others.map(|other| link(other.0, other.1, false, "wireguard", None)));
+                links.extend(
+                    others.map(|other| link(other.0, other.1, self.others_up, "wireguard", None)),
+                );
                 dump(links, 0)
             }
             (false, RTM_GETRULE, of) => {
@@ -1304,4 +1307,85 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
     // Its VRF is gone.
     state.borrow_mut().no_red = true;
     assert_eq!(said(), Some(Receives::Nothing));
+}
+
+/// A device here is bound by the same mark as one that came from another namespace, where its
+/// sockets are: the rules here do not hold that one.
+#[test]
+fn a_mark_that_is_bound_here_too_does_not_open_a_device_that_is_bound_elsewhere() {
+    let home = kernel(|_| {});
+    run(&home, red()).0.unwrap();
+    let mark = home.borrow().mark;
+    for down in [false, true] {
+        // No socket is on its port here.
+        let here = kernel(|_| {});
+        run(&here, red()).0.unwrap();
+        (here.borrow_mut().port, here.borrow_mut().down) = (1, down);
+        let omitted = Update {
+            interface: "wg0".to_owned(),
+            bind_dev: Change::Clear,
+            bind_dev_omitted: true,
+            fwmark: Change::Clear,
+            ..Update::default()
+        };
+        let (result, notes) = run_update(&here, Some(&home), omitted, BindMode::Auto);
+        result.unwrap();
+        // While it is down nothing tells where it was made, and here it can be unbound.
+        assert_eq!(here.borrow().mark, if down { 0 } else { mark }, "{notes:?}");
+        assert_eq!(
+            down,
+            !notes.join("").contains("where it was made hold it"),
+            "{notes:?}"
+        );
+    }
+}
+
+/// Rules of another namespace have its mark, and here none do.
+#[test]
+fn of_a_device_that_is_down_it_is_not_said_where_it_was_made() {
+    let home = kernel(|_| {});
+    run(&home, red()).0.unwrap();
+    let mark = home.borrow().mark;
+    let here = kernel(|state| (state.mark, state.port, state.down) = (mark, 1, true));
+    let unbind = |omitted| Update {
+        interface: "wg0".to_owned(),
+        bind_dev: Change::Clear,
+        bind_dev_omitted: omitted,
+        fwmark: Change::Clear,
+        ..Update::default()
+    };
+    let (result, _) = run_update(&here, Some(&home), unbind(false), BindMode::Auto);
+    let said = result.unwrap_err().to_string();
+    assert!(said.contains("ip link set wg0 up"), "{said}");
+    let (result, notes) = run_update(&here, Some(&home), unbind(true), BindMode::Auto);
+    result.unwrap();
+    assert!(
+        notes.join("").contains("nothing tells where it was made"),
+        "{notes:?}"
+    );
+    assert_eq!(here.borrow().mark, mark);
+}
+
+/// Two that are up have the port, and one socket of a family is on it.
+#[test]
+fn with_fewer_sockets_than_devices_none_is_called_bound() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    state.borrow_mut().others.push((12, "wg1", 0, port));
+    let device = || with(script(&state), || get("wg0")).unwrap();
+    assert_eq!(device().receives, Some(Receives::Bound));
+    state.borrow_mut().others_up = true;
+    let device = device();
+    assert_eq!(device.receives, Some(Receives::Unclear));
+    let unknown = matches!(
+        device.bind,
+        Bind::Rules {
+            elsewhere: None,
+            ..
+        }
+    );
+    assert!(unknown, "{:?}", device.bind);
+    // On another port it is no rival.
+    state.borrow_mut().others[0].3 = port ^ 1;
+    assert_eq!(shown(&script(&state)), Some(Receives::Bound));
 }

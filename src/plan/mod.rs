@@ -544,11 +544,20 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
 /// they go by it would leave the VRF, and they cannot be changed from here.
 fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Result<Plan> {
     let interface = update.interface.clone();
+    let is_unknown = facts.sockets == Sockets::Unknown && !facts.up;
     let refuse = |what: &str| {
-        Err(Error::Unsupported(format!(
-            "Cannot {what} {interface} from here: policy rules in the network namespace where it \
-             was made bind it by {by}; move it back there, and do it there"
-        )))
+        Err(Error::Unsupported(if is_unknown {
+            format!(
+                "Cannot {what} {interface} while it is down: policy rules in another network \
+                 namespace bind by {by}, and nothing tells whether it was made there; set it up \
+                 first (`ip link set {interface} up'), or move it back there, and do it there"
+            )
+        } else {
+            format!(
+                "Cannot {what} {interface} from here: policy rules in the network namespace where \
+                 it was made bind it by {by}; move it back there, and do it there"
+            )
+        }))
     };
     let wants_off = update.bind_dev == Change::Clear;
     if wants_off && !update.bind_dev_omitted {
@@ -583,6 +592,11 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
         plan.notes.push(format!(
             "{interface}: keeps {by}, by which policy rules may bind it in the network namespace \
              where it was made: that does not show from this container"
+        ));
+    } else if kept && is_unknown {
+        plan.notes.push(format!(
+            "{interface}: keeps {by}, by which policy rules in another network namespace may bind \
+             it: it is down, so nothing tells where it was made"
         ));
     } else if kept {
         plan.notes.push(format!(
