@@ -27,7 +27,8 @@ use std::cell::OnceCell;
 
 use crate::error::{Error, Result, Task};
 use crate::model::{
-    Bind, Change, Device, IFNAME_MAX, Presence, Receives, Selector, Update, bind_table,
+    Bind, Change, Device, Family, IFNAME_MAX, Presence, Receives, Rule, Selector, Update,
+    bind_table,
 };
 use crate::plan::receive::{Binder, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
@@ -40,7 +41,7 @@ use kernel::Wireguard;
 use netlink::Failure;
 use owners::Owners;
 pub use programs::find_wg_quick;
-use receive::{Now, ReceiveGoal, Receiving};
+use receive::{Marks, Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
 
 use crate::wire::route::Link;
@@ -540,17 +541,35 @@ fn change_bound(
     if let Some(goal) = &goal {
         receiving.prepare_update(goal, &mut plan.update, &facts);
     }
+    let mut closes = false;
     if matches!(strategy, Strategy::Unbind | Strategy::Fallback { .. }) {
-        receiving.check_hooks(goal.as_ref(), &facts, &mut backend)?;
+        closes = receiving.check_hooks(goal.as_ref(), &facts, &mut backend)?;
     }
-    if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, before, note) {
-        receiving.roll_back();
-        return Err(error);
+    let marks = Marks {
+        before: before.0,
+        after: facts.mark_after(&plan.update.fwmark),
+    };
+    let port = plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0);
+    // A new port brings new sockets in the same message as the mark.
+    closes &= port == facts.port;
+    if closes {
+        plan.update.fwmark = Change::Keep;
+    }
+    let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
+        .inspect_err(|_| receiving.roll_back())?;
+    if closes {
+        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
+        if let Err(left) = moved {
+            if !left.closed {
+                receiving.roll_back();
+                routing.remove_rules(&added)?;
+            }
+            return Err(left.error);
+        }
     }
     let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
-    let port = plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0);
     let now = Now {
         up: facts.up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
@@ -702,7 +721,7 @@ fn find_bound_elsewhere(backend: &mut Backend, update: &Update, support: Support
     })
 }
 
-/// Adds rules and changes the device. What fails is undone.
+/// Adds rules and changes the device. What fails is undone. Gives the rules that were added.
 fn carry_out(
     backend: &mut Backend,
     routing: &mut Routing,
@@ -710,7 +729,7 @@ fn carry_out(
     plan: &Plan,
     before: (u32, u16),
     note: &mut dyn FnMut(&str),
-) -> Result<()> {
+) -> Result<Vec<(Family, Rule)>> {
     let interface = &plan.update.interface;
     let added = routing.add_rules(&plan.add, &facts.rules)?;
     // What nobody needs: it does not come back when the device refuses.
@@ -735,7 +754,7 @@ fn carry_out(
         }
         return Err(error);
     }
-    Ok(())
+    Ok(added)
 }
 
 /// After a change that failed half way: a stock kernel takes mark and port before it looks at

@@ -488,7 +488,7 @@ impl Receiving {
     }
 
     /// Sees to it that the hooks can be changed where sockets that they have bound are to be bound
-    /// to another VRF or to none.
+    /// to another VRF or to none. Says whether the device has to be closed meanwhile.
     ///
     /// # Errors
     /// They cannot. The device would send by one way and receive from another; nothing was changed.
@@ -497,19 +497,24 @@ impl Receiving {
         goal: Option<&ReceiveGoal>,
         facts: &Facts,
         backend: &mut Backend,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let port = facts.port;
-        let away = matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested);
-        if !facts.up || away || self.inserted.is_some() {
-            return Ok(());
+        let known = self.own_entries().any(|(own, _)| *own == port);
+        if !facts.up {
+            return Ok(goal.is_none() && known);
+        }
+        if facts.interrupted {
+            return Ok(self.entries.is_ok());
+        }
+        if matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested) {
+            return Ok(false);
         }
         let vrf = goal.and_then(|goal| find_index(&goal.vrf));
         let process = facts.support.userspace;
         let bound = find_bound_sockets(port, process);
         if bound.is_empty() || bound.iter().any(|device| Some(*device) == vrf) {
-            return Ok(());
+            return Ok(false);
         }
-        let known = self.own_entries().any(|(own, _)| *own == port);
         let by_rules = facts.rules.find_binding(facts.mark, port).is_some();
         let binder = Binder {
             attribute: backend.is_bound_by_attribute(&self.interface),
@@ -518,7 +523,10 @@ impl Receiving {
             leaves: true,
         };
         if !binder.is_hooks() {
-            return Ok(());
+            return Ok(false);
+        }
+        if self.inserted.is_some() {
+            return Ok(true);
         }
         if goal.is_some() && is_shared(port) {
             return Err(self.refuse_port(port, "another VRF"));
@@ -526,7 +534,7 @@ impl Receiving {
         let failed = self.reason.clone().filter(|why| *why != Unavailable::Off);
         let failed = failed.or_else(|| Changing::start_change().err());
         let Some(reason) = failed else {
-            return Ok(());
+            return Ok(true);
         };
         let interface = &self.interface;
         let what = match goal {
@@ -537,6 +545,36 @@ impl Receiving {
             "Cannot {what}: its sockets are bound to {}, and would stay so: {reason}",
             name_bound(port, process)
         )))
+    }
+
+    /// Brings the device from one mark to another over a closed one, while its sockets are made again
+    /// and the hooks are told. Whoever ends this leaves it bound, closed or as it is to be.
+    ///
+    /// # Errors
+    /// It is bound as before, or closed.
+    pub fn move_closed(
+        &self,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        facts: &Facts,
+        marks: Marks,
+    ) -> std::result::Result<(), Left> {
+        let (port, index) = (facts.port, self.index);
+        let goal = self.inserted.is_some();
+        let leaving = HookEntry {
+            leaving: true,
+            owner: index,
+            mark: facts.mark,
+            ..HookEntry::default()
+        };
+        let tell = || match goal {
+            true => Ok(()),
+            false => Changing::start_change()
+                .and_then(|mut changing| changing.insert_entry(port, &leaving, true)),
+        };
+        let tell = || tell().map_err(|reason| self.explain_stuck(&reason));
+        let port = facts.up.then_some(port);
+        make_again(&self.interface, backend, routing, port, marks, tell)
     }
 
     /// The name of the VRF that the device is known to be bound to.
@@ -657,7 +695,9 @@ impl Receiving {
                 received => received == Ok(Some(Receives::Bound)),
             };
             if !stay {
-                make_again(interface, backend, routing, *port, goal.mark)?;
+                let marks = Marks::same(goal.mark);
+                make_again(interface, backend, routing, Some(*port), marks, || Ok(()))
+                    .map_err(|left| left.error)?;
                 let after = read();
                 // What was not there before is its own.
                 let is_new = |one: &&UdpSocket| before.iter().all(|old| old.inode != one.inode);
@@ -850,7 +890,9 @@ impl Receiving {
         Changing::start_change()
             .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
             .map_err(|reason| self.explain_stuck(&reason))?;
-        make_again(&self.interface, backend, routing, port, mark)
+        let (interface, marks) = (&self.interface, Marks::same(mark));
+        make_again(interface, backend, routing, Some(port), marks, || Ok(()))
+            .map_err(|left| left.error)
     }
 
     fn explain_stuck(&self, reason: &Unavailable) -> Error {
@@ -1031,25 +1073,48 @@ fn say_why_not(
     }
 }
 
+/// The marks that a device has before and after it was closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    pub before: u32,
+    pub after: u32,
+}
+
+impl Marks {
+    fn same(mark: u32) -> Self {
+        let (before, after) = (mark, mark);
+        Marks { before, after }
+    }
+}
+
 /// Makes the sockets of a device that is up anew, so that the hooks see them: the port goes and
 /// comes back. Meanwhile the device has a mark by which it sends nothing: a packet from another
-/// port would make its peers answer there.
+/// port would make its peers answer there. One that is down has no `port` to move. The hooks are
+/// told while it is closed.
 fn make_again(
     interface: &str,
     backend: &mut Backend,
     routing: &mut Routing,
-    port: u16,
-    mark: u32,
-) -> Result<()> {
+    port: Option<u16>,
+    marks: Marks,
+    tell: impl FnOnce() -> Result<()>,
+) -> std::result::Result<(), Left> {
+    let open = |error| Left {
+        error,
+        closed: false,
+    };
     let rules = routing
         .read_rules()
-        .map_err(|failure| failure.with_task(Task::modify(interface)))?;
-    let closing = routing.add_rules(&closing_rules(&rules), &rules)?;
-    let done = move_port(interface, backend, port, mark);
+        .map_err(|failure| open(failure.with_task(Task::modify(interface))))?;
+    let mut closing = closing_rules(&rules);
+    // A command that ended half way left them.
+    closing.retain(|(family, rule)| !rules.iter_ours().any(|one| one == (*family, rule)));
+    let closing = routing.add_rules(&closing, &rules).map_err(open)?;
+    let done = move_port(interface, backend, port, marks, tell);
     if !matches!(&done, Err(left) if left.closed) {
-        routing.remove_rules(&closing)?;
+        routing.remove_rules(&closing).map_err(open)?;
     }
-    done.map_err(|left| left.error)
+    done
 }
 
 /// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it.
@@ -1064,17 +1129,18 @@ fn closing_rules(rules: &Rules) -> Vec<(Family, Rule)> {
 }
 
 /// A step that failed.
-struct Left {
-    error: Error,
+pub struct Left {
+    pub error: Error,
     /// The device has the closed mark still.
-    closed: bool,
+    pub closed: bool,
 }
 
 fn move_port(
     interface: &str,
     backend: &mut Backend,
-    port: u16,
-    mark: u32,
+    port: Option<u16>,
+    marks: Marks,
+    tell: impl FnOnce() -> Result<()>,
 ) -> std::result::Result<(), Left> {
     let base = || Update {
         interface: interface.to_owned(),
@@ -1082,25 +1148,43 @@ fn move_port(
     };
     let away = Update {
         fwmark: Change::Set(CLOSED_MARK),
-        listen_port: Change::Set(0),
+        listen_port: port.map_or(Change::Keep, |_| Change::Set(0)),
         ..base()
     };
-    let back = Update {
-        listen_port: Change::Set(port),
-        ..base()
-    };
-    let open = Update {
+    let open = |mark| Update {
         fwmark: Change::Set(mark),
         ..base()
     };
+    let stays = marks.before == CLOSED_MARK;
     if let Err(error) = backend.send(&away) {
-        let closed = backend.send(&open).is_err();
+        let closed = backend.send(&open(marks.before)).is_err() || stays;
         return Err(Left { error, closed });
     }
+    let told = tell();
+    if let Some(port) = port {
+        bring_back(interface, backend, port)?;
+    }
+    let mark = if told.is_ok() {
+        marks.after
+    } else {
+        marks.before
+    };
+    let opened = backend.send(&open(mark));
+    let closed = opened.is_err() || mark == CLOSED_MARK;
+    told.and(opened).map_err(|error| Left { error, closed })
+}
+
+/// Gives the device its port again, which somebody may have taken for a moment.
+fn bring_back(interface: &str, backend: &mut Backend, port: u16) -> std::result::Result<(), Left> {
+    let back = Update {
+        interface: interface.to_owned(),
+        listen_port: Change::Set(port),
+        ..Update::default()
+    };
     let mut attempt = 0;
     loop {
         match backend.send(&back) {
-            Ok(()) => break,
+            Ok(()) => return Ok(()),
             Err(Error::Os {
                 errno: libc::EADDRINUSE,
                 ..
@@ -1119,10 +1203,6 @@ fn move_port(
             }
         }
     }
-    backend.send(&open).map_err(|error| Left {
-        error,
-        closed: true,
-    })
 }
 
 /// A UDP port that no socket of this namespace has in either family.

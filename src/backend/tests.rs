@@ -62,6 +62,10 @@ struct State {
     new_rules: usize,
     /// No rule can be removed.
     stuck: bool,
+    /// After so many changes none is taken any more: the command was killed.
+    lives: Option<usize>,
+    /// The port that it chooses.
+    chosen: u16,
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -138,7 +142,11 @@ impl State {
             self.port = port;
             return;
         }
-        self.port = if port == 0 { 40000 } else { port };
+        self.port = match (port, self.chosen) {
+            (0, 0) => 40000,
+            (0, chosen) => chosen,
+            (port, _) => port,
+        };
         self.bound_to = 0;
         self.bind_by_hooks();
     }
@@ -164,6 +172,18 @@ impl State {
             bytes
         };
         let generic = family == NlFamily::Generic;
+        let is_change = match generic {
+            true => kind == WIREGUARD && payload[0] == 1,
+            false => [RTM_NEWRULE, RTM_DELRULE].contains(&kind),
+        };
+        match &mut self.lives {
+            Some(0) if is_change => {
+                self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
+                return vec![(0, ack(libc::EINTR))];
+            }
+            Some(left) if is_change => *left -= 1,
+            _ => {}
+        }
         let bytes = match (generic, kind, payload[0]) {
             (true, 0x10, 3) if self.family_errno != 0 => ack(self.family_errno),
             (true, 0x10, 3) => {
@@ -1388,4 +1408,78 @@ fn with_fewer_sockets_than_devices_none_is_called_bound() {
     // On another port it is no rival.
     state.borrow_mut().others[0].3 = port ^ 1;
     assert_eq!(shown(&script(&state)), Some(Receives::Bound));
+}
+
+/// Kills a command after each number of changes that the kernel takes. The device then sends by the
+/// VRF that its sockets are on, or not at all, or it is as it is to be; the command once more ends it.
+#[test]
+fn a_kill_leaves_a_device_bound_or_closed() {
+    let states: [fn(&mut State); 2] = [|_| {}, |state| state.down = true];
+    for (bind_dev, prepare) in [
+        (Change::Clear, states[0]),
+        (Change::Clear, states[1]),
+        (Change::Set("blue".to_owned()), states[0]),
+    ] {
+        let mut killed = 0;
+        for lives in 0.. {
+            let (state, _socket) = bound_by_hooks();
+            let (_, socket) = hooked();
+            state.borrow_mut().chosen = socket.local_addr().unwrap().port();
+            prepare(&mut state.borrow_mut());
+            let bound = state.borrow().mark;
+            state.borrow_mut().lives = Some(lives);
+            let command = || {
+                run_hooked(&state, ReceiveMode::Auto, |update| {
+                    update.bind_dev = bind_dev.clone();
+                })
+            };
+            let ended = command().0.is_ok();
+            let what = format!("{bind_dev:?}, {lives} changes: {:?}", shape(&state));
+            let (mark, sockets) = (state.borrow().mark, state.borrow().bound_to);
+            // Sockets of a device that is down are still to come.
+            let entry = state
+                .borrow()
+                .hooks
+                .borrow()
+                .entries
+                .values()
+                .next()
+                .cloned();
+            let sockets = match (state.borrow().down, entry) {
+                (false, _) => sockets,
+                (true, Some(entry)) => index_of(entry.vrf.as_bytes()),
+                (true, None) => 0,
+            };
+            match mark {
+                CLOSED_MARK => assert!(state.borrow().ours(2) > 0, "{what}"),
+                mark if mark == bound => assert_eq!(sockets, 8, "{what}"),
+                0 => assert_eq!(sockets, 0, "{what}"),
+                _ => assert_eq!(sockets, 9, "{what}"),
+            }
+            if ended {
+                break;
+            }
+            killed += 1;
+            state.borrow_mut().lives = None;
+            forbid(&state, None);
+            command()
+                .0
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            let blue = bind_dev != Change::Clear;
+            let state = state.borrow();
+            let sockets = match (blue, state.down) {
+                (true, _) => 9,
+                (false, true) => 8,
+                (false, false) => 0,
+            };
+            assert_eq!(state.bound_to, sockets, "{what}");
+            assert_eq!(state.ours(2), if blue { 2 } else { 0 }, "{what}");
+            assert_eq!(
+                state.hooks.borrow().entries.len(),
+                usize::from(blue),
+                "{what}"
+            );
+        }
+        assert!(killed > 4, "{killed} kills");
+    }
 }

@@ -10,8 +10,8 @@
 #
 # strace kills the command as it enters each call that can change something, and a few of the others.
 # What the kernel then has is read by other programs: ip, ss, the C wg, bpftool. A tunnel that was bound
-# sends nothing outside its VRFs, but where it is being unbound: then it may, once the mark is gone. The
-# same command once more reaches its end, and unbinding leaves nothing.
+# sends nothing outside its VRFs, but where it is being unbound: then it may once the mark is gone, and by
+# then its sockets are on no VRF. The same command once more reaches its end, and unbinding leaves nothing.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
@@ -21,7 +21,11 @@ set -euo pipefail
 C=/usr/bin/wg.debian
 CHANGES='sendto|bpf|write|flock|mkdir|unlink|rename'
 FEW=2
+# The marks of vrf_b, and of a tunnel whose sockets are made again.
+MARK_B=0x770000d0
+CLOSED=0x78000000
 POINTS=0
+OPEN=0
 fb_topology
 vrf_add r vrf_b 2000
 fb_bpf
@@ -91,13 +95,15 @@ kills() {
 }
 
 # Where the kernel has no attribute, the mark decides what is sent: without one the tunnel is not bound
-# yet, or no longer, and sends by main, as it did and will.
+# yet, or no longer, and sends by main, as it did and will. Then it receives from everywhere, too.
 look() {
 	local leaked
 	if has_attr; then
 		[ -n "$(sockets | tr -d '*\n')" ] || return 0
-	else
-		[ "$(ip netns exec r "$C" show wg0 fwmark)" != off ] || return 0
+	elif [ "$(ip netns exec r "$C" show wg0 fwmark)" = off ]; then
+		[ -z "$(sockets | tr -d '*\n')" ] || die "killed at $1, it sends by main and receives from the VRF: $(state)"
+		OPEN=$((OPEN + 1))
+		return 0
 	fi
 	capture_catch_up leak
 	leaked=$(capture_count leak)
@@ -125,11 +131,20 @@ back
 works() {
 	:
 }
+OPEN=0
 kills unbind set wg0 bind-dev off
+has_attr || result unbound-and-unfinished "$OPEN kills"
 capture_stop all
 
-# From here on the tunnel is bound before and after.
+# From here on the tunnel is bound before and after. Without the attribute it sends by the VRF that its
+# sockets are on, or not at all.
 look() {
+	if ! has_attr; then
+		case $(ip netns exec r "$C" show wg0 fwmark)/$(sockets | sort -u | tr '\n' ' ') in
+		"$CLOSED"/* | "$MARK/vrf_external " | "$MARK_B/vrf_b ") ;;
+		*) die "killed at $1, it sends by one way and receives by another: $(state)" ;;
+		esac
+	fi
 	send_one
 }
 works() {
