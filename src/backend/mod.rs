@@ -282,7 +282,9 @@ fn find_link<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 /// The namespace of a device's sockets, by what shows from here.
 fn find_sockets(link: &Link, port: u16) -> Sockets {
     if link.up && port != 0 {
-        return match routing::count_wildcard_sockets(port, Some(link.kind != KIND)) {
+        let count = || routing::count_wildcard_sockets(port, Some(link.kind != KIND));
+        // While others come and go, a walk through the kernel's table may miss one.
+        return match count().filter(|count| *count > 0).or_else(count) {
             Some(0) => Sockets::Elsewhere,
             Some(_) => Sockets::Here,
             None => Sockets::Unknown,

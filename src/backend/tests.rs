@@ -64,6 +64,12 @@ struct State {
     stuck: bool,
     /// After so many changes none is taken any more: the command was killed.
     lives: Option<usize>,
+    /// It was killed before it could tell the hooks what comes after the last change.
+    hooks_die_first: bool,
+    /// It does not take the closed mark.
+    refuses_closed: bool,
+    /// The hooks cannot be changed while wg0 has the closed mark.
+    silent_when_closed: bool,
     /// The port that it chooses.
     chosen: u16,
 }
@@ -181,7 +187,12 @@ impl State {
                 self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
                 return vec![(0, ack(libc::EINTR))];
             }
-            Some(left) if is_change => *left -= 1,
+            Some(left) if is_change => {
+                *left -= 1;
+                if *left == 0 && self.hooks_die_first {
+                    self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
+                }
+            }
             _ => {}
         }
         let bytes = match (generic, kind, payload[0]) {
@@ -218,7 +229,12 @@ impl State {
             (true, WIREGUARD, _) => {
                 self.sets += 1;
                 self.ours_at_set.push(self.ours(2) + self.ours(10));
-                if self.set_back_fails && self.sets > 1 {
+                let closes = attributes_of(&payload[4..])
+                    .any(|nla| nla.kind() == 7 && u32_at(nla.value(), 0) == CLOSED_MARK);
+                if closes && self.silent_when_closed {
+                    self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
+                }
+                if self.set_back_fails && self.sets > 1 || self.refuses_closed && closes {
                     ack(BUSY)
                 } else {
                     for nla in attributes_of(&payload[4..]) {
@@ -1410,8 +1426,33 @@ fn with_fewer_sockets_than_devices_none_is_called_bound() {
     assert_eq!(shown(&script(&state)), Some(Receives::Bound));
 }
 
-/// Kills a command after each number of changes that the kernel takes. The device then sends by the
-/// VRF that its sockets are on, or not at all, or it is as it is to be; the command once more ends it.
+/// A device sends by the VRF that its sockets are on, or not at all, or it is bound to nothing.
+fn check_consistent(state: &Rc<RefCell<State>>, red_mark: u32, what: &str) {
+    let state = state.borrow();
+    let hooks = state.hooks.borrow();
+    let entry = hooks.entries.values().next();
+    // Sockets of a device that is down are still to come.
+    let sockets = match state.down {
+        false => state.bound_to,
+        true => entry.map_or(0, |entry| index_of(entry.vrf.as_bytes())),
+    };
+    match state.mark {
+        CLOSED_MARK => assert!(state.ours(2) > 0, "{what}"),
+        mark if mark == red_mark => assert_eq!(sockets, 8, "{what}"),
+        0 => assert_eq!(sockets, 0, "{what}"),
+        _ => assert_eq!(sockets, 9, "{what}"),
+    }
+}
+
+/// wg0 is bound to red, and the socket whose port the kernel will choose.
+fn bound_with_a_spare_port() -> (Rc<RefCell<State>>, [std::net::UdpSocket; 2]) {
+    let (state, socket) = bound_by_hooks();
+    let (_, spare) = hooked();
+    state.borrow_mut().chosen = spare.local_addr().unwrap().port();
+    (state, [socket, spare])
+}
+
+/// Kills a command after each number of changes that the kernel takes, and the next one as well.
 #[test]
 fn a_kill_leaves_a_device_bound_or_closed() {
     let states: [fn(&mut State); 2] = [|_| {}, |state| state.down = true];
@@ -1421,65 +1462,60 @@ fn a_kill_leaves_a_device_bound_or_closed() {
         (Change::Set("blue".to_owned()), states[0]),
     ] {
         let mut killed = 0;
-        for lives in 0.. {
-            let (state, _socket) = bound_by_hooks();
-            let (_, socket) = hooked();
-            state.borrow_mut().chosen = socket.local_addr().unwrap().port();
+        let blue = bind_dev != Change::Clear;
+        let kills = |first| [1, 2, 3, 5, 8, 12].map(|second| (first, second));
+        for (first, second) in (0..32).flat_map(kills) {
+            let (state, _sockets) = bound_with_a_spare_port();
+            state.borrow_mut().hooks_die_first = first >= 16;
+            let first = first % 16;
             prepare(&mut state.borrow_mut());
-            let bound = state.borrow().mark;
-            state.borrow_mut().lives = Some(lives);
-            let command = || {
-                run_hooked(&state, ReceiveMode::Auto, |update| {
-                    update.bind_dev = bind_dev.clone();
-                })
+            let red_mark = state.borrow().mark;
+            let command = |lives| {
+                forbid(&state, None);
+                state.borrow_mut().lives = lives;
+                let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
+                run_hooked(&state, ReceiveMode::Auto, change).0
             };
-            let ended = command().0.is_ok();
-            let what = format!("{bind_dev:?}, {lives} changes: {:?}", shape(&state));
-            let (mark, sockets) = (state.borrow().mark, state.borrow().bound_to);
-            // Sockets of a device that is down are still to come.
-            let entry = state
-                .borrow()
-                .hooks
-                .borrow()
-                .entries
-                .values()
-                .next()
-                .cloned();
-            let sockets = match (state.borrow().down, entry) {
-                (false, _) => sockets,
-                (true, Some(entry)) => index_of(entry.vrf.as_bytes()),
-                (true, None) => 0,
-            };
-            match mark {
-                CLOSED_MARK => assert!(state.borrow().ours(2) > 0, "{what}"),
-                mark if mark == bound => assert_eq!(sockets, 8, "{what}"),
-                0 => assert_eq!(sockets, 0, "{what}"),
-                _ => assert_eq!(sockets, 9, "{what}"),
+            for lives in [first, second] {
+                let ended = command(Some(lives)).is_ok();
+                let what = format!("{bind_dev:?}, {first}, {second}: {:?}", shape(&state));
+                check_consistent(&state, red_mark, &what);
+                killed += usize::from(!ended);
             }
-            if ended {
-                break;
-            }
-            killed += 1;
-            state.borrow_mut().lives = None;
-            forbid(&state, None);
-            command()
-                .0
-                .unwrap_or_else(|error| panic!("{what}: {error}"));
-            let blue = bind_dev != Change::Clear;
+            let what = format!("{bind_dev:?}, {first}, {second}: {:?}", shape(&state));
+            command(None).unwrap_or_else(|error| panic!("{what}: {error}"));
+            check_consistent(&state, red_mark, &what);
             let state = state.borrow();
-            let sockets = match (blue, state.down) {
-                (true, _) => 9,
-                (false, true) => 8,
-                (false, false) => 0,
-            };
-            assert_eq!(state.bound_to, sockets, "{what}");
+            assert_eq!(state.mark != 0, blue, "{what}");
             assert_eq!(state.ours(2), if blue { 2 } else { 0 }, "{what}");
-            assert_eq!(
-                state.hooks.borrow().entries.len(),
-                usize::from(blue),
-                "{what}"
-            );
+            let entries = state.hooks.borrow().entries.len();
+            assert_eq!(entries, usize::from(blue), "{what}");
         }
-        assert!(killed > 4, "{killed} kills");
+        assert!(killed > 60, "{killed} kills");
+    }
+}
+
+/// The kernel refuses to close the device, or the hooks cannot be changed once it is.
+#[test]
+fn a_device_that_cannot_be_moved_stays_bound() {
+    for (bind_dev, refused, silent) in [
+        (Change::Clear, true, false),
+        (Change::Set("blue".to_owned()), true, false),
+        (Change::Clear, false, true),
+    ] {
+        let (state, _sockets) = bound_with_a_spare_port();
+        let red_mark = state.borrow().mark;
+        (
+            state.borrow_mut().refuses_closed,
+            state.borrow_mut().silent_when_closed,
+        ) = (refused, silent);
+        let before = (state.borrow().rules.clone(), entries(&state));
+        let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
+        assert!(run_hooked(&state, ReceiveMode::Auto, change).0.is_err());
+        assert_eq!(
+            (state.borrow().mark, state.borrow().bound_to),
+            (red_mark, 8)
+        );
+        assert_eq!((state.borrow().rules.clone(), entries(&state)), before);
     }
 }
