@@ -538,7 +538,7 @@ fn change_bound(
     let mut plan = plan::plan(&facts, update, &strategy)?;
     let goal = find_goal(&facts, &plan, &strategy, &receiving);
     if goal.is_some() || strategy == Strategy::Unbind {
-        receiving.check_port(goal.as_ref(), &plan.update, &facts)?;
+        receiving.check_port(goal.as_ref(), &plan.update, &facts, &links, note)?;
     }
     if let Some(goal) = &goal {
         receiving.prepare_update(goal, &mut plan.update, &facts);

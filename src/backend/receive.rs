@@ -418,9 +418,11 @@ impl Receiving {
         goal: Option<&ReceiveGoal>,
         update: &Update,
         facts: &Facts,
+        links: &[Link],
+        note: &mut dyn FnMut(&str),
     ) -> Result<()> {
         if goal.is_some() {
-            self.refuse_to_bind_neighbours(update, facts)?;
+            self.check_neighbours(update, facts, links, note)?;
         }
         let port = facts.port;
         if !facts.up || receive::port_after(port, &update.listen_port) != Some(port) {
@@ -452,30 +454,48 @@ impl Receiving {
         Err(self.refuse_port(port, place))
     }
 
-    /// An entry is for a port: a device here that has it and is not bound would be bound as well.
-    fn refuse_to_bind_neighbours(&self, update: &Update, facts: &Facts) -> Result<()> {
+    /// An entry is for a port: a device here that has it and is not bound would be bound as well. One
+    /// that is up keeps this one from its port. Of one that is down it is said: it may be bound next.
+    fn check_neighbours(
+        &self,
+        update: &Update,
+        facts: &Facts,
+        links: &[Link],
+        note: &mut dyn FnMut(&str),
+    ) -> Result<()> {
         let port = receive::port_after(facts.port, &update.listen_port).unwrap_or(0);
         // The attribute may bind them.
         let unbound = self.mode == ReceiveMode::Any || self.entries.is_err();
         if unbound || facts.support.attribute || self.own.contains(&port) || port == 0 {
             return Ok(());
         }
-        let neighbour = facts.others.iter().find(|other| {
-            // Userspace devices of other namespaces are among them.
-            other.port == port
-                && find_index(&other.name).is_some()
-                && (facts.support.userspace || !other.userspace)
-                && facts.rules.find_binding(other.mark, port).is_none()
-        });
-        let Some(Other { name, .. }) = neighbour else {
-            return Ok(());
-        };
         let interface = &self.interface;
-        Err(Error::Unsupported(format!(
-            "Cannot bind {interface}: {name} has port {port}, too, and is not bound; the bind hooks \
-             go by the port and would bind it as well. Give one of them another listen-port, bind \
-             {name} first, or leave the sockets unbound: WG_BIND_DEV_RECEIVE=any"
-        )))
+        for Other { name, mark, .. } in facts
+            .others
+            .iter()
+            .filter(|other| other.port == port && (facts.support.userspace || !other.userspace))
+        {
+            // Userspace devices of other namespaces are among them, and have no link here.
+            let link = links.iter().find(|link| link.name == *name);
+            let Some(link) = link.filter(|_| facts.rules.find_binding(*mark, port).is_none())
+            else {
+                continue;
+            };
+            if link.up {
+                return Err(Error::Unsupported(format!(
+                    "Cannot bind {interface}: {name} has port {port}, too, and is not bound; the \
+                     bind hooks go by the port and would bind it as well. Give one of them another \
+                     listen-port, bind {name} first, or leave the sockets unbound: \
+                     WG_BIND_DEV_RECEIVE=any"
+                )));
+            }
+            note(&format!(
+                "{interface}: {name} has port {port}, too, and is not bound: should it be set up \
+                 first, the bind hooks bind its sockets as well; give it another listen-port, or \
+                 bind it"
+            ));
+        }
+        Ok(())
     }
 
     fn refuse_port(&self, port: u16, place: &str) -> Error {

@@ -164,7 +164,10 @@ done
 say "the other order: a device that nobody bound has the port"
 r_wg set wg8 listen-port 51009
 ip -n r link add wg9 type wireguard
+ip -n r link set wg8 up
 r_fails "wg8 has port 51009, too" -- set wg9 listen-port 51009 private-key /tmp/r.key bind-dev vrf_external
+expect_on '*' 51009
+ip -n r link set wg8 down
 ip -n r link set wg8 up
 expect_on '*' 51009
 ip -n r link del wg8
