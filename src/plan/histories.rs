@@ -978,15 +978,15 @@ fn shorten(world: &World, mut history: Vec<Event>) -> Vec<Event> {
     history
 }
 
-/// `WG_HISTORIES=50000 WG_SEED=991` runs others.
+/// `HISTORIES=50000 SEED=991` runs others.
 fn read_number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
 #[test]
 fn no_history_makes_it_leak() {
-    let seed = read_number("WG_SEED").unwrap_or(0x2545_f491_4f6c_dd1d);
-    let histories = read_number("WG_HISTORIES").unwrap_or(HISTORIES);
+    let seed = read_number("SEED").unwrap_or(0x2545_f491_4f6c_dd1d);
+    let histories = read_number("HISTORIES").unwrap_or(HISTORIES);
     let mut random = Random::Seed(seed);
     let mut counts = Counts::default();
     for number in 0..histories {
