@@ -280,6 +280,8 @@ pub struct Receiving {
     inserted: Option<(u16, Option<HookEntry>)>,
     /// Why there is none.
     reason: Option<Unavailable>,
+    /// The port whose entry this change made one of a device that leaves.
+    left: Option<u16>,
 }
 
 impl Receiving {
@@ -310,6 +312,7 @@ impl Receiving {
             own: Vec::new(),
             inserted: None,
             reason: None,
+            left: None,
         }
     }
 
@@ -573,7 +576,7 @@ impl Receiving {
     /// # Errors
     /// It is bound as before, or closed.
     pub fn move_closed(
-        &self,
+        &mut self,
         backend: &mut Backend,
         routing: &mut Routing,
         facts: &Facts,
@@ -594,7 +597,9 @@ impl Receiving {
         };
         let tell = || tell().map_err(|reason| self.explain_stuck(&reason));
         let port = facts.up.then_some(port);
-        make_again(&self.interface, backend, routing, port, marks, tell)
+        let moved = make_again(&self.interface, backend, routing, port, marks, tell);
+        self.left = (!goal && moved.is_ok()).then_some(facts.port);
+        moved
     }
 
     /// The name of the VRF that the device is known to be bound to.
@@ -815,6 +820,7 @@ impl Receiving {
         };
         let received = receive::judge_sockets(&sockets, 0, vrf).unwrap_or(without);
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
+        left.extend(self.left);
         match received {
             Receives::Bound => left.retain(|own| *own != port),
             Receives::Any => say_why_not(interface, goal, reason, note),
@@ -859,6 +865,7 @@ impl Receiving {
         note: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let mut own: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
+        own.extend(self.left);
         let (mark, port) = backend.mark_and_port(&self.interface)?;
         if let Err(reason) = &self.entries {
             if now.unbound && now.by_rules && !now.up && !reason.is_absence() {
@@ -1315,6 +1322,7 @@ mod tests {
             own: Vec::new(),
             inserted: None,
             reason: None,
+            left: None,
         };
         receiving.find_own(CLOSED_MARK, 40000, &[], &[]);
         for (mark, port) in [(0x55, 51005), (0x11, 51001)] {

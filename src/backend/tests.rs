@@ -1076,6 +1076,19 @@ fn unbinding_leaves_no_entry_on_a_kernel_with_the_attribute() {
     }
 }
 
+/// Another program took the rules and the entry.
+#[test]
+fn unbinding_leaves_no_entry_where_there_was_none() {
+    let (state, _socket) = bound_by_hooks();
+    let ours = |rule: &Vec<u8>| [97, 98].contains(&priority(rule));
+    state.borrow_mut().rules.retain(|rule| !ours(rule));
+    state.borrow().hooks.borrow_mut().entries.clear();
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap();
+    assert_eq!(state.borrow().bound_to, 0);
+    assert_eq!(entries(&state), [] as [(u16, String, u32); 0]);
+}
+
 /// Rules of another device are there, so that all is looked at.
 #[test]
 fn sockets_that_the_attribute_binds_are_left_alone() {
