@@ -83,8 +83,9 @@ pub enum Bind {
         table: u32,
         /// Where the rules do not hold the packets.
         faults: Vec<(Family, Fault)>,
-        /// The sockets are in another network namespace, where these rules do nothing.
-        elsewhere: bool,
+        /// Whether its sockets are in another network namespace, where these rules do nothing;
+        /// `None` where fewer sockets are on its port than interfaces here have it.
+        elsewhere: Option<bool>,
     },
     /// The policy rules, or the VRF that they lead to, cannot be read. The text says why.
     Unknown { why: String },
@@ -165,6 +166,8 @@ pub enum Receives {
     Any,
     /// They are bound to a device that is not there, or will be.
     Nothing,
+    /// Other sockets are on its port, and nothing tells which are its own.
+    Unclear,
 }
 
 impl Bind {
@@ -312,13 +315,25 @@ pub struct Rule {
 }
 
 /// A UDP socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UdpSocket {
     pub port: u16,
+    pub v6: bool,
+    pub inode: u32,
+    /// Whether a process has it, or the kernel; `None` where nobody looked or it cannot be told.
+    pub process: Option<bool>,
     /// It takes packets to every address, as WireGuard's sockets do.
     pub wildcard: bool,
     /// The index of the device that it is bound to; 0: none.
     pub device: u32,
+}
+
+impl UdpSocket {
+    /// Whether it may be that of a device: it takes packets to every address, and is a process's or
+    /// the kernel's own, as the device's are.
+    pub fn may_be_of(&self, process: bool) -> bool {
+        self.wildcard && self.process.is_none_or(|is| is == process)
+    }
 }
 
 /// What the bind hooks do with the sockets on a port of a namespace, and for which device.

@@ -4,6 +4,7 @@
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
+use super::owners::Owners;
 use crate::model::{Family, UdpSocket};
 use crate::wire::diag;
 
@@ -26,4 +27,24 @@ pub fn udp_sockets(port: u16) -> Result<Vec<UdpSocket>, Failure> {
         )?);
     }
     Ok(found)
+}
+
+/// The sockets on a port that may be those of a device: a process's or the kernel's own.
+///
+/// # Errors
+/// As [`udp_sockets`].
+pub fn own_sockets(port: u16, process: bool) -> Result<Vec<UdpSocket>, Failure> {
+    let mut sockets = udp_sockets(port)?;
+    if !sockets.is_empty() {
+        name_owners(&mut sockets, &Owners::find_owners());
+    }
+    sockets.retain(|one| one.may_be_of(process));
+    Ok(sockets)
+}
+
+/// Notes which of the sockets are processes'.
+pub fn name_owners(sockets: &mut [UdpSocket], owners: &Owners) {
+    for one in sockets {
+        one.process = owners.is_process(one.inode);
+    }
 }

@@ -13,6 +13,7 @@ mod foresee;
 mod kernel;
 mod namespaces;
 mod netlink;
+mod owners;
 mod programs;
 mod receive;
 mod routing;
@@ -26,7 +27,8 @@ use std::cell::OnceCell;
 
 use crate::error::{Error, Result, Task};
 use crate::model::{
-    Bind, Change, Device, IFNAME_MAX, Presence, Receives, Selector, Update, bind_table,
+    Bind, Change, Device, Family, IFNAME_MAX, Presence, Receives, Rule, Selector, Update,
+    bind_table,
 };
 use crate::plan::receive::{Binder, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
@@ -37,8 +39,9 @@ pub use facts::{Routes, read_namespace};
 pub use foresee::foresee_update;
 use kernel::Wireguard;
 use netlink::Failure;
+use owners::Owners;
 pub use programs::find_wg_quick;
-use receive::{Now, ReceiveGoal, Receiving};
+use receive::{Marks, Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
 
 use crate::wire::route::Link;
@@ -89,6 +92,8 @@ pub fn get(interface: &str) -> Result<Device> {
 pub struct Reader {
     rules: OnceCell<std::result::Result<Rules, String>>,
     links: OnceCell<std::result::Result<Vec<Link>, String>>,
+    owners: OnceCell<Owners>,
+    devices: OnceCell<std::result::Result<Vec<Other>, String>>,
 }
 
 impl Reader {
@@ -106,10 +111,43 @@ impl Reader {
             Wireguard::open(Task::access(interface))?.get(interface)?
         };
         device.bind = self.find_bind(&device, bind_dev);
-        if let (Bind::Rules { .. }, Ok(links)) = (&device.bind, self.links()) {
-            device.receives = receive::read_receives(&device, device.bind.dev(), links);
+        if let (Bind::Rules { elsewhere, .. }, Ok(links)) = (&device.bind, self.links()) {
+            let owners = || self.owners.get_or_init(Owners::find_owners);
+            device.receives = match elsewhere {
+                Some(true) => None,
+                Some(false) => receive::read_receives(&device, device.bind.dev(), links, owners()),
+                None => Some(Receives::Unclear),
+            };
         }
         Ok(device)
+    }
+
+    /// The devices here of its kind that are up and have its port, by their names; or the reason for
+    /// which they are not known.
+    fn find_rivals(
+        &self,
+        device: &Device,
+        links: &[Link],
+    ) -> std::result::Result<Vec<String>, &String> {
+        let Some(link) = find_link(links, &device.name) else {
+            return Ok(Vec::new());
+        };
+        // They are asked only where there are any.
+        let is_other = |other: &&Link| other.up && other.index != link.index;
+        let tunnels = |other: &&Link| other.kind == KIND || other.kind == "tun";
+        if !link.up || !links.iter().filter(is_other).any(|other| tunnels(&other)) {
+            return Ok(Vec::new());
+        }
+        let devices = self.devices.get_or_init(|| {
+            let kernel = Wireguard::open(Task::ListInterfaces).map(Backend::Kernel);
+            let mut backend = kernel.unwrap_or(Backend::Userspace);
+            // A program that does not answer must not hide how other devices are bound.
+            let read = read_others(&mut backend, links, "");
+            read.map(|(devices, _)| devices)
+                .map_err(|error| error.to_string())
+        });
+        let devices = devices.as_ref()?;
+        Ok(find_rivals(link, device.listen_port, devices, links))
     }
 
     /// The rules, or the reason for which they cannot be read.
@@ -140,7 +178,9 @@ impl Reader {
             let rules = self.rules()?;
             let binding = rules.find_binding(device.fwmark, device.listen_port);
             binding.map_or(Ok(Bind::Off), |binding| {
-                Ok(rules_bind(device, rules, binding, self.links()?))
+                let links = self.links()?;
+                let rivals = self.find_rivals(device, links)?;
+                Ok(rules_bind(device, rules, binding, links, &rivals))
             })
         };
         find().unwrap_or_else(|why: &String| Bind::Unknown { why: why.clone() })
@@ -148,7 +188,13 @@ impl Reader {
 }
 
 /// A binding by rules.
-fn rules_bind(device: &Device, rules: &Rules, binding: Binding, links: &[Link]) -> Bind {
+fn rules_bind(
+    device: &Device,
+    rules: &Rules,
+    binding: Binding,
+    links: &[Link],
+    rivals: &[String],
+) -> Bind {
     let table = binding.table.unwrap_or(0);
     let flow = Flow {
         by: binding.by,
@@ -161,8 +207,11 @@ fn rules_bind(device: &Device, rules: &Rules, binding: Binding, links: &[Link]) 
         by: binding.by,
         table,
         faults: rules.find_faults(flow, table),
-        elsewhere: link
-            .is_some_and(|link| find_sockets(link, device.listen_port) == Sockets::Elsewhere),
+        elsewhere: match link.map(|link| place_sockets(link, device.listen_port, rivals)) {
+            Some(Sockets::Elsewhere) => Some(true),
+            Some(Sockets::Contested) => None,
+            _ => Some(false),
+        },
     }
 }
 
@@ -245,7 +294,9 @@ fn find_link<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 /// The namespace of a device's sockets, by what shows from here.
 fn find_sockets(link: &Link, port: u16) -> Sockets {
     if link.up && port != 0 {
-        return match routing::count_wildcard_sockets(port) {
+        let count = || routing::count_wildcard_sockets(port, Some(link.kind != KIND));
+        // While others come and go, a walk through the kernel's table may miss one.
+        return match count().filter(|count| *count > 0).or_else(count) {
             Some(0) => Sockets::Elsewhere,
             Some(_) => Sockets::Here,
             None => Sockets::Unknown,
@@ -256,6 +307,33 @@ fn find_sockets(link: &Link, port: u16) -> Sockets {
         Some(true) => Sockets::Elsewhere,
         Some(false) | None => Sockets::Unknown,
     }
+}
+
+/// As [`find_sockets`], where other devices of its kind that are up may have the sockets: each has
+/// one of a family. Where there are fewer, those of one are in another namespace.
+fn place_sockets(link: &Link, port: u16, rivals: &[String]) -> Sockets {
+    let sockets = find_sockets(link, port);
+    let count = || routing::count_wildcard_sockets(port, Some(link.kind != KIND));
+    if sockets != Sockets::Here || rivals.is_empty() || count().is_none_or(|n| n > rivals.len()) {
+        return sockets;
+    }
+    let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
+    if came(&link.name) {
+        Sockets::Elsewhere
+    } else if rivals.iter().any(|rival| came(rival)) {
+        Sockets::Here
+    } else {
+        Sockets::Contested
+    }
+}
+
+/// The devices of the same kind that are up and have this port, by their names.
+fn find_rivals(link: &Link, port: u16, devices: &[Other], links: &[Link]) -> Vec<String> {
+    let rivals = devices.iter().filter(|other| {
+        let up = find_link(links, &other.name).is_some_and(|one| one.up && one.index != link.index);
+        up && other.port == port && other.userspace == (link.kind != KIND)
+    });
+    rivals.map(|other| other.name.clone()).collect()
 }
 
 /// What an update goes to.
@@ -428,13 +506,19 @@ fn change_bound(
     let left =
         !ours && strategy == Strategy::Unbind && has_leftovers(&mut backend, &update.interface);
     if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
-        // No rule is there and none will be: nothing else has to be known.
+        // No rule is there and none will be: nothing else has to be known, but who has the port.
         receive::sweep_entries();
-        let facts = Facts {
+        let mut facts = Facts {
             support,
             kernel_binding: omitted_binding(&mut backend, &update, support),
             ..Facts::default()
         };
+        if let Change::Set(port) = update.listen_port {
+            facts.hooked = receive::entry_of_another(&update.interface, port);
+            if !facts.hooked.is_empty() {
+                facts.port = backend.mark_and_port(&update.interface)?.1;
+            }
+        }
         let plan = plan::plan(&facts, update, &strategy)?;
         backend.send(&plan.update)?;
         plan.notes.iter().for_each(|line| note(line));
@@ -452,6 +536,7 @@ fn change_bound(
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
     receiving.find_own(facts.mark, facts.port, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
+    facts.hooked = receiving.entries_of_others();
     let before = (facts.mark, facts.port);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some(interrupted) = interrupted {
@@ -465,17 +550,36 @@ fn change_bound(
     let mut plan = plan::plan(&facts, update, &strategy)?;
     let goal = find_goal(&facts, &plan, &strategy, &receiving);
     if goal.is_some() || strategy == Strategy::Unbind {
-        receiving.check_port(goal.as_ref(), &plan.update, &facts)?;
+        receiving.check_port(goal.as_ref(), &plan.update, &facts, &links, note)?;
     }
     if let Some(goal) = &goal {
         receiving.prepare_update(goal, &mut plan.update, &facts);
     }
+    let mut closes = false;
     if matches!(strategy, Strategy::Unbind | Strategy::Fallback { .. }) {
-        receiving.check_hooks(goal.as_ref(), &facts, &mut backend)?;
+        closes = receiving.check_hooks(goal.as_ref(), &facts, &mut backend)?;
     }
-    if let Err(error) = carry_out(&mut backend, &mut routing, &facts, &plan, before, note) {
-        receiving.roll_back();
-        return Err(error);
+    let marks = Marks {
+        before: before.0,
+        after: facts.mark_after(&plan.update.fwmark),
+    };
+    let port = plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0);
+    // A new port brings new sockets in the same message as the mark.
+    closes &= port == facts.port;
+    if closes {
+        plan.update.fwmark = Change::Keep;
+    }
+    let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
+        .inspect_err(|_| receiving.roll_back())?;
+    if closes {
+        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
+        if let Err(left) = moved {
+            if !left.closed {
+                receiving.roll_back();
+                routing.remove_rules(&added)?;
+            }
+            return Err(left.error);
+        }
     }
     let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
@@ -489,6 +593,8 @@ fn change_bound(
         process: facts.support.userspace,
         links: &links,
         others: &facts.others,
+        elsewhere: &facts.elsewhere.devices,
+        port,
         rules: &plan.rules_after(&facts.rules),
     };
     let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
@@ -592,16 +698,17 @@ fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
     let Ok((mark, port)) = backend.mark_and_port(interface) else {
         return false;
     };
+    let process = matches!(backend, Backend::Userspace);
     let is_hooks = || {
         let binder = Binder {
             attribute: backend.is_bound_by_attribute(interface),
             entry: false,
-            process: matches!(backend, Backend::Userspace),
+            process,
             leaves: true,
         };
         binder.is_hooks()
     };
-    receive::has_leftovers(interface, mark, port, is_hooks)
+    receive::has_leftovers(interface, mark, port, process, is_hooks)
 }
 
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and
@@ -626,14 +733,15 @@ fn find_bound_elsewhere(
     }
     let task = || Task::modify(&update.interface);
     let here = read_rules(task())?;
-    if here.find_binding(mark, port).is_some() {
-        return Ok(None);
-    }
     let links = read_links(task())?;
     let Some(link) = find_link(&links, &update.interface) else {
         return Ok(None);
     };
     let sockets = find_sockets(link, port);
+    // The rules here may be another device's, which has the same mark in its own namespace.
+    if sockets != Sockets::Elsewhere && here.find_binding(mark, port).is_some() {
+        return Ok(None);
+    }
     // Devices of other namespaces may well have this port.
     let by_port = sockets == Sockets::Elsewhere;
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
@@ -657,13 +765,14 @@ fn find_bound_elsewhere(
         mark,
         port,
         sockets,
+        up: link.up,
         bound_elsewhere: Some(by),
         bound_unseen: seen.is_none(),
         ..Facts::default()
     }))
 }
 
-/// Adds rules and changes the device. What fails is undone.
+/// Adds rules and changes the device. What fails is undone. Gives the rules that were added.
 fn carry_out(
     backend: &mut Backend,
     routing: &mut Routing,
@@ -671,7 +780,7 @@ fn carry_out(
     plan: &Plan,
     before: (u32, u16),
     note: &mut dyn FnMut(&str),
-) -> Result<()> {
+) -> Result<Vec<(Family, Rule)>> {
     let interface = &plan.update.interface;
     let added = routing.add_rules(&plan.add, &facts.rules)?;
     // What nobody needs: it does not come back when the device refuses.
@@ -696,7 +805,7 @@ fn carry_out(
         }
         return Err(error);
     }
-    Ok(())
+    Ok(added)
 }
 
 /// After a change that failed half way: a stock kernel takes mark and port before it looks at
@@ -739,26 +848,9 @@ fn read_facts(
     let link = find_link(links, interface);
     let own_name = link.map_or(interface, |link| link.name.as_str());
     let (others, unknown) = read_others(backend, links, own_name)?;
-    let mut sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
-    // Each device has one socket of a family: where there are fewer, one of them came from elsewhere.
-    let is_up = |other: &&Other| find_link(links, &other.name).is_some_and(|link| link.up);
-    let rivals: Vec<&Other> = others
-        .iter()
-        .filter(|other| other.port == port)
-        .filter(is_up)
-        .collect();
-    if sockets == Sockets::Here
-        && routing::count_wildcard_sockets(port).is_some_and(|count| count <= rivals.len())
-    {
-        let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
-        sockets = if came(own_name) {
-            Sockets::Elsewhere
-        } else if rivals.iter().any(|rival| came(&rival.name)) {
-            Sockets::Here
-        } else {
-            Sockets::Contested
-        };
-    }
+    let sockets = link.map_or(Sockets::Unknown, |link| {
+        place_sockets(link, port, &find_rivals(link, port, &others, links))
+    });
     Ok(Facts {
         support,
         mark,
@@ -772,6 +864,7 @@ fn read_facts(
         others,
         unknown,
         elsewhere: Elsewhere::default(),
+        hooked: Vec::new(),
         sockets,
         bound_elsewhere: None,
         bound_unseen: false,
@@ -908,7 +1001,7 @@ fn devices_from_elsewhere() -> std::result::Result<Vec<Other>, String> {
         let rivals = devices
             .iter()
             .filter(|(up, other)| *up && other.port == device.port);
-        *up && routing::count_wildcard_sockets(device.port)
+        *up && routing::count_wildcard_sockets(device.port, Some(false))
             .is_some_and(|count| count >= rivals.count())
     };
     let away = devices.iter().filter(|device| !is_home(device));

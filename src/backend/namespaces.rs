@@ -76,7 +76,7 @@ impl Found {
     }
 }
 
-fn is_gone(err: &io::Error) -> bool {
+pub fn is_gone(err: &io::Error) -> bool {
     matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
@@ -86,7 +86,7 @@ fn read_folder(path: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The folders of all processes.
-fn read_processes() -> impl Iterator<Item = PathBuf> {
+pub fn read_processes() -> impl Iterator<Item = PathBuf> {
     read_folder(Path::new("/proc")).filter(|path| {
         let name = path.file_name().unwrap_or_default();
         name.as_bytes().iter().all(u8::is_ascii_digit)

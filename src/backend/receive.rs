@@ -5,15 +5,16 @@
 //! sockets that exist already are made again. What is said about them is looked up afterwards.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
+use super::owners::Owners;
 use super::routing::{self, Routing};
-use super::{Backend, KIND, Wireguard, diag, namespaces};
+use super::{Backend, KIND, Wireguard, diag, find_link, namespaces};
 use crate::error::{Error, Result, Task};
 use crate::model::{
-    Change, Device, Family, HookEntry, Receives, Rule, Selector, Update, bind_table,
+    Change, Device, Family, HookEntry, Receives, Rule, Selector, UdpSocket, Update, bind_table,
 };
 use crate::plan::receive::{self, Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Rules, find_closing_place};
@@ -29,36 +30,41 @@ const PORT_PAUSE: Duration = Duration::from_millis(5);
 const FREE_ATTEMPTS: u32 = 16;
 
 /// What a device receives, as far as it can be seen. `vrf` is the name of its VRF, `links` are those
-/// of its namespace.
-pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Option<Receives> {
-    if device.listen_port == 0 {
+/// of its namespace, where its sockets are.
+pub fn read_receives(
+    device: &Device,
+    vrf: Option<&str>,
+    links: &[Link],
+    owners: &Owners,
+) -> Option<Receives> {
+    let port = device.listen_port;
+    if port == 0 {
         return None;
     }
-    // A device that is down has no sockets; another one's may be on the port.
-    let sockets = if links
-        .iter()
-        .any(|link| link.up && link.is_called(&device.name))
-    {
-        diag::udp_sockets(device.listen_port).ok()?
-    } else {
-        Vec::new()
-    };
-    let has_entry = match Hooks::find_hooks().and_then(|hooks| hooks.get(device.listen_port)) {
+    let link = find_link(links, &device.name);
+    let index = vrf.and_then(find_index);
+    if link.is_some_and(|link| link.up) {
+        let mut sockets = diag::udp_sockets(port).ok()?;
+        diag::name_owners(&mut sockets, owners);
+        let process = link.is_none_or(|link| link.kind != KIND);
+        sockets.retain(|one| one.may_be_of(process));
+        let judged = receive::judge_sockets(&sockets, 0, index);
+        return Some(judged.unwrap_or(Receives::Unclear));
+    }
+    // It has no sockets. The entry for its port tells what they will be bound to.
+    let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port)).ok()?;
+    let sockets = diag::udp_sockets(port).unwrap_or_default();
+    let in_the_way = |one: &UdpSocket| one.device == 0 || Some(one.device) == index;
+    Some(match entry {
+        None => Receives::Any,
+        Some(entry) if entry.leaving => Receives::Any,
         // The hooks go by the name, also where the VRF has the same table.
-        Ok(Some(entry)) if sockets.is_empty() && vrf.is_some_and(|vrf| vrf != entry.vrf) => {
-            return Some(Receives::Nothing);
-        }
-        Ok(entry) => entry.is_some_and(|entry| !entry.leaving),
-        // Sockets that are there show every user what they are bound to.
-        Err(_) if sockets.is_empty() => return None,
-        Err(_) => false,
-    };
-    Some(receive::judge_sockets(
-        &sockets,
-        vrf.and_then(find_index),
-        has_entry,
-        is_live,
-    ))
+        Some(entry) if vrf != Some(&entry.vrf) => Receives::Nothing,
+        // The other device may have the port first, and another socket has it.
+        Some(entry) if link.is_none_or(|link| link.index != entry.owner) => Receives::Unclear,
+        Some(_) if sockets.iter().any(in_the_way) => Receives::Unclear,
+        Some(_) => Receives::Bound,
+    })
 }
 
 /// The index of a device of this namespace; in tests as the script says.
@@ -129,12 +135,21 @@ fn sweep_namespaces(others: &[u64]) {
     }
 }
 
+/// The entry for a port, where it is another device's.
+pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
+    let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));
+    let index = find_index(interface);
+    let entry = entry.ok().flatten().into_iter();
+    let of_another = entry.filter(|entry| Some(entry.owner) != index);
+    of_another.map(|entry| (port, entry)).collect()
+}
+
 /// The ports of entries whose device is gone.
 pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
     let here: HashSet<u32> = links.iter().map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
-        here.contains(&binding.owner) || needed.is_needed(port)
+        here.contains(&binding.owner) || needed.is_needed(port, binding)
     })
 }
 
@@ -148,8 +163,8 @@ struct Needed {
 impl Needed {
     /// A device that was made here and moved has its sockets here still, while it is up. What
     /// cannot be looked at counts as such.
-    fn is_needed(&mut self, port: u16) -> bool {
-        has_bound_socket(port) || {
+    fn is_needed(&mut self, port: u16, entry: &HookEntry) -> bool {
+        has_bound_socket(port, entry.process) || {
             let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
             *unknown || ports.contains(&port)
         }
@@ -275,6 +290,8 @@ pub struct Receiving {
     inserted: Option<(u16, Option<HookEntry>)>,
     /// Why there is none.
     reason: Option<Unavailable>,
+    /// The port whose entry this change made one of a device that leaves.
+    left: Option<u16>,
 }
 
 impl Receiving {
@@ -305,6 +322,7 @@ impl Receiving {
             own: Vec::new(),
             inserted: None,
             reason: None,
+            left: None,
         }
     }
 
@@ -317,6 +335,13 @@ impl Receiving {
         self.known_entries()
             .iter()
             .filter(|(port, _)| self.own.contains(port))
+    }
+
+    /// The entries that are not this device's.
+    pub fn entries_of_others(&self) -> Vec<(u16, HookEntry)> {
+        let known = self.known_entries().iter();
+        let of_others = known.filter(|(port, _)| !self.own.contains(port));
+        of_others.cloned().collect()
     }
 
     /// Finds the entries of this device. An index alone does not tell: a device that was in another
@@ -338,7 +363,9 @@ impl Receiving {
             is_up,
         };
         let mut needed = Needed::default();
-        let own = receive::own_ports(entries, &device, is_others, |port| needed.is_needed(port));
+        let own = receive::own_ports(entries, &device, is_others, |port, entry| {
+            needed.is_needed(port, entry)
+        });
         self.own = own;
     }
 
@@ -404,7 +431,12 @@ impl Receiving {
         goal: Option<&ReceiveGoal>,
         update: &Update,
         facts: &Facts,
+        links: &[Link],
+        note: &mut dyn FnMut(&str),
     ) -> Result<()> {
+        if goal.is_some() {
+            self.check_neighbours(update, facts, links, note)?;
+        }
         let port = facts.port;
         if !facts.up || receive::port_after(port, &update.listen_port) != Some(port) {
             return Ok(());
@@ -425,7 +457,7 @@ impl Receiving {
                 (shared && !stays && is_there, goal.vrf.as_str())
             }
             None => {
-                let bound = self.entries.is_ok() && has_bound_socket(port);
+                let bound = self.entries.is_ok() && !find_bound(port).is_empty();
                 (shared && bound, "another VRF")
             }
         };
@@ -433,6 +465,50 @@ impl Receiving {
             return Ok(());
         }
         Err(self.refuse_port(port, place))
+    }
+
+    /// An entry is for a port: a device here that has it and is not bound would be bound as well. One
+    /// that is up keeps this one from its port. Of one that is down it is said: it may be bound next.
+    fn check_neighbours(
+        &self,
+        update: &Update,
+        facts: &Facts,
+        links: &[Link],
+        note: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let port = receive::port_after(facts.port, &update.listen_port).unwrap_or(0);
+        // The attribute may bind them.
+        let unbound = self.mode == ReceiveMode::Any || self.entries.is_err();
+        if unbound || facts.support.attribute || self.own.contains(&port) || port == 0 {
+            return Ok(());
+        }
+        let interface = &self.interface;
+        for Other { name, mark, .. } in facts
+            .others
+            .iter()
+            .filter(|other| other.port == port && (facts.support.userspace || !other.userspace))
+        {
+            // Userspace devices of other namespaces are among them, and have no link here.
+            let link = links.iter().find(|link| link.name == *name);
+            let Some(link) = link.filter(|_| facts.rules.find_binding(*mark, port).is_none())
+            else {
+                continue;
+            };
+            if link.up {
+                return Err(Error::Unsupported(format!(
+                    "Cannot bind {interface}: {name} has port {port}, too, and is not bound; the \
+                     bind hooks go by the port and would bind it as well. Give one of them another \
+                     listen-port, bind {name} first, or leave the sockets unbound: \
+                     WG_BIND_DEV_RECEIVE=any"
+                )));
+            }
+            note(&format!(
+                "{interface}: {name} has port {port}, too, and is not bound: should it be set up \
+                 first, the bind hooks bind its sockets as well; give it another listen-port, or \
+                 bind it"
+            ));
+        }
+        Ok(())
     }
 
     fn refuse_port(&self, port: u16, place: &str) -> Error {
@@ -445,7 +521,7 @@ impl Receiving {
     }
 
     /// Sees to it that the hooks can be changed where sockets that they have bound are to be bound
-    /// to another VRF or to none.
+    /// to another VRF or to none. Says whether the device has to be closed meanwhile.
     ///
     /// # Errors
     /// They cannot. The device would send by one way and receive from another; nothing was changed.
@@ -454,27 +530,36 @@ impl Receiving {
         goal: Option<&ReceiveGoal>,
         facts: &Facts,
         backend: &mut Backend,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let port = facts.port;
-        let away = matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested);
-        if !facts.up || away || self.inserted.is_some() {
-            return Ok(());
+        let known = self.own_entries().any(|(own, _)| *own == port);
+        if !facts.up {
+            return Ok(goal.is_none() && known);
+        }
+        if facts.interrupted {
+            return Ok(self.entries.is_ok());
+        }
+        if matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested) {
+            return Ok(false);
         }
         let vrf = goal.and_then(|goal| find_index(&goal.vrf));
-        let bound = find_bound_sockets(port);
+        let process = facts.support.userspace;
+        let bound = find_bound_sockets(port, process);
         if bound.is_empty() || bound.iter().any(|device| Some(*device) == vrf) {
-            return Ok(());
+            return Ok(false);
         }
-        let known = self.own_entries().any(|(own, _)| *own == port);
         let by_rules = facts.rules.find_binding(facts.mark, port).is_some();
         let binder = Binder {
             attribute: backend.is_bound_by_attribute(&self.interface),
             entry: known || self.entries.is_err() && by_rules,
-            process: facts.support.userspace,
+            process,
             leaves: true,
         };
         if !binder.is_hooks() {
-            return Ok(());
+            return Ok(false);
+        }
+        if self.inserted.is_some() {
+            return Ok(true);
         }
         if goal.is_some() && is_shared(port) {
             return Err(self.refuse_port(port, "another VRF"));
@@ -482,7 +567,7 @@ impl Receiving {
         let failed = self.reason.clone().filter(|why| *why != Unavailable::Off);
         let failed = failed.or_else(|| Changing::start_change().err());
         let Some(reason) = failed else {
-            return Ok(());
+            return Ok(true);
         };
         let interface = &self.interface;
         let what = match goal {
@@ -491,8 +576,40 @@ impl Receiving {
         };
         Err(Error::Unsupported(format!(
             "Cannot {what}: its sockets are bound to {}, and would stay so: {reason}",
-            name_bound(port)
+            name_bound(port, process)
         )))
+    }
+
+    /// Brings the device from one mark to another over a closed one, while its sockets are made again
+    /// and the hooks are told. Whoever ends this leaves it bound, closed or as it is to be.
+    ///
+    /// # Errors
+    /// It is bound as before, or closed.
+    pub fn move_closed(
+        &mut self,
+        backend: &mut Backend,
+        routing: &mut Routing,
+        facts: &Facts,
+        marks: Marks,
+    ) -> std::result::Result<(), Left> {
+        let (port, index) = (facts.port, self.index);
+        let goal = self.inserted.is_some();
+        let leaving = HookEntry {
+            leaving: true,
+            owner: index,
+            mark: facts.mark,
+            ..HookEntry::default()
+        };
+        let tell = || match goal {
+            true => Ok(()),
+            false => Changing::start_change()
+                .and_then(|mut changing| changing.insert_entry(port, &leaving, true)),
+        };
+        let tell = || tell().map_err(|reason| self.explain_stuck(&reason));
+        let port = facts.up.then_some(port);
+        let moved = make_again(&self.interface, backend, routing, port, marks, tell);
+        self.left = (!goal && moved.is_ok()).then_some(facts.port);
+        moved
     }
 
     /// The name of the VRF that the device is known to be bound to.
@@ -594,15 +711,36 @@ impl Receiving {
             return self.leave_unbound(goal, backend, routing, now, note);
         };
         let vrf = find_index(&goal.vrf);
-        let look = || {
-            // A device that is down has no sockets; another one's may be on the port.
-            if !now.up {
-                return Ok(vrf.map_or(Receives::Nothing, |_| Receives::Bound));
+        let read = || diag::own_sockets(*port, now.process);
+        let judge = |sockets: &[UdpSocket]| receive::judge_sockets(sockets, 0, vrf);
+        // A device that is down has no sockets; another one's may be on the port.
+        let mut received = Ok(Some(vrf.map_or(Receives::Nothing, |_| Receives::Bound)));
+        if now.up {
+            let before = read();
+            received = before
+                .as_ref()
+                .map(|one| judge(one))
+                .map_err(|err| err.errno);
+            let before = before.unwrap_or_default();
+            // Those that cannot be told apart are left where they may all be right.
+            let is_right = |one: &UdpSocket| Some(one.device) == vrf;
+            let may_stay = before.iter().any(is_right) && before.iter().all(|s| is_live(s.device));
+            let stay = match received {
+                Ok(Some(Receives::Unclear)) => may_stay,
+                received => received == Ok(Some(Receives::Bound)),
+            };
+            if !stay {
+                let marks = Marks::same(goal.mark);
+                make_again(interface, backend, routing, Some(*port), marks, || Ok(()))
+                    .map_err(|left| left.error)?;
+                let after = read();
+                // What was not there before is its own.
+                let is_new = |one: &&UdpSocket| before.iter().all(|old| old.inode != one.inode);
+                received = after.map_err(|err| err.errno).map(|after| {
+                    let new: Vec<UdpSocket> = after.iter().filter(is_new).copied().collect();
+                    receive::judge_sockets(&new, 0, vrf).or_else(|| judge(&after))
+                });
             }
-            diag::udp_sockets(*port).map(|s| receive::judge_sockets(&s, vrf, true, is_live))
-        };
-        if now.up && !matches!(look(), Ok(Receives::Bound)) {
-            make_again(interface, backend, routing, *port, goal.mark)?;
         }
         let old: Vec<u16> = self
             .own_entries()
@@ -613,8 +751,9 @@ impl Receiving {
         if !old.is_empty() {
             done = self.release_ports(&old, now);
         }
+        let has_it = |devices: &[Other]| devices.iter().any(|other| other.port == *port);
         let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
-            && now.others.iter().any(|other| other.port == *port);
+            && (has_it(now.others) || !self.own.contains(port) && has_it(now.elsewhere));
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -631,16 +770,17 @@ impl Receiving {
         if let Err(error) = done {
             note(&format!("{interface}: {error}"));
         }
-        note(&match look() {
-            Ok(Receives::Bound) => format!(
+        note(&match received {
+            Ok(Some(Receives::Bound)) => format!(
                 "{interface}: receives from {} only, by a BPF program at the cgroup root",
                 goal.vrf
             ),
-            Ok(Receives::Any) => format!(
+            Ok(Some(Receives::Any)) | Ok(None) => format!(
                 "{interface}: receives from everywhere: the BPF program at the cgroup root has \
                  not bound its sockets"
             ),
-            Ok(Receives::Nothing) => match bind_table(&goal.vrf) {
+            Ok(Some(Receives::Unclear)) => describe_unclear(interface, *port, &goal.vrf),
+            Ok(Some(Receives::Nothing)) => match bind_table(&goal.vrf) {
                 // The hooks bind by name, which the VRF will bring.
                 Some(table) => format!(
                     "{interface}: receives nothing until a VRF has table {table} and it is bound \
@@ -652,11 +792,11 @@ impl Receiving {
                     goal.vrf
                 ),
             },
-            Err(failure) => format!(
+            Err(errno) => format!(
                 "{interface}: a BPF program at the cgroup root binds its sockets to {}; whether \
                  they are cannot be seen ({}; udp_diag tells)",
                 goal.vrf,
-                crate::error::strerror(failure.errno)
+                crate::error::strerror(errno)
             ),
         });
         Ok(())
@@ -678,17 +818,26 @@ impl Receiving {
         };
         let (mark, port) = backend.mark_and_port(interface)?;
         let sockets = match now.up && !now.away {
-            true => diag::udp_sockets(port).unwrap_or_default(),
+            true => diag::own_sockets(port, now.process).unwrap_or_default(),
             false => Vec::new(),
         };
         let entry = self.own_entries().find(|(known, _)| *known == port);
         let waits = entry.is_some_and(|(_, entry)| entry.vrf == goal.vrf && !entry.leaving);
         let vrf = find_index(&goal.vrf);
-        let received = receive::judge_sockets(&sockets, vrf, waits, is_live);
+        let without = match waits {
+            true => Receives::Bound,
+            false => Receives::Any,
+        };
+        let received = receive::judge_sockets(&sockets, 0, vrf).unwrap_or(without);
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
+        left.extend(self.left);
         match received {
             Receives::Bound => left.retain(|own| *own != port),
             Receives::Any => say_why_not(interface, goal, reason, note),
+            Receives::Unclear => {
+                left.retain(|own| *own != port);
+                note(&describe_unclear(interface, port, &goal.vrf));
+            }
             Receives::Nothing => {
                 let binder = Binder {
                     entry: entry.is_some(),
@@ -701,7 +850,7 @@ impl Receiving {
                         "{interface}: receives nothing from {}: its sockets are bound to {}, and \
                          stay so",
                         goal.vrf,
-                        name_bound(port)
+                        name_bound(port, now.process)
                     ));
                 } else {
                     self.unbind_sockets(backend, routing, port, mark)?;
@@ -726,6 +875,7 @@ impl Receiving {
         note: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let mut own: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
+        own.extend(self.left);
         let (mark, port) = backend.mark_and_port(&self.interface)?;
         if let Err(reason) = &self.entries {
             if now.unbound && now.by_rules && !now.up && !reason.is_absence() {
@@ -737,7 +887,8 @@ impl Receiving {
             }
             return Ok(());
         }
-        let may_be_bound = now.up && !now.away && !now.attribute && has_bound_socket(port);
+        let may_be_bound =
+            now.up && !now.away && !now.attribute && has_bound_socket(port, now.process);
         let bound = may_be_bound && {
             let binder = Binder {
                 attribute: backend.is_bound_by_attribute(&self.interface),
@@ -776,7 +927,9 @@ impl Receiving {
         Changing::start_change()
             .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
             .map_err(|reason| self.explain_stuck(&reason))?;
-        make_again(&self.interface, backend, routing, port, mark)
+        let (interface, marks) = (&self.interface, Marks::same(mark));
+        make_again(interface, backend, routing, Some(port), marks, || Ok(()))
+            .map_err(|left| left.error)
     }
 
     fn explain_stuck(&self, reason: &Unavailable) -> Error {
@@ -786,13 +939,18 @@ impl Receiving {
         ))
     }
 
-    /// Takes away the entries of ports that this device leaves. Another device here that has such a
-    /// port and is bound by rules inherits it.
+    /// Takes away the entries of ports that this device leaves. Another device that has such a port
+    /// and is bound by rules inherits it; one that moved only where this device does not stay on it.
     fn release_ports(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
-        let heirs: Vec<_> = ports
-            .iter()
-            .map(|port| (*port, find_heir(*port, now.links, now.others, now.rules)))
-            .collect();
+        let find = |port: u16| {
+            let moved = || {
+                let elsewhere = (port != now.port).then_some(now.elsewhere)?;
+                // No device has this index: what is elsewhere has none here.
+                choose_heir(port, now.links, elsewhere, now.rules, |_| Some(0))
+            };
+            find_heir(port, now.links, now.others, now.rules).or_else(moved)
+        };
+        let heirs: Vec<_> = ports.iter().map(|port| (*port, find(*port))).collect();
         let mut changing = Changing::start_change()?;
         for (port, heir) in heirs {
             changing.hand_over(port, heir)?;
@@ -802,7 +960,7 @@ impl Receiving {
 }
 
 /// The devices that sockets on this port are bound to.
-fn find_bound_sockets(port: u16) -> Vec<u32> {
+fn find_bound(port: u16) -> Vec<u32> {
     if port == 0 {
         return Vec::new();
     }
@@ -811,18 +969,30 @@ fn find_bound_sockets(port: u16) -> Vec<u32> {
     bound.map(|one| one.device).collect()
 }
 
-/// Whether another socket is on the port of a device that is up, which has one of its own.
-fn is_shared(port: u16) -> bool {
-    routing::count_wildcard_sockets(port).is_some_and(|count| count > 1)
+/// The devices that sockets of a process, or of the kernel, on this port are bound to.
+fn find_bound_sockets(port: u16, process: bool) -> Vec<u32> {
+    if find_bound(port).is_empty() {
+        return Vec::new();
+    }
+    let own = diag::own_sockets(port, process).unwrap_or_default();
+    let bound = own.into_iter().filter(|one| one.device != 0);
+    bound.map(|one| one.device).collect()
 }
 
-fn has_bound_socket(port: u16) -> bool {
-    !find_bound_sockets(port).is_empty()
+/// Whether another socket is on the port of a device that is up, which has one of its own.
+fn is_shared(port: u16) -> bool {
+    routing::count_wildcard_sockets(port, None).is_some_and(|count| count > 1)
+}
+
+fn has_bound_socket(port: u16, process: bool) -> bool {
+    !find_bound_sockets(port, process).is_empty()
 }
 
 /// What the sockets on a port are bound to, in words.
-fn name_bound(port: u16) -> String {
-    let name = find_bound_sockets(port).into_iter().find_map(find_name);
+fn name_bound(port: u16, process: bool) -> String {
+    let name = find_bound_sockets(port, process)
+        .into_iter()
+        .find_map(find_name);
     name.unwrap_or_else(|| "a device that is gone".to_owned())
 }
 
@@ -832,12 +1002,13 @@ pub fn has_leftovers(
     interface: &str,
     mark: u32,
     port: u16,
+    process: bool,
     is_hooks: impl FnOnce() -> bool,
 ) -> bool {
     if mark == CLOSED_MARK {
         return true;
     }
-    let bound = || has_bound_socket(port) && is_hooks();
+    let bound = || has_bound_socket(port, process) && is_hooks();
     let index = find_index(interface);
     match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
@@ -867,21 +1038,36 @@ pub struct Now<'a> {
     pub links: &'a [Link],
     /// Every other WireGuard device here.
     pub others: &'a [Other],
+    /// Those in other namespaces that may have been made here.
+    pub elsewhere: &'a [Other],
+    /// The port that the device has now.
+    pub port: u16,
     pub rules: &'a Rules,
 }
 
 /// The entry that a device here needs which has this port and is bound by rules. Where two of
 /// them are bound to different VRFs, the hooks cannot know whose sockets come next.
 fn find_heir(port: u16, links: &[Link], devices: &[Other], rules: &Rules) -> Option<HookEntry> {
+    let find_owner = |device: &Other| find_link(links, &device.name).map(|link| link.index);
+    choose_heir(port, links, devices, rules, find_owner)
+}
+
+fn choose_heir(
+    port: u16,
+    links: &[Link],
+    devices: &[Other],
+    rules: &Rules,
+    find_owner: impl Fn(&Other) -> Option<u32>,
+) -> Option<HookEntry> {
     let have_it = devices.iter().filter(|other| other.port == port);
     let mut heirs = have_it.filter_map(|other| {
-        let link = links.iter().find(|link| link.name == other.name)?;
+        let owner = find_owner(other)?;
         let table = rules.find_binding(other.mark, port)?.table?;
         let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table))?;
         Some(HookEntry {
             vrf: vrf.name.clone(),
             process: other.userspace,
-            owner: link.index,
+            owner,
             mark: other.mark,
             ..HookEntry::default()
         })
@@ -891,6 +1077,13 @@ fn find_heir(port: u16, links: &[Link], devices: &[Other], rules: &Rules) -> Opt
         heir.vrf.clear();
     }
     Some(heir)
+}
+
+fn describe_unclear(interface: &str, port: u16, vrf: &str) -> String {
+    format!(
+        "{interface}: whether it receives from {vrf} only cannot be told: other sockets have port \
+         {port}, too, and nothing tells which are its own"
+    )
 }
 
 /// Names the reason, and what can be done.
@@ -917,25 +1110,48 @@ fn say_why_not(
     }
 }
 
+/// The marks that a device has before and after it was closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    pub before: u32,
+    pub after: u32,
+}
+
+impl Marks {
+    fn same(mark: u32) -> Self {
+        let (before, after) = (mark, mark);
+        Marks { before, after }
+    }
+}
+
 /// Makes the sockets of a device that is up anew, so that the hooks see them: the port goes and
 /// comes back. Meanwhile the device has a mark by which it sends nothing: a packet from another
-/// port would make its peers answer there.
+/// port would make its peers answer there. One that is down has no `port` to move. The hooks are
+/// told while it is closed.
 fn make_again(
     interface: &str,
     backend: &mut Backend,
     routing: &mut Routing,
-    port: u16,
-    mark: u32,
-) -> Result<()> {
+    port: Option<u16>,
+    marks: Marks,
+    tell: impl FnOnce() -> Result<()>,
+) -> std::result::Result<(), Left> {
+    let open = |error| Left {
+        error,
+        closed: false,
+    };
     let rules = routing
         .read_rules()
-        .map_err(|failure| failure.with_task(Task::modify(interface)))?;
-    let closing = routing.add_rules(&closing_rules(&rules), &rules)?;
-    let done = move_port(interface, backend, port, mark);
+        .map_err(|failure| open(failure.with_task(Task::modify(interface))))?;
+    let mut closing = closing_rules(&rules);
+    // A command that ended half way left them.
+    closing.retain(|(family, rule)| !rules.iter_ours().any(|one| one == (*family, rule)));
+    let closing = routing.add_rules(&closing, &rules).map_err(open)?;
+    let done = move_port(interface, backend, port, marks, tell);
     if !matches!(&done, Err(left) if left.closed) {
-        routing.remove_rules(&closing)?;
+        routing.remove_rules(&closing).map_err(open)?;
     }
-    done.map_err(|left| left.error)
+    done
 }
 
 /// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it.
@@ -950,17 +1166,18 @@ fn closing_rules(rules: &Rules) -> Vec<(Family, Rule)> {
 }
 
 /// A step that failed.
-struct Left {
-    error: Error,
+pub struct Left {
+    pub error: Error,
     /// The device has the closed mark still.
-    closed: bool,
+    pub closed: bool,
 }
 
 fn move_port(
     interface: &str,
     backend: &mut Backend,
-    port: u16,
-    mark: u32,
+    port: Option<u16>,
+    marks: Marks,
+    tell: impl FnOnce() -> Result<()>,
 ) -> std::result::Result<(), Left> {
     let base = || Update {
         interface: interface.to_owned(),
@@ -968,25 +1185,43 @@ fn move_port(
     };
     let away = Update {
         fwmark: Change::Set(CLOSED_MARK),
-        listen_port: Change::Set(0),
+        listen_port: port.map_or(Change::Keep, |_| Change::Set(0)),
         ..base()
     };
-    let back = Update {
-        listen_port: Change::Set(port),
-        ..base()
-    };
-    let open = Update {
+    let open = |mark| Update {
         fwmark: Change::Set(mark),
         ..base()
     };
+    let stays = marks.before == CLOSED_MARK;
     if let Err(error) = backend.send(&away) {
-        let closed = backend.send(&open).is_err();
+        let closed = backend.send(&open(marks.before)).is_err() || stays;
         return Err(Left { error, closed });
     }
+    let told = tell();
+    if let Some(port) = port {
+        bring_back(interface, backend, port)?;
+    }
+    let mark = if told.is_ok() {
+        marks.after
+    } else {
+        marks.before
+    };
+    let opened = backend.send(&open(mark));
+    let closed = opened.is_err() || mark == CLOSED_MARK;
+    told.and(opened).map_err(|error| Left { error, closed })
+}
+
+/// Gives the device its port again, which somebody may have taken for a moment.
+fn bring_back(interface: &str, backend: &mut Backend, port: u16) -> std::result::Result<(), Left> {
+    let back = Update {
+        interface: interface.to_owned(),
+        listen_port: Change::Set(port),
+        ..Update::default()
+    };
     let mut attempt = 0;
     loop {
         match backend.send(&back) {
-            Ok(()) => break,
+            Ok(()) => return Ok(()),
             Err(Error::Os {
                 errno: libc::EADDRINUSE,
                 ..
@@ -1005,23 +1240,19 @@ fn move_port(
             }
         }
     }
-    backend.send(&open).map_err(|error| Left {
-        error,
-        closed: true,
-    })
 }
 
 /// A UDP port that no socket of this namespace has in either family.
 fn free_port() -> Option<u16> {
     for _ in 0..FREE_ATTEMPTS {
-        let v4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        let v4 = net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         let port = v4.local_addr().ok()?.port();
-        match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        match net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
             // Rust's IPv6 sockets take IPv4 as well, which the first one has.
             Ok(_) => return Some(port),
             Err(err) if err.raw_os_error() == Some(libc::EADDRINUSE) => {
                 drop(v4);
-                if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+                if net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
                     return Some(port);
                 }
             }
@@ -1101,6 +1332,7 @@ mod tests {
             own: Vec::new(),
             inserted: None,
             reason: None,
+            left: None,
         };
         receiving.find_own(CLOSED_MARK, 40000, &[], &[]);
         for (mark, port) in [(0x55, 51005), (0x11, 51001)] {

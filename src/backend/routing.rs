@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Links and policy rules of this network namespace, and the lock around changing them.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
+use super::owners::Owners;
 use crate::error::{Error, Result, Task, strerror};
 use crate::model::{Family, Rule};
 use crate::plan::rules::Rules;
@@ -218,17 +220,29 @@ pub fn has_udp_port(port: u16) -> Option<bool> {
 }
 
 /// How many UDP sockets of this thread's namespace take packets to every address on this port, as
-/// a device's do: the larger number of either family. `None` when it cannot be told.
-pub fn count_wildcard_sockets(port: u16) -> Option<usize> {
+/// a device's do: the larger number of either family. Those of a process count for one, the kernel's
+/// for another `process`, and all for `None`. `None` when it cannot be told.
+pub fn count_wildcard_sockets(port: u16, process: Option<bool>) -> Option<usize> {
+    let owners = OnceCell::new();
+    let is_own = |line: &str| {
+        let Some(process) = process else {
+            return true;
+        };
+        let owners = owners.get_or_init(Owners::find_owners);
+        let inode = line.split_whitespace().nth(9);
+        let inode = inode.and_then(|inode| inode.parse().ok());
+        let known = inode.and_then(|inode| owners.is_process(inode));
+        known.is_none_or(|is| is == process)
+    };
     let count = |file: &str| {
         let text = fs::read_to_string(file).ok()?;
         let lines = text.lines().filter(|line| {
             let address = line.split_whitespace().nth(1).unwrap_or_default();
-            local_port(line) == Some(port)
-                && address
-                    .bytes()
-                    .take_while(|byte| *byte != b':')
-                    .all(|byte| byte == b'0')
+            let is_wildcard = || {
+                let mut digits = address.bytes().take_while(|byte| *byte != b':');
+                digits.all(|byte| byte == b'0')
+            };
+            local_port(line) == Some(port) && is_wildcard() && is_own(line)
         });
         Some(lines.count())
     };

@@ -34,8 +34,14 @@ struct State {
     patched: bool,
     /// The index of what the sockets of wg0 are bound to.
     bound_to: u32,
-    /// Index, name, mark and port of other devices, which are down.
+    inode: u32,
+    /// The devices and the inodes of other sockets on its port.
+    beside: Vec<(u32, u32)>,
+    /// The VRF `red` is gone.
+    no_red: bool,
+    /// Index, name, mark and port of other devices.
     others: Vec<(i32, &'static str, u32, u16)>,
+    others_up: bool,
     hooks: Rc<RefCell<ScriptedHooks>>,
     family_errno: i32,
     /// `struct fib_rule_hdr` and attributes.
@@ -56,6 +62,16 @@ struct State {
     new_rules: usize,
     /// No rule can be removed.
     stuck: bool,
+    /// After so many changes none is taken any more: the command was killed.
+    lives: Option<usize>,
+    /// It was killed before it could tell the hooks what comes after the last change.
+    hooks_die_first: bool,
+    /// It does not take the closed mark.
+    refuses_closed: bool,
+    /// The hooks cannot be changed while wg0 has the closed mark.
+    silent_when_closed: bool,
+    /// The port that it chooses.
+    chosen: u16,
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -132,7 +148,11 @@ impl State {
             self.port = port;
             return;
         }
-        self.port = if port == 0 { 40000 } else { port };
+        self.port = match (port, self.chosen) {
+            (0, 0) => 40000,
+            (0, chosen) => chosen,
+            (port, _) => port,
+        };
         self.bound_to = 0;
         self.bind_by_hooks();
     }
@@ -158,6 +178,23 @@ impl State {
             bytes
         };
         let generic = family == NlFamily::Generic;
+        let is_change = match generic {
+            true => kind == WIREGUARD && payload[0] == 1,
+            false => [RTM_NEWRULE, RTM_DELRULE].contains(&kind),
+        };
+        match &mut self.lives {
+            Some(0) if is_change => {
+                self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
+                return vec![(0, ack(libc::EINTR))];
+            }
+            Some(left) if is_change => {
+                *left -= 1;
+                if *left == 0 && self.hooks_die_first {
+                    self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
+                }
+            }
+            _ => {}
+        }
         let bytes = match (generic, kind, payload[0]) {
             (true, 0x10, 3) if self.family_errno != 0 => ack(self.family_errno),
             (true, 0x10, 3) => {
@@ -192,7 +229,12 @@ impl State {
             (true, WIREGUARD, _) => {
                 self.sets += 1;
                 self.ours_at_set.push(self.ours(2) + self.ours(10));
-                if self.set_back_fails && self.sets > 1 {
+                let closes = attributes_of(&payload[4..])
+                    .any(|nla| nla.kind() == 7 && u32_at(nla.value(), 0) == CLOSED_MARK);
+                if closes && self.silent_when_closed {
+                    self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
+                }
+                if self.set_back_fails && self.sets > 1 || self.refuses_closed && closes {
                     ack(BUSY)
                 } else {
                     for nla in attributes_of(&payload[4..]) {
@@ -213,12 +255,18 @@ impl State {
                 }
             }
             (false, SOCK_DIAG_BY_FAMILY, of) => {
-                let mut socket = vec![0; 72];
-                socket[0] = of;
-                socket[4..6].copy_from_slice(&self.port.to_be_bytes());
-                socket[40..44].copy_from_slice(&self.bound_to.to_ne_bytes());
-                let there = !self.down && payload[8..10] == self.port.to_be_bytes();
-                dump(there.then_some(socket).into_iter().collect(), 0)
+                let socket = |(device, inode): (u32, u32)| {
+                    let mut socket = vec![0; 72];
+                    socket[0] = of;
+                    socket[4..6].copy_from_slice(&self.port.to_be_bytes());
+                    socket[40..44].copy_from_slice(&device.to_ne_bytes());
+                    socket[68..72].copy_from_slice(&inode.to_ne_bytes());
+                    socket
+                };
+                let own = (!self.down).then_some((self.bound_to, self.inode));
+                let all = own.into_iter().chain(self.beside.iter().copied());
+                let is_asked = payload[8..10] == self.port.to_be_bytes();
+                dump(all.filter(|_| is_asked).map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
                 let mut links = vec![
@@ -226,8 +274,11 @@ impl State {
                     link(8, "red", true, "vrf", Some(100)),
                     link(9, "blue", true, "vrf", Some(200)),
                 ];
+                links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
-                links.extend(others.map(|other| link(other.0, other.1, false, "wireguard", None)));
+                links.extend(
+                    others.map(|other| link(other.0, other.1, self.others_up, "wireguard", None)),
+                );
                 dump(links, 0)
             }
             (false, RTM_GETRULE, of) => {
@@ -1054,6 +1105,19 @@ fn unbinding_leaves_no_entry_on_a_kernel_with_the_attribute() {
     }
 }
 
+/// Another program took the rules and the entry.
+#[test]
+fn unbinding_leaves_no_entry_where_there_was_none() {
+    let (state, _socket) = bound_by_hooks();
+    let ours = |rule: &Vec<u8>| [97, 98].contains(&priority(rule));
+    state.borrow_mut().rules.retain(|rule| !ours(rule));
+    state.borrow().hooks.borrow_mut().entries.clear();
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap();
+    assert_eq!(state.borrow().bound_to, 0);
+    assert_eq!(entries(&state), [] as [(u16, String, u32); 0]);
+}
+
 /// Rules of another device are there, so that all is looked at.
 #[test]
 fn sockets_that_the_attribute_binds_are_left_alone() {
@@ -1098,4 +1162,408 @@ fn of_two_vrfs_on_one_table_it_is_the_one_that_is_meant() {
     // Sockets of another program may be in the first.
     assert_eq!(choose(Some(7), Some("blue")), Some(9));
     assert_eq!(choose(Some(9), Some("gone")), Some(9));
+}
+
+/// wg0, which nobody bound, beside the moved device whose entry is for port 51009.
+fn beside_a_moved_one(with_rules: bool) -> (Rc<RefCell<State>>, ScriptedKernel) {
+    let state = kernel(|state| state.port = 51001);
+    let entry = crate::model::HookEntry {
+        vrf: "red".to_owned(),
+        owner: 11,
+        mark: 0x77,
+        ..Default::default()
+    };
+    state
+        .borrow()
+        .hooks
+        .borrow_mut()
+        .entries
+        .insert(51009, entry);
+    let moved = kernel(|state| (state.mark, state.port, state.down) = (0x77, 51009, true));
+    let script = script(&state).beside(Some(script(&moved)));
+    if with_rules {
+        let pair = [(97, Action::Table(100)), (98, Action::Unreachable)];
+        let pair = pair.map(|(pref, action)| Rule::new_ours(pref, Selector::Mark(0x77), action));
+        let added = with(script.clone(), || {
+            let mut routing = Routing::open().unwrap();
+            let rules = routing.read_rules().unwrap();
+            routing.add_rules(&pair.map(|rule| (Family::V4, rule)), &rules)
+        });
+        added.unwrap();
+    }
+    (state, script)
+}
+
+fn set_on(script: &ScriptedKernel, change: impl FnOnce(&mut Update)) -> (Result<()>, String) {
+    let mut update = Update {
+        interface: "wg0".to_owned(),
+        ..Update::default()
+    };
+    change(&mut update);
+    let mut notes = Vec::new();
+    let result = with(script.clone(), || {
+        let mut note = |line: &str| notes.push(line.to_owned());
+        set(update, BindMode::Auto, ReceiveMode::Auto, &mut note)
+    });
+    (result, notes.join("\n"))
+}
+
+/// The hooks go by the port: they would bind a device that nobody bound.
+#[test]
+fn the_port_of_a_moved_device_is_not_given_to_one_that_is_not_bound() {
+    for with_rules in [false, true] {
+        for (down, omitted) in [(false, false), (true, false), (true, true)] {
+            let (state, script) = beside_a_moved_one(with_rules);
+            state.borrow_mut().down = down;
+            let before = shape(&state);
+            let (result, _) = set_on(&script, |update| {
+                update.listen_port = Change::Set(51009);
+                if omitted {
+                    update.bind_dev = Change::Clear;
+                    update.bind_dev_omitted = true;
+                }
+            });
+            let said = result.unwrap_err().to_string();
+            assert!(said.contains("Cannot give wg0 port 51009"), "{said}");
+            assert_eq!(shape(&state), before);
+            assert_eq!(entries(&state), [(51009, "red".to_owned(), 11)]);
+            // Another one can be had.
+            let (result, _) = set_on(&script, |update| update.listen_port = Change::Set(51010));
+            result.unwrap();
+        }
+    }
+}
+
+/// A device had the port of a moved one in another VRF for a moment. Nobody knows whose the next
+/// sockets are while both have it; then the entry is the moved one's again.
+#[test]
+fn the_entry_of_a_moved_device_comes_back_to_it() {
+    let (state, script) = beside_a_moved_one(true);
+    state.borrow_mut().down = true;
+    let bind = |dev: &str, port| {
+        set_on(&script, |update| {
+            update.bind_dev = Change::Set(dev.to_owned());
+            update.listen_port = Change::Set(port);
+        })
+    };
+    bind("blue", 51009).0.unwrap();
+    assert_eq!(entries(&state), [(51009, String::new(), 7)]);
+    bind("blue", 51010).0.unwrap();
+    let moved = (51009, "red".to_owned(), 0);
+    assert_eq!(
+        entries(&state),
+        [moved.clone(), (51010, "blue".to_owned(), 7)]
+    );
+    // It is needed still, and no device has its index.
+    with(script.clone(), receive::sweep_entries);
+    assert_eq!(entries(&state)[0], moved);
+}
+
+/// An entry binds whoever has the port.
+#[test]
+fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
+    let state = kernel(|state| {
+        (state.port, state.down) = (51001, true);
+        state.others.push((12, "wg1", 0, 51009));
+    });
+    let bind = |port| {
+        move |update: &mut Update| {
+            update.bind_dev = red();
+            update.listen_port = Change::Set(port);
+        }
+    };
+    state.borrow_mut().others_up = true;
+    let (result, _) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
+    let said = result.unwrap_err().to_string();
+    assert!(said.contains("wg1 has port 51009, too"), "{said}");
+    assert_eq!(shape(&state).4, 0);
+    assert_eq!(entries(&state), [] as [(u16, String, u32); 0]);
+    run_hooked(&state, ReceiveMode::Any, bind(51009)).0.unwrap();
+    run_hooked(&state, ReceiveMode::Auto, bind(51010))
+        .0
+        .unwrap();
+    assert_eq!(entries(&state), [(51010, "red".to_owned(), 7)]);
+    // One that is down may be the next to be bound: two that have one port are bound in any order.
+    state.borrow_mut().others_up = false;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
+    result.unwrap();
+    assert!(notes.contains("wg1 has port 51009, too"), "{notes}");
+}
+
+/// What `wg show` says of receiving.
+fn shown(script: &ScriptedKernel) -> Option<Receives> {
+    with(script.clone(), || get("wg0")).unwrap().receives
+}
+
+/// Two on one port: which sockets are whose does not show, unless it is so of all.
+#[test]
+fn a_neighbours_socket_is_not_blamed_and_proves_nothing() {
+    const GONE: u32 = 77;
+    let (state, _socket) = bound_by_hooks();
+    let at = |own: u32, kernels: &[u32], process: &[u32]| {
+        let mut now = state.borrow_mut();
+        now.bound_to = own;
+        let foreign = kernels.iter().map(|device| (*device, 0));
+        now.beside = foreign.chain(process.iter().map(|dev| (*dev, 1))).collect();
+        drop(now);
+        shown(&script(&state).with_process_socket(1))
+    };
+    assert_eq!(at(8, &[], &[]), Some(Receives::Bound));
+    for (own, kernels, processes, receives) in [
+        // One of another VRF, one that is bound to nothing, one that lost its VRF.
+        (8, &[9][..], &[][..], Receives::Unclear),
+        (8, &[0], &[], Receives::Unclear),
+        (0, &[8], &[], Receives::Unclear),
+        (GONE, &[8], &[], Receives::Unclear),
+        (GONE, &[9], &[], Receives::Nothing),
+        // A process's are not the kernel's.
+        (8, &[], &[9], Receives::Bound),
+        (8, &[], &[GONE], Receives::Bound),
+        (0, &[], &[8], Receives::Any),
+        (GONE, &[], &[8], Receives::Nothing),
+    ] {
+        let said = at(own, kernels, processes);
+        assert_eq!(said, Some(receives), "{own} {kernels:?} {processes:?}");
+    }
+}
+
+/// wireguard-go has the port here of a device whose own sockets are in another namespace.
+#[test]
+fn a_process_does_not_make_a_device_bound() {
+    let (state, socket) = bound_by_hooks();
+    let inode = {
+        use std::os::{fd::AsRawFd as _, unix::fs::MetadataExt as _};
+        let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        u32::try_from(std::fs::metadata(path).unwrap().ino()).unwrap()
+    };
+    // The one socket on the port is the process's, in /proc as in the kernel's answer.
+    state.borrow_mut().inode = inode;
+    let script = script(&state).with_process_socket(inode);
+    let device = with(script.clone(), || get("wg0")).unwrap();
+    assert_eq!(device.receives, None);
+    let elsewhere = |bind: &Bind| {
+        matches!(
+            bind,
+            Bind::Rules {
+                elsewhere: Some(true),
+                ..
+            }
+        )
+    };
+    assert!(elsewhere(&device.bind), "{:?}", device.bind);
+    // Nor is wg0 made again because of it, nor bound.
+    let before = shape(&state);
+    let (result, _) = set_on(&script, |update| update.bind_dev = red());
+    let said = result.unwrap_err().to_string();
+    assert!(said.contains("where it was created"), "{said}");
+    assert_eq!(shape(&state), before);
+}
+
+/// A device that is down has no sockets: another one may have the port first.
+#[test]
+fn of_a_device_that_is_down_only_its_own_entry_counts() {
+    let (state, socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    state.borrow_mut().down = true;
+    drop(socket);
+    let said = || shown(&script(&state));
+    assert_eq!(said(), Some(Receives::Bound));
+    let change = |change: &dyn Fn(&mut crate::model::HookEntry)| {
+        let hooks = Rc::clone(&state.borrow().hooks);
+        let mut hooks = hooks.borrow_mut();
+        let entry = hooks.entries.get_mut(&port).unwrap();
+        let before = entry.clone();
+        change(entry);
+        before
+    };
+    let own = change(&|entry| entry.owner = 12);
+    assert_eq!(said(), Some(Receives::Unclear));
+    change(&|entry| (entry.owner, entry.vrf) = (7, "blue".to_owned()));
+    assert_eq!(said(), Some(Receives::Nothing));
+    change(&|entry| *entry = own.clone());
+    // Another socket has the port in its VRF, or everywhere: it will have none.
+    for device in [8, 0] {
+        state.borrow_mut().beside = vec![(device, 0)];
+        assert_eq!(said(), Some(Receives::Unclear), "{device}");
+    }
+    state.borrow_mut().beside = vec![(9, 0)];
+    assert_eq!(said(), Some(Receives::Bound));
+    // Its VRF is gone.
+    state.borrow_mut().no_red = true;
+    assert_eq!(said(), Some(Receives::Nothing));
+}
+
+/// A device here is bound by the same mark as one that came from another namespace, where its
+/// sockets are: the rules here do not hold that one.
+#[test]
+fn a_mark_that_is_bound_here_too_does_not_open_a_device_that_is_bound_elsewhere() {
+    let home = kernel(|_| {});
+    run(&home, red()).0.unwrap();
+    let mark = home.borrow().mark;
+    for down in [false, true] {
+        // No socket is on its port here.
+        let here = kernel(|_| {});
+        run(&here, red()).0.unwrap();
+        (here.borrow_mut().port, here.borrow_mut().down) = (1, down);
+        let omitted = Update {
+            interface: "wg0".to_owned(),
+            bind_dev: Change::Clear,
+            bind_dev_omitted: true,
+            fwmark: Change::Clear,
+            ..Update::default()
+        };
+        let (result, notes) = run_update(&here, Some(&home), omitted, BindMode::Auto);
+        result.unwrap();
+        // While it is down nothing tells where it was made, and here it can be unbound.
+        assert_eq!(here.borrow().mark, if down { 0 } else { mark }, "{notes:?}");
+        assert_eq!(
+            down,
+            !notes.join("").contains("where it was made hold it"),
+            "{notes:?}"
+        );
+    }
+}
+
+/// Rules of another namespace have its mark, and here none do.
+#[test]
+fn of_a_device_that_is_down_it_is_not_said_where_it_was_made() {
+    let home = kernel(|_| {});
+    run(&home, red()).0.unwrap();
+    let mark = home.borrow().mark;
+    let here = kernel(|state| (state.mark, state.port, state.down) = (mark, 1, true));
+    let unbind = |omitted| Update {
+        interface: "wg0".to_owned(),
+        bind_dev: Change::Clear,
+        bind_dev_omitted: omitted,
+        fwmark: Change::Clear,
+        ..Update::default()
+    };
+    let (result, _) = run_update(&here, Some(&home), unbind(false), BindMode::Auto);
+    let said = result.unwrap_err().to_string();
+    assert!(said.contains("ip link set wg0 up"), "{said}");
+    let (result, notes) = run_update(&here, Some(&home), unbind(true), BindMode::Auto);
+    result.unwrap();
+    assert!(
+        notes.join("").contains("nothing tells where it was made"),
+        "{notes:?}"
+    );
+    assert_eq!(here.borrow().mark, mark);
+}
+
+/// Two that are up have the port, and one socket of a family is on it.
+#[test]
+fn with_fewer_sockets_than_devices_none_is_called_bound() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    state.borrow_mut().others.push((12, "wg1", 0, port));
+    let device = || with(script(&state), || get("wg0")).unwrap();
+    assert_eq!(device().receives, Some(Receives::Bound));
+    state.borrow_mut().others_up = true;
+    let device = device();
+    assert_eq!(device.receives, Some(Receives::Unclear));
+    let unknown = matches!(
+        device.bind,
+        Bind::Rules {
+            elsewhere: None,
+            ..
+        }
+    );
+    assert!(unknown, "{:?}", device.bind);
+    // On another port it is no rival.
+    state.borrow_mut().others[0].3 = port ^ 1;
+    assert_eq!(shown(&script(&state)), Some(Receives::Bound));
+}
+
+/// A device sends by the VRF that its sockets are on, or not at all, or it is bound to nothing.
+fn check_consistent(state: &Rc<RefCell<State>>, red_mark: u32, what: &str) {
+    let state = state.borrow();
+    let hooks = state.hooks.borrow();
+    let entry = hooks.entries.values().next();
+    // Sockets of a device that is down are still to come.
+    let sockets = match state.down {
+        false => state.bound_to,
+        true => entry.map_or(0, |entry| index_of(entry.vrf.as_bytes())),
+    };
+    match state.mark {
+        CLOSED_MARK => assert!(state.ours(2) > 0, "{what}"),
+        mark if mark == red_mark => assert_eq!(sockets, 8, "{what}"),
+        0 => assert_eq!(sockets, 0, "{what}"),
+        _ => assert_eq!(sockets, 9, "{what}"),
+    }
+}
+
+/// wg0 is bound to red, and the socket whose port the kernel will choose.
+fn bound_with_a_spare_port() -> (Rc<RefCell<State>>, [std::net::UdpSocket; 2]) {
+    let (state, socket) = bound_by_hooks();
+    let (_, spare) = hooked();
+    state.borrow_mut().chosen = spare.local_addr().unwrap().port();
+    (state, [socket, spare])
+}
+
+/// Kills a command after each number of changes that the kernel takes, and the next one as well.
+#[test]
+fn a_kill_leaves_a_device_bound_or_closed() {
+    let states: [fn(&mut State); 2] = [|_| {}, |state| state.down = true];
+    for (bind_dev, prepare) in [
+        (Change::Clear, states[0]),
+        (Change::Clear, states[1]),
+        (Change::Set("blue".to_owned()), states[0]),
+    ] {
+        let mut killed = 0;
+        let blue = bind_dev != Change::Clear;
+        let kills = |first| [1, 2, 3, 5, 8, 12].map(|second| (first, second));
+        for (first, second) in (0..32).flat_map(kills) {
+            let (state, _sockets) = bound_with_a_spare_port();
+            state.borrow_mut().hooks_die_first = first >= 16;
+            let first = first % 16;
+            prepare(&mut state.borrow_mut());
+            let red_mark = state.borrow().mark;
+            let command = |lives| {
+                forbid(&state, None);
+                state.borrow_mut().lives = lives;
+                let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
+                run_hooked(&state, ReceiveMode::Auto, change).0
+            };
+            for lives in [first, second] {
+                let ended = command(Some(lives)).is_ok();
+                let what = format!("{bind_dev:?}, {first}, {second}: {:?}", shape(&state));
+                check_consistent(&state, red_mark, &what);
+                killed += usize::from(!ended);
+            }
+            let what = format!("{bind_dev:?}, {first}, {second}: {:?}", shape(&state));
+            command(None).unwrap_or_else(|error| panic!("{what}: {error}"));
+            check_consistent(&state, red_mark, &what);
+            let state = state.borrow();
+            assert_eq!(state.mark != 0, blue, "{what}");
+            assert_eq!(state.ours(2), if blue { 2 } else { 0 }, "{what}");
+            let entries = state.hooks.borrow().entries.len();
+            assert_eq!(entries, usize::from(blue), "{what}");
+        }
+        assert!(killed > 60, "{killed} kills");
+    }
+}
+
+/// The kernel refuses to close the device, or the hooks cannot be changed once it is.
+#[test]
+fn a_device_that_cannot_be_moved_stays_bound() {
+    for (bind_dev, refused, silent) in [
+        (Change::Clear, true, false),
+        (Change::Set("blue".to_owned()), true, false),
+        (Change::Clear, false, true),
+    ] {
+        let (state, _sockets) = bound_with_a_spare_port();
+        let red_mark = state.borrow().mark;
+        (
+            state.borrow_mut().refuses_closed,
+            state.borrow_mut().silent_when_closed,
+        ) = (refused, silent);
+        let before = (state.borrow().rules.clone(), entries(&state));
+        let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
+        assert!(run_hooked(&state, ReceiveMode::Auto, change).0.is_err());
+        assert_eq!(
+            (state.borrow().mark, state.borrow().bound_to),
+            (red_mark, 8)
+        );
+        assert_eq!((state.borrow().rules.clone(), entries(&state)), before);
+    }
 }

@@ -117,47 +117,38 @@ impl<'a> View<'a> {
                 Gets::Nothing
             };
         }
-        let is_live = |index| self.facts.nic(index).is_some();
-        let own = self.drop_neighbours(on_port);
-        match judge_sockets(&own, index, false, is_live) {
-            Receives::Bound => Gets::BoundByHook,
-            Receives::Nothing => Gets::Nothing,
-            Receives::Any if self.facts.l3mdev_accept == Ok(false) => Gets::DefaultVrfOnly,
-            Receives::Any => Gets::Everywhere,
+        let process = self.is_process();
+        let own: Vec<UdpSocket> = on_port
+            .into_iter()
+            .filter(|one| one.may_be_of(process))
+            .collect();
+        match judge_sockets(&own, self.count_rivals(), index) {
+            Some(Receives::Bound) => Gets::BoundByHook,
+            Some(Receives::Nothing) => Gets::Nothing,
+            Some(Receives::Unclear) => Gets::Unclear,
+            Some(Receives::Any) | None if self.facts.l3mdev_accept == Ok(false) => {
+                Gets::DefaultVrfOnly
+            }
+            Some(Receives::Any) | None => Gets::Everywhere,
         }
     }
 
-    /// The sockets without those on devices that are gone, where they are of other WireGuard
-    /// devices on this port: as many of these are without sockets on what they are bound to.
-    fn drop_neighbours(&self, on_port: Vec<UdpSocket>) -> Vec<UdpSocket> {
-        let is_gone = |one: &UdpSocket| one.device != 0 && self.facts.nic(one.device).is_none();
-        let has_socket = |nic: Option<&Nic>| {
-            nic.is_some_and(|nic| on_port.iter().any(|one| one.device == nic.link.index))
-        };
-        let mut gone: Vec<u32> = on_port
-            .iter()
-            .filter(|one| one.wildcard && is_gone(one))
-            .map(|one| one.device)
-            .collect();
-        gone.sort_unstable();
-        gone.dedup();
-        let lost = self.facts.devices.iter().filter(|other| {
-            let device = &other.device;
-            let up = |nic: &Nic| nic.link.up;
-            let is_neighbour = device.name != self.device().name
-                && device.listen_port == self.device().listen_port
+    /// Whether a process has its sockets.
+    fn is_process(&self) -> bool {
+        self.own.is_some_and(|nic| nic.link.kind != "wireguard")
+    }
+
+    /// How many other devices of its kind are up and have its port.
+    fn count_rivals(&self) -> usize {
+        let others = self.facts.devices.iter().filter(|other| {
+            let nic = self.facts.nic_called(&other.device.name);
+            let up = |nic: &Nic| nic.link.up && (nic.link.kind != "wireguard") == self.is_process();
+            other.device.name != self.device().name
+                && other.device.listen_port == self.device().listen_port
                 && !other.elsewhere
-                && self.facts.nic_called(&device.name).is_some_and(up);
-            is_neighbour && {
-                let sends = find_sends(self.facts, other);
-                sends != Sends::Unbound && !has_socket(find_carrier(self.facts, other, &sends))
-            }
+                && nic.is_some_and(up)
         });
-        if has_socket(self.carrier) && gone.len() <= lost.count() {
-            on_port.into_iter().filter(|one| !is_gone(one)).collect()
-        } else {
-            on_port
-        }
+        others.count()
     }
 
     /// The name by which a command binds it again; `None` where it is not known.
@@ -928,6 +919,12 @@ impl<'a> View<'a> {
         let hooks_serve = self.facts.hooks.unable.is_none();
         match gets {
             Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
+            Gets::Unclear => report.unseen(
+                name,
+                "which of the sockets on its port are its own",
+                "another interface or program has the port, too",
+                "a port of its own (wg set ... listen-port)",
+            ),
             // Nothing is what it is bound to, and that is said already.
             _ if self.carrier.is_none() => {}
             Gets::Nothing => report.add(
@@ -1027,7 +1024,7 @@ impl<'a> View<'a> {
         let mine = || {
             sockets
                 .iter()
-                .filter(|one| one.port == port && one.wildcard)
+                .filter(|one| one.port == port && one.may_be_of(self.is_process()))
         };
         if mine().any(|one| one.device == 0) {
             return None;

@@ -81,6 +81,8 @@ pub enum Gets {
     /// The link is down and has no sockets.
     Down,
     Unknown,
+    /// Other sockets are on its port, and nothing tells which are its own.
+    Unclear,
 }
 
 /// The device that carries a tunnel.

@@ -98,7 +98,8 @@ pub fn find_differences(now: &Device, update: &Update, means: &Means) -> Vec<Dif
     match (&now.bind, now.receives, &means.strategy) {
         (
             Bind::Rules {
-                elsewhere: false, ..
+                elsewhere: Some(false),
+                ..
             },
             Some(receives @ (Receives::Any | Receives::Nothing)),
             Strategy::Fallback { .. },
@@ -426,6 +427,7 @@ impl Display for Line<'_> {
                 let before = match now {
                     Receives::Any => "any",
                     Receives::Nothing => "nothing",
+                    Receives::Unclear => "unknown",
                     Receives::Bound => "bound",
                 };
                 write!(f, "receives: {before} -> bound")
@@ -644,7 +646,7 @@ mod tests {
                 by: Selector::Mark(0x7700_00ff),
                 table: 1023,
                 faults,
-                elsewhere: false,
+                elsewhere: Some(false),
             },
             ..device()
         };
@@ -721,7 +723,7 @@ mod tests {
                 by,
                 table: 1023,
                 faults: Vec::new(),
-                elsewhere: false,
+                elsewhere: Some(false),
             },
             receives: Some(receives),
             ..device()

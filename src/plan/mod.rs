@@ -18,7 +18,7 @@ pub mod sync;
 mod tests;
 
 use crate::error::{Error, Result, Task};
-use crate::model::{Action, Change, Family, Rule, Selector, Update, bind_table};
+use crate::model::{Action, Change, Family, HookEntry, Rule, Selector, Update, bind_table};
 use receive::CLOSED_MARK;
 use rules::{
     Binding, Flow, Rules, TABLE_LOCAL, arrange_pair, default_mark, default_marks, find_place,
@@ -200,6 +200,8 @@ pub struct Facts {
     pub unknown: Option<String>,
     /// Looked at only before rules go.
     pub elsewhere: Elsewhere,
+    /// The entries of other devices at the bind hooks, by their ports.
+    pub hooked: Vec<(u16, HookEntry)>,
     pub sockets: Sockets,
     /// By what rules in the namespace where the device was made bind it; none do here.
     pub bound_elsewhere: Option<Selector>,
@@ -362,6 +364,7 @@ impl Plan {
 /// The binding cannot be had; nothing has been changed.
 pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
     let mut plan = plan_change(facts, update, strategy)?;
+    keep_others_bound(facts, &plan)?;
     if facts.interrupted {
         plan.restore_interrupted(facts.port, facts.mark);
     }
@@ -370,6 +373,11 @@ pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> 
 
 fn plan_change(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
     let present = facts.rules.find_bindings(facts.mark, facts.port);
+    let stays_bound = *strategy == Strategy::Keep && !present.is_empty();
+    if !stays_bound && !matches!(strategy, Strategy::Fallback { .. }) {
+        let by_attribute = matches!(strategy, Strategy::Attribute { .. });
+        refuse_port_of_another(facts, &update, by_attribute)?;
+    }
     if let (Some(by), Strategy::Keep | Strategy::Unbind) = (facts.bound_elsewhere, strategy) {
         return keep_bound_elsewhere(facts, update, by);
     }
@@ -387,6 +395,82 @@ fn plan_change(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Pla
             bind_by_rules(facts, update, &goal, &present)
         }
     }
+}
+
+/// A device that rules do not bind must not get a port by which another one is bound: rules and bind
+/// hooks go by the port alone. The attribute binds before the hooks do.
+fn refuse_port_of_another(facts: &Facts, update: &Update, by_attribute: bool) -> Result<()> {
+    let interface = &update.interface;
+    let port = facts.port_after(&update.listen_port);
+    if port == 0 || port == facts.port {
+        return Ok(());
+    }
+    let by = Selector::Port(port);
+    let hooked = facts.hooked.iter().any(|(of, entry)| {
+        // Sockets of processes are left alone, but by the entry of one.
+        let binds = !by_attribute && (entry.process || !facts.support.userspace);
+        *of == port && binds && !entry.leaving
+    });
+    let steered = !facts.rules.ours_for(by).is_empty();
+    if !hooked && !steered {
+        return Ok(());
+    }
+    let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
+    let mut elsewhere = facts.elsewhere.devices.iter();
+    let owner = match (facts.sharing(by).first(), unknown) {
+        (Some(name), _) => (*name).to_owned(),
+        (None, _) if elsewhere.any(|other| other.carries(by)) => {
+            "an interface in another network namespace".to_owned()
+        }
+        (None, Some(unknown)) => format!("another interface, perhaps, ({unknown})"),
+        (None, None) if hooked => "another interface".to_owned(),
+        // Nobody has these rules.
+        (None, None) => return Ok(()),
+    };
+    Err(Error::Unsupported(format!(
+        "Cannot give {interface} port {port}: {} bind {owner} to a VRF by that port, and would bind \
+         {interface} as well; choose another listen-port, or bind {interface} with bind-dev in the \
+         same command",
+        if steered {
+            "policy rules"
+        } else {
+            "the bind hooks"
+        }
+    )))
+}
+
+/// Rules that two devices have in common stay where they hold both: of a port that this device has
+/// nothing tells whether the rules for it are its own, or those of one that moved.
+fn keep_others_bound(facts: &Facts, plan: &Plan) -> Result<()> {
+    if plan.add.is_empty() && plan.clear.is_empty() && plan.remove.is_empty() {
+        return Ok(());
+    }
+    let after = plan.rules_after(&facts.rules);
+    let mut others = facts.others.iter().chain(&facts.elsewhere.devices);
+    let opened = others.find_map(|other| {
+        let binding = facts.rules.find_binding(other.mark, other.port)?;
+        let flow = Flow {
+            by: binding.by,
+            mark: other.mark,
+            port: other.port,
+        };
+        let held = |rules: &Rules| {
+            rules
+                .find_faults(flow, binding.table.unwrap_or(0))
+                .is_empty()
+        };
+        (binding.table.is_some() && held(&facts.rules) && !held(&after))
+            .then_some((other, binding.by))
+    });
+    let Some((other, by)) = opened else {
+        return Ok(());
+    };
+    let interface = &plan.update.interface;
+    Err(Error::Unsupported(format!(
+        "Cannot change the binding of {interface}: {} is bound by {by}, and the rules would not hold \
+         its packets any more; give {interface} another fwmark or listen-port in the same command",
+        other.name
+    )))
 }
 
 fn present_kind(present: &[Binding]) -> Kind {
@@ -460,11 +544,20 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
 /// they go by it would leave the VRF, and they cannot be changed from here.
 fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Result<Plan> {
     let interface = update.interface.clone();
+    let is_unknown = facts.sockets == Sockets::Unknown && !facts.up;
     let refuse = |what: &str| {
-        Err(Error::Unsupported(format!(
-            "Cannot {what} {interface} from here: policy rules in the network namespace where it \
-             was made bind it by {by}; move it back there, and do it there"
-        )))
+        Err(Error::Unsupported(if is_unknown {
+            format!(
+                "Cannot {what} {interface} while it is down: policy rules in another network \
+                 namespace bind by {by}, and nothing tells whether it was made there; set it up \
+                 first (`ip link set {interface} up'), or move it back there, and do it there"
+            )
+        } else {
+            format!(
+                "Cannot {what} {interface} from here: policy rules in the network namespace where \
+                 it was made bind it by {by}; move it back there, and do it there"
+            )
+        }))
     };
     let wants_off = update.bind_dev == Change::Clear;
     if wants_off && !update.bind_dev_omitted {
@@ -499,6 +592,11 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
         plan.notes.push(format!(
             "{interface}: keeps {by}, by which policy rules may bind it in the network namespace \
              where it was made: that does not show from this container"
+        ));
+    } else if kept && is_unknown {
+        plan.notes.push(format!(
+            "{interface}: keeps {by}, by which policy rules in another network namespace may bind \
+             it: it is down, so nothing tells where it was made"
         ));
     } else if kept {
         plan.notes.push(format!(

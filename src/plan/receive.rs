@@ -23,38 +23,26 @@ pub enum ReceiveMode {
 /// outside the marks that we choose, and no device is bound by it.
 pub const CLOSED_MARK: u32 = 0x7800_0000;
 
-/// What the sockets on a device's port receive. `vrf` is the index of the VRF where it exists.
-/// Without sockets, the entry for the port tells what they will be bound to.
-pub fn judge_sockets(
-    sockets: &[UdpSocket],
-    vrf: Option<u32>,
-    has_entry: bool,
-    is_live: impl Fn(u32) -> bool,
-) -> Receives {
-    // WireGuard's sockets take packets to every address. So does each that looks like one.
-    let devices = || {
-        sockets
-            .iter()
-            .filter(|one| one.wildcard)
-            .map(|one| one.device)
-    };
-    if devices().next().is_none() {
-        return if has_entry {
-            Receives::Bound
-        } else {
-            Receives::Any
-        };
-    }
-    if devices().any(|device| device == 0) {
-        return Receives::Any;
-    }
-    // One on a device that is gone is a WireGuard's that lost its VRF; the one on the VRF may be
-    // another program's.
-    if devices().all(is_live) && devices().any(|device| Some(device) == vrf) {
-        Receives::Bound
-    } else {
-        Receives::Nothing
-    }
+/// What a device receives by the sockets on its port that may be its own. `vrf` is the index of its
+/// VRF where that exists. `rivals` is how many others of its kind have the port and are up. `None`:
+/// there are no sockets.
+pub fn judge_sockets(sockets: &[UdpSocket], rivals: usize, vrf: Option<u32>) -> Option<Receives> {
+    let count = |v6: bool| sockets.iter().filter(|one| one.v6 == v6).count();
+    // A device has one of each family.
+    let most = count(false).max(count(true));
+    let all = |is: &dyn Fn(u32) -> bool| sockets.iter().all(|one| is(one.device));
+    let is_vrf = |device| Some(device) == vrf;
+    Some(match most {
+        0 => return None,
+        // Those of one of them are in another namespace.
+        most if most <= rivals => Receives::Unclear,
+        _ if all(&is_vrf) => Receives::Bound,
+        _ if all(&|device| device != 0 && !is_vrf(device)) => Receives::Nothing,
+        1 if all(&|device| device != 0) => Receives::Nothing,
+        1 => Receives::Any,
+        _ if all(&|device| device == 0) => Receives::Any,
+        _ => Receives::Unclear,
+    })
 }
 
 /// What tells who bound the sockets of a device to another one.
@@ -117,18 +105,20 @@ pub fn own_ports(
     entries: &[(u16, HookEntry)],
     device: &Owner,
     is_others: impl Fn(u32, u16) -> bool,
-    mut is_needed: impl FnMut(u16) -> bool,
+    mut is_needed: impl FnMut(u16, &HookEntry) -> bool,
 ) -> Vec<u16> {
     let own = entries.iter().filter(|(known, entry)| {
         let is_its_port = *known == device.port;
         if entry.owner == device.index {
             // A command that did not get to its end left the device on another port.
-            is_its_port || device.mark == CLOSED_MARK || !is_needed(*known)
+            is_its_port || device.mark == CLOSED_MARK || !is_needed(*known, entry)
         } else {
             // It came back with another index. While it is down, sockets on the port are others'.
             // That is asked last, and of its own port only: the answer takes a look at the sockets
             // of every namespace.
-            is_its_port && !is_others(entry.owner, *known) && (device.is_up || !is_needed(*known))
+            is_its_port
+                && !is_others(entry.owner, *known)
+                && (device.is_up || !is_needed(*known, entry))
         }
     });
     own.map(|(port, _)| *port).collect()
@@ -138,42 +128,77 @@ pub fn own_ports(
 mod tests {
     use super::*;
 
-    fn socket(device: u32) -> UdpSocket {
-        UdpSocket {
-            port: 51001,
-            wildcard: true,
-            device,
+    fn sockets(v4: &[u32], v6: &[u32]) -> Vec<UdpSocket> {
+        let of = |v6: bool, devices: &[u32]| -> Vec<UdpSocket> {
+            let socket = |device: &u32| UdpSocket {
+                port: 51001,
+                wildcard: true,
+                device: *device,
+                v6,
+                ..UdpSocket::default()
+            };
+            devices.iter().map(socket).collect()
+        };
+        [of(false, v4), of(true, v6)].concat()
+    }
+
+    /// 7 is the VRF, 9 another one, 6 a device that is gone.
+    #[test]
+    fn one_unbound_socket_means_everywhere() {
+        let (bound, any, nothing) = (Receives::Bound, Receives::Any, Receives::Nothing);
+        for (v4, v6, vrf, receives) in [
+            (&[7][..], &[7][..], Some(7), bound),
+            (&[7], &[], Some(7), bound),
+            (&[7], &[0], Some(7), any),
+            (&[0], &[0], Some(7), any),
+            (&[9], &[9], Some(7), nothing),
+            (&[7], &[9], Some(7), nothing),
+            // The VRF was made again, with another index, or is gone.
+            (&[6], &[6], Some(7), nothing),
+            (&[6], &[6], None, nothing),
+            // Another socket is on the port. Whatever is so of all of them is so of its own.
+            (&[7, 7], &[7], Some(7), bound),
+            (&[6, 9], &[6, 9], Some(7), nothing),
+            (&[0, 0], &[0], Some(7), any),
+            (&[7, 0], &[7], Some(7), Receives::Unclear),
+            (&[7, 9], &[7, 9], Some(7), Receives::Unclear),
+            (&[7, 6], &[7, 6], Some(7), Receives::Unclear),
+            (&[0, 9], &[0, 9], Some(7), Receives::Unclear),
+        ] {
+            let sockets = sockets(v4, v6);
+            assert_eq!(
+                judge_sockets(&sockets, 0, vrf),
+                Some(receives),
+                "{sockets:?}"
+            );
+        }
+        assert_eq!(judge_sockets(&[], 0, Some(7)), None);
+    }
+
+    #[test]
+    fn fewer_sockets_than_devices_prove_nothing() {
+        for (v4, rivals, receives) in [
+            (&[7][..], 1, Receives::Unclear),
+            (&[7, 7], 1, Receives::Bound),
+            (&[7, 7], 2, Receives::Unclear),
+        ] {
+            let sockets = sockets(v4, &[7]);
+            assert_eq!(
+                judge_sockets(&sockets, rivals, Some(7)),
+                Some(receives),
+                "{v4:?}"
+            );
         }
     }
 
     #[test]
-    fn one_unbound_socket_means_everywhere() {
-        let own_address = UdpSocket {
-            wildcard: false,
-            ..socket(0)
-        };
-        for (sockets, vrf, entry, receives) in [
-            (vec![], Some(7), true, Receives::Bound),
-            (vec![], Some(7), false, Receives::Any),
-            (vec![socket(7), socket(7)], Some(7), true, Receives::Bound),
-            (vec![socket(7), socket(0)], Some(7), true, Receives::Any),
-            (vec![socket(0)], Some(7), true, Receives::Any),
-            // Another VRF's WireGuard has the port as well.
-            (vec![socket(7), socket(9)], Some(7), true, Receives::Bound),
-            (vec![socket(9)], Some(7), true, Receives::Nothing),
-            // The VRF was made again, with another index, or is gone.
-            (vec![socket(6), socket(6)], Some(7), true, Receives::Nothing),
-            (vec![socket(6)], None, true, Receives::Nothing),
-            (vec![socket(7), own_address], Some(7), true, Receives::Bound),
-            // Another program has the port in the new VRF, the device's sockets are on the old one.
-            (vec![socket(7), socket(6)], Some(7), true, Receives::Nothing),
-        ] {
-            assert_eq!(
-                judge_sockets(&sockets, vrf, entry, |device| [7, 9].contains(&device)),
-                receives,
-                "{sockets:?} {vrf:?}"
-            );
-        }
+    fn a_socket_of_the_other_kind_is_not_a_devices_own() {
+        let mut socket = sockets(&[7], &[])[0];
+        assert!(socket.may_be_of(false) && socket.may_be_of(true));
+        socket.process = Some(true);
+        assert!(!socket.may_be_of(false) && socket.may_be_of(true));
+        socket.wildcard = false;
+        assert!(!socket.may_be_of(true));
     }
 
     #[test]
@@ -228,7 +253,7 @@ mod tests {
                 &entries,
                 &device,
                 |owner, port| (owner, port) == (9, 51002),
-                |port| needed.contains(&port),
+                |port, _| needed.contains(&port),
             )
         };
         // wg2 does not take what wg0 needs, and takes what nobody needs.

@@ -74,6 +74,7 @@ fn print_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
                 Gets::Nothing => "nothing".to_owned(),
                 Gets::Down => "nothing, it is down".to_owned(),
                 Gets::Unknown => "not known".to_owned(),
+                Gets::Unclear => "cannot tell, other sockets have its port".to_owned(),
             },
         )?;
     }
@@ -266,7 +267,7 @@ impl<'a> DeviceJson<'a> {
                 Some(Gets::Everywhere | Gets::DefaultVrfOnly) => Some("any"),
                 Some(Gets::Nothing) => Some("nothing"),
                 Some(Gets::Down) => Some("down"),
-                Some(Gets::Unknown) => Some("unknown"),
+                Some(Gets::Unknown | Gets::Unclear) => Some("unknown"),
             },
             exists: underlay.map(|underlay| underlay.exists),
             up: underlay.map(|underlay| underlay.up),

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::ser::PrettyFormatter;
 
-use super::{Options, masked};
+use super::{CONTESTED, Options, masked};
 use crate::address::{Endpoint, Prefix};
 use crate::key::{Key, PublicKey};
 use crate::model::{Bind, Device, Peer, Presence, Receives, Selector};
@@ -121,8 +121,12 @@ impl<'a> BindJson<'a> {
                     .iter()
                     .map(|(family, fault)| format!("{family}: {fault}"))
                     .collect();
-                if *elsewhere {
-                    problems.push("its sockets are in another network namespace".to_owned());
+                match elsewhere {
+                    Some(false) => {}
+                    Some(true) => {
+                        problems.push("its sockets are in another network namespace".to_owned());
+                    }
+                    None => problems.push(CONTESTED.to_owned()),
                 }
                 Some(BindJson {
                     device: dev.as_deref(),
@@ -134,6 +138,7 @@ impl<'a> BindJson<'a> {
                         Receives::Bound => "bound",
                         Receives::Any => "any",
                         Receives::Nothing => "nothing",
+                        Receives::Unclear => "unknown",
                     }),
                     state: match dev {
                         _ if !problems.is_empty() => "faulty",
@@ -248,8 +253,15 @@ mod tests {
             })
             .map(|bind| (bind, None));
         let mut all = Vec::from(kernel);
+        let why = "reasons".to_owned();
+        all.push((Bind::Unknown { why }, None));
         for by in [Selector::Mark(0x77), Selector::Port(51820)] {
-            for receives in [Receives::Bound, Receives::Any, Receives::Nothing] {
+            for receives in [
+                Receives::Bound,
+                Receives::Any,
+                Receives::Nothing,
+                Receives::Unclear,
+            ] {
                 for (dev, fault) in [
                     (Some("vrf_a"), None),
                     (Some("vrf_a"), Some(Fault::NotClosed)),
@@ -260,7 +272,7 @@ mod tests {
                         by,
                         table: 1023,
                         faults: fault.map(|fault| (Family::V4, fault)).into_iter().collect(),
-                        elsewhere: false,
+                        elsewhere: Some(false),
                     };
                     all.push((bind, Some(receives)));
                 }

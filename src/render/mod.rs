@@ -28,6 +28,9 @@ pub struct Options {
     pub names: Names,
 }
 
+/// Said of a device whose sockets may be in another network namespace.
+const CONTESTED: &str = "not proven: fewer sockets are on its port than interfaces have it";
+
 /// A secret as text, or `(hidden)`.
 fn masked(key: &Key, hide: bool) -> Zeroizing<String> {
     if hide {
@@ -68,7 +71,7 @@ mod tests {
             by,
             table: 1023,
             faults: Vec::new(),
-            elsewhere: false,
+            elsewhere: Some(false),
         }
     }
 
@@ -213,7 +216,7 @@ mod tests {
                         (Family::V4, Fault::Overtaken { pref: 50 }),
                         (Family::V6, Fault::NotSteered),
                     ],
-                    elsewhere: false,
+                    elsewhere: Some(false),
                 },
                 "  bind device: vrf_external (fwmark 0x7, IPv4 overtaken by rule 50, IPv6 not \
                  steered)\n",

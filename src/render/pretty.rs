@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{Options, masked};
+use super::{CONTESTED, Options, masked};
 use crate::address::{Endpoint, Ip, write_decimal};
 use crate::model::{AllowedIp, Bind, Device, Peer, Presence, Receives};
 
@@ -78,6 +78,7 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
         let text = match receives {
             Receives::Bound => "from the bind device only",
             Receives::Any => "from everywhere (its sockets are not bound)",
+            Receives::Unclear => "cannot tell: other sockets have its port",
             Receives::Nothing => &format!(
                 "nothing until it is bound again (wg set {name} bind-dev {})",
                 bind.dev().unwrap_or("VRF")
@@ -116,8 +117,12 @@ fn describe_bind(bind: &Bind) -> Option<String> {
                 remarks.push(format!("table {table}"));
                 "(missing)"
             });
-            if *elsewhere {
-                remarks.push("not bound: its sockets are in another network namespace".into());
+            match elsewhere {
+                Some(false) => {}
+                Some(true) => {
+                    remarks.push("not bound: its sockets are in another network namespace".into());
+                }
+                None => remarks.push(CONTESTED.into()),
             }
             let faults = faults
                 .iter()

@@ -15,9 +15,10 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Bytes of `struct inet_diag_req_v2`, and where its `struct inet_diag_sockid` begins.
 const REQUEST_LEN: usize = 56;
 const REQUEST_ID: usize = 8;
-/// Bytes of `struct inet_diag_msg` up to the end of its `struct inet_diag_sockid`.
-const MESSAGE_LEN: usize = 52;
+/// Bytes of `struct inet_diag_msg`, and where its `struct inet_diag_sockid` and its inode begin.
+const MESSAGE_LEN: usize = 72;
 const MESSAGE_ID: usize = 4;
+const MESSAGE_INODE: usize = 68;
 /// Offsets in `struct inet_diag_sockid`.
 const ID_SOURCE: usize = 4;
 const ID_DEVICE: usize = 36;
@@ -44,6 +45,9 @@ pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
         port: u16::from_be_bytes([id[0], id[1]]),
         wildcard: id[ID_SOURCE..ID_SOURCE + 16].iter().all(|byte| *byte == 0),
         device: u32_at(id, ID_DEVICE),
+        v6: i32::from(message[0]) == libc::AF_INET6,
+        inode: u32_at(message, MESSAGE_INODE),
+        process: None,
     })
 }
 
@@ -71,12 +75,15 @@ mod tests {
         message.extend_from_slice(&[0; 32]);
         message.extend_from_slice(&7u32.to_ne_bytes());
         message.extend_from_slice(&[0xaa; 8]);
-        message.extend_from_slice(&[0; 20]);
+        message.extend_from_slice(&[0; 16]);
+        message.extend_from_slice(&4711u32.to_ne_bytes());
         assert_eq!(message.len(), 72);
         let socket = UdpSocket {
             port: 51001,
             wildcard: true,
             device: 7,
+            inode: 4711,
+            ..UdpSocket::default()
         };
         assert_eq!(decode_udp(&message), Some(socket));
         message[8] = 127;
@@ -87,6 +94,8 @@ mod tests {
                 ..socket
             })
         );
-        assert_eq!(decode_udp(&message[..51]), None);
+        message[0] = 10;
+        assert!(decode_udp(&message).is_some_and(|one| one.v6));
+        assert_eq!(decode_udp(&message[..71]), None);
     }
 }

@@ -61,6 +61,9 @@ expect_bind vrf_external
 WG_BIND_DEV_RECEIVE=any r_fails "another socket has port $PORT" -- set wg0 bind-dev vrf_c
 expect_bind vrf_external
 [ "$(sorted)" = " 2 vrf_b; 2 vrf_external;" ] || die "a refused change moved sockets: $(sorted)"
+# Either socket may be of either, which nothing tells.
+expect_receives unknown
+expect_receives unknown wg6
 say "unbinding, while the other one has the port"
 all_rules >/tmp/before
 for device in wg0 wg6; do
@@ -70,6 +73,19 @@ for device in wg0 wg6; do
 done
 wait_for "the tunnel" ping_tunnel
 result refused ok
+
+say "a program's socket on the port is not taken for the kernel's"
+ip netns exec r socat -u "UDP4-RECV:$PORT,so-bindtodevice=vrf_c" /dev/null &
+daemon=$!
+on_c() {
+	sockets | has -x vrf_c
+}
+wait_for "the program's socket" on_c
+r_wg set wg6 listen-port 52222
+[ "$(sorted)" = " 1 vrf_c; 2 vrf_external;" ] || die "not the program's beside wg0's: $(sorted)"
+expect_receives bound
+kill $daemon
+wait $daemon || true
 
 say "with a port of its own it can be unbound"
 r_wg set wg6 listen-port 52222
@@ -106,6 +122,58 @@ expect_on vrf_external
 [ "$(mark_of wg0)" = $MARK ] || die "the mark is $(mark_of wg0)"
 wait_for "the tunnel" ping_tunnel
 result program ok
+
+say "the port of a device that moved binds: one that nobody bound does not get it"
+netns_add box
+ip -n r link add wg8 type wireguard
+printf '[Interface]\nListenPort = 51009\n' >/tmp/wg8.conf
+for mode in fwmark port; do
+	ip -n r link add wg9 type wireguard
+	WG_BIND_DEV_MODE=$mode r_wg set wg9 listen-port 51009 private-key /tmp/r.key bind-dev vrf_external
+	ip -n r link set wg9 netns box
+	for state in down up; do
+		ip -n r link set wg8 $state
+		r_wg set wg8 listen-port 52223
+		all_rules >/tmp/before
+		r_fails "Cannot give wg8 port 51009" -- set wg8 listen-port 51009
+		for verb in setconf addconf syncconf; do
+			r_fails "Cannot give wg8 port 51009" -- $verb wg8 /tmp/wg8.conf
+		done
+		all_rules | diff /tmp/before - || die "a refused change changed rules"
+		[ "$(ip netns exec r "$WG" show wg8 listen-port)" = 52223 ] || die "the port was changed"
+		[ $state = down ] || expect_on '*' 52223
+	done
+	ip -n box link set wg9 up
+	expect_on vrf_external 51009
+	say "and a device in another VRF that has it for a moment leaves the entry to it"
+	ip -n box link set wg9 down
+	ip -n r link set wg8 down
+	if [ $mode = fwmark ]; then
+		r_wg set wg8 listen-port 51009 private-key /tmp/r.key bind-dev vrf_b
+		ip -n box link set wg9 up
+		expect_on if2147483647 51009
+		r_wg set wg8 listen-port 52223
+		r_wg set wg8 bind-dev off
+		ip -n box link set wg9 down
+	fi
+	ip -n box link set wg9 up
+	expect_on vrf_external 51009
+	ip -n box link del wg9
+	r_wg set wg0 bind-dev vrf_external
+done
+say "the other order: a device that nobody bound has the port"
+r_wg set wg8 listen-port 51009
+ip -n r link add wg9 type wireguard
+ip -n r link set wg8 up
+r_fails "wg8 has port 51009, too" -- set wg9 listen-port 51009 private-key /tmp/r.key bind-dev vrf_external
+expect_on '*' 51009
+ip -n r link set wg8 down
+ip -n r link set wg8 up
+expect_on '*' 51009
+ip -n r link del wg8
+r_wg set wg9 listen-port 51009 private-key /tmp/r.key bind-dev vrf_external
+ip -n r link del wg9
+result moved refused
 
 r_wg set wg0 bind-dev off
 expect_on '*'

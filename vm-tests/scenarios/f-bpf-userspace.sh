@@ -53,3 +53,32 @@ for mode in fwmark port; do
 	expect_ours
 done
 result unbound "nothing left"
+
+say "its sockets are not those of a kernel device on its port, which has its own in another namespace"
+r_wg set wg0 bind-dev vrf_external
+netns_add box
+ip -n box link add wg9 type wireguard
+ip netns exec box "$WG" set wg9 listen-port $PORT private-key /tmp/peer.key fwmark $MARK
+ip -n box link set wg9 netns r
+ip -n r link set wg9 up
+expect_on vrf_external
+expect_on '*' $PORT box
+ids() {
+	ip netns exec r ss -lunHe "sport = :$PORT" | grep -o 'ino:[0-9]*'
+	ip netns exec box ss -lunHe "sport = :$PORT" | grep -o 'ino:[0-9]*'
+}
+ids >/tmp/ids
+expect_receives none wg9
+ip netns exec r "$WG" show wg9 | has 'not bound: its sockets are in another network namespace' ||
+	die "$(ip netns exec r "$WG" show wg9)"
+expect_receives bound
+r_fails "in the one where it was created" -- set wg9 bind-dev vrf_external
+r_wg set wg9 bind-dev off
+ids | diff /tmp/ids - || die "sockets were made again"
+expect_bind vrf_external
+wait_for "the tunnel" ping_tunnel
+ip -n r link del wg9
+r_wg set wg0 bind-dev off
+expect_hooks 0
+expect_ours
+result foreign apart

@@ -10,9 +10,10 @@
 #
 # strace kills the command as it enters each call that can change something, and a few of the others.
 # What the kernel then has is read by other programs: ip, ss, the C wg, bpftool. A tunnel that was bound
-# sends nothing outside its VRFs, but where it is being unbound: then it may, once the mark is gone. Nor
-# does its port receive from elsewhere. The same command once more reaches its end; so does the one that
-# takes it back, which is tried instead at every third point; and unbinding leaves nothing.
+# sends nothing outside its VRFs, but where it is being unbound: then it may once the mark is gone, and by
+# then its sockets are on no VRF. Nor does its port receive from elsewhere. The same command once more
+# reaches its end; so does the one that takes it back, which is tried instead at every third point; and
+# unbinding leaves nothing.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
@@ -22,8 +23,12 @@ set -euo pipefail
 C=/usr/bin/wg.debian
 CHANGES='sendto|bpf|write|flock|mkdir|unlink|rename'
 FEW=2
+# The marks of vrf_b, and of a tunnel whose sockets are made again.
+MARK_B=0x770000d0
+CLOSED=0x78000000
 POINTS=0
 OTHER_PORT=51009
+OPEN=0
 fb_topology
 vrf_add r vrf_b 2000
 fb_bpf
@@ -112,14 +117,16 @@ kills() {
 }
 
 # Where the kernel has no attribute, the mark decides what is sent: without one the tunnel is not bound
-# yet, or no longer, and sends by main, as it did and will.
+# yet, or no longer, and sends by main, as it did and will. Then it receives from everywhere, too.
 look() {
 	local leaked
 	is_whole "$1"
 	if has_attr; then
 		[ -n "$(sockets | tr -d '*\n')" ] || return 0
-	else
-		[ "$(ip netns exec r "$C" show wg0 fwmark)" != off ] || return 0
+	elif [ "$(ip netns exec r "$C" show wg0 fwmark)" = off ]; then
+		[ -z "$(sockets | tr -d '*\n')" ] || die "killed at $1, it sends by main and receives from the VRF: $(state)"
+		OPEN=$((OPEN + 1))
+		return 0
 	fi
 	capture_catch_up leak
 	leaked=$(capture_count leak)
@@ -135,7 +142,7 @@ is_whole() {
 	[ "$mark" != off ] || return 0
 	for family in 4 6; do
 		[ $family = 4 ] || has_ipv6 || continue
-		[ "$mark" = 0x78000000 ] || ours $family | has "fwmark $mark lookup" ||
+		[ "$mark" = $CLOSED ] || ours $family | has "fwmark $mark lookup" ||
 			die "killed at $1: IPv$family is not steered: $(state)"
 		ours $family | has "fwmark $mark unreachable" || die "killed at $1: IPv$family is not closed: $(state)"
 	done
@@ -172,16 +179,27 @@ back
 works() {
 	no_hooks
 }
+OPEN=0
 kills unbind set wg0 bind-dev off
+has_attr || result unbound-and-unfinished "$OPEN kills"
 run ip netns exec r "$WG" set wg0 bind-dev off
 sees_leaks
 capture_stop all
 
-# From here on the tunnel is bound before and after. Its ports are on a VRF, or nobody's.
+# From here on the tunnel is bound before and after. Without the attribute it sends by the VRF that its
+# sockets are on, or not at all; nowhere is its port open.
 look() {
+	local on
 	is_whole "$1"
+	on=$({ sockets && sockets $OTHER_PORT; } | sort -u | tr '\n' ' ')
+	if ! has_attr; then
+		case $(ip netns exec r "$C" show wg0 fwmark)/$on in
+		"$CLOSED"/* | "$MARK/vrf_external " | "$MARK_B/vrf_b ") ;;
+		*) die "killed at $1, it sends by one way and receives by another: $(state)" ;;
+		esac
+	fi
 	send_one
-	! { sockets && sockets $OTHER_PORT; } | has -Fx '*' || die "killed at $1: its port is open: $(state)"
+	[[ $on != *'*'* ]] || die "killed at $1: its port is open: $(state)"
 }
 works() {
 	wait_for "the tunnel" ping_tunnel
