@@ -35,15 +35,18 @@ pub fn udp_sockets(port: u16) -> Result<Vec<UdpSocket>, Failure> {
 /// As [`udp_sockets`].
 pub fn own_sockets(port: u16, process: bool) -> Result<Vec<UdpSocket>, Failure> {
     let mut sockets = udp_sockets(port)?;
-    if !sockets.is_empty() {
-        name_owners(&mut sockets, &Owners::find_owners());
-    }
+    name_owners(&mut sockets);
     sockets.retain(|one| one.may_be_of(process));
     Ok(sockets)
 }
 
 /// Notes which of the sockets are processes'.
-pub fn name_owners(sockets: &mut [UdpSocket], owners: &Owners) {
+pub fn name_owners(sockets: &mut [UdpSocket]) {
+    if sockets.is_empty() {
+        return;
+    }
+    let inodes: Vec<u32> = sockets.iter().map(|one| one.inode).collect();
+    let owners = Owners::find_owners(&inodes);
     for one in sockets {
         one.process = owners.is_process(one.inode);
     }

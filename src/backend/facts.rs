@@ -16,7 +16,6 @@ use neli::consts::socket::NlFamily;
 
 use super::bpf::{Hooks, Unavailable, try_hooks};
 use super::netlink::{Failure, Next, Socket};
-use super::owners::Owners;
 use super::routing::{self, Routing};
 use super::{KIND, Wireguard, diag, find_sockets, kernel_bind, receive, userspace};
 use crate::doctor::facts::{self, Answer, Facts, Filter, Modules, Nic, Seen, Tunnel};
@@ -127,7 +126,7 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
         _ => explain_failure(failure),
     });
     if let Ok(sockets) = &mut sockets {
-        diag::name_owners(sockets, &Owners::find_owners());
+        diag::name_owners(sockets);
     }
     let links: Vec<Link> = nics.iter().map(|nic| nic.link.clone()).collect();
     let only = only.map(|only| facts::find_real_name(links.iter(), only));

@@ -39,7 +39,6 @@ pub use facts::{Routes, read_namespace};
 pub use foresee::foresee_update;
 use kernel::Wireguard;
 use netlink::Failure;
-use owners::Owners;
 pub use programs::find_wg_quick;
 use receive::{Marks, Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
@@ -92,7 +91,6 @@ pub fn get(interface: &str) -> Result<Device> {
 pub struct Reader {
     rules: OnceCell<std::result::Result<Rules, String>>,
     links: OnceCell<std::result::Result<Vec<Link>, String>>,
-    owners: OnceCell<Owners>,
     devices: OnceCell<std::result::Result<Vec<Other>, String>>,
 }
 
@@ -112,10 +110,9 @@ impl Reader {
         };
         device.bind = self.find_bind(&device, bind_dev);
         if let (Bind::Rules { elsewhere, .. }, Ok(links)) = (&device.bind, self.links()) {
-            let owners = || self.owners.get_or_init(Owners::find_owners);
             device.receives = match elsewhere {
                 Some(true) => None,
-                Some(false) => receive::read_receives(&device, device.bind.dev(), links, owners()),
+                Some(false) => receive::read_receives(&device, device.bind.dev(), links),
                 None => Some(Receives::Unclear),
             };
         }

@@ -9,7 +9,6 @@ use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
-use super::owners::Owners;
 use super::routing::{self, Routing};
 use super::{Backend, KIND, Wireguard, diag, find_link, namespaces};
 use crate::error::{Error, Result, Task};
@@ -31,12 +30,7 @@ const FREE_ATTEMPTS: u32 = 16;
 
 /// What a device receives, as far as it can be seen. `vrf` is the name of its VRF, `links` are those
 /// of its namespace, where its sockets are.
-pub fn read_receives(
-    device: &Device,
-    vrf: Option<&str>,
-    links: &[Link],
-    owners: &Owners,
-) -> Option<Receives> {
+pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Option<Receives> {
     let port = device.listen_port;
     if port == 0 {
         return None;
@@ -44,10 +38,8 @@ pub fn read_receives(
     let link = find_link(links, &device.name);
     let index = vrf.and_then(find_index);
     if link.is_some_and(|link| link.up) {
-        let mut sockets = diag::udp_sockets(port).ok()?;
-        diag::name_owners(&mut sockets, owners);
         let process = link.is_none_or(|link| link.kind != KIND);
-        sockets.retain(|one| one.may_be_of(process));
+        let sockets = diag::own_sockets(port, process).ok()?;
         let judged = receive::judge_sockets(&sockets, 0, index);
         return Some(judged.unwrap_or(Receives::Unclear));
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Links and policy rules of this network namespace, and the lock around changing them.
 
-use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
-use super::owners::Owners;
+use super::owners::{Owners, parse_inode};
 use crate::error::{Error, Result, Task, strerror};
 use crate::model::{Family, Rule};
 use crate::plan::rules::Rules;
@@ -223,15 +222,11 @@ pub fn has_udp_port(port: u16) -> Option<bool> {
 /// a device's do: the larger number of either family. Those of a process count for one, the kernel's
 /// for another `process`, and all for `None`. `None` when it cannot be told.
 pub fn count_wildcard_sockets(port: u16, process: Option<bool>) -> Option<usize> {
-    let owners = OnceCell::new();
     let is_own = |line: &str| {
-        let Some(process) = process else {
+        let (Some(process), Some(inode)) = (process, parse_inode(line)) else {
             return true;
         };
-        let owners = owners.get_or_init(Owners::find_owners);
-        let inode = line.split_whitespace().nth(9);
-        let inode = inode.and_then(|inode| inode.parse().ok());
-        let known = inode.and_then(|inode| owners.is_process(inode));
+        let known = Owners::find_owners(&[inode]).is_process(inode);
         known.is_none_or(|is| is == process)
     };
     let count = |file: &str| {

@@ -611,6 +611,10 @@ impl World {
             What::Bind { .. } | What::Unbind { .. } => {}
             // Says nothing about the mark, so nothing is looked at.
             What::Mark(Change::Keep) => return Ok(()),
+            // Nor does the mark that it has, where somebody took the rule that led it.
+            What::Mark(_) if self.devices[*device].mark == before.mark && held.is_none() => {
+                return Ok(());
+            }
             // Of a device that is bound by its mark, neither does a port.
             What::Port(_) if before.bound.is_some() && held.is_none() => return Ok(()),
             What::Mark(_) | What::Port(_) => {}

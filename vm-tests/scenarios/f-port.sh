@@ -58,8 +58,8 @@ result moves ok
 
 say "refused for two devices on one port"
 ip -n r link add wg2 type wireguard
-ip netns exec r "$WG" set wg2 listen-port $PORT
-WG_BIND_DEV_MODE=port r_fails "wg0 has the same source port" -- set wg2 bind-dev vrf_external
+r_fails "Cannot give wg2 port $PORT" -- set wg2 listen-port $PORT
+WG_BIND_DEV_MODE=port r_fails "wg0 has the same source port" -- set wg2 listen-port $PORT bind-dev vrf_external
 pair $PORT
 say "a device without a port gets one"
 WG_BIND_DEV_MODE=port r_wg set wg2 listen-port 0 bind-dev vrf_external
