@@ -255,13 +255,13 @@ impl State {
             preshared_key: peer.preshared_key.clone(),
             endpoint: peer.endpoint,
             persistent_keepalive: peer.persistent_keepalive,
-            allowed_ips: peer.allowed_ips.iter().map(|ip| mask_prefix(*ip)).collect(),
+            allowed_ips: peer.allowed_ips.iter().map(mask_prefix).collect(),
         }
     }
 }
 
 /// A prefix without the bits of the host, as the kernel keeps it.
-fn mask_prefix(ip: AllowedIp) -> AllowedIp {
+pub(super) fn mask_prefix(ip: AllowedIp) -> AllowedIp {
     let AllowedIp { addr, cidr } = ip;
     let addr = match addr {
         IpAddr::V4(v4) => {

@@ -52,7 +52,7 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
 mod tests {
     use super::*;
     use crate::key::{Key, PublicKey};
-    use crate::model::{Bind, Peer};
+    use crate::model::{Bind, Packed, Peer};
 
     fn key(byte: u8) -> PublicKey {
         PublicKey::from_bytes([byte; 32])
@@ -77,7 +77,7 @@ mod tests {
                     rx_bytes: 0,
                     tx_bytes: 0,
                     persistent_keepalive: *persistent_keepalive,
-                    allowed_ips: Vec::new(),
+                    allowed_ips: Packed::default(),
                 })
                 .collect(),
         }
