@@ -1,51 +1,103 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The difference between a device and a file, which `wg syncconf` applies. Pure.
 
-use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 
-use crate::model::{Change, Device, PeerUpdate, Update};
+use super::changes::mask_prefix;
+use crate::model::{Change, Device, Peer, PeerUpdate, Update};
 
 /// What makes `now` into `wanted` without touching the sessions of peers that stay.
 ///
 /// Order and content are the reference's: first the peers that go, the greatest key first, then
-/// those of the file in its order, each with what it no longer has turned off.
+/// those of the file in its order, each with what it no longer has turned off. Peers that are as
+/// the file has them are left out.
 pub fn sync_peers(now: &Device, wanted: Update) -> Update {
     // As the reference: a device without peers gets the whole, which is the same to it.
     if now.peers.is_empty() {
         return wanted;
     }
-    // The entries of the file by their keys. Of a peer that it names twice, the first is compared.
-    let mut order: Vec<usize> = (0..wanted.peers.len()).collect();
-    order.sort_by_key(|at| wanted.peers[*at].public_key);
     let mut update = Update {
         replace_peers: false,
         ..wanted
     };
+    // Both by their keys. Of a peer that the file names twice, the first is compared.
+    let mut order: Vec<usize> = (0..update.peers.len()).collect();
+    order.sort_by_key(|at| update.peers[*at].public_key);
+    let mut before: Vec<&Peer> = now.peers.iter().collect();
+    before.sort_by_key(|peer| peer.public_key);
+    let mut same = vec![false; order.len()];
     let mut gone = Vec::new();
-    for peer in &now.peers {
+    let mut rest = order.into_iter().peekable();
+    for peer in before {
         let key = peer.public_key;
-        let place = order.partition_point(|at| update.peers[*at].public_key < key);
-        let at = order
-            .get(place)
-            .filter(|at| update.peers[**at].public_key == key);
-        let Some(at) = at else {
+        while rest
+            .next_if(|at| update.peers[*at].public_key < key)
+            .is_some()
+        {}
+        let Some(at) = rest.next_if(|at| update.peers[*at].public_key == key) else {
             gone.push(PeerUpdate {
                 remove: true,
                 ..PeerUpdate::new(key)
             });
             continue;
         };
-        let wanted = &mut update.peers[*at];
+        let again = rest
+            .peek()
+            .is_some_and(|at| update.peers[*at].public_key == key);
+        let wanted = &mut update.peers[at];
         if peer.preshared_key.is_some() && wanted.preshared_key.is_keep() {
             wanted.preshared_key = Change::Clear;
         }
         if peer.persistent_keepalive != 0 && wanted.persistent_keepalive.is_keep() {
             wanted.persistent_keepalive = Change::Clear;
         }
+        same[at] = !again && is_same(peer, wanted);
     }
-    gone.sort_by_key(|peer| Reverse(peer.public_key));
+    leave_out(&mut update.peers, &same);
+    gone.reverse();
     update.peers.splice(0..0, gone);
     update
+}
+
+/// Whether the peer is what the file makes of it. An endpoint that has roamed is not that of the
+/// file; one that the file does not name is left as it is.
+fn is_same(now: &Peer, wanted: &PeerUpdate) -> bool {
+    let same_key = match &wanted.preshared_key {
+        Change::Set(key) => now.preshared_key.as_ref() == Some(key),
+        Change::Keep | Change::Clear => now.preshared_key.is_none(),
+    };
+    let same_keepalive = match wanted.persistent_keepalive {
+        Change::Set(seconds) => now.persistent_keepalive == seconds,
+        Change::Keep | Change::Clear => now.persistent_keepalive == 0,
+    };
+    let same_prefixes = || {
+        let now: BTreeSet<_> = now.allowed_ips.iter().map(mask_prefix).collect();
+        let wanted = wanted.allowed_ips.iter().map(|ip| mask_prefix(ip.prefix));
+        now == wanted.collect()
+    };
+    same_key
+        && same_keepalive
+        && wanted
+            .endpoint
+            .is_none_or(|addr| now.endpoint == Some(addr))
+        && wanted.replace_allowed_ips
+        && (now.allowed_ips.is_like(&wanted.allowed_ips) || same_prefixes())
+}
+
+/// Takes out the peers that are the same already. But where one before it that is sent has one of
+/// its prefixes, too, that would take it away: a prefix belongs to one peer.
+fn leave_out(peers: &mut Vec<PeerUpdate>, same: &[bool]) {
+    let mut taken = HashSet::new();
+    let mut same = same.iter();
+    peers.retain(|peer| {
+        let mut prefixes = peer.allowed_ips.iter().map(|ip| mask_prefix(ip.prefix));
+        let same = same.next() == Some(&true);
+        if same && (taken.is_empty() || !prefixes.any(|ip| taken.contains(&ip))) {
+            return false;
+        }
+        taken.extend(peer.allowed_ips.iter().map(|ip| mask_prefix(ip.prefix)));
+        true
+    });
 }
 
 #[cfg(test)]
