@@ -127,7 +127,9 @@ impl Line {
                 self.end_line(take)?;
                 continue;
             }
-            self.make_room();
+            if self.text.capacity() - self.text.len() <= 8 {
+                self.grow();
+            }
             // Eight at once: those before the first that may mean something else.
             if let Some(eight) = rest.first_chunk::<8>() {
                 let plain = count_plain(*eight);
@@ -152,13 +154,12 @@ impl Line {
         Ok(())
     }
 
-    /// Makes room for nine bytes. Not by growing in place, which would leave keys in freed memory.
-    fn make_room(&mut self) {
-        if self.text.capacity() - self.text.len() < 9 {
-            let mut larger = Zeroizing::new(Vec::with_capacity(self.text.capacity() * 2));
-            larger.extend_from_slice(&self.text);
-            self.text = larger;
-        }
+    /// Not in place, which would leave keys in freed memory.
+    #[cold]
+    fn grow(&mut self) {
+        let mut larger = Zeroizing::new(Vec::with_capacity(self.text.capacity() * 2));
+        larger.extend_from_slice(&self.text);
+        self.text = larger;
     }
 
     /// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.

@@ -4,7 +4,7 @@
 //! The update is applied to a copy of what the device is now, as the kernel would, and both are
 //! compared. Keys that are secret are named and never shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 
@@ -292,6 +292,11 @@ fn apply_update(before: &Peers, update: &Update, own: Option<PublicKey>) -> Peer
     if let Some(own) = &own {
         peers.remove(own);
     }
+    // A prefix belongs to one peer.
+    let mut owners = HashMap::new();
+    for (key, peer) in &peers {
+        owners.extend(peer.allowed_ips.iter().map(|ip| (*ip, *key)));
+    }
     for change in &update.peers {
         let key = &change.public_key;
         if Some(*key) == own || change.update_only && !peers.contains_key(key) {
@@ -324,13 +329,12 @@ fn apply_update(before: &Peers, update: &Update, own: Option<PublicKey>) -> Peer
                 }
                 continue;
             }
-            // A prefix belongs to one peer.
-            for (owner, peer) in &mut peers {
-                if owner == key {
-                    peer.allowed_ips.insert(prefix);
-                } else {
-                    peer.allowed_ips.remove(&prefix);
-                }
+            let owner = owners.insert(prefix, *key);
+            if let Some(peer) = owner.and_then(|owner| peers.get_mut(&owner)) {
+                peer.allowed_ips.remove(&prefix);
+            }
+            if let Some(peer) = peers.get_mut(key) {
+                peer.allowed_ips.insert(prefix);
             }
         }
     }
