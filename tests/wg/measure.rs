@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Our tool beside the reference: whole processes, by turns, for docs/performance.md.
 //!
-//! CPU time is what the kernel counted for the processes of a batch. Memory is read while a tool is
-//! held in front of its first write, or by a device that does not answer: then it has all that it
-//! will ever have.
+//! Instructions are those of the tool itself, as valgrind counts them: no load of the machine changes
+//! them. CPU time is what the kernel counted for the processes of a batch. Memory is read while a
+//! tool is held in front of its first write, or by a device that does not answer: then it has all
+//! that it will ever have.
 
+use std::env;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
 
 use crate::secrets::{Running, full, wait, wait_for_write};
 use crate::tool::{self, DIR};
 use crate::uapi::Device;
 
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
-const STARTS: &[&str] = &["--version", "genkey", "show interfaces"];
+const STARTS: &[&str] = &["--version", "genkey", "pubkey", "show interfaces"];
 const JOBS: &[&str] = &[
     "setconf wg0 FILE",
     "syncconf wg0 FILE",
@@ -24,15 +25,15 @@ const JOBS: &[&str] = &[
     "show wg0 endpoints",
     "showconf wg0",
 ];
-/// Batches of each tool; the median counts.
-const BATCHES: usize = 5;
+/// CPU times of each tool; the median counts.
+const TURNS: usize = 5;
 const BEGIN: &str = "<!-- written by tests/wg/measure.rs -->\n";
 const END: &str = "<!-- end -->\n";
 
-/// Seconds, seconds and MiB.
+/// Millions of instructions, seconds and MiB.
 #[derive(Clone, Copy)]
 struct Cost {
-    wall: f64,
+    instructions: f64,
     cpu: f64,
     memory: f64,
 }
@@ -41,16 +42,32 @@ struct Cost {
 type Row = (&'static str, Vec<[Cost; 2]>);
 
 pub fn main() -> ExitCode {
-    let Some(reference) = tool::reference() else {
-        eprintln!("WG_REFERENCE is not set");
+    let Ok(root) = env::var("WG_ROOT") else {
+        eprintln!("WG_ROOT is not set: cargo xtask bench");
         return ExitCode::FAILURE;
     };
-    let tools = [tool::ours(), reference];
+    let tools = [build_ours(), format!("{root}/usr/bin/wg")];
+    // Both with one C library, that of the reference.
+    let tools = tools.map(|tool| {
+        let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
+        let loader = format!("{libraries}/ld-linux-x86-64.so.2");
+        [
+            &loader,
+            "--argv0",
+            "wg",
+            "--library-path",
+            &libraries,
+            &tool,
+        ]
+        .map(str::to_owned)
+    });
+    tools.iter().for_each(leave_cache);
+    fs::write(format!("{DIR}/key"), format!("{}=\n", "A".repeat(43))).expect("file");
     let mut rows: Vec<Row> = Vec::new();
     {
         let _device = Device::start("wg0", "", 0);
         for job in STARTS {
-            rows.push((job, vec![compare(&tools, job, "", 100)]));
+            rows.push((job, vec![compare(&tools, job, "")]));
         }
     }
     rows.extend(JOBS.iter().map(|job| (*job, Vec::new())));
@@ -61,7 +78,7 @@ pub fn main() -> ExitCode {
         fs::write(format!("{DIR}/conf"), conf).expect("file");
         for (job, costs) in &mut rows[STARTS.len()..] {
             eprintln!("{size} peers: {job}");
-            costs.push(compare(&tools, job, &state, (5_000 / size).clamp(1, 50)));
+            costs.push(compare(&tools, job, &state));
         }
         drop(device);
     }
@@ -76,6 +93,32 @@ pub fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Builds what is installed, and says where it is.
+fn build_ours() -> String {
+    let cargo = env::var("CARGO").unwrap_or("cargo".to_owned());
+    let arguments = ["build", "--locked", "--release", "--bin", "wg"];
+    let built = Command::new(cargo).args(arguments).status();
+    assert!(built.is_ok_and(|status| status.success()), "cargo build");
+    env!("CARGO_BIN_EXE_wg").replace("/debug/", "/release/")
+}
+
+/// What a linker has just written is in memory in larger pieces than what was read from a disk, and
+/// a program that touches a piece has all of it.
+fn leave_cache(tool: &[String; 6]) {
+    let file = tool.last().map_or("", String::as_str);
+    let arguments = [
+        &format!("of={file}"),
+        "oflag=nocache",
+        "conv=notrunc,fdatasync",
+        "count=0",
+    ];
+    let done = Command::new("dd")
+        .args(arguments)
+        .stderr(Stdio::null())
+        .status();
+    assert!(done.is_ok_and(|status| status.success()), "dd {file}");
+}
+
 fn words(job: &str) -> Vec<String> {
     let words = job
         .split(' ')
@@ -83,38 +126,55 @@ fn words(job: &str) -> Vec<String> {
     words.collect()
 }
 
-fn spawn(tool: &[String], job: &str, stdout: Stdio) -> Child {
+/// What `pubkey` reads; the others read nothing.
+fn open_key() -> File {
+    File::open(format!("{DIR}/key")).expect("the key")
+}
+
+fn spawn(tool: &[String; 6], job: &str, stdout: Stdio) -> Child {
     Command::new(&tool[0])
         .args(&tool[1..])
         .args(words(job))
-        .stdin(Stdio::null())
+        .stdin(open_key())
         .stdout(stdout)
         .spawn()
         .expect("start the tool")
 }
 
 /// The costs of ours and of the reference.
-fn compare(tools: &[Vec<String>; 2], job: &str, state: &str, runs: usize) -> [Cost; 2] {
-    let mut batches: [Vec<(f64, f64)>; 2] = Default::default();
-    for turn in 0..2 * BATCHES {
-        let (start, before) = (Instant::now(), children_time());
-        for _ in 0..runs {
-            let status = spawn(&tools[turn % 2], job, Stdio::null()).wait();
-            assert!(status.is_ok_and(|status| status.success()), "{job}");
-        }
-        let each = |seconds: f64| seconds / runs as f64;
-        let wall = each(start.elapsed().as_secs_f64());
-        batches[turn % 2].push((wall, each(children_time() - before)));
+fn compare(tools: &[[String; 6]; 2], job: &str, state: &str) -> [Cost; 2] {
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for turn in 0..2 * TURNS {
+        let before = children_time();
+        let status = spawn(&tools[turn % 2], job, Stdio::null()).wait();
+        assert!(status.is_ok_and(|status| status.success()), "{job}");
+        times[turn % 2].push(children_time() - before);
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[BATCHES / 2]
-    };
-    [0, 1].map(|which| Cost {
-        wall: median(batches[which].iter().map(|batch| batch.0).collect()),
-        cpu: median(batches[which].iter().map(|batch| batch.1).collect()),
-        memory: read_memory(&tools[which], job, state),
+    [0, 1].map(|which| {
+        times[which].sort_by(f64::total_cmp);
+        Cost {
+            instructions: count_instructions(&tools[which], job) / 1e6,
+            cpu: times[which][TURNS / 2],
+            memory: read_memory(&tools[which], job, state),
+        }
     })
+}
+
+fn count_instructions(tool: &[String; 6], job: &str) -> f64 {
+    let out = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(tool)
+        .args(words(job))
+        .stdin(open_key())
+        .output()
+        .expect("valgrind; it is Debian's package of that name");
+    let said = String::from_utf8_lossy(&out.stderr);
+    let count = said
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    count
+        .and_then(|(_, count)| count.trim().parse().ok())
+        .unwrap_or_else(|| panic!("{job}: {said}"))
 }
 
 /// CPU seconds of all children that have ended: user and system (proc_pid_stat(5)).
@@ -132,7 +192,7 @@ fn children_time() -> f64 {
 }
 
 /// The most memory that the tool has, in MiB (VmHWM).
-fn read_memory(tool: &[String], job: &str, state: &str) -> f64 {
+fn read_memory(tool: &[String; 6], job: &str, state: &str) -> f64 {
     if job.contains("conf wg0 FILE") {
         let device = Device::start("wg1", state, 0);
         device.hold_sets();
@@ -180,7 +240,7 @@ fn describe_device(peers: usize) -> String {
     state
 }
 
-/// Ratios for each size, our cost at the largest, and how CPU time grows up to it.
+/// Ratios for each size, our cost at the largest, and how it grows up to there.
 fn write_table(rows: &[Row]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
@@ -188,34 +248,38 @@ fn write_table(rows: &[Row]) -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name\t: "));
     let mut text = format!(
-        "{} processors ({}), Linux {}. A cell is wall time / CPU time / memory, ours divided by \
-         the C tool's.\n\n| `wg` | {} peers | ours: CPU, memory | CPU grows with |\n{}|\n",
+        "{} processors ({}), Linux {}. A cell is instructions / memory, ours divided by the C \
+         tool's.\n\n| `wg` | {} peers | ours: instructions, memory | CPU time, ours and the ratio | \
+         instructions grow with |\n{}|\n",
         std::thread::available_parallelism().map_or(1, usize::from),
         cpu.unwrap_or("of unknown make"),
         read("/proc/sys/kernel/osrelease").trim_end(),
         SIZES.map(|size| size.to_string()).join(" peers | "),
-        "|---".repeat(SIZES.len() + 3),
+        "|---".repeat(SIZES.len() + 4),
     );
     for (job, costs) in rows {
         let mut cells = vec![format!("`{}`", job.to_lowercase())];
         for [ours, reference] in costs {
-            let wall = ours.wall / reference.wall;
-            let cpu = ours.cpu / reference.cpu;
+            let instructions = ours.instructions / reference.instructions;
             let memory = ours.memory / reference.memory;
-            cells.push(format!("{wall:.2} / {cpu:.2} / {memory:.2}"));
+            cells.push(format!("{instructions:.2} / {memory:.2}"));
         }
         // A start has no peers.
         cells.resize(SIZES.len() + 1, String::new());
-        let largest = costs[costs.len() - 1][0];
-        cells.push(format!(
-            "{:.1} ms, {:.1} MiB",
-            largest.cpu * 1e3,
-            largest.memory
-        ));
-        cells.push(match costs[..] {
-            [.., [before, _], [last, _]] => format!("n^{:.2}", (last.cpu / before.cpu).log10()),
-            _ => String::new(),
-        });
+        let [ours, reference] = costs[costs.len() - 1];
+        let Cost {
+            instructions,
+            memory,
+            cpu,
+        } = ours;
+        cells.push(format!("{instructions:.1} M, {memory:.1} MiB"));
+        if let [.., [before, _], _] = costs[..] {
+            cells.push(format!("{:.0} ms, {:.2}", cpu * 1e3, cpu / reference.cpu));
+            let grows = (instructions / before.instructions).log10();
+            cells.push(format!("n^{grows:.2}"));
+        } else {
+            cells.resize(SIZES.len() + 4, String::new());
+        }
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
@@ -235,7 +299,10 @@ fn write_picture(rows: &[Row]) -> String {
             "<text x=\"190\" y=\"{}\" text-anchor=\"end\">wg {name}</text>",
             top + 22
         );
-        let ratios = [ours.cpu / reference.cpu, ours.memory / reference.memory];
+        let ratios = [
+            ours.instructions / reference.instructions,
+            ours.memory / reference.memory,
+        ];
         for (which, (ratio, colour)) in ratios.into_iter().zip(["#2b6cb0", "#b7791f"]).enumerate() {
             most[which] = most[which].max(ratio);
             let y = top + which * 19;
@@ -254,11 +321,11 @@ fn write_picture(rows: &[Row]) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" font-family="sans-serif" font-size="14">
 <rect width="760" height="{height}" fill="#fff"/>
-<text x="20" y="32" font-size="17" font-weight="bold">100 000 peers: at most {cpu} % of the C tool's CPU time, {memory} % of its memory</text>
+<text x="20" y="32" font-size="17" font-weight="bold">100 000 peers: at most {cpu} % of the C tool's instructions, {memory} % of its memory</text>
 <rect x="200" y="54" width="14" height="14" fill="#2b6cb0"/>
-<text x="220" y="66">CPU time</text>
-<rect x="300" y="54" width="14" height="14" fill="#b7791f"/>
-<text x="320" y="66">memory</text>
+<text x="220" y="66">instructions</text>
+<rect x="320" y="54" width="14" height="14" fill="#b7791f"/>
+<text x="340" y="66">memory</text>
 <text x="600" y="66" text-anchor="middle">C tool = 1</text>
 <line x1="600" x2="600" y1="76" y2="{bottom}" stroke="#333" stroke-dasharray="4 3"/>
 <line x1="200" x2="200" y1="76" y2="{bottom}" stroke="#333"/>
