@@ -142,8 +142,10 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &mut bytes[done..];
+        // Not by the function of libc: std's reference to it is a weak one, which a static link with
+        // LTO takes for the only one, and leaves the function out.
         // SAFETY: rest is writable for rest.len() bytes.
-        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        let got = unsafe { libc::syscall(libc::SYS_getrandom, rest.as_mut_ptr(), rest.len(), 0) };
         match usize::try_from(got) {
             Ok(got) => done += got,
             Err(_) => {
