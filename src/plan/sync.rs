@@ -45,18 +45,23 @@ pub fn sync_peers(now: &Device, wanted: Update) -> Update {
             .peek()
             .is_some_and(|at| update.peers[*at].public_key == key);
         let wanted = &mut update.peers[at];
-        if peer.preshared_key.is_some() && wanted.preshared_key.is_keep() {
-            wanted.preshared_key = Change::Clear;
-        }
-        if peer.persistent_keepalive != 0 && wanted.persistent_keepalive.is_keep() {
-            wanted.persistent_keepalive = Change::Clear;
-        }
+        turn_off(peer, wanted);
         same[at] = !again && is_same(peer, wanted);
     }
     leave_out(&mut update.peers, &same);
     gone.reverse();
     update.peers.splice(0..0, gone);
     update
+}
+
+/// The file states all: what it does not mention is off.
+fn turn_off(now: &Peer, wanted: &mut PeerUpdate) {
+    if now.preshared_key.is_some() && wanted.preshared_key.is_keep() {
+        wanted.preshared_key = Change::Clear;
+    }
+    if now.persistent_keepalive != 0 && wanted.persistent_keepalive.is_keep() {
+        wanted.persistent_keepalive = Change::Clear;
+    }
 }
 
 /// Whether the peer is what the file makes of it. An endpoint that has roamed is not that of the
@@ -104,7 +109,9 @@ fn leave_out(peers: &mut Vec<PeerUpdate>, same: &[bool]) {
 mod tests {
     use super::*;
     use crate::key::{Key, PublicKey};
-    use crate::model::{Bind, Packed, Peer};
+    use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Packed, Peer};
+    use crate::plan::Strategy;
+    use crate::plan::changes::{Means, find_differences};
 
     fn key(byte: u8) -> PublicKey {
         PublicKey::from_bytes([byte; 32])
@@ -157,6 +164,93 @@ mod tests {
         assert_eq!(update.peers[2].preshared_key, Change::Clear);
         assert_eq!(update.peers[2].persistent_keepalive, Change::Clear);
         assert_eq!(update.peers[3], PeerUpdate::new(key(4)));
+    }
+
+    /// The same device comes out where every peer of the file is sent, as the reference sends them:
+    /// for files and devices of few keys, prefixes and values.
+    #[test]
+    fn what_is_left_out_makes_no_difference() {
+        let means = Means {
+            strategy: Strategy::Keep,
+            binds_sockets: false,
+            bound_elsewhere: None,
+        };
+        let mut state = 1u64;
+        let mut pick = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        };
+        let prefix = |number: u64| AllowedIp {
+            addr: [10, number as u8, 0, 0].into(),
+            cidr: 16,
+        };
+        let endpoint = |number: u64| match number {
+            0 => None,
+            number => Some(([192, 0, 2, number as u8], 1).into()),
+        };
+        let mut sent = 0;
+        for _ in 0..1_000 {
+            let mut now = device(&[]);
+            let mut wanted = Update::default();
+            for number in 1..=4 {
+                let own = [number, number + 4].map(|number| prefix(number.into()));
+                let mut peer = device(&[(number, pick(3) == 0, 25 * pick(2) as u16)])
+                    .peers
+                    .remove(0);
+                peer.endpoint = endpoint(pick(3));
+                peer.allowed_ips = own.into_iter().take(pick(3) as usize).collect();
+                let mut update = PeerUpdate {
+                    replace_allowed_ips: pick(9) > 0,
+                    endpoint: peer.endpoint.filter(|_| pick(2) > 0),
+                    ..PeerUpdate::new(peer.public_key)
+                };
+                if pick(5) > 0 {
+                    update.preshared_key = peer
+                        .preshared_key
+                        .clone()
+                        .map_or(Change::Clear, Change::Set);
+                    update.persistent_keepalive = Change::Set(peer.persistent_keepalive);
+                }
+                let other = (pick(6) == 0).then(|| prefix(pick(9)));
+                let ips = peer.allowed_ips.iter().chain(other);
+                let ips = ips.map(|prefix| AllowedIpUpdate {
+                    prefix,
+                    remove: false,
+                });
+                update.allowed_ips = ips.collect();
+                for _ in 0..[0, 1, 1, 1, 1, 2][pick(6) as usize] {
+                    let place = pick(wanted.peers.len() as u64 + 1) as usize;
+                    wanted.peers.insert(place, update.clone());
+                }
+                if pick(5) > 0 {
+                    now.peers.push(peer);
+                }
+            }
+            let mut whole = wanted.clone();
+            for peer in &now.peers {
+                let mut all = whole.peers.iter_mut();
+                match all.find(|wanted| wanted.public_key == peer.public_key) {
+                    None => whole.peers.insert(
+                        0,
+                        PeerUpdate {
+                            remove: true,
+                            ..PeerUpdate::new(peer.public_key)
+                        },
+                    ),
+                    Some(wanted) => turn_off(peer, wanted),
+                }
+            }
+            let update = sync_peers(&now, wanted);
+            sent += update.peers.len();
+            assert_eq!(
+                find_differences(&now, &update, &means),
+                find_differences(&now, &whole, &means),
+                "{now:?} {whole:?}"
+            );
+        }
+        assert!((2_000..3_600).contains(&sent), "{sent}");
     }
 
     #[test]
