@@ -164,10 +164,6 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<(
     let verb = find_verb(&args[0]);
     let unknown = args[0].to_string_lossy().into_owned();
     let options = take_options(&mut args);
-    // Behind `--` all are values for clap: the reference has no options, and takes `-h` and `--`
-    // for the name of an interface.
-    args.insert(1, "--".into());
-    let matches = command().try_get_matches_from(args);
     let Some(verb) = verb else {
         let help = help_text(program);
         return Err(Error::Invalid(format!(
@@ -178,7 +174,10 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<(
         )));
     };
     let usage = usage_text(program, verb);
-    let Some((_, mut values)) = matches.ok().and_then(|mut all| all.remove_subcommand()) else {
+    // Behind `--` all are values for clap: the reference has no options, and takes `-h` and `--`
+    // for the name of an interface.
+    args[0] = "--".into();
+    let Ok(mut values) = describe_verb(verb).try_get_matches_from(args) else {
         return Err(Error::Invalid(usage));
     };
     let call = Call {
@@ -211,20 +210,13 @@ const INTERFACE: &str = "interface";
 const FILE: &str = "file";
 const WORDS: &str = "words";
 
-/// The command line as clap sees it.
-fn command() -> Command {
-    Command::new("wg")
-        .no_binary_name(true)
-        .disable_help_flag(true)
-        .disable_help_subcommand(true)
-        .subcommand_required(true)
-        .subcommands(VERBS.iter().map(subcommand))
-}
-
-fn subcommand(verb: &Verb) -> Command {
+/// What stands behind a verb, as clap sees it.
+fn describe_verb(verb: &Verb) -> Command {
     let value = |name| Arg::new(name).value_parser(value_parser!(OsString));
     let required = |name| value(name).required(true);
-    let command = Command::new(verb.name).disable_help_flag(true);
+    let command = Command::new(verb.name)
+        .no_binary_name(true)
+        .disable_help_flag(true);
     match verb.run {
         Run::Nothing(_) => command,
         Run::Words(_) => command.arg(value(WORDS).num_args(0..=2)),

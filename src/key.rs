@@ -4,9 +4,8 @@
 use std::fmt;
 use std::hint;
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes in a key (`WG_KEY_LEN`, linux/wireguard.h).
@@ -34,7 +33,9 @@ impl PublicKey {
     }
 
     pub fn to_base64(&self) -> String {
-        STANDARD.encode(self.0)
+        let mut text = [0; BASE64_LEN];
+        encode_base64(&self.0, &mut text);
+        text.map(char::from).iter().collect()
     }
 
     /// Writes [`BASE64_LEN`] characters.
@@ -114,7 +115,12 @@ impl Key {
     }
 
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
+        let mut bytes = Zeroizing::new([0; BASE64_LEN]);
+        encode_base64(&self.0, &mut bytes);
+        // Reserved beforehand: growing would leave a copy behind that is not wiped.
+        let mut text = Zeroizing::new(String::with_capacity(BASE64_LEN));
+        text.extend(bytes.iter().copied().map(char::from));
+        text
     }
 
     /// Writes [`BASE64_LEN`] characters.
@@ -173,46 +179,124 @@ impl fmt::Debug for Key {
     }
 }
 
+// Base64 and hexadecimal without tables and branches: how long it takes, and what is in the caches
+// afterwards, says nothing about a key. In loops over whole arrays, so that the compiler takes many
+// digits in one instruction.
+
+/// All ones where `byte` is one of `first` to `last`, else 0.
+fn within(byte: u8, first: u8, last: u8) -> u8 {
+    let above = byte.wrapping_sub(first);
+    spread_sign(above.wrapping_sub(last - first + 1) & !above)
+}
+
+/// All ones where the highest bit is one, else 0.
+fn spread_sign(byte: u8) -> u8 {
+    ((byte as i8) >> 7) as u8
+}
+
+/// From 128 for what is no digit.
+fn base64_digit(char: u8) -> u8 {
+    let upper = within(char, b'A', b'Z') & char.wrapping_sub(b'A' - 1);
+    let lower = within(char, b'a', b'z') & char.wrapping_sub(b'a' - 27);
+    let number = within(char, b'0', b'9') & char.wrapping_add(53 - b'0');
+    let plus = within(char, b'+', b'+') & 63;
+    let slash = within(char, b'/', b'/') & 64;
+    (upper | lower | number | plus | slash).wrapping_sub(1)
+}
+
+fn base64_char(digit: u8) -> u8 {
+    let above = |last: u8, step: u8| spread_sign(last.wrapping_sub(digit)) & step;
+    let letter = digit + b'A' + above(25, 6);
+    letter - above(51, 75) - above(61, 15) + above(62, 3)
+}
+
+/// From 128 for what is no digit.
+fn hex_digit(char: u8) -> u8 {
+    let number = within(char, b'0', b'9') & char.wrapping_sub(b'0' - 1);
+    let upper = within(char, b'A', b'F') & char.wrapping_sub(b'A' - 11);
+    let lower = within(char, b'a', b'f') & char.wrapping_sub(b'a' - 11);
+    (number | upper | lower).wrapping_sub(1)
+}
+
+fn hex_char(digit: u8) -> u8 {
+    digit + b'0' + (spread_sign(9u8.wrapping_sub(digit)) & (b'a' - b'0' - 10))
+}
+
+/// Whether all were digits.
+fn are_digits(digits: &[u8]) -> bool {
+    digits.iter().fold(0, |all, digit| all | digit) < 128
+}
+
 /// Whether `text` was a whole key. What was decoded of a wrong one is most of a key, so nothing of
 /// it is left anywhere but in `key`.
 fn decode_base64(text: &str, key: &mut [u8; KEY_LEN]) -> bool {
-    // The decoder asks for room for the padding, too.
-    let mut bytes = Zeroizing::new([0; KEY_LEN + 1]);
-    let whole = text.len() == BASE64_LEN
-        && STANDARD.decode_slice(text, bytes.as_mut_slice()) == Ok(KEY_LEN);
-    key.copy_from_slice(&bytes[..KEY_LEN]);
-    whole
+    let [text @ .., b'='] = text.as_bytes() else {
+        return false;
+    };
+    if text.len() != BASE64_LEN - 1 {
+        return false;
+    }
+    // The padding is taken for an `A`, and there are as many as instructions take at once.
+    let mut digits = Zeroizing::new([b'A'; BASE64_LEN.next_multiple_of(16)]);
+    digits[..BASE64_LEN - 1].copy_from_slice(text);
+    for digit in digits.iter_mut() {
+        *digit = base64_digit(*digit);
+    }
+    for (bytes, four) in key.chunks_mut(3).zip(digits.chunks_exact(4)) {
+        let word = four
+            .iter()
+            .fold(0, |word, digit| (word << 6) | u32::from(*digit));
+        bytes.copy_from_slice(&word.to_be_bytes()[1..][..bytes.len()]);
+    }
+    // Nor has the last digit bits that no byte has.
+    are_digits(digits.as_slice()) && digits[BASE64_LEN - 2] & 3 == 0
+}
+
+/// Into a place of the caller: text that moves would leave a copy behind.
+fn encode_base64(key: &[u8; KEY_LEN], text: &mut [u8; BASE64_LEN]) {
+    for (four, bytes) in text.chunks_exact_mut(4).zip(key.chunks(3)) {
+        let byte = |at: usize| u32::from(bytes.get(at).copied().unwrap_or(0));
+        let word = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        for (digit, shift) in four.iter_mut().zip([18, 12, 6, 0]) {
+            *digit = (word >> shift & 63) as u8;
+        }
+    }
+    for digit in text.iter_mut() {
+        *digit = base64_char(*digit);
+    }
+    text[BASE64_LEN - 1] = b'=';
 }
 
 /// Whether `text` was a whole key.
 fn decode_hex(text: &[u8], key: &mut [u8; KEY_LEN]) -> bool {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    text.len() == KEY_LEN * 2
-        && key
-            .iter_mut()
-            .zip(text.chunks_exact(2))
-            .all(|(byte, pair)| match (digit(pair[0]), digit(pair[1])) {
-                (Some(high), Some(low)) => {
-                    *byte = ((high << 4) | low) as u8;
-                    true
-                }
-                _ => false,
-            })
+    if text.len() != KEY_LEN * 2 {
+        return false;
+    }
+    let mut digits = Zeroizing::new([0; KEY_LEN * 2]);
+    digits.copy_from_slice(text);
+    for digit in digits.iter_mut() {
+        *digit = hex_digit(*digit);
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (pair[0] << 4) | pair[1];
+    }
+    are_digits(digits.as_slice())
 }
 
 fn write_base64(key: &[u8; KEY_LEN], out: &mut impl Write) -> io::Result<()> {
     let mut text = Zeroizing::new([0; BASE64_LEN]);
-    // It is as long as the text of a key.
-    let _ = STANDARD.encode_slice(key, text.as_mut_slice());
+    encode_base64(key, &mut text);
     out.write_all(text.as_slice())
 }
 
 fn write_hex(key: &[u8; KEY_LEN], out: &mut impl Write) -> io::Result<()> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = Zeroizing::new([0; KEY_LEN * 2]);
     for (pair, byte) in text.chunks_exact_mut(2).zip(key) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        pair[0] = byte >> 4;
+        pair[1] = byte & 15;
+    }
+    for digit in text.iter_mut() {
+        *digit = hex_char(*digit);
     }
     out.write_all(text.as_slice())
 }
@@ -224,8 +308,9 @@ const STACK: usize = 64 * 1024;
 /// wiped one by one: the compiler moves and spills them as it likes.
 #[inline(never)]
 pub fn wipe_stack() {
-    let mut stack = [0u8; STACK];
-    stack.zeroize();
+    // A word at a time, which takes an eighth of the time.
+    let mut stack = [MaybeUninit::<u64>::uninit(); STACK / 8];
+    stack.as_mut_slice().zeroize();
     hint::black_box(&mut stack);
 }
 
@@ -262,6 +347,61 @@ mod tests {
             let key = Key::from_hex(scalar.as_bytes()).unwrap();
             assert_eq!(hex(&key), scalar);
             assert_eq!(hex(&key.clamped()), decoded);
+        }
+    }
+
+    /// The same as a crate that has nothing in common with ours, for each byte in each place.
+    #[test]
+    fn base64_as_others_have_it() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let good: [u8; KEY_LEN] = std::array::from_fn(|at| (at * 97) as u8);
+        for at in 0..KEY_LEN {
+            for byte in 0..=u8::MAX {
+                let mut key = good;
+                key[at] = byte;
+                let text = PublicKey(key).to_base64();
+                assert_eq!(text, STANDARD.encode(key));
+                assert_eq!(PublicKey::from_base64(&text), Some(PublicKey(key)));
+            }
+        }
+        let text = PublicKey(good).to_base64();
+        for at in 0..BASE64_LEN {
+            for byte in 0..128 {
+                let mut text = text.clone();
+                text.replace_range(at..=at, char::from(byte).encode_utf8(&mut [0]));
+                let theirs = STANDARD
+                    .decode(&text)
+                    .ok()
+                    .and_then(|key| key.try_into().ok());
+                assert_eq!(
+                    PublicKey::from_base64(&text).map(|key| key.0),
+                    theirs,
+                    "{text}"
+                );
+            }
+        }
+        for wrong in [
+            "",
+            "=",
+            &text[1..],
+            &format!("{text}="),
+            &text.replace('=', "\u{ff}"),
+        ] {
+            assert_eq!(PublicKey::from_base64(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits() {
+        for byte in 0..=u8::MAX {
+            let value = char::from(byte).to_digit(16);
+            assert_eq!(
+                value,
+                Some(hex_digit(byte).into()).filter(|digit| *digit < 128)
+            );
+            let text = format!("{byte:02x}");
+            assert_eq!([hex_char(byte >> 4), hex_char(byte & 15)], text.as_bytes());
         }
     }
 

@@ -7,6 +7,7 @@
 //! have a type here, so that no number has to double as "unset".
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ pub struct Peer {
     pub tx_bytes: u64,
     /// Seconds; 0 is off.
     pub persistent_keepalive: u16,
-    pub allowed_ips: Vec<AllowedIp>,
+    pub allowed_ips: Packed<AllowedIp>,
 }
 
 /// A prefix; host bits are kept as the backend reported them.
@@ -247,7 +248,7 @@ pub struct PeerUpdate {
     pub endpoint: Option<SocketAddr>,
     /// Seconds; `Clear` is sent as 0.
     pub persistent_keepalive: Change<u16>,
-    pub allowed_ips: Vec<AllowedIpUpdate>,
+    pub allowed_ips: Packed<AllowedIpUpdate>,
 }
 
 impl PeerUpdate {
@@ -261,7 +262,7 @@ impl PeerUpdate {
             preshared_key: Change::Keep,
             endpoint: None,
             persistent_keepalive: Change::Keep,
-            allowed_ips: Vec::new(),
+            allowed_ips: Packed::default(),
         }
     }
 }
@@ -271,6 +272,125 @@ impl PeerUpdate {
 pub struct AllowedIpUpdate {
     pub prefix: AllowedIp,
     pub remove: bool,
+}
+
+/// The prefixes of a peer in as few bytes as they take: large devices have a million of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Packed<T>(Box<[u8]>, PhantomData<T>);
+
+impl<T: Pack> Packed<T> {
+    pub fn iter(&self) -> Unpack<'_, T> {
+        Unpack(&self.0, PhantomData)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether both say the same in the same order; nothing is removed.
+    pub fn is_like<U>(&self, other: &Packed<U>) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> Default for Packed<T> {
+    fn default() -> Self {
+        Packed(Box::default(), PhantomData)
+    }
+}
+
+impl<T: Pack> FromIterator<T> for Packed<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
+        let mut bytes = Vec::with_capacity(64);
+        all.into_iter().for_each(|one| one.pack(&mut bytes));
+        Packed(bytes.as_slice().into(), PhantomData)
+    }
+}
+
+impl<'a, T: Pack> IntoIterator for &'a Packed<T> {
+    type Item = T;
+    type IntoIter = Unpack<'a, T>;
+
+    fn into_iter(self) -> Unpack<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T: Pack + fmt::Debug> fmt::Debug for Packed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+/// Gives what is in a [`Packed`].
+pub struct Unpack<'a, T>(&'a [u8], PhantomData<T>);
+
+impl<T: Pack> Iterator for Unpack<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        T::unpack(&mut self.0)
+    }
+}
+
+/// What can be in a [`Packed`].
+pub trait Pack: Sized {
+    fn pack(&self, bytes: &mut Vec<u8>);
+    /// Takes the next one from the front; `None` at the end.
+    fn unpack(bytes: &mut &[u8]) -> Option<Self>;
+}
+
+/// Added to the bits of an IPv4 prefix; those of IPv6 are 0 to 128.
+const PACKED_V4: u8 = 129;
+/// Stands before a prefix that is removed.
+const PACKED_REMOVE: u8 = 255;
+
+impl Pack for AllowedIp {
+    fn pack(&self, bytes: &mut Vec<u8>) {
+        match self.addr {
+            IpAddr::V4(v4) => {
+                bytes.push(PACKED_V4 + self.cidr.min(32));
+                bytes.extend_from_slice(&v4.octets());
+            }
+            IpAddr::V6(v6) => {
+                bytes.push(self.cidr.min(128));
+                bytes.extend_from_slice(&v6.octets());
+            }
+        }
+    }
+
+    fn unpack(bytes: &mut &[u8]) -> Option<Self> {
+        let (first, rest) = bytes.split_first()?;
+        let (addr, cidr, rest) = match first.checked_sub(PACKED_V4) {
+            Some(cidr) => {
+                let (octets, rest) = rest.split_first_chunk::<4>()?;
+                (IpAddr::from(*octets), cidr, rest)
+            }
+            None => {
+                let (octets, rest) = rest.split_first_chunk::<16>()?;
+                (IpAddr::from(*octets), *first, rest)
+            }
+        };
+        *bytes = rest;
+        Some(AllowedIp { addr, cidr })
+    }
+}
+
+impl Pack for AllowedIpUpdate {
+    fn pack(&self, bytes: &mut Vec<u8>) {
+        if self.remove {
+            bytes.push(PACKED_REMOVE);
+        }
+        self.prefix.pack(bytes);
+    }
+
+    fn unpack(bytes: &mut &[u8]) -> Option<Self> {
+        let after = bytes.strip_prefix(&[PACKED_REMOVE]);
+        let remove = after.is_some();
+        *bytes = after.unwrap_or(bytes);
+        let prefix = AllowedIp::unpack(bytes)?;
+        Some(AllowedIpUpdate { prefix, remove })
+    }
 }
 
 /// What a policy rule does with what it matches.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use crate::address::parse_endpoint;
 use crate::error::{Error, Result, shown};
 use crate::input;
 use crate::key::{BASE64_LEN, Key, PublicKey};
@@ -152,7 +153,7 @@ impl PeerDraft {
             preshared_key,
             endpoint,
             persistent_keepalive,
-            allowed_ips,
+            allowed_ips: allowed_ips.into_iter().collect(),
             ..PeerUpdate::new(public_key?)
         })
     }
@@ -337,8 +338,11 @@ fn wrap_error(in_file: bool, error: Error) -> Error {
 
 /// The address of an endpoint without a name; `None` where it is one.
 fn find_numeric(text: &str) -> Result<Option<SocketAddr>> {
+    if let Some(found) = parse_endpoint(text.as_bytes()) {
+        return Ok(Some(found));
+    }
     let (host, service) = value::split_endpoint(text)?;
-    let found = parse_numeric(text, host, service);
+    let found = sys::look_up_name(Some(host), service, true).ok();
     if found.is_some() {
         check_port(service, text)?;
     }

@@ -9,10 +9,20 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
-// Names, services and random bytes.
+// Bytes, names, services and random bytes.
+
+/// The place of the first `byte`: `memchr(3)`, which std has and does not always use.
+pub fn find_byte(bytes: &[u8], byte: u8) -> Option<usize> {
+    // SAFETY: the slice is readable for its length. What is found is inside of it.
+    let found = unsafe { libc::memchr(bytes.as_ptr().cast(), byte.into(), bytes.len()) };
+    (!found.is_null()).then(|| found as usize - bytes.as_ptr() as usize)
+}
 
 /// A refusal of `getaddrinfo(3)`: one of its `EAI_*` codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +142,10 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &mut bytes[done..];
+        // Not by the function of libc: std's reference to it is a weak one, which a static link with
+        // LTO takes for the only one, and leaves the function out.
         // SAFETY: rest is writable for rest.len() bytes.
-        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        let got = unsafe { libc::syscall(libc::SYS_getrandom, rest.as_mut_ptr(), rest.len(), 0) };
         match usize::try_from(got) {
             Ok(got) => done += got,
             Err(_) => {
@@ -377,6 +389,46 @@ pub fn netlink_option(socket: RawFd, option: libc::c_int) -> io::Result<()> {
         )
     };
     check_result(done)
+}
+
+/// Connects to the Unix socket at `path`. Waits no longer than `patience` for a program that does
+/// not accept.
+///
+/// # Errors
+/// Those of `connect(2)`; then it is `TimedOut`.
+pub fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    // SAFETY: sockaddr_un is plain data for which all zero is valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let path = path.as_os_str().as_bytes();
+    // A NUL stays behind it.
+    if path.len() >= address.sun_path.len() || path.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (place, byte) in address.sun_path.iter_mut().zip(path) {
+        *place = *byte as libc::c_char;
+    }
+    // SAFETY: socket takes numbers only.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    check_result(socket.min(0))?;
+    // SAFETY: socket made it, and nobody else has it.
+    let stream = unsafe { UnixStream::from_raw_fd(socket) };
+    // The kernel waits as long in connect(2) as in send(2).
+    stream.set_write_timeout(Some(patience))?;
+    // SAFETY: the address is readable for its length.
+    let done = unsafe {
+        libc::connect(
+            socket,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_un>() as libc::socklen_t,
+        )
+    };
+    match check_result(done) {
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+        }
+        done => done.map(|()| stream),
+    }
 }
 
 /// Takes the exclusive lock of an open file, or says `WouldBlock`.

@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
@@ -55,14 +53,7 @@ fn find_socket(interface: &str) -> Option<PathBuf> {
 
 /// Connects. Removes a socket without a listener, as the reference does.
 fn connect_socket(path: &Path, patience: Duration) -> io::Result<UnixStream> {
-    let (sender, receiver) = mpsc::channel();
-    let socket = path.to_owned();
-    // connect(2) waits for ever for a program that does not accept, hence the thread.
-    thread::Builder::new().spawn(move || sender.send(UnixStream::connect(socket)))?;
-    let connected = receiver
-        .recv_timeout(patience)
-        .unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)));
-    connected.inspect_err(|err| {
+    sys::connect_unix(path, patience).inspect_err(|err| {
         if err.kind() == io::ErrorKind::ConnectionRefused {
             let _ = fs::remove_file(path);
         }
@@ -331,6 +322,7 @@ fn is_passing(err: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::{UnixDatagram, UnixListener};
+    use std::thread;
 
     use super::*;
 

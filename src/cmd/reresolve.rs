@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_peer_that_was_removed_meanwhile_is_left_alone() {
         use crate::key::PublicKey;
-        use crate::model::{Bind, Peer};
+        use crate::model::{Bind, Packed, Peer};
 
         let key = |byte| PublicKey::from_bytes([byte; 32]);
         let old: SocketAddr = "192.0.2.1:1".parse().unwrap();
@@ -244,7 +244,7 @@ mod tests {
                 rx_bytes: 0,
                 tx_bytes: 0,
                 persistent_keepalive: 0,
-                allowed_ips: Vec::new(),
+                allowed_ips: Packed::default(),
             }],
         };
         let found = |byte, endpoint| PeerUpdate {

@@ -9,7 +9,7 @@ use super::codes::Code;
 use super::facts::{Answer, Facts, Filter, HookState, Modules, Nic, Tunnel, WgQuick};
 use super::{Gets, Level, Remedy, Report, Sends, examine};
 use crate::key::PublicKey;
-use crate::model::{Action, Bind, Device, HookEntry, Peer, Rule, Selector, UdpSocket};
+use crate::model::{Action, Bind, Device, HookEntry, Packed, Peer, Rule, Selector, UdpSocket};
 use crate::plan::receive::CLOSED_MARK;
 use crate::plan::rules::{RULE_PROTOCOL, Rules};
 use crate::wire::route::Link;
@@ -108,7 +108,7 @@ fn peer(endpoint: &str) -> Peer {
         rx_bytes: 0,
         tx_bytes: 0,
         persistent_keepalive: 0,
-        allowed_ips: Vec::new(),
+        allowed_ips: Packed::default(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::bytes::split_text;
 use crate::error::{Error, Result, shown};
 use crate::parse::words::{self, KEYWORDS, Scope, Word};
 use crate::parse::{Draft, KeySource, Step, value};
@@ -67,8 +68,7 @@ fn strip_line(line: &str) -> Zeroizing<String> {
 
 /// One `Key=value` line.
 fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<()> {
-    let known = line
-        .split_once('=')
+    let known = split_text(line, b'=')
         .filter(|(_, value)| !value.is_empty())
         .and_then(|(key, value)| {
             let keyword = KEYWORDS.iter().find(|keyword| {

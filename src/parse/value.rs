@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Single values, with the reference's rules and words.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::address::parse_ip;
+use crate::bytes::split_text;
 use crate::error::{Error, Result, shown};
 use crate::ifname;
 use crate::key::{Key, PublicKey};
@@ -181,9 +183,13 @@ fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    let commas = text.bytes().filter(|byte| *byte == b',').count();
-    list.prefixes.reserve_exact(commas + 1);
-    for entry in text.split(',') {
+    let mut rest = Some(text);
+    while let Some(text) = rest {
+        let (entry, after) = match split_text(text, b',') {
+            Some((entry, after)) => (entry, Some(after)),
+            None => (text, None),
+        };
+        rest = after;
         let (remove, sign) = match entry.as_bytes().first() {
             Some(b'-') => (true, 1),
             Some(b'+') => (false, 1),
@@ -206,16 +212,11 @@ fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
 
 /// `address[/bits]`.
 fn parse_prefix(text: &str) -> Result<AllowedIp> {
-    let (addr, bits) = match text.split_once('/') {
+    let (addr, bits) = match split_text(text, b'/') {
         Some((addr, bits)) => (addr, Some(bits)),
         None => (text, None),
     };
-    let parsed = if addr.contains(':') {
-        addr.parse::<Ipv6Addr>().map(IpAddr::V6)
-    } else {
-        addr.parse::<Ipv4Addr>().map(IpAddr::V4)
-    };
-    let Ok(ip) = parsed else {
+    let Some(ip) = parse_ip(addr.as_bytes()) else {
         return reject_value("Unable to parse IP address", addr);
     };
     let max = match ip {

@@ -4,7 +4,7 @@
 //! The update is applied to a copy of what the device is now, as the kernel would, and both are
 //! compared. Keys that are secret are named and never shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 
@@ -259,13 +259,13 @@ impl State {
             preshared_key: peer.preshared_key.clone(),
             endpoint: peer.endpoint,
             persistent_keepalive: peer.persistent_keepalive,
-            allowed_ips: peer.allowed_ips.iter().map(|ip| mask_prefix(*ip)).collect(),
+            allowed_ips: peer.allowed_ips.iter().map(mask_prefix).collect(),
         }
     }
 }
 
 /// A prefix without the bits of the host, as the kernel keeps it.
-fn mask_prefix(ip: AllowedIp) -> AllowedIp {
+pub(super) fn mask_prefix(ip: AllowedIp) -> AllowedIp {
     let AllowedIp { addr, cidr } = ip;
     let addr = match addr {
         IpAddr::V4(v4) => {
@@ -295,6 +295,11 @@ fn apply_update(before: &Peers, update: &Update, own: Option<PublicKey>) -> Peer
     };
     if let Some(own) = &own {
         peers.remove(own);
+    }
+    // A prefix belongs to one peer.
+    let mut owners = HashMap::new();
+    for (key, peer) in &peers {
+        owners.extend(peer.allowed_ips.iter().map(|ip| (*ip, *key)));
     }
     for change in &update.peers {
         let key = &change.public_key;
@@ -328,13 +333,12 @@ fn apply_update(before: &Peers, update: &Update, own: Option<PublicKey>) -> Peer
                 }
                 continue;
             }
-            // A prefix belongs to one peer.
-            for (owner, peer) in &mut peers {
-                if owner == key {
-                    peer.allowed_ips.insert(prefix);
-                } else {
-                    peer.allowed_ips.remove(&prefix);
-                }
+            let owner = owners.insert(prefix, *key);
+            if let Some(peer) = owner.and_then(|owner| peers.get_mut(&owner)) {
+                peer.allowed_ips.remove(&prefix);
+            }
+            if let Some(peer) = peers.get_mut(key) {
+                peer.allowed_ips.insert(prefix);
             }
         }
     }

@@ -1,58 +1,117 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The difference between a device and a file, which `wg syncconf` applies. Pure.
 
-use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 
-use crate::model::{Change, Device, PeerUpdate, Update};
+use super::changes::mask_prefix;
+use crate::model::{Change, Device, Peer, PeerUpdate, Update};
 
 /// What makes `now` into `wanted` without touching the sessions of peers that stay.
 ///
 /// Order and content are the reference's: first the peers that go, the greatest key first, then
-/// those of the file in its order, each with what it no longer has turned off.
+/// those of the file in its order, each with what it no longer has turned off. Peers that are as
+/// the file has them are left out.
 pub fn sync_peers(now: &Device, wanted: Update) -> Update {
     // As the reference: a device without peers gets the whole, which is the same to it.
     if now.peers.is_empty() {
         return wanted;
     }
-    // The entries of the file by their keys. Of a peer that it names twice, the first is compared.
-    let mut order: Vec<usize> = (0..wanted.peers.len()).collect();
-    order.sort_by_key(|at| wanted.peers[*at].public_key);
     let mut update = Update {
         replace_peers: false,
         ..wanted
     };
+    // Both by their keys. Of a peer that the file names twice, the first is compared.
+    let mut order: Vec<usize> = (0..update.peers.len()).collect();
+    order.sort_by_key(|at| update.peers[*at].public_key);
+    let mut before: Vec<&Peer> = now.peers.iter().collect();
+    before.sort_by_key(|peer| peer.public_key);
+    let mut same = vec![false; order.len()];
     let mut gone = Vec::new();
-    for peer in &now.peers {
+    let mut rest = order.into_iter().peekable();
+    for peer in before {
         let key = peer.public_key;
-        let place = order.partition_point(|at| update.peers[*at].public_key < key);
-        let at = order
-            .get(place)
-            .filter(|at| update.peers[**at].public_key == key);
-        let Some(at) = at else {
+        while rest
+            .next_if(|at| update.peers[*at].public_key < key)
+            .is_some()
+        {}
+        let Some(at) = rest.next_if(|at| update.peers[*at].public_key == key) else {
             gone.push(PeerUpdate {
                 remove: true,
                 ..PeerUpdate::new(key)
             });
             continue;
         };
-        let wanted = &mut update.peers[*at];
-        if peer.preshared_key.is_some() && wanted.preshared_key.is_keep() {
-            wanted.preshared_key = Change::Clear;
-        }
-        if peer.persistent_keepalive != 0 && wanted.persistent_keepalive.is_keep() {
-            wanted.persistent_keepalive = Change::Clear;
-        }
+        let again = rest
+            .peek()
+            .is_some_and(|at| update.peers[*at].public_key == key);
+        let wanted = &mut update.peers[at];
+        turn_off(peer, wanted);
+        same[at] = !again && is_same(peer, wanted);
     }
-    gone.sort_by_key(|peer| Reverse(peer.public_key));
+    leave_out(&mut update.peers, &same);
+    gone.reverse();
     update.peers.splice(0..0, gone);
     update
+}
+
+/// The file states all: what it does not mention is off.
+fn turn_off(now: &Peer, wanted: &mut PeerUpdate) {
+    if now.preshared_key.is_some() && wanted.preshared_key.is_keep() {
+        wanted.preshared_key = Change::Clear;
+    }
+    if now.persistent_keepalive != 0 && wanted.persistent_keepalive.is_keep() {
+        wanted.persistent_keepalive = Change::Clear;
+    }
+}
+
+/// Whether the peer is what the file makes of it. An endpoint that has roamed is not that of the
+/// file; one that the file does not name is left as it is.
+fn is_same(now: &Peer, wanted: &PeerUpdate) -> bool {
+    let same_key = match &wanted.preshared_key {
+        Change::Set(key) => now.preshared_key.as_ref() == Some(key),
+        Change::Keep | Change::Clear => now.preshared_key.is_none(),
+    };
+    let same_keepalive = match wanted.persistent_keepalive {
+        Change::Set(seconds) => now.persistent_keepalive == seconds,
+        Change::Keep | Change::Clear => now.persistent_keepalive == 0,
+    };
+    let same_prefixes = || {
+        let now: BTreeSet<_> = now.allowed_ips.iter().map(mask_prefix).collect();
+        let wanted = wanted.allowed_ips.iter().map(|ip| mask_prefix(ip.prefix));
+        now == wanted.collect()
+    };
+    same_key
+        && same_keepalive
+        && wanted
+            .endpoint
+            .is_none_or(|addr| now.endpoint == Some(addr))
+        && wanted.replace_allowed_ips
+        && (now.allowed_ips.is_like(&wanted.allowed_ips) || same_prefixes())
+}
+
+/// Takes out the peers that are the same already. But where one before it that is sent has one of
+/// its prefixes, too, that would take it away: a prefix belongs to one peer.
+fn leave_out(peers: &mut Vec<PeerUpdate>, same: &[bool]) {
+    let mut taken = HashSet::new();
+    let mut same = same.iter();
+    peers.retain(|peer| {
+        let mut prefixes = peer.allowed_ips.iter().map(|ip| mask_prefix(ip.prefix));
+        let same = same.next() == Some(&true);
+        if same && (taken.is_empty() || !prefixes.any(|ip| taken.contains(&ip))) {
+            return false;
+        }
+        taken.extend(peer.allowed_ips.iter().map(|ip| mask_prefix(ip.prefix)));
+        true
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::key::{Key, PublicKey};
-    use crate::model::{Bind, Peer};
+    use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Packed, Peer};
+    use crate::plan::Strategy;
+    use crate::plan::changes::{Means, find_differences};
 
     fn key(byte: u8) -> PublicKey {
         PublicKey::from_bytes([byte; 32])
@@ -77,7 +136,7 @@ mod tests {
                     rx_bytes: 0,
                     tx_bytes: 0,
                     persistent_keepalive: *persistent_keepalive,
-                    allowed_ips: Vec::new(),
+                    allowed_ips: Packed::default(),
                 })
                 .collect(),
         }
@@ -105,6 +164,93 @@ mod tests {
         assert_eq!(update.peers[2].preshared_key, Change::Clear);
         assert_eq!(update.peers[2].persistent_keepalive, Change::Clear);
         assert_eq!(update.peers[3], PeerUpdate::new(key(4)));
+    }
+
+    /// The same device comes out where every peer of the file is sent, as the reference sends them:
+    /// for files and devices of few keys, prefixes and values.
+    #[test]
+    fn what_is_left_out_makes_no_difference() {
+        let means = Means {
+            strategy: Strategy::Keep,
+            binds_sockets: false,
+            bound_elsewhere: None,
+        };
+        let mut state = 1u64;
+        let mut pick = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        };
+        let prefix = |number: u64| AllowedIp {
+            addr: [10, number as u8, 0, 0].into(),
+            cidr: 16,
+        };
+        let endpoint = |number: u64| match number {
+            0 => None,
+            number => Some(([192, 0, 2, number as u8], 1).into()),
+        };
+        let mut sent = 0;
+        for _ in 0..1_000 {
+            let mut now = device(&[]);
+            let mut wanted = Update::default();
+            for number in 1..=4 {
+                let own = [number, number + 4].map(|number| prefix(number.into()));
+                let mut peer = device(&[(number, pick(3) == 0, 25 * pick(2) as u16)])
+                    .peers
+                    .remove(0);
+                peer.endpoint = endpoint(pick(3));
+                peer.allowed_ips = own.into_iter().take(pick(3) as usize).collect();
+                let mut update = PeerUpdate {
+                    replace_allowed_ips: pick(9) > 0,
+                    endpoint: peer.endpoint.filter(|_| pick(2) > 0),
+                    ..PeerUpdate::new(peer.public_key)
+                };
+                if pick(5) > 0 {
+                    update.preshared_key = peer
+                        .preshared_key
+                        .clone()
+                        .map_or(Change::Clear, Change::Set);
+                    update.persistent_keepalive = Change::Set(peer.persistent_keepalive);
+                }
+                let other = (pick(6) == 0).then(|| prefix(pick(9)));
+                let ips = peer.allowed_ips.iter().chain(other);
+                let ips = ips.map(|prefix| AllowedIpUpdate {
+                    prefix,
+                    remove: false,
+                });
+                update.allowed_ips = ips.collect();
+                for _ in 0..[0, 1, 1, 1, 1, 2][pick(6) as usize] {
+                    let place = pick(wanted.peers.len() as u64 + 1) as usize;
+                    wanted.peers.insert(place, update.clone());
+                }
+                if pick(5) > 0 {
+                    now.peers.push(peer);
+                }
+            }
+            let mut whole = wanted.clone();
+            for peer in &now.peers {
+                let mut all = whole.peers.iter_mut();
+                match all.find(|wanted| wanted.public_key == peer.public_key) {
+                    None => whole.peers.insert(
+                        0,
+                        PeerUpdate {
+                            remove: true,
+                            ..PeerUpdate::new(peer.public_key)
+                        },
+                    ),
+                    Some(wanted) => turn_off(peer, wanted),
+                }
+            }
+            let update = sync_peers(&now, wanted);
+            sent += update.peers.len();
+            assert_eq!(
+                find_differences(&now, &update, &means),
+                find_differences(&now, &whole, &means),
+                "{now:?} {whole:?}"
+            );
+        }
+        assert!((2_000..3_600).contains(&sent), "{sent}");
     }
 
     #[test]

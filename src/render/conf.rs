@@ -80,7 +80,7 @@ fn print_peer(peer: &Peer, names: &Names, out: &mut impl Write) -> io::Result<()
     for (at, prefix) in allowed_ips.iter().enumerate() {
         let before: &[u8] = if at == 0 { b"\nAllowedIPs = " } else { b", " };
         out.write_all(before)?;
-        Prefix(*prefix).write(out)?;
+        Prefix(prefix).write(out)?;
     }
     if let Some(addr) = endpoint {
         out.write_all(b"\nEndpoint = ")?;

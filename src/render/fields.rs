@@ -178,7 +178,7 @@ fn write_prefixes(peer: &Peer, between: &[u8], out: &mut impl Write) -> io::Resu
         if at > 0 {
             out.write_all(between)?;
         }
-        Prefix(*prefix).write(out)?;
+        Prefix(prefix).write(out)?;
     }
     Ok(())
 }

@@ -203,7 +203,7 @@ impl<'a> PeerJson<'a> {
             transfer_rx: *rx_bytes,
             transfer_tx: *tx_bytes,
             persistent_keepalive: u64::from(*persistent_keepalive),
-            allowed_ips: allowed_ips.iter().map(|ip| Text(Prefix(*ip))).collect(),
+            allowed_ips: allowed_ips.iter().map(|ip| Text(Prefix(ip))).collect(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{CONTESTED, Options, masked};
 use crate::address::{Endpoint, Ip, write_decimal};
-use crate::model::{AllowedIp, Bind, Device, Peer, Presence, Receives};
+use crate::model::{AllowedIp, Bind, Device, Packed, Peer, Presence, Receives};
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -211,7 +211,7 @@ fn write_name(out: &mut impl Write, on: bool, name: &str) -> io::Result<()> {
     out.write_all(b": ")
 }
 
-fn write_prefixes(out: &mut impl Write, on: bool, prefixes: &[AllowedIp]) -> io::Result<()> {
+fn write_prefixes(out: &mut impl Write, on: bool, prefixes: &Packed<AllowedIp>) -> io::Result<()> {
     if prefixes.is_empty() {
         return out.write_all(b"(none)");
     }
@@ -219,13 +219,13 @@ fn write_prefixes(out: &mut impl Write, on: bool, prefixes: &[AllowedIp]) -> io:
         if at > 0 {
             out.write_all(b", ")?;
         }
-        Ip(*addr).write(out)?;
+        Ip(addr).write(out)?;
         if on {
             write!(out, "{}", Paint(on, &[CYAN], "/"))?;
         } else {
             out.write_all(b"/")?;
         }
-        write_decimal((*cidr).into(), out)?;
+        write_decimal(cidr.into(), out)?;
     }
     Ok(())
 }

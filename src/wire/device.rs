@@ -24,7 +24,9 @@ use zeroize::Zeroize;
 use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of};
 use crate::ifname;
 use crate::key::{KEY_LEN, Key, PublicKey};
-use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
+use crate::model::{
+    AllowedIp, AllowedIpUpdate, Bind, Change, Device, Packed, Peer, PeerUpdate, Update,
+};
 
 /// The name of the generic netlink family (linux/wireguard.h).
 pub const FAMILY: &str = "wireguard";
@@ -84,7 +86,8 @@ pub fn encode_set(family: u16, update: &Update) -> Vec<Request> {
     };
 
     for peer in &update.peers {
-        let mut left = peer.allowed_ips.as_slice();
+        let prefixes: Vec<_> = peer.allowed_ips.iter().collect();
+        let mut left = prefixes.as_slice();
         let mut head = true;
         loop {
             let base = pad_length(peer_len(peer, head));
@@ -315,6 +318,8 @@ pub struct Decoder {
     device: Device,
     /// `WGDEVICE_A_BIND_DEV` as dumped: `None` where the kernel does not have it.
     bind_dev: Option<String>,
+    /// Of the last peer, which gets them when they are all there.
+    allowed_ips: Vec<AllowedIp>,
 }
 
 impl Decoder {
@@ -331,6 +336,7 @@ impl Decoder {
                 peers: Vec::new(),
             },
             bind_dev: None,
+            allowed_ips: Vec::new(),
         }
     }
 
@@ -355,7 +361,8 @@ impl Decoder {
     }
 
     /// The device, and the name it is bound to where the kernel knows the attribute.
-    pub fn finish_device(self) -> (Device, Option<String>) {
+    pub fn finish_device(mut self) -> (Device, Option<String>) {
+        self.end_peer();
         (self.device, self.bind_dev)
     }
 
@@ -388,21 +395,16 @@ impl Decoder {
 
     fn read_peer(&mut self, attributes: &[u8]) -> Result<(), String> {
         let mut peer: Option<Peer> = None;
-        let mut before = Vec::new();
+        let mut allowed_ips = Vec::new();
         for nla in attributes_of(attributes) {
             if nla.kind() == WGPEER_A_ALLOWEDIPS {
-                decode_allowed_ips(
-                    nla.value(),
-                    peer.as_mut().map_or(&mut before, |p| &mut p.allowed_ips),
-                )?;
+                decode_allowed_ips(nla.value(), &mut allowed_ips)?;
                 continue;
             }
             let attribute = WireguardPeerAttribute::parse(&nla).map_err(|e| e.to_string())?;
             match (attribute, peer.as_mut()) {
                 (WireguardPeerAttribute::PublicKey(bytes), None) => {
-                    let mut new = empty_peer(PublicKey::from_bytes(bytes));
-                    new.allowed_ips.append(&mut before);
-                    peer = Some(new);
+                    peer = Some(empty_peer(PublicKey::from_bytes(bytes)));
                 }
                 (WireguardPeerAttribute::PresharedKey(mut bytes), Some(peer)) => {
                     peer.preshared_key = take_key(&mut bytes);
@@ -423,18 +425,24 @@ impl Decoder {
                 _ => {}
             }
         }
-        let Some(mut peer) = peer else {
+        let Some(peer) = peer else {
             return Err("a peer without a public key".into());
         };
-        match self.device.peers.last_mut() {
-            // The kernel ends a message in the middle of a peer and goes on with its allowed-ips
-            // under the same key in the next one.
-            Some(last) if last.public_key == peer.public_key => {
-                last.allowed_ips.append(&mut peer.allowed_ips);
-            }
-            _ => self.device.peers.push(peer),
+        // The kernel ends a message in the middle of a peer and goes on with its allowed-ips
+        // under the same key in the next one.
+        let last = self.device.peers.last();
+        if last.is_none_or(|last| last.public_key != peer.public_key) {
+            self.end_peer();
+            self.device.peers.push(peer);
         }
+        self.allowed_ips.append(&mut allowed_ips);
         Ok(())
+    }
+
+    fn end_peer(&mut self) {
+        if let Some(peer) = self.device.peers.last_mut() {
+            peer.allowed_ips = self.allowed_ips.drain(..).collect();
+        }
     }
 }
 
@@ -471,7 +479,7 @@ fn empty_peer(public_key: PublicKey) -> Peer {
         rx_bytes: 0,
         tx_bytes: 0,
         persistent_keepalive: 0,
-        allowed_ips: Vec::new(),
+        allowed_ips: Packed::default(),
     }
 }
 
@@ -681,7 +689,7 @@ mod tests {
                     endpoint: Some("192.0.2.1:5".parse().unwrap()),
                     persistent_keepalive: Change::Set(25),
                     replace_allowed_ips: true,
-                    allowed_ips: vec![ip("10.0.0.0/8"), ip("fd00::/8")],
+                    allowed_ips: [ip("10.0.0.0/8"), ip("fd00::/8")].into_iter().collect(),
                     ..PeerUpdate::new(public_key(
                         "3c4a2d8aa58940493d8c95d077b4619ba3cf01ce8deb0dba7116901e0cc5b600",
                     ))
@@ -689,7 +697,7 @@ mod tests {
                 PeerUpdate {
                     endpoint: Some("[fe80::1%4]:77".parse().unwrap()),
                     replace_allowed_ips: true,
-                    allowed_ips: vec![ip("10.1.0.0/16")],
+                    allowed_ips: [ip("10.1.0.0/16")].into_iter().collect(),
                     ..PeerUpdate::new(public_key(
                         "8f1fb11c61fa9ac0594f360625a48ecc265523a28009b9c205655ccced6dfe0e",
                     ))
@@ -800,14 +808,11 @@ mod tests {
     #[test]
     fn incremental_changes_keep_their_order() {
         let mut peer = PeerUpdate::new(p(1));
-        peer.allowed_ips = vec![
-            prefix(1),
-            AllowedIpUpdate {
-                remove: true,
-                ..prefix(1)
-            },
-            prefix(2),
-        ];
+        let removed = AllowedIpUpdate {
+            remove: true,
+            ..prefix(1)
+        };
+        peer.allowed_ips = [prefix(1), removed, prefix(2)].into_iter().collect();
         let (kernel, _) = applied(&update(vec![peer]));
         assert_eq!(kernel.peers[&k(1).as_bytes()[..]].ips, [[10, 0, 0, 2, 32]]);
     }
@@ -868,12 +873,11 @@ mod tests {
         for (n, ips) in [(0, 0), (0, 3), (1, 1)] {
             for head in [true, false] {
                 let peer = busy_peer(n, ips);
-                let prefixes: usize = peer.allowed_ips.iter().map(allowed_ip_len).sum();
+                let prefixes: Vec<_> = peer.allowed_ips.iter().collect();
                 let nest = if ips == 0 { 0 } else { 4 };
-                assert_eq!(
-                    peer_attributes(&peer, head, &peer.allowed_ips).buffer_len(),
-                    pad_length(peer_len(&peer, head)) + nest + prefixes
-                );
+                let length = peer_attributes(&peer, head, &prefixes).buffer_len();
+                let prefixes: usize = prefixes.iter().map(allowed_ip_len).sum();
+                assert_eq!(length, pad_length(peer_len(&peer, head)) + nest + prefixes);
             }
         }
     }
@@ -887,9 +891,8 @@ mod tests {
     }
 
     fn dumped_peer(n: u32, ips: std::ops::Range<u32>, first: bool) -> WireguardPeer {
-        let mut peer = busy_peer(n, 0);
-        peer.allowed_ips = ips.map(prefix).collect();
-        peer_attributes(&peer, first, &peer.allowed_ips)
+        let prefixes: Vec<_> = ips.map(prefix).collect();
+        peer_attributes(&busy_peer(n, 0), first, &prefixes)
     }
 
     #[test]
@@ -923,9 +926,13 @@ mod tests {
         assert_eq!(bind.as_deref(), Some("vrf_external"));
         assert_eq!((device.listen_port, device.fwmark), (51001, 7));
         assert_eq!(device.private_key, Some(k(9)));
-        let counts: Vec<_> = device.peers.iter().map(|p| p.allowed_ips.len()).collect();
+        let counts: Vec<_> = device
+            .peers
+            .iter()
+            .map(|p| p.allowed_ips.iter().count())
+            .collect();
         assert_eq!(counts, [2, 2_000, 0]);
-        let expected: Vec<_> = (0..2_000).map(|n| prefix(n).prefix).collect();
+        let expected = (0..2_000).map(|n| prefix(n).prefix).collect();
         assert_eq!(device.peers[1].allowed_ips, expected);
         assert_eq!(device.peers[1].preshared_key, Some(k(1_000_002)));
         assert_eq!(device.peers[1].persistent_keepalive, 25);

@@ -6,14 +6,16 @@
 //! model; the caller brings the functions that translate and look up.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str;
 use std::time::Duration;
 
-use crate::address::{Endpoint, Names, Prefix, write_decimal};
+use crate::address::{Endpoint, Names, Prefix, parse_endpoint, parse_ip, write_decimal};
 use crate::bytes::split_bytes;
 use crate::key::{KEY_LEN, Key, PublicKey};
-use crate::model::{AllowedIp, AllowedIpUpdate, Bind, Change, Device, Peer, PeerUpdate, Update};
+use crate::model::{
+    AllowedIp, AllowedIpUpdate, Bind, Change, Device, Packed, Peer, PeerUpdate, Update,
+};
 
 pub const GET: &str = "get=1\n\n";
 
@@ -74,12 +76,12 @@ fn write_peer(peer: &PeerUpdate, names: &Names, out: &mut impl Write) -> io::Res
         out.write_all(b"replace_allowed_ips=true\n")?;
     }
     for AllowedIpUpdate { prefix, remove } in allowed_ips {
-        out.write_all(if *remove {
+        out.write_all(if remove {
             b"allowed_ip=-"
         } else {
             b"allowed_ip="
         })?;
-        Prefix(*prefix).write(out)?;
+        Prefix(prefix).write(out)?;
         out.write_all(b"\n")?;
     }
     Ok(())
@@ -156,7 +158,7 @@ impl Answer {
         mut take: impl FnMut(&'a [u8], &'a [u8]) -> Result<Next, Broken>,
     ) -> Result<Progress, Broken> {
         let mut rest = bytes;
-        let has_nul = bytes.contains(&0);
+        let has_nul = split_bytes(bytes, 0).is_some();
         loop {
             let Some((line, after)) = split_bytes(rest, b'\n') else {
                 return Ok(Progress::More(bytes.len() - rest.len()));
@@ -166,7 +168,7 @@ impl Answer {
                 return Ok(Progress::End);
             }
             let (name, value) = split_bytes(line, b'=').ok_or(Broken::Protocol)?;
-            if has_nul && line.contains(&0) {
+            if has_nul && split_bytes(line, 0).is_some() {
                 return Err(Broken::Protocol);
             }
             if name == b"errno" {
@@ -271,7 +273,7 @@ impl<F: Fn(&str, &str) -> Option<SocketAddr>> Decoder<F> {
                     rx_bytes: 0,
                     tx_bytes: 0,
                     persistent_keepalive: 0,
-                    allowed_ips: Vec::new(),
+                    allowed_ips: Packed::default(),
                 });
             }
             (b"preshared_key", Some(peer)) => {
@@ -312,9 +314,8 @@ impl<F: Fn(&str, &str) -> Option<SocketAddr>> Decoder<F> {
     fn end_peer(&mut self) {
         self.handshake = (0, 0);
         if let Some(peer) = self.device.peers.last_mut() {
-            peer.allowed_ips = self.allowed_ips.as_slice().to_vec();
+            peer.allowed_ips = self.allowed_ips.drain(..).collect();
         }
-        self.allowed_ips.clear();
     }
 
     pub fn finish_device(mut self) -> Device {
@@ -371,7 +372,7 @@ fn join_time((seconds, nanos): (u64, u64)) -> Option<Duration> {
 
 fn read_prefix(value: &[u8]) -> Option<AllowedIp> {
     let (addr, cidr) = split_bytes(value, b'/')?;
-    let addr: IpAddr = str::from_utf8(addr).ok()?.parse().ok()?;
+    let addr = parse_ip(addr)?;
     // Not as the reference, which keeps 8 bits of it: 256 is not 0.
     let cidr: u8 = read_number(cidr).ok()?;
     (cidr <= if addr.is_ipv4() { 32 } else { 128 }).then_some(AllowedIp { addr, cidr })
@@ -381,10 +382,10 @@ fn read_endpoint(
     value: &[u8],
     look_up: impl Fn(&str, &str) -> Option<SocketAddr>,
 ) -> Option<SocketAddr> {
-    let value = str::from_utf8(value).ok()?;
-    if let Ok(addr) = value.parse() {
+    if let Some(addr) = parse_endpoint(value) {
         return Some(addr);
     }
+    let value = str::from_utf8(value).ok()?;
     let (host, port) = match value.strip_prefix('[') {
         Some(rest) => rest.split_once("]:")?,
         None => value.rsplit_once(':')?,
@@ -399,7 +400,7 @@ fn read_endpoint(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddrV6;
+    use std::net::{IpAddr, SocketAddrV6};
 
     use super::*;
 
@@ -436,6 +437,11 @@ mod tests {
         Ok(decoder.finish_device())
     }
 
+    fn prefix(addr: IpAddr, remove: bool) -> Packed<AllowedIpUpdate> {
+        let prefix = AllowedIp { addr, cidr: 32 };
+        [AllowedIpUpdate { prefix, remove }].into_iter().collect()
+    }
+
     fn no_scope(_: u32) -> Option<String> {
         Some("eth7".into())
     }
@@ -456,13 +462,7 @@ mod tests {
                     preshared_key: Change::Clear,
                     endpoint: Some("[abcd:23::33]:51820".parse().unwrap()),
                     replace_allowed_ips: true,
-                    allowed_ips: vec![AllowedIpUpdate {
-                        prefix: AllowedIp {
-                            addr: [192, 168, 4, 4].into(),
-                            cidr: 32,
-                        },
-                        remove: false,
-                    }],
+                    allowed_ips: prefix([192, 168, 4, 4].into(), false),
                     ..PeerUpdate::new(p(0xb8))
                 },
                 PeerUpdate {
@@ -470,13 +470,7 @@ mod tests {
                         SocketAddrV6::new("fe80::1".parse().unwrap(), 3233, 0, 7).into(),
                     ),
                     persistent_keepalive: Change::Set(111),
-                    allowed_ips: vec![AllowedIpUpdate {
-                        prefix: AllowedIp {
-                            addr: "2001:db8::".parse().unwrap(),
-                            cidr: 32,
-                        },
-                        remove: true,
-                    }],
+                    allowed_ips: prefix("2001:db8::".parse().unwrap(), true),
                     ..PeerUpdate::new(p(0x58))
                 },
                 PeerUpdate {
@@ -537,7 +531,7 @@ mod tests {
         );
         assert_eq!(first.last_handshake, Some(Duration::new(1_490_000_000, 5)));
         assert_eq!((first.rx_bytes, first.tx_bytes), (2224, 38333));
-        assert_eq!(first.allowed_ips.len(), 1);
+        assert_eq!(first.allowed_ips.iter().count(), 1);
         assert_eq!(second.persistent_keepalive, 111);
         assert_eq!(second.last_handshake, None);
     }

@@ -9,7 +9,7 @@
 //! Besides libtest's options this binary knows
 //!   --record            record tests/golden again from the reference
 //!   --fuzz COUNT [SEED] compare both tools on COUNT mutations of the corpus
-//!   --measure           write docs/performance.md from both tools side by side
+//!   --measure           write docs/performance.md from both tools side by side (cargo xtask bench)
 //!   --compare           compare both tools on the corpus as it is (with an older reference)
 //! and for all of them WG_REFERENCE, the command of the reference (see tests/golden/README.md).
 
@@ -49,6 +49,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mode = args.first().map(String::as_str).unwrap_or_default();
     if ["--record", "--fuzz", "--measure", "--compare"].contains(&mode) {
+        // Not inside, where the compiler has no linker.
+        if mode == "--measure" && !sandbox::is_inside() {
+            measure::build_ours();
+        }
         if let Some(code) = sandbox::enter() {
             return code;
         }

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Our tool beside the reference: whole processes, by turns, for docs/performance.md.
 //!
-//! CPU time is what the kernel counted for the processes of a batch. Memory is read while a tool is
-//! held in front of its first write, or by a device that does not answer: then it has all that it
-//! will ever have.
+//! Instructions are those of the tool itself, as valgrind counts them: no load of the machine changes
+//! them. CPU time is what the kernel counted for the processes of a batch. Memory is read while a
+//! tool is held in front of its first write, or by a device that does not answer: then it has all
+//! that it will ever have.
 
+use std::env;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
 
 use crate::secrets::{Running, full, wait, wait_for_write};
 use crate::tool::{self, DIR};
 use crate::uapi::Device;
 
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
-const STARTS: &[&str] = &["--version", "genkey", "show interfaces"];
+const STARTS: &[&str] = &["--version", "genkey", "pubkey", "show interfaces"];
 const JOBS: &[&str] = &[
     "setconf wg0 FILE",
     "syncconf wg0 FILE",
@@ -24,33 +25,64 @@ const JOBS: &[&str] = &[
     "show wg0 endpoints",
     "showconf wg0",
 ];
-/// Batches of each tool; the median counts.
-const BATCHES: usize = 5;
+/// Up to here instructions are counted. With more peers a tool under valgrind takes longer than it
+/// waits for a device.
+const COUNTED: usize = 10_000;
+/// CPU times of each tool; the median counts.
+const TURNS: usize = 5;
 const BEGIN: &str = "<!-- written by tests/wg/measure.rs -->\n";
 const END: &str = "<!-- end -->\n";
 
-/// Seconds, seconds and MiB.
+/// Millions of instructions, seconds and MiB.
 #[derive(Clone, Copy)]
 struct Cost {
-    wall: f64,
+    instructions: Option<f64>,
     cpu: f64,
     memory: f64,
+}
+
+impl Cost {
+    /// What the processor does, and the memory, divided by those of another tool.
+    fn divide_by(self, other: Cost) -> [f64; 2] {
+        let work = match (self.instructions, other.instructions) {
+            (Some(ours), Some(theirs)) => ours / theirs,
+            _ => self.cpu / other.cpu,
+        };
+        [work, self.memory / other.memory]
+    }
 }
 
 /// A job, and for each size our cost and the reference's.
 type Row = (&'static str, Vec<[Cost; 2]>);
 
 pub fn main() -> ExitCode {
-    let Some(reference) = tool::reference() else {
-        eprintln!("WG_REFERENCE is not set");
+    let Ok(root) = env::var("WG_ROOT") else {
+        eprintln!("WG_ROOT is not set: cargo xtask bench");
         return ExitCode::FAILURE;
     };
-    let tools = [tool::ours(), reference];
+    let ours = env!("CARGO_BIN_EXE_wg").replace("/debug/", "/release/");
+    let tools = [ours, format!("{root}/usr/bin/wg")];
+    // Both with one C library, that of the reference.
+    let tools = tools.map(|tool| {
+        let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
+        let loader = format!("{libraries}/ld-linux-x86-64.so.2");
+        [
+            &loader,
+            "--argv0",
+            "wg",
+            "--library-path",
+            &libraries,
+            &tool,
+        ]
+        .map(str::to_owned)
+    });
+    tools.iter().for_each(leave_cache);
+    fs::write(format!("{DIR}/key"), format!("{}=\n", "A".repeat(43))).expect("file");
     let mut rows: Vec<Row> = Vec::new();
     {
         let _device = Device::start("wg0", "", 0);
         for job in STARTS {
-            rows.push((job, vec![compare(&tools, job, "", 100)]));
+            rows.push((job, vec![compare(&tools, job, "", 0)]));
         }
     }
     rows.extend(JOBS.iter().map(|job| (*job, Vec::new())));
@@ -61,7 +93,7 @@ pub fn main() -> ExitCode {
         fs::write(format!("{DIR}/conf"), conf).expect("file");
         for (job, costs) in &mut rows[STARTS.len()..] {
             eprintln!("{size} peers: {job}");
-            costs.push(compare(&tools, job, &state, (5_000 / size).clamp(1, 50)));
+            costs.push(compare(&tools, job, &state, size));
         }
         drop(device);
     }
@@ -76,6 +108,31 @@ pub fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Builds what is installed.
+pub fn build_ours() {
+    let cargo = env::var("CARGO").unwrap_or("cargo".to_owned());
+    let arguments = ["build", "--locked", "--release", "--bin", "wg"];
+    let built = Command::new(cargo).args(arguments).status();
+    assert!(built.is_ok_and(|status| status.success()), "cargo build");
+}
+
+/// What a linker has just written is in memory in larger pieces than what was read from a disk, and
+/// a program that touches a piece has all of it.
+fn leave_cache(tool: &[String; 6]) {
+    let file = tool.last().map_or("", String::as_str);
+    let arguments = [
+        &format!("of={file}"),
+        "oflag=nocache",
+        "conv=notrunc,fdatasync",
+        "count=0",
+    ];
+    let done = Command::new("dd")
+        .args(arguments)
+        .stderr(Stdio::null())
+        .status();
+    assert!(done.is_ok_and(|status| status.success()), "dd {file}");
+}
+
 fn words(job: &str) -> Vec<String> {
     let words = job
         .split(' ')
@@ -83,38 +140,56 @@ fn words(job: &str) -> Vec<String> {
     words.collect()
 }
 
-fn spawn(tool: &[String], job: &str, stdout: Stdio) -> Child {
+/// What `pubkey` reads; the others read nothing.
+fn open_key() -> File {
+    File::open(format!("{DIR}/key")).expect("the key")
+}
+
+fn spawn(tool: &[String; 6], job: &str, stdout: Stdio) -> Child {
     Command::new(&tool[0])
         .args(&tool[1..])
         .args(words(job))
-        .stdin(Stdio::null())
+        .stdin(open_key())
         .stdout(stdout)
         .spawn()
         .expect("start the tool")
 }
 
 /// The costs of ours and of the reference.
-fn compare(tools: &[Vec<String>; 2], job: &str, state: &str, runs: usize) -> [Cost; 2] {
-    let mut batches: [Vec<(f64, f64)>; 2] = Default::default();
-    for turn in 0..2 * BATCHES {
-        let (start, before) = (Instant::now(), children_time());
-        for _ in 0..runs {
-            let status = spawn(&tools[turn % 2], job, Stdio::null()).wait();
-            assert!(status.is_ok_and(|status| status.success()), "{job}");
-        }
-        let each = |seconds: f64| seconds / runs as f64;
-        let wall = each(start.elapsed().as_secs_f64());
-        batches[turn % 2].push((wall, each(children_time() - before)));
+fn compare(tools: &[[String; 6]; 2], job: &str, state: &str, size: usize) -> [Cost; 2] {
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for turn in 0..2 * TURNS {
+        let before = children_time();
+        let status = spawn(&tools[turn % 2], job, Stdio::null()).wait();
+        assert!(status.is_ok_and(|status| status.success()), "{job}");
+        times[turn % 2].push(children_time() - before);
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[BATCHES / 2]
-    };
-    [0, 1].map(|which| Cost {
-        wall: median(batches[which].iter().map(|batch| batch.0).collect()),
-        cpu: median(batches[which].iter().map(|batch| batch.1).collect()),
-        memory: read_memory(&tools[which], job, state),
+    [0, 1].map(|which| {
+        times[which].sort_by(f64::total_cmp);
+        Cost {
+            instructions: (size <= COUNTED).then(|| count_instructions(&tools[which], job) / 1e6),
+            cpu: times[which][TURNS / 2],
+            memory: read_memory(&tools[which], job, state),
+        }
     })
+}
+
+fn count_instructions(tool: &[String; 6], job: &str) -> f64 {
+    let out = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(tool)
+        .args(words(job))
+        .stdin(open_key())
+        .output()
+        .expect("valgrind; it is Debian's package of that name");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{job}: {said}");
+    let count = said
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    count
+        .and_then(|(_, count)| count.trim().parse().ok())
+        .unwrap_or_else(|| panic!("{job}: {said}"))
 }
 
 /// CPU seconds of all children that have ended: user and system (proc_pid_stat(5)).
@@ -132,7 +207,7 @@ fn children_time() -> f64 {
 }
 
 /// The most memory that the tool has, in MiB (VmHWM).
-fn read_memory(tool: &[String], job: &str, state: &str) -> f64 {
+fn read_memory(tool: &[String; 6], job: &str, state: &str) -> f64 {
     if job.contains("conf wg0 FILE") {
         let device = Device::start("wg1", state, 0);
         device.hold_sets();
@@ -180,7 +255,7 @@ fn describe_device(peers: usize) -> String {
     state
 }
 
-/// Ratios for each size, our cost at the largest, and how CPU time grows up to it.
+/// Ratios for each size, and our costs at the largest.
 fn write_table(rows: &[Row]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
@@ -188,8 +263,9 @@ fn write_table(rows: &[Row]) -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name\t: "));
     let mut text = format!(
-        "{} processors ({}), Linux {}. A cell is wall time / CPU time / memory, ours divided by \
-         the C tool's.\n\n| `wg` | {} peers | ours: CPU, memory | CPU grows with |\n{}|\n",
+        "{} processors ({}), Linux {}. A cell is ours divided by the C tool's: instructions / memory, \
+         and with more than {COUNTED} peers CPU time / memory.\n\n| `wg` | {} peers | ours at the \
+         largest | instructions grow with |\n{}|\n",
         std::thread::available_parallelism().map_or(1, usize::from),
         cpu.unwrap_or("of unknown make"),
         read("/proc/sys/kernel/osrelease").trim_end(),
@@ -199,21 +275,20 @@ fn write_table(rows: &[Row]) -> String {
     for (job, costs) in rows {
         let mut cells = vec![format!("`{}`", job.to_lowercase())];
         for [ours, reference] in costs {
-            let wall = ours.wall / reference.wall;
-            let cpu = ours.cpu / reference.cpu;
-            let memory = ours.memory / reference.memory;
-            cells.push(format!("{wall:.2} / {cpu:.2} / {memory:.2}"));
+            let [work, memory] = ours.divide_by(*reference);
+            cells.push(format!("{work:.2} / {memory:.2}"));
         }
         // A start has no peers.
         cells.resize(SIZES.len() + 1, String::new());
-        let largest = costs[costs.len() - 1][0];
-        cells.push(format!(
-            "{:.1} ms, {:.1} MiB",
-            largest.cpu * 1e3,
-            largest.memory
-        ));
-        cells.push(match costs[..] {
-            [.., [before, _], [last, _]] => format!("n^{:.2}", (last.cpu / before.cpu).log10()),
+        let ours = costs[costs.len() - 1][0];
+        let work = match ours.instructions {
+            Some(millions) => format!("{millions:.2} M instructions"),
+            None => format!("{:.0} ms of CPU", ours.cpu * 1e3),
+        };
+        cells.push(format!("{work}, {:.1} MiB", ours.memory));
+        let mut counts = costs.iter().filter_map(|[ours, _]| ours.instructions).rev();
+        cells.push(match (counts.next(), counts.next()) {
+            (Some(last), Some(before)) => format!("n^{:.2}", (last / before).log10()),
             _ => String::new(),
         });
         let _ = writeln!(text, "| {} |", cells.join(" | "));
@@ -235,7 +310,7 @@ fn write_picture(rows: &[Row]) -> String {
             "<text x=\"190\" y=\"{}\" text-anchor=\"end\">wg {name}</text>",
             top + 22
         );
-        let ratios = [ours.cpu / reference.cpu, ours.memory / reference.memory];
+        let ratios = ours.divide_by(reference);
         for (which, (ratio, colour)) in ratios.into_iter().zip(["#2b6cb0", "#b7791f"]).enumerate() {
             most[which] = most[which].max(ratio);
             let y = top + which * 19;

@@ -162,7 +162,7 @@ fn make_update(device: &Device) -> Update {
                     .allowed_ips
                     .iter()
                     .map(|prefix| wg_vrf::model::AllowedIpUpdate {
-                        prefix: *prefix,
+                        prefix,
                         remove: false,
                     })
                     .collect(),

@@ -30,11 +30,8 @@ pub(crate) fn check_names<'a>(
     let mut seen = Vec::new();
     for name in names {
         if seen.contains(&name) {
-            return Err(Error::in_data(
-                file,
-                1,
-                format!("{what} `{name}' is there twice"),
-            ));
+            let twice = format!("{what} `{name}' is there twice");
+            return Err(Error::in_data(file, 1, twice));
         }
         seen.push(name);
     }

@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kit::progress::Screen;
 use kit::setup::{self, For};
-use kit::{Cache, Result, process, repo};
+use kit::{Cache, Result, cargo, process, repo};
+use vm_tests::guest::programs::{self, Program};
 use vm_tests::kernel::series::Series;
 use vm_tests::kernel::source::Source;
 use vm_tests::kernel::trees::Trees;
@@ -39,6 +40,8 @@ enum Command {
     Test(test::Options),
     /// Write docs/results.md from the last whole run of the matrix
     Results(matrix::Options),
+    /// Measure wg beside Debian's C tool, for docs/performance.md
+    Bench,
     /// Scenarios and guests by hand
     #[command(subcommand)]
     Vm(vm::VmCommand),
@@ -128,8 +131,15 @@ fn run_command(command: Command, screen: &Screen) -> Result<ExitCode> {
         Command::Package { arguments } => {
             setup::ensure_programs(&[For::Packages, For::Module, For::Packaging], progress)?;
             let script = repo::find_root().join("packaging/package");
-            let ended = process::run_to_end(std::process::Command::new(script).args(arguments))?;
-            return Ok(ExitCode::from(u8::from(!ended.success())));
+            return run_program(std::process::Command::new(script).args(arguments));
+        }
+        Command::Bench => {
+            setup::ensure_programs(&[For::Packages], progress)?;
+            let mut bench = cargo::prepare_cargo();
+            if let Program::Rooted(root, _) = programs::find_wg(Some("debian:sid"), &cache)? {
+                bench.env("WG_ROOT", root);
+            }
+            return run_program(bench.args("test --locked --test wg -- --measure".split(' ')));
         }
         Command::Setup => {
             use For::{Kernel, Module, Packages, Patches, Reading, Vm};
@@ -138,6 +148,11 @@ fn run_command(command: Command, screen: &Screen) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_program(command: &mut std::process::Command) -> Result<ExitCode> {
+    let ended = process::run_to_end(command)?;
+    Ok(ExitCode::from(u8::from(!ended.success())))
 }
 
 /// Makes what was asked for; says where it is.

@@ -205,10 +205,9 @@ mod tests {
         let last = "CONFIG_B=n\nCONFIG_E=7\n";
         let both = [first, last].map(|text| (PathBuf::new(), text.to_owned()));
         assert!(list_unmet(&both, "CONFIG_A=y\nCONFIG_E=7\n").is_empty());
-        assert_eq!(
-            list_unmet(&both, "CONFIG_B=y\nCONFIG_C=y\n# CONFIG_A is not set\n"),
-            ["CONFIG_A=y", "CONFIG_B=n", "CONFIG_C=n", "CONFIG_E=7"]
-        );
+        let unmet = list_unmet(&both, "CONFIG_B=y\nCONFIG_C=y\n# CONFIG_A is not set\n");
+        let wanted = ["CONFIG_A=y", "CONFIG_B=n", "CONFIG_C=n", "CONFIG_E=7"];
+        assert_eq!(unmet, wanted);
     }
 
     /// The vanilla kernel must not be made of patched files, nor of objects newer than its files.

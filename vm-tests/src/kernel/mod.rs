@@ -163,13 +163,11 @@ fn replace_module(
 ) -> Result<BootableKernel> {
     let module = module::build_module(tree, series, &[], cache)?;
     // A module for another kernel would fail to load, in every guest, one by one.
-    if base.read_release() != Some(&module.release) {
-        bail!(
-            "kernel {}: the image is {}, the headers are for {}: the mirror is being updated, try later",
-            kernel.name,
-            base.read_release().unwrap_or("without modules"),
-            module.release
-        );
+    let image = base.read_release().unwrap_or("without modules");
+    if image != module.release {
+        let (name, headers) = (&kernel.name, &module.release);
+        let why = "the mirror is being updated, try later";
+        bail!("kernel {name}: the image is {image}, the headers are for {headers}: {why}");
     }
     Ok(BootableKernel {
         kernel: kernel.clone(),

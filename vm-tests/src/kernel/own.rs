@@ -120,11 +120,8 @@ mod tests {
         write("include/config/auto.conf", "CONFIG_WIREGUARD=m\n");
         let headers = read().unwrap();
         assert_eq!(headers.check_headers(&headers).unwrap(), "6.8.0-45-generic");
-        refuse(
-            &headers,
-            &source,
-            "is of Linux 6.8.0-45-generic, the source",
-        );
+        let says = "is of Linux 6.8.0-45-generic, the source";
+        refuse(&headers, &source, says);
         write("include/config/auto.conf", "CONFIG_WIREGUARD=y\n");
         refuse(&headers, &headers, "has wireguard built in");
     }

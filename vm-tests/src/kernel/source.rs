@@ -26,11 +26,8 @@ impl<'a> Source<'a> {
         let debian = Debian::new(cache, &suites)?;
         let version = debian.find_candidate(&tree.source)?;
         if tree.version != "newest" && tree.version != version {
-            bail!(
-                "kernel-patches/trees.toml wants {} {}, the mirror has {version}",
-                tree.source,
-                tree.version
-            );
+            let (source, wanted) = (&tree.source, &tree.version);
+            bail!("kernel-patches/trees.toml wants {source} {wanted}, the mirror has {version}");
         }
         Ok(Self {
             tree,

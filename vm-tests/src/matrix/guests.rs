@@ -259,10 +259,8 @@ fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<(Runner, Str
     let version = match (&program, &tool.debian) {
         (_, Some(suite)) => {
             let debian = Debian::new(cache, &[suite])?;
-            format!(
-                "wireguard-tools {}",
-                debian.find_candidate("wireguard-tools")?
-            )
+            let version = debian.find_candidate("wireguard-tools")?;
+            format!("wireguard-tools {version}")
         }
         (Program::Local(path), None) => {
             let said = process::capture_output(std::process::Command::new(path).arg("--version"))?;
@@ -388,10 +386,7 @@ mod tests {
             let outcome = Outcome::new(ending, why);
             assert_eq!(is_worth_retry(&outcome), expected, "{why}");
             let library = include_str!("../../guest/lib.sh");
-            assert!(
-                library.contains("die \"waited "),
-                "wait_for says it otherwise"
-            );
+            assert!(library.contains("die \"waited "), "wait_for says otherwise");
         }
     }
 }

@@ -242,9 +242,10 @@ mod tests {
         let data = Data::read(&docs.join("results.json")).unwrap();
         for (name, text) in write_files(&data) {
             let there = fs_err::read_to_string(docs.join(name)).unwrap_or_default();
+            let remedy = "cargo xtask results docs/results.json";
             assert!(
                 there == text,
-                "docs/{name} is not what docs/results.json says: cargo xtask results docs/results.json"
+                "docs/{name} is not what docs/results.json says: {remedy}"
             );
         }
     }

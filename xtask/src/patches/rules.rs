@@ -413,10 +413,8 @@ pub mod tests {
         }
         let function = "static int teapot(struct pot *first)\n {";
         let members = change_good(function, "x\n struct pot {");
-        assert_eq!(
-            find_by_rule("reverse-xmas-tree", &make_set(&[members])),
-            [""; 0]
-        );
+        let found = find_by_rule("reverse-xmas-tree", &make_set(&[members]));
+        assert_eq!(found, [""; 0]);
         for word in ["pass ", "bring ", "need ", "process "] {
             let set = make_set(&[change_good("count ", word)]);
             assert_eq!(find_by_rule("subject", &set), [""; 0]);
