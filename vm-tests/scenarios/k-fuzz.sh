@@ -42,7 +42,7 @@ sub ask {
 	while (1) {
 		my $answer;
 		local $SIG{ALRM} = sub { die "no answer to message $sequence" };
-		alarm 20;
+		alarm 20 * ($ENV{WGVRF_SLOW} || 1);
 		recv($nl, $answer, 65536, 0) // die "recv: $!";
 		alarm 0;
 		my ($length, $type, undef, $of) = unpack("L S S L", $answer);
@@ -59,6 +59,25 @@ my $family = $answer =~ /\x06\0\x01\0(..)/s ? unpack("S", $1) : die "no number o
 
 my $device = attr($IFNAME, "wg0\0");
 sub bind_to { return (ask($family, $SET, 1, $device . join("", @_)))[0]; }
+
+# The device of all UDP sockets here, which are wg0's; "off" for none.
+sub bound_to {
+	my %devices = map { (split ' ')[3] =~ /%([^:\]]+)/ ? ($1 => 1) : (off => 1) } `ss -lunH`;
+	return join(" and ", sort keys %devices) || "no socket";
+}
+
+# What a message asks for: the last attribute of this type; nothing where there is none.
+sub wanted {
+	my $attrs = join("", @_);
+	my $name;
+	while (length $attrs >= 4) {
+		my ($length, $type) = unpack("S S", $attrs);
+		last if $length < 4 || $length > length $attrs;
+		$name = unpack("Z*", substr($attrs, 4, $length - 4)) if ($type & 0x3fff) == $BIND_DEV;
+		$attrs = substr($attrs, ($length + 3 & ~3) < length $attrs ? $length + 3 & ~3 : length $attrs);
+	}
+	return defined $name && $name eq "" ? "off" : $name;
+}
 
 if ($mode eq "table") {
 	my @table = (
@@ -84,9 +103,13 @@ if ($mode eq "table") {
 	);
 	for (@table) {
 		my ($what, $expected, $attrs) = @$_;
+		bind_to(attr($BIND_DEV, "blue\0")) and die "no binding to blue";
 		my $is = bind_to($attrs);
-		print "$what: errno $is\n";
+		my $now = bound_to();
+		print "$what: errno $is, $now\n";
 		die "$what: errno $is instead of $expected" if $is != $expected;
+		my $then = $expected ? "blue" : $what eq "off" ? "off" : "red";
+		die "$what: the sockets are on $now instead of $then" if $now ne $then;
 	}
 	exit 0;
 }
@@ -94,6 +117,8 @@ if ($mode eq "table") {
 srand($seed);
 my @names = ("red\0", "blue\0", "ext0\0", "\0", "nowhere\0", "wg0\0", "red", "", "lo\0");
 my %errors;
+my %may = (bound_to() => 1);
+my ($was, $changes) = (bound_to(), 0);
 for (1 .. $count) {
 	my @attrs;
 	for (0 .. int rand 5) {
@@ -108,11 +133,23 @@ for (1 .. $count) {
 		push @attrs, attr(1 + int rand 12, join("", map { chr int rand 256 } 0 .. int rand 40)) if $kind == 7;
 		push @attrs, attr($BIND_DEV, $name, int rand 40) if $kind == 8 && rand() < 0.2;
 	}
-	$errors{bind_to(@attrs)}++;
+	my $error = bind_to(@attrs);
+	my $name = wanted(@attrs);
+	$errors{$error}++;
+	# A message that fails later, at its peers, has bound already.
+	%may = () if defined $name && !$error;
+	$may{$name} = 1 if defined $name;
+	next if $_ % 5;
+	my $now = bound_to();
+	die "message $_: the sockets are on $now instead of " . join(" or ", sort keys %may) if !$may{$now};
+	$changes++ if $now ne $was;
+	$was = $now;
+	%may = ($now => 1);
 }
+die "the binding changed $changes times only" if $changes < 3;
 print "errno $_: $errors{$_} times\n" for sort { $a <=> $b } keys %errors;
 die "nothing was accepted, or nothing refused" if !$errors{0} || !$errors{$EINVAL};
-my %known = map { $_ => 1 } 0, $EINVAL, $ENODEV, $ELOOP, 34, 95, 98;
+my %known = map { $_ => 1 } 0, $EINVAL, $ENODEV, $ELOOP, 34, 53, 95, 98;
 $known{$_} or die "errno $_" for keys %errors;
 PERL
 
