@@ -571,7 +571,7 @@ fn change_bound(
     if closes {
         let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
         if let Err(left) = moved {
-            if !left.closed {
+            if !left.keeps_rules {
                 receiving.roll_back();
                 routing.remove_rules(&added)?;
             }

@@ -1130,7 +1130,7 @@ fn make_again(
 ) -> std::result::Result<(), Left> {
     let open = |error| Left {
         error,
-        closed: false,
+        keeps_rules: false,
     };
     let rules = routing
         .read_rules()
@@ -1140,10 +1140,16 @@ fn make_again(
     closing.retain(|(family, rule)| !rules.iter_ours().any(|one| one == (*family, rule)));
     let closing = routing.add_rules(&closing, &rules).map_err(open)?;
     let done = move_port(interface, backend, port, marks, tell);
-    if !matches!(&done, Err(left) if left.closed) {
-        routing.remove_rules(&closing).map_err(open)?;
+    if matches!(&done, Err(left) if left.keeps_rules) {
+        return done;
     }
-    done
+    let removed = routing.remove_rules(&closing);
+    done?;
+    // It has the new mark by now, and needs the rules of that.
+    removed.map_err(|error| Left {
+        error,
+        keeps_rules: true,
+    })
 }
 
 /// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it.
@@ -1160,8 +1166,8 @@ fn closing_rules(rules: &Rules) -> Vec<(Family, Rule)> {
 /// A step that failed.
 pub struct Left {
     pub error: Error,
-    /// The device has the closed mark still.
-    pub closed: bool,
+    /// The device has the closed mark still, or the new one: the rules that were added stay.
+    pub keeps_rules: bool,
 }
 
 fn move_port(
@@ -1187,7 +1193,10 @@ fn move_port(
     let stays = marks.before == CLOSED_MARK;
     if let Err(error) = backend.send(&away) {
         let closed = backend.send(&open(marks.before)).is_err() || stays;
-        return Err(Left { error, closed });
+        return Err(Left {
+            error,
+            keeps_rules: closed,
+        });
     }
     let told = tell();
     if let Some(port) = port {
@@ -1200,7 +1209,10 @@ fn move_port(
     };
     let opened = backend.send(&open(mark));
     let closed = opened.is_err() || mark == CLOSED_MARK;
-    told.and(opened).map_err(|error| Left { error, closed })
+    told.and(opened).map_err(|error| Left {
+        error,
+        keeps_rules: closed,
+    })
 }
 
 /// Gives the device its port again, which somebody may have taken for a moment.
@@ -1227,7 +1239,7 @@ fn bring_back(interface: &str, backend: &mut Backend, port: u16) -> std::result:
                         interface: interface.to_owned(),
                         port,
                     }),
-                    closed: true,
+                    keeps_rules: true,
                 });
             }
         }

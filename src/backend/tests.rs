@@ -2,6 +2,7 @@
 //! What `set` does to a kernel, and what it leaves behind when that kernel refuses.
 
 use std::cell::RefCell;
+use std::mem;
 use std::rc::Rc;
 
 use neli::consts::socket::NlFamily;
@@ -62,6 +63,8 @@ struct State {
     new_rules: usize,
     /// No rule can be removed.
     stuck: bool,
+    /// The next rule cannot be removed.
+    stuck_once: bool,
     /// After so many changes none is taken any more: the command was killed.
     lives: Option<usize>,
     /// It was killed before it could tell the hooks what comes after the last change.
@@ -297,7 +300,9 @@ impl State {
                 }
                 ack(if refused { libc::EPERM } else { 0 })
             }
-            (false, RTM_DELRULE, _) if self.stuck => ack(libc::EPERM),
+            (false, RTM_DELRULE, _) if self.stuck || mem::take(&mut self.stuck_once) => {
+                ack(libc::EPERM)
+            }
             (false, RTM_DELRULE, _) => match self.rules.iter().position(|rule| rule == payload) {
                 Some(at) => {
                     self.rules.remove(at);
@@ -1044,6 +1049,34 @@ fn sockets_do_not_stay_on_the_vrf_that_a_device_leaves() {
         result.unwrap();
         assert!(!notes.contains("from everywhere"), "{notes}");
         assert_eq!(state.borrow().bound_to, 8);
+    }
+}
+
+/// The mark is the new one when the rules that closed the device cannot be removed.
+#[test]
+fn a_device_that_moved_keeps_the_rules_of_its_mark() {
+    for bind_dev in [Change::Set("blue".to_owned()), Change::Clear] {
+        let (state, _socket) = bound_by_hooks();
+        state.borrow_mut().stuck_once = true;
+        let moving = |update: &mut Update| update.bind_dev = bind_dev.clone();
+        let (result, _) = run_hooked(&state, ReceiveMode::Auto, moving);
+        assert!(result.is_err());
+        let mark = state.borrow().mark;
+        if mark != 0 {
+            let device = with(script(&state), || get("wg0")).unwrap();
+            let whole = matches!(&device.bind, Bind::Rules { faults, .. } if faults.is_empty());
+            assert!(whole, "{mark:#x}: {device:?}");
+        }
+        let (result, notes) = run_hooked(&state, ReceiveMode::Auto, moving);
+        result.unwrap();
+        let wanted = match bind_dev {
+            Change::Set(_) => (9, 2, 2, 1),
+            _ => (0, 0, 0, 0),
+        };
+        let entries = entries(&state).len();
+        let state = state.borrow();
+        let found = (state.bound_to, state.ours(2), state.ours(10), entries);
+        assert_eq!(found, wanted, "{notes}");
     }
 }
 
