@@ -9,7 +9,7 @@ pub fn split_bytes(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// The same of a text. `mark` is an ASCII character.
+/// What stands before the first `mark` of a text, an ASCII character, and what stands behind it.
 pub fn split_text(text: &str, mark: u8) -> Option<(&str, &str)> {
     let (before, rest) = split_bytes(text.as_bytes(), mark)?;
     Some((&text[..before.len()], &text[text.len() - rest.len()..]))

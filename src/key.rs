@@ -354,7 +354,7 @@ mod tests {
         }
     }
 
-    /// The same as the crate that public keys take, for each byte in each place.
+    /// Ours for secret keys and the crate for public ones agree on each byte in each place.
     #[test]
     fn base64_of_secret_keys_is_that_of_public_ones() {
         let read = |text: &str| {

@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(update.peers[3], PeerUpdate::new(key(4)));
     }
 
-    /// The same device comes out where every peer of the file is sent, as the reference sends them:
+    /// To send what differs, and to send every peer of the file as the reference does, make one device:
     /// for files and devices of few keys, prefixes and values.
     #[test]
     fn what_is_left_out_makes_no_difference() {
