@@ -14,6 +14,8 @@ use crate::{Progress, Result, process};
 pub enum For {
     /// Fetching and unpacking Debian's packages.
     Packages,
+    /// wg beside the C tool.
+    Measuring,
     /// Booting guests.
     Vm,
     /// Building the patched module against Debian's headers.
@@ -32,7 +34,7 @@ pub enum For {
     Reading,
 }
 
-use For::{Kernel, Matrix, Module, Packages, Packaging, Patches, Posting, Reading, Vm};
+use For::{Kernel, Matrix, Measuring, Module, Packages, Packaging, Patches, Posting, Reading, Vm};
 
 /// A program on PATH or a file of a library, the package that has it, and what needs it.
 #[rustfmt::skip]
@@ -65,6 +67,7 @@ const NEEDS: &[(&str, &str, &[For])] = &[
     // It only recommends this, and cannot start without.
     ("/usr/share/perl5/Mail/Address.pm", "libmailtools-perl", &[Patches, Posting]),
     ("dh", "debhelper", &[Packaging]),
+    ("valgrind", "valgrind", &[Measuring]),
     ("ip", "iproute2", &[Reading]),
     ("mandoc", "mandoc", &[Reading]),
     ("zsh", "zsh", &[Reading]),

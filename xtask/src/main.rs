@@ -134,7 +134,7 @@ fn run_command(command: Command, screen: &Screen) -> Result<ExitCode> {
             return run_program(std::process::Command::new(script).args(arguments));
         }
         Command::Bench => {
-            setup::ensure_programs(&[For::Packages], progress)?;
+            setup::ensure_programs(&[For::Packages, For::Measuring], progress)?;
             let mut bench = cargo::prepare_cargo();
             if let Program::Rooted(root, _) = programs::find_wg(Some("debian:sid"), &cache)? {
                 bench.env("WG_ROOT", root);
