@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! List, read and change devices: the kernel's and userspace ones.
 //!
-//! `list`, `get` (a [`Reader`] for several), `set`, `foresee_update` and `binds_by_attribute` are the whole surface, with
-//! `read_namespace` for what `doctor` judges. A userspace socket wins over a kernel device of the
+//! `list`, `get` (a [`Reader`] for several, `get_unjudged` without the binding), `set`, `foresee_update` and
+//! `binds_by_attribute` are the whole surface, with `read_namespace` for what `doctor` judges. A userspace socket wins over a kernel device of the
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
 
@@ -86,28 +86,54 @@ pub fn get(interface: &str) -> Result<Device> {
     Reader::default().get(interface)
 }
 
+/// One device as it is now. How it is bound is left out, since it takes the rules, links and sockets of
+/// the namespace.
+///
+/// # Errors
+/// There is no such device, or it cannot be read.
+pub fn get_unjudged(interface: &str) -> Result<Device> {
+    read_device(interface).map(|(device, _)| device)
+}
+
+/// A device, and the value of `WGDEVICE_A_BIND_DEV` where there is one.
+fn read_device(interface: &str) -> Result<(Device, Option<String>)> {
+    if userspace::is_served(interface) {
+        Ok((userspace::get(interface)?, None))
+    } else if interface.len() > IFNAME_MAX {
+        // Said by the reference before it asks the kernel.
+        Err(Error::os(Task::access(interface), libc::ENAMETOOLONG))
+    } else {
+        Wireguard::open(Task::access(interface))?.get(interface)
+    }
+}
+
 /// Reads devices. The rules and the links of this namespace are read once for all of them.
 #[derive(Default)]
 pub struct Reader {
     rules: OnceCell<std::result::Result<Rules, String>>,
     links: OnceCell<std::result::Result<Vec<Link>, String>>,
     devices: OnceCell<std::result::Result<Vec<Other>, String>>,
+    _sockets: Option<diag::Snapshot>,
 }
 
+/// From how many devices on all UDP sockets are read at once, instead of those on each port.
+const MANY: usize = 8;
+
 impl Reader {
+    /// For so many devices.
+    pub fn prepare_reader(devices: usize) -> Self {
+        Reader {
+            _sockets: (devices >= MANY).then(diag::Snapshot::keep_sockets),
+            ..Reader::default()
+        }
+    }
+
     /// One device as it is now, with how it is bound.
     ///
     /// # Errors
     /// There is no such device, or it cannot be read.
     pub fn get(&self, interface: &str) -> Result<Device> {
-        let (mut device, bind_dev) = if userspace::is_served(interface) {
-            (userspace::get(interface)?, None)
-        } else if interface.len() > IFNAME_MAX {
-            // Said by the reference before it asks the kernel.
-            return Err(Error::os(Task::access(interface), libc::ENAMETOOLONG));
-        } else {
-            Wireguard::open(Task::access(interface))?.get(interface)?
-        };
+        let (mut device, bind_dev) = read_device(interface)?;
         device.bind = self.find_bind(&device, bind_dev);
         if let (Bind::Rules { elsewhere, .. }, Ok(links)) = (&device.bind, self.links()) {
             device.receives = match elsewhere {

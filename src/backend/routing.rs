@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use neli::consts::socket::NlFamily;
 
+use super::diag;
 use super::netlink::{Failure, Next, Socket};
 use super::owners::{Owners, parse_inode};
 use crate::error::{Error, Result, Task, strerror};
@@ -222,6 +223,17 @@ pub fn has_udp_port(port: u16) -> Option<bool> {
 /// a device's do: the larger number of either family. Those of a process count for one, the kernel's
 /// for another `process`, and all for `None`. `None` when it cannot be told.
 pub fn count_wildcard_sockets(port: u16, process: Option<bool>) -> Option<usize> {
+    if let Some(mut sockets) = diag::find_kept(port) {
+        if process.is_some() {
+            diag::name_owners(&mut sockets);
+        }
+        sockets.retain(|one| match process {
+            Some(process) => one.may_be_of(process),
+            None => one.wildcard,
+        });
+        let v6 = sockets.iter().filter(|one| one.v6).count();
+        return Some(v6.max(sockets.len() - v6));
+    }
     let is_own = |line: &str| {
         let (Some(process), Some(inode)) = (process, parse_inode(line)) else {
             return true;

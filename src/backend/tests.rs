@@ -268,7 +268,8 @@ impl State {
                 };
                 let own = (!self.down).then_some((self.bound_to, self.inode));
                 let all = own.into_iter().chain(self.beside.iter().copied());
-                let is_asked = payload[8..10] == self.port.to_be_bytes();
+                let is_asked =
+                    [[0; 2], self.port.to_be_bytes()].contains(&[payload[8], payload[9]]);
                 dump(all.filter(|_| is_asked).map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
@@ -1601,4 +1602,75 @@ fn a_device_that_cannot_be_moved_stays_bound() {
         );
         assert_eq!((state.borrow().rules.clone(), entries(&state)), before);
     }
+}
+
+/// How often `look` asks for what tells of a binding: rules and sockets. (In tests, the index of a name
+/// takes the links.)
+fn count_requests(state: &Rc<RefCell<State>>, look: impl FnOnce()) -> [usize; 2] {
+    let asked = Rc::new(RefCell::new([0; 2]));
+    let (counted, answering) = (Rc::clone(&asked), Rc::clone(state));
+    let kernel = ScriptedKernel::saying(move |family, request| {
+        let kinds = [RTM_GETRULE, SOCK_DIAG_BY_FAMILY];
+        let kind = kinds.iter().position(|kind| *kind == u16_at(request, 4));
+        if let Some(at) = kind.filter(|_| family != NlFamily::Generic) {
+            counted.borrow_mut()[at] += 1;
+        }
+        answering.borrow_mut().answer(family, request)
+    });
+    let hooks = Rc::clone(&state.borrow().hooks);
+    with(kernel.with_hooks(&hooks), look);
+    *asked.borrow()
+}
+
+/// wg0 on a port that shows in /proc, too.
+fn on_a_port() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (kernel(|state| state.port = port), socket)
+}
+
+/// A dump that a monitor asks for again and again does not look at the binding.
+#[test]
+fn a_device_without_its_binding_takes_one_request() {
+    let (state, socket) = on_a_port();
+    let port = socket.local_addr().unwrap().port();
+    run(&state, red()).0.unwrap();
+    let asked = count_requests(&state, || {
+        let device = get_unjudged("wg0").unwrap();
+        assert_eq!((device.listen_port, device.bind), (port, Bind::Off));
+    });
+    assert_eq!(asked, [0, 0]);
+}
+
+#[test]
+fn many_devices_take_one_dump_of_each_kind() {
+    let (state, _socket) = on_a_port();
+    run(&state, red()).0.unwrap();
+    let show = |reader: Reader| {
+        for _ in 0..20 {
+            let device = reader.get("wg0").unwrap();
+            assert!(matches!(device.bind, Bind::Rules { .. }));
+            assert_eq!(device.receives, Some(Receives::Any));
+        }
+    };
+    // One of a family.
+    let asked = count_requests(&state, || show(Reader::prepare_reader(20)));
+    assert_eq!(asked, [2, 2]);
+    let alone = count_requests(&state, || show(Reader::default()));
+    assert!(alone[0] == 2 && alone[1] >= 40, "{alone:?}");
+}
+
+/// The snapshot is older than the sockets of a port that it does not have.
+#[test]
+fn a_port_that_a_snapshot_does_not_have_is_looked_at() {
+    let state = kernel(|state| state.port = 51820);
+    with(script(&state), || {
+        let snapshot = diag::Snapshot::keep_sockets();
+        assert_eq!(diag::udp_sockets(51820).unwrap().len(), 2);
+        state.borrow_mut().port = 51821;
+        assert_eq!(diag::udp_sockets(51820).unwrap().len(), 2, "kept");
+        assert_eq!(diag::udp_sockets(51821).unwrap().len(), 2);
+        drop(snapshot);
+        assert_eq!(diag::udp_sockets(51820).unwrap().len(), 0);
+    });
 }

@@ -40,9 +40,13 @@ pub fn show(call: Call, words: &[OsString]) -> Result<()> {
             show_all(call, Some(&field))
         }
         [interface, field] => {
-            let device = backend::get(interface)?;
+            let judged = shows_binding(Some(field));
+            let device = match judged {
+                true => backend::get(interface)?,
+                false => backend::get_unjudged(interface)?,
+            };
             let field = find_known_field(&call, field)?;
-            if matches!(field, Field::BindDev | Field::Json) {
+            if judged {
                 note_unknown_bind(&device);
             }
             if field == Field::Json {
@@ -67,12 +71,17 @@ fn show_interfaces(call: Call) -> Result<()> {
 fn show_all(call: Call, field: Option<&str>) -> Result<()> {
     let options = read_options();
     let interfaces = backend::list()?;
-    let reader = backend::Reader::default();
+    let judged = shows_binding(field);
+    let reader = backend::Reader::prepare_reader(interfaces.len());
     let mut devices = Vec::new();
     let mut failed = 0;
     let mut printed = 0;
     for (at, interface) in interfaces.iter().enumerate() {
-        let device = match reader.get(interface) {
+        let device = match judged {
+            true => reader.get(interface),
+            false => backend::get_unjudged(interface),
+        };
+        let device = match device {
             Ok(device) => device,
             Err(error) => {
                 let interface = interface.clone();
@@ -81,7 +90,7 @@ fn show_all(call: Call, field: Option<&str>) -> Result<()> {
                 continue;
             }
         };
-        if matches!(field, None | Some("bind-dev" | "json")) {
+        if judged {
             note_unknown_bind(&device);
         }
         match field {
@@ -115,6 +124,12 @@ fn show_all(call: Call, field: Option<&str>) -> Result<()> {
         return Err(Error::Reported);
     }
     Ok(())
+}
+
+/// Whether what is shown tells how a device is bound: all of it does, but of the fields only these.
+fn shows_binding(field: Option<&str>) -> bool {
+    let field = field.map(words::find_field);
+    matches!(field, None | Some(Some(Field::BindDev | Field::Json)))
 }
 
 /// Says that the binding of a device cannot be told.
