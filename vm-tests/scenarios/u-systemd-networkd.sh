@@ -19,7 +19,7 @@ tool_binds || skip "this wg has no bind-dev"
 binds_sockets || udp_l3mdev_accept 1
 networkd_config
 systemd_setup systemd-networkd
-cp /lib/wgvrf/examples/systemd/61-wg-bind-again.rules /etc/udev/rules.d/
+cp /lib/wgvrf/examples/systemd/6*-wg-bind*.rules /etc/udev/rules.d/
 capture_start decoy decoy up0 "udp port $PORT"
 
 say "boot"
@@ -29,6 +29,20 @@ wan_link
 wait_for "networkd to put wan0 into the VRF" wan_ready
 tunnel_works "after boot"
 result boot works
+
+say "a link whose name is a command: root's shell takes it for a name"
+for name in 'x;>is-run;' 'y$(id>is-run)' '`id>is-run`'; do
+	echo "BIND_DEV=vrf_external" >"/etc/wireguard/$name.bind"
+	for kind in dummy wireguard; do
+		ip link add "$name" type $kind
+		run inside udevadm settle
+		ip link del "$name"
+	done
+	rm "/etc/wireguard/$name.bind"
+done
+for file in /etc/wireguard/is-run /is-run; do
+	[ ! -e $file ] || die "the name of a link was run as a command"
+done
 
 say "the link goes down, and a service sets it up again: its sockets are made in another cgroup"
 run inside ip link set wg-cr02 down
