@@ -27,10 +27,10 @@ use std::cell::OnceCell;
 
 use crate::error::{Error, Result, Task};
 use crate::model::{
-    Bind, Change, Device, Family, IFNAME_MAX, Presence, Receives, Rule, Selector, Update,
-    bind_table,
+    Bind, Change, Device, Family, Fault, HookEntry, IFNAME_MAX, Presence, Receives, Rule, Selector,
+    Update, bind_table,
 };
-use crate::plan::receive::{Binder, ReceiveMode};
+use crate::plan::receive::{Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
 use crate::plan::{
     self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
@@ -38,6 +38,7 @@ use crate::plan::{
 pub use facts::{Routes, read_namespace};
 pub use foresee::foresee_update;
 use kernel::Wireguard;
+use namespaces::Depth;
 use netlink::Failure;
 pub use programs::find_wg_quick;
 use receive::{Marks, Now, ReceiveGoal, Receiving};
@@ -113,6 +114,7 @@ pub struct Reader {
     rules: OnceCell<std::result::Result<Rules, String>>,
     links: OnceCell<std::result::Result<Vec<Link>, String>>,
     devices: OnceCell<std::result::Result<Vec<Other>, String>>,
+    entries: OnceCell<Vec<(u16, HookEntry)>>,
     _sockets: Option<diag::Snapshot>,
 }
 
@@ -188,6 +190,32 @@ impl Reader {
             .as_deref()
     }
 
+    /// What is left of a binding whose rules are gone, or are for another mark or port by now: its
+    /// entry at the bind hooks.
+    fn find_rest(&self, device: &Device, rules: &Rules) -> Bind {
+        let links = self.links().unwrap_or_default();
+        let Some(link) = find_link(links, &device.name) else {
+            return Bind::Off;
+        };
+        let entries = self.entries.get_or_init(receive::read_entries);
+        let Some(entry) = receive::own_entry(entries, device.listen_port, link.index) else {
+            return Bind::Off;
+        };
+        let vrf = find_link(links, &entry.vrf);
+        let families = [(Family::V4, &rules.v4), (Family::V6, &rules.v6)];
+        let on = families.into_iter().filter(|(_, rules)| rules.is_some());
+        Bind::Rules {
+            dev: Some(entry.vrf.clone()),
+            by: match device.fwmark {
+                0 => Selector::Port(device.listen_port),
+                mark => Selector::Mark(mark),
+            },
+            table: vrf.and_then(|link| link.vrf_table).unwrap_or(0),
+            faults: on.map(|(family, _)| (family, Fault::NotSteered)).collect(),
+            elsewhere: Some(find_sockets(link, device.listen_port) == Sockets::Elsewhere),
+        }
+    }
+
     /// How a device is bound.
     fn find_bind(&self, device: &Device, bind_dev: Option<String>) -> Bind {
         if let Some(dev) = bind_dev {
@@ -200,11 +228,12 @@ impl Reader {
         let find = || {
             let rules = self.rules()?;
             let binding = rules.find_binding(device.fwmark, device.listen_port);
-            binding.map_or(Ok(Bind::Off), |binding| {
-                let links = self.links()?;
-                let rivals = self.find_rivals(device, links)?;
-                Ok(rules_bind(device, rules, binding, links, &rivals))
-            })
+            let Some(binding) = binding else {
+                return Ok(self.find_rest(device, rules));
+            };
+            let links = self.links()?;
+            let rivals = self.find_rivals(device, links)?;
+            Ok(rules_bind(device, rules, binding, links, &rivals))
         };
         find().unwrap_or_else(|why: &String| Bind::Unknown { why: why.clone() })
     }
@@ -306,7 +335,8 @@ fn has_socket_on(dev: &str, port: u16) -> Option<bool> {
 
 /// Whether another namespace has such a socket, or cannot be looked into.
 fn is_bound_elsewhere(dev: &str, port: u16) -> bool {
-    let (found, unknown) = namespaces::in_others(|| has_socket_on(dev, port) != Some(false));
+    let (found, unknown) =
+        namespaces::in_others(Depth::Known, || has_socket_on(dev, port) != Some(false));
     unknown.is_some() || found.contains(&true)
 }
 
@@ -518,13 +548,16 @@ fn change_bound(
         Err(_) if strategy == Strategy::Keep && is_blank(&mut backend, &update.interface) => false,
         Err(error) => return Err(error),
     };
-    if matches!(strategy, Strategy::Keep | Strategy::Unbind) {
+    if !matches!(strategy, Strategy::Attribute { .. }) {
         if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support)? {
             let plan = plan::plan(&facts, update, &strategy)?;
             backend.send(&plan.update)?;
             plan.notes.iter().for_each(|line| note(line));
             return Ok(());
         }
+    }
+    if strategy == Strategy::Keep && !(update.fwmark.is_keep() && update.listen_port.is_keep()) {
+        refuse_half_bound(&mut backend, &update.interface)?;
     }
     let left =
         !ours && strategy == Strategy::Unbind && has_leftovers(&mut backend, &update.interface);
@@ -568,7 +601,10 @@ fn change_bound(
     }
     if ours {
         // A device that was made here and then moved may live on the rules that are to go.
-        facts.elsewhere = read_elsewhere();
+        facts.elsewhere = read_elsewhere(match plan::may_open_others(&facts, &update, &strategy) {
+            true => Depth::Hidden,
+            false => Depth::Known,
+        });
     }
     let mut plan = plan::plan(&facts, update, &strategy)?;
     let goal = find_goal(&facts, &plan, &strategy, &receiving);
@@ -594,6 +630,7 @@ fn change_bound(
     }
     let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
         .inspect_err(|_| receiving.roll_back())?;
+    receiving.complete_entry();
     if closes {
         let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
         if let Err(left) = moved {
@@ -734,6 +771,31 @@ fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
     receive::has_leftovers(interface, mark, port, process, is_hooks)
 }
 
+/// A device whose rules are gone, and whose sockets the bind hooks still bind, gets no other mark or
+/// port without a word about its binding: nothing of it would be left.
+fn refuse_half_bound(backend: &mut Backend, interface: &str) -> Result<()> {
+    let entries = receive::read_entries();
+    let Ok((mark, port)) = backend.mark_and_port(interface) else {
+        return Ok(());
+    };
+    if !entries.iter().any(|(of, _)| *of == port) || mark == CLOSED_MARK {
+        return Ok(());
+    }
+    let task = || Task::modify(interface);
+    let (links, rules) = (read_links(task())?, read_rules(task())?);
+    let index = find_link(&links, interface).map_or(0, |link| link.index);
+    let own = receive::own_entry(&entries, port, index);
+    match own.filter(|_| rules.find_binding(mark, port).is_none()) {
+        Some(entry) => Err(Error::Unsupported(format!(
+            "Cannot change {interface}: its sockets are bound to {}, but no policy rule leads what it \
+             sends there any more; bind it again with bind-dev, or unbind it with `bind-dev off', in the \
+             same command",
+            entry.vrf
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and
 /// moved here. `None` where none do, as far as can be seen.
 ///
@@ -770,11 +832,15 @@ fn find_bound_elsewhere(
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
         return Ok(None);
     }
-    let (found, _) = namespaces::in_others(|| {
+    let binds = matches!(update.bind_dev, Change::Set(_));
+    let (found, _) = namespaces::in_others(Depth::Hidden, || {
         let rules = Routing::open().ok()?.read_rules().ok()?;
         let bindings = rules.find_bindings(mark, port).into_iter();
         let mut selectors = bindings.map(|binding| binding.by);
-        selectors.find(|by| by_port || *by == Selector::Mark(mark))
+        let by = selectors.find(|by| by_port || *by == Selector::Mark(mark))?;
+        // A mark may well be chosen there as here, for a VRF of the same table.
+        let explained = binds && !by_port && marks_here()?.contains(&mark);
+        (!explained).then_some(by)
     });
     // From a container nothing shows but the mark, which we chose and no rule here needs. While the
     // device is down nothing tells where it was made, so that only a wish for no mark gets past.
@@ -793,6 +859,15 @@ fn find_bound_elsewhere(
         bound_unseen: seen.is_none(),
         ..Facts::default()
     }))
+}
+
+/// The marks of the kernel's devices of this thread's namespace; `None` where they cannot be read.
+fn marks_here() -> Option<Vec<u32>> {
+    let links = Routing::open().ok()?.read_links().ok()?;
+    let mut wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
+    let tunnels = links.iter().filter(|link| link.kind == KIND);
+    let heads = tunnels.filter_map(|link| wireguard.get_head(&link.name).ok());
+    Some(heads.map(|(device, _)| device.fwmark).collect())
 }
 
 /// Adds rules and changes the device. What fails is undone. Gives the rules that were added.
@@ -982,8 +1057,8 @@ fn to_other(device: Device, userspace: bool) -> Other {
 }
 
 /// The devices in other namespaces, but for those whose sockets are there as well.
-fn read_elsewhere() -> Elsewhere {
-    let (found, unknown) = namespaces::in_others(devices_from_elsewhere);
+fn read_elsewhere(depth: Depth) -> Elsewhere {
+    let (found, unknown) = namespaces::in_others(depth, devices_from_elsewhere);
     let mut elsewhere = Elsewhere {
         devices: Vec::new(),
         unknown,

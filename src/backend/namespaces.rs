@@ -216,16 +216,27 @@ pub fn has_others() -> bool {
     !found.namespaces.is_empty() || found.unknown.is_some() || !sees_all_processes()
 }
 
-/// Calls `look` once in every other network namespace that a process is in or a name is for; in
-/// tests in those of the script. Says why, if it could not look into all: from a container those of
-/// the host do not show.
-pub fn in_others<T: Send>(look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
+/// How far a search for namespaces goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Those that a process is in or a name is for.
+    Known,
+    /// Those too that only a thread, an open file or a mount keeps: it takes a look at each of them.
+    Hidden,
+}
+
+/// Calls `look` once in every other network namespace, in tests in those of the script. Says why, if
+/// it could not look into all: from a container those of the host do not show.
+pub fn in_others<T: Send>(depth: Depth, look: impl Fn() -> T + Sync) -> (Vec<T>, Option<String>) {
     let hidden = || (!sees_all_processes()).then(|| HIDDEN.to_owned());
     #[cfg(test)]
     if let Some(results) = scripted::elsewhere(&look) {
         return (results, hidden());
     }
     let mut found = find_others(false);
+    if depth == Depth::Hidden {
+        find_hidden(&mut found);
+    }
     let results = found.look_in_threads(look);
     (results, found.unknown.or_else(hidden))
 }

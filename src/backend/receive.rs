@@ -9,8 +9,9 @@ use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
+use super::namespaces::{self, Depth};
 use super::routing::{self, Routing};
-use super::{Backend, KIND, Wireguard, diag, find_link, namespaces};
+use super::{Backend, KIND, Wireguard, diag, find_link};
 use crate::error::{Error, Result, Task};
 use crate::model::{
     Change, Device, Family, HookEntry, Receives, Rule, Selector, UdpSocket, Update, bind_table,
@@ -127,6 +128,22 @@ fn sweep_namespaces(others: &[u64]) {
     }
 }
 
+/// The entries of this namespace; none where the hooks cannot be seen.
+pub fn read_entries() -> Vec<(u16, HookEntry)> {
+    let entries = Hooks::find_hooks().and_then(|hooks| hooks.read_entries());
+    entries.unwrap_or_default()
+}
+
+/// The entry by which the device with this index is bound, on its port.
+pub fn own_entry(entries: &[(u16, HookEntry)], port: u16, index: u32) -> Option<&HookEntry> {
+    let is_own =
+        |entry: &HookEntry| entry.owner == index && !entry.leaving && !entry.vrf.is_empty();
+    let mut own = entries
+        .iter()
+        .filter(|(of, entry)| *of == port && is_own(entry));
+    own.next().map(|(_, entry)| entry)
+}
+
 /// The entry for a port, where it is another device's.
 pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));
@@ -214,7 +231,7 @@ impl Changing {
 
 /// The ports of devices in other namespaces that are down, and whether some could not be asked.
 fn ports_elsewhere() -> (Vec<u16>, bool) {
-    let (found, unknown) = namespaces::in_others(ports_here);
+    let (found, unknown) = namespaces::in_others(Depth::Hidden, ports_here);
     let unknown = unknown.is_some() || found.iter().any(Option::is_none);
     (found.into_iter().flatten().flatten().collect(), unknown)
 }
@@ -284,6 +301,8 @@ pub struct Receiving {
     reason: Option<Unavailable>,
     /// The port whose entry this change made one of a device that leaves.
     left: Option<u16>,
+    /// The entry that takes the place of one for no VRF, once the device sends by the new VRF.
+    awaited: Option<(u16, HookEntry)>,
 }
 
 impl Receiving {
@@ -315,6 +334,7 @@ impl Receiving {
             inserted: None,
             reason: None,
             left: None,
+            awaited: None,
         }
     }
 
@@ -650,10 +670,25 @@ impl Receiving {
             mark: goal.mark,
         };
         let all_sockets = self.mode == ReceiveMode::Bound;
+        // Until the device sends by the new VRF, sockets that are made receive nothing: whoever ends
+        // this between the two leaves no device that sends by the one and receives from the other.
+        let rebinds = self.own.contains(&chosen)
+            && before
+                .as_ref()
+                .is_some_and(|old| !old.vrf.is_empty() && old.vrf != goal.vrf);
+        let first = HookEntry {
+            vrf: if rebinds {
+                String::new()
+            } else {
+                binding.vrf.clone()
+            },
+            ..binding.clone()
+        };
         let done = Changing::start_change()
-            .and_then(|mut changing| changing.insert_entry(chosen, &binding, all_sockets));
+            .and_then(|mut changing| changing.insert_entry(chosen, &first, all_sockets));
         match done {
             Ok(()) => {
+                self.awaited = rebinds.then_some((chosen, binding));
                 self.inserted = Some((chosen, before));
                 if wanted.is_none() {
                     update.listen_port = Change::Set(chosen);
@@ -661,6 +696,17 @@ impl Receiving {
             }
             Err(reason) => self.reason = Some(reason),
         }
+    }
+
+    /// After the device has its new mark and rules: its sockets may be made on the new VRF.
+    pub fn complete_entry(&mut self) {
+        let Some((port, entry)) = self.awaited.take() else {
+            return;
+        };
+        let all_sockets = self.mode == ReceiveMode::Bound;
+        let done = Changing::start_change()
+            .and_then(|mut changing| changing.insert_entry(port, &entry, all_sockets));
+        self.reason = done.err();
     }
 
     /// Undoes [`Receiving::prepare`]: the device was not changed.
@@ -1337,6 +1383,7 @@ mod tests {
             inserted: None,
             reason: None,
             left: None,
+            awaited: None,
         };
         receiving.find_own(CLOSED_MARK, 40000, &[], &[]);
         for (mark, port) in [(0x55, 51005), (0x11, 51001)] {

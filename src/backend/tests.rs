@@ -1674,3 +1674,71 @@ fn a_port_that_a_snapshot_does_not_have_is_looked_at() {
         assert_eq!(diag::udp_sockets(51820).unwrap().len(), 0);
     });
 }
+
+/// The rules that stop a device are gone, and the hooks still have it: it is bound, and not as it should
+/// be. What showconf prints binds it again, and no other command takes the rest away.
+#[test]
+fn a_device_whose_rules_are_gone_is_still_bound_by_its_entry() {
+    let (state, _socket) = bound_by_hooks();
+    let is_ours = |rule: &Vec<u8>| priority(rule) == 97 || priority(rule) == 98;
+    state.borrow_mut().rules.retain(|rule| !is_ours(rule));
+    let device = with(script(&state), || get("wg0")).unwrap();
+    let not_steered = [Family::V4, Family::V6].map(|family| (family, Fault::NotSteered));
+    let Bind::Rules { dev, faults, .. } = &device.bind else {
+        panic!("{:?}", device.bind);
+    };
+    assert_eq!(dev.as_deref(), Some("red"));
+    assert_eq!(*faults, not_steered);
+    assert_eq!(device.receives, Some(Receives::Bound));
+    let before = shape(&state);
+    let changes: [fn(&mut Update); 2] = [
+        |update| update.listen_port = Change::Set(51077),
+        |update| update.fwmark = Change::Set(5),
+    ];
+    for change in changes {
+        let (result, _) = run_hooked(&state, ReceiveMode::Auto, change);
+        let said = result.unwrap_err().to_string();
+        assert!(said.contains("bound to red"), "{said}");
+        assert_eq!(shape(&state), before);
+    }
+    let bind = |update: &mut Update| update.bind_dev = red();
+    run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+    assert_eq!(state.borrow().ours(2), 2);
+}
+
+/// A command that is killed between the entry and the mark leaves no device that sends by one VRF and
+/// receives from the other: sockets that are made then receive nothing.
+#[test]
+fn a_rebind_tells_the_hooks_last() {
+    let (state, _socket) = bound_by_hooks();
+    {
+        let mut state = state.borrow_mut();
+        (state.down, state.lives) = (true, Some(0));
+    }
+    let rebind = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    run_hooked(&state, ReceiveMode::Auto, rebind).0.unwrap_err();
+    let port = state.borrow().port;
+    assert_eq!(entries(&state), [(port, String::new(), 7)]);
+    forbid(&state, None);
+    state.borrow_mut().lives = None;
+    run_hooked(&state, ReceiveMode::Auto, rebind).0.unwrap();
+    assert_eq!(entries(&state), [(port, "blue".to_owned(), 7)]);
+}
+
+/// Rules of the namespace where it was made hold a device that is down; here it would get another mark.
+#[test]
+fn a_device_that_is_bound_elsewhere_is_not_bound_here() {
+    let home = kernel(|_| {});
+    run(&home, red()).0.unwrap();
+    let mark = home.borrow().mark;
+    home.borrow_mut().mark = 0;
+    let here = kernel(|state| (state.mark, state.down) = (mark, true));
+    let bind = Change::Set("blue".to_owned());
+    let said = run_beside(&here, Some(&home), bind.clone()).0;
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("where it was created"), "{said}");
+    assert_eq!(here.borrow().mark, mark);
+    // There a device has this mark for a VRF of its own.
+    home.borrow_mut().mark = mark;
+    run_beside(&here, Some(&home), bind).0.unwrap();
+}

@@ -371,6 +371,21 @@ pub fn plan(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> 
     Ok(plan)
 }
 
+/// Whether rules may go, or change their table, that a device in another namespace may live on.
+pub fn may_open_others(facts: &Facts, update: &Update, strategy: &Strategy) -> bool {
+    let present = facts.rules.find_bindings(facts.mark, facts.port);
+    let moves = facts.mark_after(&update.fwmark) != facts.mark
+        || facts.port_after(&update.listen_port) != facts.port;
+    let goes = match (strategy, &facts.target) {
+        (Strategy::Keep, _) => moves,
+        (Strategy::Fallback { kind: None, .. }, Target::Vrf { table }) => {
+            moves || present.iter().any(|binding| binding.table != Some(*table))
+        }
+        _ => true,
+    };
+    (goes && !present.is_empty()) || !facts.unused_selectors().is_empty()
+}
+
 fn plan_change(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Plan> {
     let present = facts.rules.find_bindings(facts.mark, facts.port);
     let stays_bound = *strategy == Strategy::Keep && !present.is_empty();
@@ -378,8 +393,14 @@ fn plan_change(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Pla
         let by_attribute = matches!(strategy, Strategy::Attribute { .. });
         refuse_port_of_another(facts, &update, by_attribute)?;
     }
-    if let (Some(by), Strategy::Keep | Strategy::Unbind) = (facts.bound_elsewhere, strategy) {
-        return keep_bound_elsewhere(facts, update, by);
+    match (facts.bound_elsewhere, strategy) {
+        (Some(by), Strategy::Keep | Strategy::Unbind) => {
+            return keep_bound_elsewhere(facts, update, by);
+        }
+        (Some(by), Strategy::Fallback { name, .. }) => {
+            return Err(refuse_second_binding(facts, &update.interface, name, by));
+        }
+        _ => {}
     }
     match strategy {
         Strategy::Keep => keep_binding(facts, update, &present),
@@ -613,6 +634,18 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
     Ok(plan)
 }
 
+/// A device that rules in another namespace bind would lose the mark or port that they go by.
+fn refuse_second_binding(facts: &Facts, interface: &str, name: &str, by: Selector) -> Error {
+    let (may, shows) = match facts.bound_unseen {
+        true => (" may", ", which does not show"),
+        false => ("", ""),
+    };
+    Error::Unsupported(format!(
+        "Cannot bind {interface} to `{name}': policy rules in the network namespace where it was \
+         created{shows}{may} hold it by {by}; unbind it there with `bind-dev off' first"
+    ))
+}
+
 /// Which rules of ours will take the packets of a device that is not bound, by the mark or port
 /// that it is given.
 fn name_takers(facts: &Facts, update: &Update) -> Vec<String> {
@@ -711,6 +744,19 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
         let selected = after.contains(by);
         if facts.sharing(*by).is_empty() {
             let rules = plan.find_removable(facts, *by);
+            let unbinds = !matches!(plan.update.bind_dev, Change::Set(_));
+            if unbinds && selected && rules.is_empty() {
+                // It is looked at last: it is why they stay.
+                let why = plan.notes.pop().unwrap_or_default();
+                return Err(Error::Unsupported(format!(
+                    "Cannot unbind {interface}: {why}, and they would bind it still; give {interface} \
+                     another {} in the same command",
+                    match by {
+                        Selector::Mark(_) => "fwmark (or off)",
+                        Selector::Port(_) => "listen-port",
+                    }
+                )));
+            }
             plan.remove.extend(rules);
         }
         let flow = Flow {
@@ -881,11 +927,12 @@ fn refuse_a_leak(facts: &Facts, plan: &Plan, flow: Flow, goal: &RuleGoal) -> Res
     if goal.table == 0 || rules.find_faults(flow, goal.table).is_empty() {
         return Ok(());
     }
-    let to_another = |rule: &&Rule| {
-        let leads = matches!(rule.action, Action::Table(to) if to != goal.table);
-        leads && rule.is_ours_for(flow) && rule.our_selector() != Some(flow.by)
+    // One that leads to another table, or one that closes.
+    let in_the_way = |rule: &&Rule| {
+        let stops = rule.action != Action::Table(goal.table);
+        stops && rule.is_ours_for(flow) && rule.our_selector() != Some(flow.by)
     };
-    let rule = rules.iter_ours().map(|(_, rule)| rule).find(to_another);
+    let rule = rules.iter_ours().map(|(_, rule)| rule).find(in_the_way);
     let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
     Err(Error::Unsupported(format!(
         "Cannot bind {interface} to `{}': {}",

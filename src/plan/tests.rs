@@ -878,3 +878,43 @@ fn an_inverted_rule_is_for_all_others() {
     assert!(!not.captures_flow(Flow::marked(7), 1023));
     assert!(not.captures_flow(Flow::marked(8), 1023));
 }
+
+/// A device that keeps its mark or port is not unbound by rules that have to stay.
+#[test]
+fn unbinding_fails_where_the_rules_would_bind_it_still() {
+    let mut facts = facts(stock());
+    facts.mark = 5;
+    let first = auto(&facts, &bind());
+    apply(&mut facts, &first);
+    assert!(auto(&facts, &unbind()).remove.len() == 4);
+    facts.unknown = Some("hidden".to_owned());
+    let refused = decide(&facts, &unbind(), BindMode::Auto);
+    let said = refused.unwrap_err().to_string();
+    assert!(
+        said.contains("cannot be told") && said.contains("hidden"),
+        "{said}"
+    );
+    let mut leaves = unbind();
+    leaves.fwmark = Change::Clear;
+    let plan = auto(&facts, &leaves);
+    assert_eq!((plan.remove, plan.update.fwmark), (vec![], Change::Clear));
+}
+
+/// What a killed command left may be the closing rule alone.
+#[test]
+fn a_closing_rule_that_has_to_stay_is_named() {
+    let mut facts = facts(stock());
+    facts.port = 51001;
+    facts.unknown = Some("hidden".to_owned());
+    let closing = Rule::new_ours(0, Selector::Port(51009), Action::Unreachable);
+    facts.rules.change_rule(Family::V4, &closing, true);
+    let mut update = bind();
+    update.listen_port = Change::Set(51009);
+    let said = decide(&facts, &update, BindMode::Auto)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("unreachable") && said.contains("hidden"),
+        "{said}"
+    );
+}

@@ -28,6 +28,18 @@ r_wg set wg2 bind-dev off
 grep -q 'another network namespace' /tmp/err || die "it is not said why rules stay"
 expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 wait_for "the tunnel from the box, still" ip netns exec box ping -n -c1 -W2 $TUNNEL.2
+say "nor where only a mount outside of /run/netns keeps that namespace"
+: >/tmp/hidden
+mount --bind /run/netns/box /tmp/hidden
+umount /run/netns/box
+for dev in vrf_external off; do
+	r_wg set wg2 bind-dev $dev
+done
+grep -q 'another network namespace' /tmp/err || die "it is not said why rules stay: $(cat /tmp/err)"
+expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
+wait_for "the tunnel from the hidden box" nsenter --net=/tmp/hidden ping -n -c1 -W2 $TUNNEL.2
+mount --bind /tmp/hidden /run/netns/box
+umount /tmp/hidden
 say "nor does that from a container, where the box does not show"
 contained() {
 	ip netns exec "$1" unshare --pid --fork --mount-proc bash -c 'mount -t tmpfs none /run && "$@"' bash "$WG" "${@:2}" 2>/tmp/err
@@ -45,6 +57,14 @@ echo '[Interface]' >/tmp/nothing.conf
 contained box setconf wg3 /tmp/nothing.conf || die "it fails: $(cat /tmp/err)"
 grep -q 'may bind it in' /tmp/err || die "it is not said: $(cat /tmp/err)"
 [ "$(ip netns exec box "$WG" show wg3 fwmark)" = $MARK ] || die "the mark went"
+say "nor is it bound there, where the rules that hold it are none of its mark"
+vrf_add box vrf_other 900
+if ip netns exec box "$WG" set wg3 bind-dev vrf_other 2>/tmp/err; then
+	die "bound twice"
+fi
+grep -q 'hold it by fwmark' /tmp/err || die "the reason is not said: $(cat /tmp/err)"
+[ "$(ip netns exec box "$WG" show wg3 fwmark)" = $MARK ] || die "the mark went"
+ip -n box link del vrf_other
 ip -n box link del wg3
 wait_for "the tunnel from the box, still" ip netns exec box ping -n -c1 -W2 $TUNNEL.2
 result moved-after ok
