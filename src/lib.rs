@@ -113,6 +113,53 @@ mod tests {
         assert!(count > 40, "only {count} commands");
     }
 
+    /// Messages of the C tool, whose source is not here.
+    const OF_THE_C_TOOL: [&str; 1] = ["Invalid argument: bind-dev"];
+
+    /// What docs/troubleshooting.md says that `wg` says. `…` stands for anything within one literal.
+    #[test]
+    fn each_message_is_in_the_source() {
+        let page = include_str!("../docs/troubleshooting.md");
+        let (_, section) = page.split_once("\n## What wg says\n").expect("the section");
+        let (section, _) = section.split_once("\n## ").expect("another one");
+        let cells = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        // A cell has several of them, and words between.
+        let messages: Vec<&str> = cells
+            .flat_map(|cell| cell.split('`').step_by(2))
+            .filter(|message| !message.is_empty() && *message != "BindDev")
+            .collect();
+        assert!(messages.len() > 20, "{messages:?}");
+        let mut literals = Vec::new();
+        visit_sources(
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut |path, text| {
+                if path.ends_with("src/lib.rs") {
+                    return;
+                }
+                let mut lines = text.split("\\\n");
+                let mut joined = lines.next().unwrap_or_default().to_owned();
+                lines.for_each(|line| joined += line.trim_start());
+                literals.extend(joined.split('"').map(str::to_owned));
+            },
+        );
+        let has = |literal: &String, message: &str| {
+            let mut rest = literal.as_str();
+            message.split('…').all(|part| {
+                let found = rest.split_once(part);
+                rest = found.map_or("", |(_, after)| after);
+                found.is_some()
+            })
+        };
+        for message in messages {
+            assert!(
+                OF_THE_C_TOOL.contains(&message) || literals.iter().any(|l| has(l, message)),
+                "no source has `{message}'"
+            );
+        }
+    }
+
     /// What `wg doctor` can find is a symptom of somebody.
     #[test]
     fn each_code_has_a_symptom() {
