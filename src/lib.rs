@@ -160,6 +160,34 @@ mod tests {
         }
     }
 
+    /// docs/configuration.md has each variable and each option that wg(8) has beside the C tool's.
+    #[test]
+    fn each_setting_is_in_the_configuration() {
+        let manual = include_str!("../packaging/man/wg.8");
+        let page = include_str!("../docs/configuration.md");
+        let mut count = 0;
+        for line in manual.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            for pair in words.windows(2) {
+                let name = match pair {
+                    ["Ev", name] if name.contains("_BIND_DEV_") => format!("`{name}`"),
+                    ["Fl", "-help" | "-version"] => continue,
+                    ["Fl", option] if option.starts_with('-') => format!("-{option}"),
+                    [".It", _] if words.get(1) == Some(&"Cm") && words[2].len() > 1 => {
+                        match words[2] {
+                            verb @ ("doctor" | "reresolve" | "bind-dev") => format!(" {verb} "),
+                            _ => continue,
+                        }
+                    }
+                    _ => continue,
+                };
+                count += 1;
+                assert!(page.contains(&name), "docs/configuration.md lacks {name}");
+            }
+        }
+        assert!(count > 8, "only {count} settings");
+    }
+
     /// What `wg doctor` can find is a symptom of somebody.
     #[test]
     fn each_code_has_a_symptom() {
