@@ -43,17 +43,21 @@ mod tests {
     fn each_command_of_the_migration_is_run() {
         let page = include_str!("../docs/migration.md");
         let scenario = include_str!("../vm-tests/scenarios/u-migrate.sh");
-        let is_command = |line: &&str| {
-            ["wg ", "sed ", "ip ", "sysctl "]
-                .iter()
-                .any(|program| line.starts_with(program))
+        // Those of systemd are in `each_command_to_install_is_run`.
+        let is_run = |line: &&str| {
+            [
+                "wg ", "sed ", "ip ", "sysctl ", "grep ", "mv ", "up ", "net.",
+            ]
+            .iter()
+            .any(|start| line.starts_with(start))
         };
         let commands: Vec<_> = page
             .lines()
             .filter_map(|line| line.strip_prefix("    "))
-            .filter(is_command)
+            .map(str::trim_start)
+            .filter(is_run)
             .collect();
-        assert!(commands.len() > 15, "{commands:?}");
+        assert!(commands.len() > 25, "{commands:?}");
         for command in commands {
             assert!(
                 scenario.contains(command),
@@ -107,6 +111,201 @@ mod tests {
             }
         }
         assert!(count > 40, "only {count} commands");
+    }
+
+    /// Commands of docs/install.md and README.md that no script runs, by how they begin, and why not.
+    const NOT_RUN: [(&str, &str); 10] = [
+        (
+            "cargo xtask ",
+            "some take hours; the tests of xtask look at what they are asked",
+        ),
+        ("git ", "it needs the network"),
+        ("scp ", "it needs a second machine"),
+        ("apt install git ", "the toolchain that runs this test"),
+        ("install -m755 wg ", "a guest has this `wg` from the start"),
+        (
+            "include ",
+            "a line for AppArmor, whose profile Debian 12 and 13 lack",
+        ),
+        (
+            "systemctl disable ",
+            "it holds from the next boot on, and there is none",
+        ),
+        ("openssl ", "it needs the certificate of an operator"),
+        ("mokutil ", "it needs firmware with Secure Boot"),
+        ("packaging/check", "these are the scripts"),
+    ];
+
+    /// And those that a script runs in other words: how they begin, and the words.
+    const RUN_AS: [(&str, &str); 11] = [
+        (
+            "apt update && apt install ./wg-vrf-module-",
+            "apt install \"wg-vrf-module-$flavour\"",
+        ),
+        (
+            "apt install ./wg-vrf-module-",
+            "apt install \"wg-vrf-module-$flavour\"",
+        ),
+        ("apt install ./wg-vrf_", "apt install wg-vrf"),
+        ("echo 'deb ", "echo 'deb [trusted=yes] file:/packages ./' >"),
+        (
+            "rm /usr/bin/wg && dpkg-divert ",
+            "dpkg-divert --quiet --rename --remove /usr/bin/wg",
+        ),
+        (
+            "dpkg-divert --local ",
+            "dpkg-divert --quiet --local --rename --add /usr/bin/wg",
+        ),
+        (
+            "systemctl enable ",
+            "systemctl -q enable \"$(systemd-escape --template=wg-bind@",
+        ),
+        (
+            "install -m640 -g systemd-network ",
+            "install -m640 -g systemd-network /tmp/site1.key",
+        ),
+        (
+            "chgrp systemd-network /etc/wireguard ",
+            "chgrp systemd-network /etc/wireguard",
+        ),
+        ("chmod 640 ", "chmod 640 $ETC/20-wg-cr02.netdev"),
+        (
+            "for i in $tunnels; do wg-quick ",
+            "for i in $tunnels; do wg-quick up \"$i\"; done",
+        ),
+    ];
+
+    /// Upgrading, removing and swapping the module: packaging/check and packaging/check-guest do it, the
+    /// scenarios with systemd what is left.
+    #[test]
+    fn each_command_to_install_is_run() {
+        let scripts = [
+            include_str!("../packaging/check"),
+            include_str!("../packaging/check-guest"),
+            include_str!("../vm-tests/guest/systemd.sh"),
+            include_str!("../vm-tests/guest/networkd.sh"),
+            include_str!("../vm-tests/scenarios/u-systemd-networkd.sh"),
+            include_str!("../vm-tests/scenarios/u-systemd-networkmanager.sh"),
+            include_str!("../vm-tests/scenarios/u-troubleshoot.sh"),
+            include_str!("../vm-tests/scenarios/u-migrate.sh"),
+        ];
+        let code: Vec<&str> = scripts
+            .iter()
+            .flat_map(|script| script.lines())
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .collect();
+        let is_run = |command: &str| code.iter().any(|line| line.contains(command));
+        let others = NOT_RUN.map(|(start, _)| (start, ""));
+        let others = [&others[..], &RUN_AS[..]].concat();
+        let mut used = vec![false; others.len()];
+        let mut count = 0;
+        let all: &[&str] = &[""];
+        for (page, starts) in [
+            (include_str!("../docs/install.md"), all),
+            (include_str!("../README.md"), all),
+            // `each_command_of_the_migration_is_run` has the rest of it.
+            (
+                include_str!("../docs/migration.md"),
+                &["systemctl ", "echo "],
+            ),
+        ] {
+            let blocks = page.lines().filter_map(|line| line.strip_prefix("    "));
+            let is_meant = |line: &&str| starts.iter().any(|start| line.starts_with(start));
+            for line in blocks.filter(is_meant) {
+                let command = line.split("  #").next().unwrap_or(line).trim();
+                count += 1;
+                if is_run(command) {
+                    continue;
+                }
+                let other = others
+                    .iter()
+                    .position(|(start, _)| command.starts_with(start));
+                let Some(other) = other else {
+                    panic!("neither packaging/check nor a scenario runs `{command}'");
+                };
+                used[other] = true;
+            }
+        }
+        assert!(count > 40, "only {count} commands");
+        for ((start, words), used) in others.iter().zip(used) {
+            assert!(is_run(words), "no script runs `{words}'");
+            assert!(used, "no page has a command that begins with `{start}'");
+        }
+    }
+
+    /// Messages of the C tool, whose source is not here.
+    const OF_THE_C_TOOL: [&str; 1] = ["Invalid argument: bind-dev"];
+
+    /// What docs/troubleshooting.md says that `wg` says. `…` stands for anything within one literal.
+    #[test]
+    fn each_message_is_in_the_source() {
+        let page = include_str!("../docs/troubleshooting.md");
+        let (_, section) = page.split_once("\n## What wg says\n").expect("the section");
+        let (section, _) = section.split_once("\n## ").expect("another one");
+        let cells = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        // A cell has several of them, and words between.
+        let messages: Vec<&str> = cells
+            .flat_map(|cell| cell.split('`').step_by(2))
+            .filter(|message| !message.is_empty() && *message != "BindDev")
+            .collect();
+        assert!(messages.len() > 20, "{messages:?}");
+        let mut literals = Vec::new();
+        visit_sources(
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut |path, text| {
+                if path.ends_with("src/lib.rs") {
+                    return;
+                }
+                let mut lines = text.split("\\\n");
+                let mut joined = lines.next().unwrap_or_default().to_owned();
+                lines.for_each(|line| joined += line.trim_start());
+                literals.extend(joined.split('"').map(str::to_owned));
+            },
+        );
+        let has = |literal: &String, message: &str| {
+            let mut rest = literal.as_str();
+            message.split('…').all(|part| {
+                let found = rest.split_once(part);
+                rest = found.map_or("", |(_, after)| after);
+                found.is_some()
+            })
+        };
+        for message in messages {
+            assert!(
+                OF_THE_C_TOOL.contains(&message) || literals.iter().any(|l| has(l, message)),
+                "no source has `{message}'"
+            );
+        }
+    }
+
+    /// docs/configuration.md has each variable and each option that wg(8) has beside the C tool's.
+    #[test]
+    fn each_setting_is_in_the_configuration() {
+        let manual = include_str!("../packaging/man/wg.8");
+        let page = include_str!("../docs/configuration.md");
+        let mut count = 0;
+        for line in manual.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            for pair in words.windows(2) {
+                let name = match pair {
+                    ["Ev", name] if name.contains("_BIND_DEV_") => format!("`{name}`"),
+                    ["Fl", "-help" | "-version"] => continue,
+                    ["Fl", option] if option.starts_with('-') => format!("-{option}"),
+                    [".It", _] if words.get(1) == Some(&"Cm") && words[2].len() > 1 => {
+                        match words[2] {
+                            verb @ ("doctor" | "reresolve" | "bind-dev") => format!(" {verb} "),
+                            _ => continue,
+                        }
+                    }
+                    _ => continue,
+                };
+                count += 1;
+                assert!(page.contains(&name), "docs/configuration.md lacks {name}");
+            }
+        }
+        assert!(count > 8, "only {count} settings");
     }
 
     /// What `wg doctor` can find is a symptom of somebody.

@@ -64,6 +64,36 @@ sync 2 --exit-code
 sync 0 --exit-code
 result one-value told
 
+say "the command of the examples, twice: a peer that roamed stays where it is"
+COMMAND="wg syncconf --exit-code wg-cr02 $FILE"
+EXAMPLES=/lib/wgvrf/examples/automation
+grep -qxF "    - name: $COMMAND" $EXAMPLES/salt.sls || die "Salt has another command"
+grep -qxF "    - unless: ${COMMAND/syncconf/syncconf --dry-run}" $EXAMPLES/salt.sls || die "Salt looks by another command"
+grep -qxF "  ansible.builtin.command: $COMMAND" $EXAMPLES/ansible.yml || die "Ansible has another command"
+# apply EXIT: session and endpoint are as before.
+apply() {
+	local code=0
+	# shellcheck disable=SC2086 # words
+	run $COMMAND || code=$?
+	[ $code = "$1" ] || die "exit $code, expected $1"
+	[ "$("$WG" show wg-cr02 latest-handshakes)" = "$at" ] || die "the session ended"
+	[ "$("$WG" show wg-cr02 endpoints)" = "$roamed" ] || die "not where the peer roamed to: $("$WG" show wg-cr02 endpoints)"
+}
+# As the template writes a peer that roams: without an endpoint.
+sed -i '/^Endpoint/d' $FILE
+ip netns exec site2 "$WG" set wg-cr02 listen-port 51045
+ip netns exec site2 ping -n -c1 -W2 "${INSIDE4%/*}" >/dev/null || die "the far side is not heard"
+roamed="$(cat /tmp/site2.pub)	$FAR4:51045"
+at=$("$WG" show wg-cr02 latest-handshakes)
+apply 0
+sed -i 's/^PersistentKeepalive = .*/PersistentKeepalive = 15/' $FILE
+sync 2 --dry-run --exit-code
+apply 2
+apply 0
+sync 0 --dry-run --exit-code
+tunnel_works "with the peer that roamed"
+result roamed stays
+
 if ! has_attr; then
 	say "a rule of the fallback is gone: the file mends it, so it changes something"
 	ip rule del pref 98

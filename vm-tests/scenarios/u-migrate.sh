@@ -5,7 +5,7 @@
 # tool: bind-dev
 # timeout: 240
 # smp: 1
-# packages: ifupdown-ng
+# packages: ifupdown-ng, wireguard-tools
 # suite: users
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -55,12 +55,34 @@ is_bound() {
 
 router_world
 tool_binds || skip "this wg has no bind-dev"
+# The package brought its own wg, and wg-quick runs the one beside itself.
+[ "$(readlink -f "$(dirname "$(command -v wg-quick)")/wg")" = "$(readlink -f "$WG")" ] ||
+	ln -sf "$WG" "$(dirname "$(command -v wg-quick)")/wg"
+# The files as the page prints them.
 config /etc/wireguard/wg-cr02.conf "FwMark = 0x1023"
+sed -i 's/ table vrf_external$/ table 1023/' /etc/network/interfaces
+for line in "up ip rule add fwmark 0x1023 table 1023" "up ip -6 rule add fwmark 0x1023 table 1023"; do
+	grep -qxF "	$line" /etc/network/interfaces || die "not in the file: $line"
+done
+mkdir -p /etc/sysctl.d
+echo "net.ipv4.udp_l3mdev_accept = 1" >/etc/sysctl.d/60-l3mdev.conf
 boot
 wan_up
-udp_l3mdev_accept 1
+run sysctl -p /etc/sysctl.d/60-l3mdev.conf
 tunnel_works "by a mark, rules and the sysctl"
-ip rule show | has 'fwmark 0x1023 lookup vrf_external' || die "not the rules of the page: $(ip rule)"
+# ifupdown-ng adds two rules for the VRF. Without them, as on other routers, the mark has 999.
+for family in -4 -6; do
+	for rule in "fwmark 0x1023" "iif vrf_external" "oif vrf_external"; do
+		while ip $family rule show | has "$rule"; do
+			# shellcheck disable=SC2086 # two words
+			run ip $family rule del $rule
+		done
+	done
+	run ip $family rule add fwmark 0x1023 table 1023
+	ip $family rule show | has '^999:.*fwmark 0x1023 lookup vrf_external' || die "no rule 999: $(ip $family rule)"
+	ip $family rule show | has '^1000:.*l3mdev-table' || die "no rule 1000: $(ip $family rule)"
+done
+tunnel_works "by rules 999 and 1000"
 before=$(policy)
 endpoint=$(ip netns exec site2 "$WG" show wg-cr02 endpoints)
 capture_start decoy decoy up0 "udp port $PORT"
@@ -68,6 +90,7 @@ capture_start decoy decoy up0 "udp port $PORT"
 bind() {
 	wg set wg-cr02 bind-dev vrf_external
 	wg show wg-cr02
+	wg show all bind-dev
 	is_bound 0x1023
 }
 unbind() {
@@ -83,6 +106,8 @@ step bind-again 2 bind
 write_down() {
 	sed -i '/^\[Interface\]/a BindDev = vrf_external' /etc/wireguard/wg-cr02.conf
 	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
+	is_bound 0x1023
+	wg syncconf wg-cr02 <(wg-quick strip wg-cr02)
 	is_bound 0x1023
 }
 state() {
@@ -100,9 +125,20 @@ step file 2 write_down
 step file-back 2 take_out
 step file-again 2 write_down
 
-step sysctl 0 run sysctl -w net.ipv4.udp_l3mdev_accept=0
-step sysctl-back 0 run sysctl -w net.ipv4.udp_l3mdev_accept=1
-run sysctl -w net.ipv4.udp_l3mdev_accept=0
+close_sysctl() {
+	run sysctl -w net.ipv4.udp_l3mdev_accept=0
+	[ "$(grep -rl udp_l3mdev_accept /etc/sysctl.*)" = /etc/sysctl.d/60-l3mdev.conf ] || die "the file is not found"
+	sed -i.before '/udp_l3mdev_accept/d' /etc/sysctl.d/60-l3mdev.conf
+	[ ! -s /etc/sysctl.d/60-l3mdev.conf ] || die "the file still sets something"
+}
+open_sysctl() {
+	mv /etc/sysctl.d/60-l3mdev.conf.before /etc/sysctl.d/60-l3mdev.conf
+	run sysctl -w net.ipv4.udp_l3mdev_accept=1
+	[ "$(cat /etc/sysctl.d/60-l3mdev.conf)" = "net.ipv4.udp_l3mdev_accept = 1" ] || die "the file is not as before"
+}
+step sysctl 0 close_sysctl
+step sysctl-back 0 open_sysctl
+close_sysctl
 
 own_mark() {
 	if has_attr; then

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: NetworkManager makes VRF and tunnel, wg binds it; reapply, modify, down and up, a restart
+# title: NetworkManager makes VRF, uplink and tunnel, wg binds it; reapply, modify, down and up, a restart
 # needs: any
 # tool: bind-dev
 # timeout: 150
@@ -19,6 +19,19 @@ tool_binds || skip "this wg has no bind-dev"
 binds_sockets || udp_l3mdev_accept 1
 
 networkmanager_config
+# The uplink is a profile, too.
+sed -i '/^unmanaged-devices=/s/$/,except:interface-name:wan0/' /etc/NetworkManager/NetworkManager.conf
+wan_ready() {
+	ip route show table 1023 | has '^default via 198.51.100.1 dev wan0'
+}
+wan_comes() {
+	wan_link
+	wait_for "NetworkManager to put wan0 into the VRF" wan_ready
+}
+# They come when it runs, as the README of the examples says.
+mkdir /tmp/examples
+mv /etc/NetworkManager/system-connections /tmp/examples/networkmanager
+mkdir /etc/NetworkManager/system-connections
 dbus-daemon --system --fork --nopidfile
 # No udev here: NetworkManager does without it where /sys is read-only, as in a container.
 trap 'code=$?; [ $code = 0 ] || { tail -n 60 /tmp/nm.log; nmcli device; ip -br link; ip rule; "$WG" show; }' EXIT
@@ -46,6 +59,11 @@ seen() {
 	[ "$(capture_count "$1")" -gt 0 ]
 }
 manager
+(
+	cd /tmp/examples
+	install -m600 networkmanager/*.nmconnection /etc/NetworkManager/system-connections/
+)
+nm connection reload
 wait_for "NetworkManager to make the VRF" vrf_is_up
 wait_for "NetworkManager to make the tunnel" configured
 say "$(nmcli --terse --fields NAME,TYPE,DEVICE,STATE connection show --active | tr '\n' ' ')"
@@ -54,7 +72,7 @@ wait_for "an encrypted packet in the default VRF" seen eager
 capture_stop eager
 result until-bound leaks
 run "$WG" set wg-cr02 bind-dev vrf_external
-wan_up
+wan_comes
 tunnel_works "made by NetworkManager and bound by wg"
 result up works
 before=$(bound)
@@ -130,7 +148,7 @@ if has_attr; then
 fi
 tunnel_lost "without its VRF"
 nm connection up vrf_external
-wan_up
+wan_comes
 if ! has_attr && binds_sockets; then
 	# The sockets are bound to the VRF that is gone.
 	tunnel_lost "with a VRF that is made again"

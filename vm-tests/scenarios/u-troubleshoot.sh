@@ -320,11 +320,19 @@ server=$!
 sed -i "s/^Endpoint = .*/Endpoint = vpn.example:$PORT/; s/^\[Peer\]/BindDev = vrf_external\n&/" /etc/wireguard/wg-cr02.conf
 export WG_ENDPOINT_RESOLUTION_RETRIES=1
 ! wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf || die "the name is known in the default VRF: this proves nothing"
+# A server in bash is slow where a machine is emulated.
+printf '%s\n' "nameserver 198.51.100.1" "options timeout:10 attempts:3" >/etc/resolv.conf
 # So that syncconf has something to set.
 "$WG" set wg-cr02 peer "$(PEER)" endpoint "203.0.113.99:$PORT"
 ip vrf exec vrf_external wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
 says "$FAR4:$PORT" wg show wg-cr02 endpoints
 tunnel_works "with a name"
+# As for a peer that was silent: it has no handshake.
+"$WG" set wg-cr02 peer "$(PEER)" remove
+"$WG" set wg-cr02 peer "$(PEER)" endpoint "203.0.113.99:$PORT" allowed-ips 0.0.0.0/0,::/0
+ip vrf exec vrf_external wg reresolve wg-cr02 /etc/wireguard/wg-cr02.conf
+says "$FAR4:$PORT" wg show wg-cr02 endpoints
+tunnel_works "with the new address of the name"
 kill $server
 wait $server || true
 result names "looked up in the VRF"
@@ -344,6 +352,20 @@ ip -6 addr add 2001:db8:aa::1/128 dev vrf_external
 lost family-missing
 tunnel_works "from the address of the VRF"
 says "[2001:db8:aa::1]:51001" ip netns exec site2 "$WG" show wg-cr02 endpoints
+# from ADDRESS: a tunnel that starts anew has this one.
+from() {
+	"$WG" set wg-cr02 peer "$(PEER)" endpoint "$far6_endpoint"
+	tunnel_works "from $1"
+	says "[$1]:51001" ip netns exec site2 "$WG" show wg-cr02 endpoints
+}
+ip -n internet -6 route add 2001:db8:aa::2/128 via fe80::10 dev i1
+ip -6 addr add 2001:db8:aa::2/128 dev vrf_external
+ip -6 route replace default via fe80::1 dev wan0 table 1023 src 2001:db8:aa::2
+from 2001:db8:aa::2
+ip -6 route replace default via fe80::1 dev wan0 table 1023 src 2001:db8:aa::1
+from 2001:db8:aa::1
+ip -6 addr add 2001:db8:bb::1/64 dev lan0
+! ip -6 route replace default via fe80::1 dev wan0 table 1023 src 2001:db8:bb::1 || die "taken from outside the VRF"
 "$WG" set wg-cr02 peer "$(PEER)" endpoint "$FAR4:$PORT"
 tunnel_works "over IPv4"
 
