@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: bind hook: 300 devices, one pair of programs, and the system calls of one more
+# title: bind hook: 300 devices, one pair of programs, the system calls of one more and of showing them
 # needs: fallback
 # tool: ours
 # packages: bpftool, strace
@@ -14,9 +14,10 @@ set -euo pipefail
 . /lib/wgvrf/bpf.sh
 fb_topology
 fb_bpf
-DEVICES=300
-# System calls that a bind may take for each device that is there.
+DEVICES=${WGVRF_MANY:-300}
+# System calls that a bind may take for each device that is there, and showing one of many.
 PER_DEVICE=10
+SHOWN_PER_DEVICE=40
 on_vrf() {
 	ip netns exec r ss -lunH | grep -c '%vrf_external' || true
 }
@@ -69,6 +70,20 @@ begun=$SECONDS
 ip netns exec r "$WG" show all json >/tmp/json
 result shown "$DEVICES in $((SECONDS - begun)) s"
 [ "$(grep -c '"receives": "bound"' /tmp/json)" = $DEVICES ] || die "not all are said to be bound"
+# Rules, links and sockets are asked for once; what does not tell of a binding asks for none of them.
+for field in json dump; do
+	ip netns exec r strace -f -o /tmp/trace -e trace=%network,%file,read "$WG" show all $field >/tmp/out
+	calls=$(grep -c '(' /tmp/trace)
+	# Requests by their types: RTM_GETLINK, RTM_GETRULE, SOCK_DIAG_BY_FAMILY.
+	links=$(grep -c 'sendto(.*RTM_GETLINK' /tmp/trace || true)
+	rules=$(grep -c 'sendto(.*RTM_GETRULE' /tmp/trace || true)
+	diags=$(grep -c 'sendto(.*SOCK_DIAG_BY_FAMILY' /tmp/trace || true)
+	result "show_$field" "$calls calls, $links dumps of links, $rules of rules, $diags of sockets"
+	[ "$calls" -le $((SHOWN_PER_DEVICE * DEVICES)) ] || die "$calls calls to show $DEVICES devices as $field"
+	[ "$links" -le 3 ] && [ "$rules" -le 2 ] && [ "$diags" -le 2 ] ||
+		die "$field: $links dumps of links, $rules of rules, $diags of sockets"
+	[ $field != dump ] || [ "$rules$diags" = 00 ] || die "a dump asks for rules or sockets"
+done
 
 for ((n = 0; n < DEVICES; n++)); do
 	echo "link del wgb$n"
