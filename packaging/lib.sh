@@ -55,8 +55,8 @@ list_sources() {
 	printf "deb $mirror %s main\n" "${suites[@]}"
 }
 
-# pin_kernels ROOT RELEASE: the kernels of ROOT are those of RELEASE.
+# pin_kernels ROOT RELEASE: the kernels of ROOT, and linux-base with them, are those of RELEASE.
 pin_kernels() {
-	printf '%s\n' "Package: linux-image-*" "Pin: release n=$2*" "Pin-Priority: 900" \
+	printf '%s\n' "Package: linux-*" "Pin: release n=$2*" "Pin-Priority: 900" \
 		>"$1/etc/apt/preferences.d/kernels"
 }
