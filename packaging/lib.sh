@@ -39,7 +39,7 @@ make_root() {
 	cp -r /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/" || true
 	list_sources "$2" >"$root/etc/apt/sources.list"
 	# Who has kernels of the backports has their metapackages, too.
-	[ "$release" = "$2" ] || pin_kernels "$root" "$2"
+	[ "$release" = "$2" ] || pin_kernels "$root" "$2" 500
 }
 
 # list_sources RELEASE: its lines of sources.list.
@@ -55,8 +55,9 @@ list_sources() {
 	printf "deb $mirror %s main\n" "${suites[@]}"
 }
 
-# pin_kernels ROOT RELEASE: the kernels of ROOT, and linux-base with them, are those of RELEASE.
+# pin_kernels ROOT RELEASE PRIORITY: the kernels of ROOT, and linux-base with them, are those of RELEASE. With
+# 500 a newer one of another source wins.
 pin_kernels() {
-	printf '%s\n' "Package: linux-*" "Pin: release n=$2*" "Pin-Priority: 900" \
+	printf '%s\n' "Package: linux-*" "Pin: release n=$2*" "Pin-Priority: $3" \
 		>"$1/etc/apt/preferences.d/kernels"
 }
