@@ -52,7 +52,6 @@ const NEEDS: &[(&str, &str, &[For])] = &[
     ("flex", "flex", &[Kernel, Patches]),
     ("bison", "bison", &[Kernel, Patches]),
     ("bc", "bc", &[Kernel, Patches]),
-    ("cmp", "diffutils", &[Kernel, Patches]),
     ("perl", "perl", &[Kernel, Patches, Posting]),
     ("sparse", "sparse", &[Patches]),
     ("clang-19", "clang-19", &[Matrix]),
@@ -67,6 +66,7 @@ const NEEDS: &[(&str, &str, &[For])] = &[
     // It only recommends this, and cannot start without.
     ("/usr/share/perl5/Mail/Address.pm", "libmailtools-perl", &[Patches, Posting]),
     ("dh", "debhelper", &[Packaging]),
+    ("apt-ftparchive", "apt-utils", &[Packaging]),
     ("valgrind", "valgrind", &[Measuring]),
     ("ip", "iproute2", &[Reading]),
     ("mandoc", "mandoc", &[Reading]),

@@ -366,7 +366,7 @@ fn list_rules(program: &str, args: &[&str]) -> Seen<String> {
 
 // Modules on the disk.
 
-fn read_modules() -> Modules {
+pub fn read_modules() -> Modules {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut modules = Modules {
         release: release.trim().to_owned(),
@@ -420,6 +420,23 @@ mod tests {
         // A reader that stops makes the writer end.
         let endless = list_rules("yes", &[]).unwrap_err();
         assert!(endless.contains("yes"), "{endless}");
+    }
+
+    #[test]
+    fn a_module_for_another_kernel_is_named() {
+        let say = |files: &[(&str, bool)]| {
+            let files = files
+                .iter()
+                .map(|(release, has)| ((*release).to_owned(), *has));
+            let (release, files) = ("6.2".to_owned(), files.collect());
+            Modules { release, files }.explain_fallback("wg0")
+        };
+        assert_eq!(say(&[("6.1", false), ("6.2", false)]), None);
+        let other = say(&[("6.1", true), ("6.2", false)]).unwrap();
+        assert!(other.contains("for kernel 6.1, and not for the running 6.2"));
+        assert!(other.contains("bind wg0 instead, which is weaker"));
+        let idle = say(&[("6.1", true), ("6.2", false), ("6.2", true)]).unwrap();
+        assert!(idle.contains("not loaded") && idle.ends_with("Reboot"));
     }
 
     #[test]

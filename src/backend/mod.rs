@@ -644,6 +644,12 @@ fn change_bound(
     let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
+    let fallback = matches!(strategy, Strategy::Fallback { .. }) && mode == BindMode::Auto;
+    if fallback && !facts.support.attribute && !facts.support.userspace {
+        let modules = facts::read_modules();
+        let words = modules.explain_fallback(&plan.update.interface);
+        words.iter().for_each(|line| note(line));
+    }
     let now = Now {
         up: facts.up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,

@@ -186,8 +186,7 @@ impl Lock {
             Lock::Held(_) => Ok(self),
             Lock::Unavailable(err) => Err(Error::Unsupported(format!(
                 "Cannot lock the policy rules by {LOCK_FILE}: {}; nothing was changed. It \
-                 takes CAP_NET_ADMIN, and an AppArmor profile of wg must allow to read and lock it \
-                 (rk)",
+                 takes CAP_NET_ADMIN, and an AppArmor profile of wg must allow to lock it (rwk)",
                 strerror(err.raw_os_error().unwrap_or(libc::EIO))
             ))),
         }

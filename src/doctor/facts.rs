@@ -132,6 +132,41 @@ pub struct Modules {
     pub files: Vec<(String, bool)>,
 }
 
+/// Which kernel's module has the attribute that the loaded one has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap<'a> {
+    NotLoaded,
+    OtherKernel(&'a str),
+}
+
+impl Modules {
+    /// `None`: no module on the disk has the attribute.
+    pub fn find_gap(&self) -> Option<Gap<'_>> {
+        let mut with = self.files.iter().filter(|(_, has)| *has);
+        let (first, _) = with.clone().next()?;
+        Some(match with.any(|(release, _)| *release == self.release) {
+            true => Gap::NotLoaded,
+            false => Gap::OtherKernel(first),
+        })
+    }
+
+    /// What is said of a device that is bound without the attribute though a module has it.
+    pub fn explain_fallback(&self, interface: &str) -> Option<String> {
+        let running = &self.release;
+        let (module, remedy) = match self.find_gap()? {
+            Gap::NotLoaded => ("here, but not loaded".to_owned(), "Reboot".to_owned()),
+            Gap::OtherKernel(other) => (
+                format!("for kernel {other}, and not for the running {running}"),
+                format!("Install the module for {running} and reboot"),
+            ),
+        };
+        Some(format!(
+            "Warning: a wireguard module with WGDEVICE_A_BIND_DEV is {module}. Policy rules bind \
+             {interface} instead, which is weaker: other programs can change them. {remedy}"
+        ))
+    }
+}
+
 /// The `wg-quick` of `PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WgQuick {

@@ -3,7 +3,7 @@
 
 use super::codes::Code;
 use super::device::View;
-use super::facts::Facts;
+use super::facts::{Facts, Gap};
 use super::{Gets, Remedy, Report, Sends, advise, filter, list, quote, run};
 
 pub fn examine(facts: &Facts, views: &[View], report: &mut Report) {
@@ -221,14 +221,8 @@ fn report_modules(facts: &Facts, report: &mut Report) {
         return;
     }
     let modules = &facts.modules;
-    let with: Vec<&String> = modules
-        .files
-        .iter()
-        .filter(|(_, has)| *has)
-        .map(|(release, _)| release)
-        .collect();
-    if with.contains(&&modules.release) {
-        report.add(
+    match modules.find_gap() {
+        Some(Gap::NotLoaded) => report.add(
             Code::ModuleNotLoaded,
             None,
             format!(
@@ -241,9 +235,8 @@ fn report_modules(facts: &Facts, report: &mut Report) {
                 "reboot; or take the tunnels down, `modprobe -r wireguard && modprobe wireguard', \
                  and bring them up again",
             ),
-        );
-    } else if let Some(release) = with.first() {
-        report.add(
+        ),
+        Some(Gap::OtherKernel(release)) => report.add(
             Code::ModuleOfOtherKernel,
             None,
             format!(
@@ -255,7 +248,8 @@ fn report_modules(facts: &Facts, report: &mut Report) {
                 "build and install the module for {} as well, or boot {release}",
                 modules.release
             )),
-        );
+        ),
+        None => {}
     }
 }
 
