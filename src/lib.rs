@@ -114,7 +114,7 @@ mod tests {
     }
 
     /// Commands of docs/install.md and README.md that no script runs, by how they begin, and why not.
-    const NOT_RUN: [(&str, &str); 10] = [
+    const NOT_RUN: [(&str, &str); 12] = [
         (
             "cargo xtask ",
             "some take hours; the tests of xtask look at what they are asked",
@@ -134,10 +134,12 @@ mod tests {
         ("openssl ", "it needs the certificate of an operator"),
         ("mokutil ", "it needs firmware with Secure Boot"),
         ("packaging/check", "these are the scripts"),
+        ("apt install debootstrap ", "what the scripts need"),
+        ("apt install mokutil", "it needs firmware with Secure Boot"),
     ];
 
     /// And those that a script runs in other words: how they begin, and the words.
-    const RUN_AS: [(&str, &str); 11] = [
+    const RUN_AS: [(&str, &str); 12] = [
         (
             "apt update && apt install ./wg-vrf-module-",
             "apt install \"wg-vrf-module-$flavour\"",
@@ -147,6 +149,7 @@ mod tests {
             "apt install \"wg-vrf-module-$flavour\"",
         ),
         ("apt install ./wg-vrf_", "apt install wg-vrf"),
+        ("gpg --export ", "gpg --quiet --export"),
         ("echo 'deb ", "echo 'deb [trusted=yes] file:/packages ./' >"),
         (
             "rm /usr/bin/wg && dpkg-divert ",
