@@ -440,7 +440,7 @@ pub struct UdpSocket {
     pub port: u16,
     pub v6: bool,
     pub inode: u32,
-    /// Whether a process has it, or the kernel; `None` where nobody looked or it cannot be told.
+    /// Whether a process has it, or the wireguard module; `None` where it cannot be told.
     pub process: Option<bool>,
     /// It takes packets to every address, as WireGuard's sockets do.
     pub wildcard: bool,
@@ -450,7 +450,7 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     /// Whether it may be that of a device: it takes packets to every address, and is a process's or
-    /// the kernel's own, as the device's are.
+    /// the module's, as the device's are.
     pub fn may_be_of(&self, process: bool) -> bool {
         self.wildcard && self.process.is_none_or(|is| is == process)
     }

@@ -13,7 +13,6 @@ mod foresee;
 mod kernel;
 mod namespaces;
 mod netlink;
-mod owners;
 mod programs;
 mod receive;
 mod routing;

@@ -29,6 +29,8 @@ struct State {
     port: u16,
     /// wg0 is down.
     down: bool,
+    /// Its sockets are in another namespace.
+    away: bool,
     /// Attribute 9 of wg0.
     nine: Option<Vec<u8>>,
     /// It binds by attribute 9.
@@ -38,6 +40,8 @@ struct State {
     inode: u32,
     /// The devices and the inodes of other sockets on its port.
     beside: Vec<(u32, u32)>,
+    /// The inode of the sockets that a process has.
+    process: Option<u32>,
     /// The VRF `red` is gone.
     no_red: bool,
     /// Index, name, mark and port of other devices.
@@ -264,9 +268,14 @@ impl State {
                     socket[4..6].copy_from_slice(&self.port.to_be_bytes());
                     socket[40..44].copy_from_slice(&device.to_ne_bytes());
                     socket[68..72].copy_from_slice(&inode.to_ne_bytes());
+                    // SK_MEMINFO_SNDBUF, for the module as set_sock_opts() has it.
+                    let is_process = self.process == Some(inode);
+                    let sndbuf: u32 = if is_process { 212_992 } else { 0x7fff_ffff };
+                    let memory = [0, 0, 0, sndbuf, 0, 0, 0, 0, 0].map(u32::to_ne_bytes);
+                    socket.extend(attribute(7, &memory.concat()));
                     socket
                 };
-                let own = (!self.down).then_some((self.bound_to, self.inode));
+                let own = (!self.down && !self.away).then_some((self.bound_to, self.inode));
                 let all = own.into_iter().chain(self.beside.iter().copied());
                 let is_asked =
                     [[0; 2], self.port.to_be_bytes()].contains(&[payload[8], payload[9]]);
@@ -490,7 +499,8 @@ fn a_device_that_came_into_a_container_keeps_the_mark_that_we_chose() {
     ] {
         // Up, and no socket on its port here: that is what shows of the other namespace. Down,
         // nothing shows.
-        let here = kernel(|state| (state.mark, state.port, state.down) = (mark, 1, down));
+        let here = kernel(|state| (state.mark, state.port, state.away) = (mark, 1, true));
+        here.borrow_mut().down = down;
         let update = Update {
             interface: "wg0".to_owned(),
             bind_dev: Change::Clear,
@@ -576,7 +586,7 @@ fn rules_that_a_moved_device_lives_on_stay() {
     let state = kernel(|_| {});
     run(&state, red()).0.unwrap();
     let mark = state.borrow().mark;
-    let moved = kernel(|state| state.mark = mark);
+    let moved = kernel(|state| (state.mark, state.port, state.away) = (mark, 1, true));
     run_beside(&state, Some(&moved), Change::Clear).0.unwrap();
     assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
 }
@@ -934,7 +944,7 @@ fn run_hooked(
     (result, notes.join("\n"))
 }
 
-/// wg0 on a port that a socket of this machine has, as the files of /proc are read.
+/// wg0 on a port that nobody else gets.
 fn hooked() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -1341,8 +1351,9 @@ fn a_neighbours_socket_is_not_blamed_and_proves_nothing() {
         now.bound_to = own;
         let foreign = kernels.iter().map(|device| (*device, 0));
         now.beside = foreign.chain(process.iter().map(|dev| (*dev, 1))).collect();
+        now.process = Some(1);
         drop(now);
-        shown(&script(&state).with_process_socket(1))
+        shown(&script(&state))
     };
     assert_eq!(at(8, &[], &[]), Some(Receives::Bound));
     for (own, kernels, processes, receives) in [
@@ -1366,15 +1377,11 @@ fn a_neighbours_socket_is_not_blamed_and_proves_nothing() {
 /// wireguard-go has the port here of a device whose own sockets are in another namespace.
 #[test]
 fn a_process_does_not_make_a_device_bound() {
-    let (state, socket) = bound_by_hooks();
-    let inode = {
-        use std::os::{fd::AsRawFd as _, unix::fs::MetadataExt as _};
-        let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
-        u32::try_from(std::fs::metadata(path).unwrap().ino()).unwrap()
-    };
-    // The one socket on the port is the process's, in /proc as in the kernel's answer.
-    state.borrow_mut().inode = inode;
-    let script = script(&state).with_process_socket(inode);
+    let (state, _socket) = bound_by_hooks();
+    // The one socket on the port is the process's.
+    let inode = state.borrow().inode;
+    state.borrow_mut().process = Some(inode);
+    let script = script(&state);
     let device = with(script.clone(), || get("wg0")).unwrap();
     assert_eq!(device.receives, None);
     let elsewhere = |bind: &Bind| {
@@ -1440,7 +1447,8 @@ fn a_mark_that_is_bound_here_too_does_not_open_a_device_that_is_bound_elsewhere(
         // No socket is on its port here.
         let here = kernel(|_| {});
         run(&here, red()).0.unwrap();
-        (here.borrow_mut().port, here.borrow_mut().down) = (1, down);
+        here.borrow_mut().down = down;
+        (here.borrow_mut().port, here.borrow_mut().away) = (1, true);
         let omitted = Update {
             interface: "wg0".to_owned(),
             bind_dev: Change::Clear,
@@ -1622,7 +1630,7 @@ fn count_requests(state: &Rc<RefCell<State>>, look: impl FnOnce()) -> [usize; 2]
     *asked.borrow()
 }
 
-/// wg0 on a port that shows in /proc, too.
+/// wg0 on a port that nobody else gets.
 fn on_a_port() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
