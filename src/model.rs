@@ -159,7 +159,7 @@ pub enum Presence {
 }
 
 /// What the sockets of a device that policy rules bind receive: the rules steer what it sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receives {
     /// What arrives in the VRF, and nothing else.
     Bound,
@@ -167,6 +167,8 @@ pub enum Receives {
     Any,
     /// They are bound to a device that is not there, or will be.
     Nothing,
+    /// What arrives at these devices, to which they are bound, or will be, in place of the VRF.
+    Other(Vec<String>),
     /// Other sockets are on its port, and nothing tells which are its own.
     Unclear,
 }

@@ -1421,7 +1421,10 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
     };
     let own = change(&|entry| entry.owner = 12);
     assert_eq!(said(), Some(Receives::Unclear));
+    // A VRF that exists has the old name, and one that does not.
     change(&|entry| (entry.owner, entry.vrf) = (7, "blue".to_owned()));
+    assert_eq!(said(), Some(Receives::Other(vec!["blue".to_owned()])));
+    change(&|entry| entry.vrf = "green".to_owned());
     assert_eq!(said(), Some(Receives::Nothing));
     change(&|entry| *entry = own.clone());
     // Another socket has the port in its VRF, or everywhere: it will have none.
