@@ -647,7 +647,7 @@ fn find_goal(
         Strategy::Unbind | Strategy::Attribute { .. } => return None,
     };
     Some(ReceiveGoal {
-        vrf,
+        vrf: foresee::find_real_name(vrf),
         mark: facts.mark_after(&plan.update.fwmark),
     })
 }

@@ -118,7 +118,7 @@ fn rule(family: u8, pref: u32, table: u32, l3mdev: bool) -> Vec<u8> {
 /// The VRFs of [`State`].
 fn index_of(name: &[u8]) -> u32 {
     match name.split(|byte| *byte == 0).next() {
-        Some(b"red") => 8,
+        Some(b"red" | b"crimson") => 8,
         Some(b"blue") => 9,
         _ => 0,
     }
@@ -287,6 +287,8 @@ impl State {
                     link(8, "red", true, "vrf", Some(100)),
                     link(9, "blue", true, "vrf", Some(200)),
                 ];
+                // { IFLA_PROP_LIST: { IFLA_ALT_IFNAME } }
+                links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
                 links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
                 links.extend(
@@ -1400,6 +1402,20 @@ fn a_process_does_not_make_a_device_bound() {
     let said = result.unwrap_err().to_string();
     assert!(said.contains("where it was created"), "{said}");
     assert_eq!(shape(&state), before);
+}
+
+/// The kernel and the hooks take a device by each of its names, and sockets tell of none.
+#[test]
+fn an_altname_binds_as_the_name_does() {
+    let (state, _socket) = hooked();
+    let bind = |update: &mut Update| update.bind_dev = Change::Set("crimson".to_owned());
+    run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+    let port = state.borrow().port;
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+    for down in [false, true] {
+        state.borrow_mut().down = down;
+        assert_eq!(shown(&script(&state)), Some(Receives::Bound), "{down}");
+    }
 }
 
 /// A device that is down has no sockets: another one may have the port first.
