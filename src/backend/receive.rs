@@ -141,7 +141,11 @@ pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
 
 /// The ports of entries whose device is gone.
 pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
-    let here: HashSet<u32> = links.iter().map(|link| link.index).collect();
+    // Another kind of link has only the index of a device that is gone.
+    let tunnels = links
+        .iter()
+        .filter(|link| [KIND, "tun"].contains(&&*link.kind));
+    let here: HashSet<u32> = tunnels.map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
         here.contains(&binding.owner) || needed.is_needed(port, binding)

@@ -1418,6 +1418,37 @@ fn an_altname_binds_as_the_name_does() {
     }
 }
 
+/// The index of a device that is gone may be that of any link now.
+#[test]
+fn only_a_tunnel_keeps_an_entry() {
+    let state = kernel(|_| {});
+    let entry = crate::model::HookEntry {
+        vrf: "red".to_owned(),
+        owner: 12,
+        ..Default::default()
+    };
+    for (kind, unused) in [
+        ("dummy", vec![51060]),
+        ("", vec![51060]),
+        ("wireguard", vec![]),
+        // wireguard-go
+        ("tun", vec![]),
+    ] {
+        let link = Link {
+            index: 12,
+            name: "any".to_owned(),
+            altnames: Vec::new(),
+            kind: kind.to_owned(),
+            vrf_table: None,
+            up: true,
+        };
+        let found = with(script(&state), || {
+            receive::find_unused(&[(51060, entry.clone())], &[link])
+        });
+        assert_eq!(found, unused, "{kind}");
+    }
+}
+
 /// A device that is down has no sockets: another one may have the port first.
 #[test]
 fn of_a_device_that_is_down_only_its_own_entry_counts() {
