@@ -763,11 +763,14 @@ impl Receiving {
             done = Changing::start_change().and_then(|mut c| c.insert_entry(*port, &no_vrf, true));
             note(&format!(
                 "{interface}: another device has port {port} too, in another VRF: whichever of \
-                 them is set down and up receives nothing until it is bound again"
+                 them is set up after this receives nothing until it is bound again"
             ));
         }
         if let Err(error) = done {
             note(&format!("{interface}: {error}"));
+        }
+        if shared && !now.up {
+            return Ok(());
         }
         note(&match received {
             Ok(Some(Receives::Bound)) => format!(

@@ -1294,8 +1294,11 @@ fn the_entry_of_a_moved_device_comes_back_to_it() {
             update.listen_port = Change::Set(port);
         })
     };
-    bind("blue", 51009).0.unwrap();
+    let (result, notes) = bind("blue", 51009);
+    result.unwrap();
     assert_eq!(entries(&state), [(51009, String::new(), 7)]);
+    assert!(notes.contains("receives nothing until"), "{notes}");
+    assert!(!notes.contains("receives from"), "{notes}");
     bind("blue", 51010).0.unwrap();
     let moved = (51009, "red".to_owned(), 0);
     assert_eq!(
