@@ -656,7 +656,8 @@ impl Receiving {
             owner: self.index,
             mark: goal.mark,
         };
-        let all_sockets = self.mode == ReceiveMode::Bound;
+        // Who accepted it for this device need not say so at each change.
+        let all_sockets = self.mode == ReceiveMode::Bound || self.own_entries().next().is_some();
         let done = Changing::start_change()
             .and_then(|mut changing| changing.insert_entry(chosen, &binding, all_sockets));
         match done {
