@@ -159,7 +159,7 @@ pub enum Presence {
 }
 
 /// What the sockets of a device that policy rules bind receive: the rules steer what it sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receives {
     /// What arrives in the VRF, and nothing else.
     Bound,
@@ -167,6 +167,8 @@ pub enum Receives {
     Any,
     /// They are bound to a device that is not there, or will be.
     Nothing,
+    /// What arrives at these devices, to which they are bound, or will be, in place of the VRF.
+    Other(Vec<String>),
     /// Other sockets are on its port, and nothing tells which are its own.
     Unclear,
 }
@@ -440,7 +442,7 @@ pub struct UdpSocket {
     pub port: u16,
     pub v6: bool,
     pub inode: u32,
-    /// Whether a process has it, or the kernel; `None` where nobody looked or it cannot be told.
+    /// Whether a process has it, or the wireguard module; `None` where it cannot be told.
     pub process: Option<bool>,
     /// It takes packets to every address, as WireGuard's sockets do.
     pub wildcard: bool,
@@ -450,7 +452,7 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     /// Whether it may be that of a device: it takes packets to every address, and is a process's or
-    /// the kernel's own, as the device's are.
+    /// the module's, as the device's are.
     pub fn may_be_of(&self, process: bool) -> bool {
         self.wildcard && self.process.is_none_or(|is| is == process)
     }

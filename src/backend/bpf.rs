@@ -24,10 +24,12 @@ type Map = BpfMap<KEY_LEN, VALUE_LEN>;
 
 /// The names by which the objects are found again.
 const MAP_NAME: &str = "wg_bind_dev";
-fn program_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "wg_bind_dev4",
-        Family::V6 => "wg_bind_dev6",
+fn program_name(family: Family, all_sockets: bool) -> &'static str {
+    match (family, all_sockets) {
+        (Family::V4, false) => "wg_bind_dev4",
+        (Family::V6, false) => "wg_bind_dev6",
+        (Family::V4, true) => "wg_bind_dev4all",
+        (Family::V6, true) => "wg_bind_dev6all",
     }
 }
 
@@ -189,6 +191,8 @@ struct Attached {
     program: BpfProgram,
     /// The map's id.
     map: u32,
+    /// It binds other programs' sockets as well.
+    all_sockets: bool,
 }
 
 /// Our programs as they are attached now, with the entries of one network namespace.
@@ -250,7 +254,8 @@ impl Hooks {
             let [map] = maps.as_slice() else {
                 continue;
             };
-            if name != program_name(family) {
+            let all_sockets = name == program_name(family, true);
+            if !all_sockets && name != program_name(family, false) {
                 continue;
             }
             if !self.maps.iter().any(|(id, _)| id == map) {
@@ -264,6 +269,7 @@ impl Hooks {
                 family,
                 program,
                 map: *map,
+                all_sockets,
             });
         }
         Ok(())
@@ -389,6 +395,13 @@ impl Changing {
         if let Some(hooks) = scripted::hooks() {
             hooks.borrow_mut().entries.insert(port, entry.clone());
             return Ok(());
+        }
+        // One that is attached serves every entry.
+        if !all_sockets && self.hooks.attached.iter().any(|one| one.all_sockets) {
+            return Err(match is_locked_down() {
+                true => Unavailable::Lockdown,
+                false => Unavailable::NoBtf,
+            });
         }
         let key = bpf::encode_key(self.hooks.namespace, port);
         let value = bpf::encode_entry(entry);
@@ -531,6 +544,7 @@ impl Changing {
             family,
             program,
             map,
+            ..
         } in &self.hooks.attached
         {
             if !empty.contains(map) {
@@ -644,9 +658,7 @@ fn load_program(family: Family, map: &Map, all_sockets: bool) -> HookResult<BpfP
             }
         }
     }
-    let locked = fs::read_to_string("/sys/kernel/security/lockdown")
-        .is_ok_and(|modes| modes.contains("[confidentiality]"));
-    if locked && !all_sockets {
+    if is_locked_down() && !all_sockets {
         return Err(Unavailable::Lockdown);
     }
     let mut log = vec![0; LOG_LEN];
@@ -662,6 +674,12 @@ fn load_program(family: Family, map: &Map, all_sockets: bool) -> HookResult<BpfP
     }
 }
 
+/// Whether programs may not read the kernel's memory.
+fn is_locked_down() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
 fn load_as(
     family: Family,
     map: &Map,
@@ -672,7 +690,7 @@ fn load_as(
     let code = bpf::encode_program(&bpf::build_program(family, features), map.fd().as_raw_fd())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
     BpfProgram::load(
-        program_name(family),
+        program_name(family, features.offsets.is_none()),
         attach_type(family),
         &code,
         LICENSE,

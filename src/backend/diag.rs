@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use neli::consts::socket::NlFamily;
 
 use super::netlink::{Failure, Next, Socket};
-use super::owners::Owners;
 use crate::model::{Family, UdpSocket};
 use crate::wire::diag;
 
@@ -42,7 +41,7 @@ impl Drop for Snapshot {
 }
 
 /// The sockets on a port in the snapshot; `None` without a snapshot, and where there are none.
-pub fn find_kept(port: u16) -> Option<Vec<UdpSocket>> {
+fn find_kept(port: u16) -> Option<Vec<UdpSocket>> {
     if KEPT.with_borrow(|kept| matches!(kept, Kept::Wanted)) {
         let mut sockets = ask_kernel(0).unwrap_or_default();
         sockets.sort_by_key(|one| one.port);
@@ -92,19 +91,6 @@ fn ask_kernel(port: u16) -> Result<Vec<UdpSocket>, Failure> {
 /// As [`udp_sockets`].
 pub fn own_sockets(port: u16, process: bool) -> Result<Vec<UdpSocket>, Failure> {
     let mut sockets = udp_sockets(port)?;
-    name_owners(&mut sockets);
     sockets.retain(|one| one.may_be_of(process));
     Ok(sockets)
-}
-
-/// Notes which of the sockets are processes'.
-pub fn name_owners(sockets: &mut [UdpSocket]) {
-    if sockets.is_empty() {
-        return;
-    }
-    let inodes: Vec<u32> = sockets.iter().map(|one| one.inode).collect();
-    let owners = Owners::find_owners(&inodes);
-    for one in sockets {
-        one.process = owners.is_process(one.inode);
-    }
 }

@@ -121,13 +121,10 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     let rules = Routing::open()
         .map_err(|err| strerror(err.raw_os_error().unwrap_or(libc::EIO)))
         .and_then(|mut routing| routing.read_rules().map_err(explain_failure));
-    let mut sockets = diag::udp_sockets(0).map_err(|failure| match failure.errno {
+    let sockets = diag::udp_sockets(0).map_err(|failure| match failure.errno {
         libc::ENOENT => "the kernel has no udp_diag".to_owned(),
         _ => explain_failure(failure),
     });
-    if let Ok(sockets) = &mut sockets {
-        diag::name_owners(sockets);
-    }
     let links: Vec<Link> = nics.iter().map(|nic| nic.link.clone()).collect();
     let only = only.map(|only| facts::find_real_name(links.iter(), only));
 

@@ -54,7 +54,7 @@ pub fn foresee_update(
 }
 
 /// The kernel takes a device by each of its names, and tells of one.
-fn find_real_name(name: String) -> String {
+pub(super) fn find_real_name(name: String) -> String {
     let links = Routing::open().ok().and_then(|mut r| r.read_links().ok());
     let link = links.as_deref().and_then(|links| find_link(links, &name));
     link.map_or(name, |link| link.name.clone())

@@ -13,7 +13,6 @@ mod foresee;
 mod kernel;
 mod namespaces;
 mod netlink;
-mod owners;
 mod programs;
 mod receive;
 mod routing;
@@ -691,7 +690,7 @@ fn find_goal(
         Strategy::Unbind | Strategy::Attribute { .. } => return None,
     };
     Some(ReceiveGoal {
-        vrf,
+        vrf: foresee::find_real_name(vrf),
         mark: facts.mark_after(&plan.update.fwmark),
     })
 }

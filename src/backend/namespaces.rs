@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
@@ -28,11 +28,19 @@ struct Found {
 }
 
 impl Found {
-    /// Takes the namespace that a path is for, unless it is known.
+    /// Takes the namespace that a path is for, unless it is known. For the kernel a namespace is a
+    /// plain file. What takes its place between the two looks must not make the open wait.
     fn add_namespace(&mut self, path: PathBuf) {
+        let open = || {
+            let mut options = File::options();
+            options
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path)
+        };
         let opened = fs::metadata(&path).and_then(|ns| {
-            let new = !self.seen.contains(&ns.ino());
-            Ok((ns.ino(), new.then(|| File::open(&path)).transpose()?))
+            let new = ns.is_file() && !self.seen.contains(&ns.ino());
+            Ok((ns.ino(), new.then(open).transpose()?))
         });
         match opened {
             Ok((inode, Some(namespace))) => {
@@ -297,6 +305,27 @@ mod tests {
             [Path::new("run/netns/box"), Path::new("mnt/a b\\9")]
         );
         assert_eq!(parse_mounts(b"1 2 3\n"), [] as [PathBuf; 0]);
+    }
+
+    /// An open of a FIFO waits for somebody to write.
+    #[test]
+    fn what_is_no_file_is_no_namespace() {
+        let folder = std::env::temp_dir().join(format!("wg-vrf-names-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (fifo, socket) = (folder.join("fifo"), folder.join("socket"));
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let (say, said) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut found = Found::default();
+            found.add_namespace(fifo);
+            found.add_namespace(socket);
+            say.send((found.namespaces.len(), found.unknown)).unwrap();
+        });
+        let said = said.recv_timeout(std::time::Duration::from_secs(10));
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(said, Ok((0, None)));
     }
 
     #[test]

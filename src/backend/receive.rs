@@ -41,7 +41,7 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
     if link.is_some_and(|link| link.up) {
         let process = link.is_none_or(|link| link.kind != KIND);
         let sockets = diag::own_sockets(port, process).ok()?;
-        let judged = receive::judge_sockets(&sockets, 0, index);
+        let judged = receive::judge_sockets(&sockets, 0, index, find_name);
         return Some(judged.unwrap_or(Receives::Unclear));
     }
     // It has no sockets. The entry for its port tells what they will be bound to.
@@ -52,7 +52,10 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
         None => Receives::Any,
         Some(entry) if entry.leaving => Receives::Any,
         // The hooks go by the name, also where the VRF has the same table.
-        Some(entry) if vrf != Some(&entry.vrf) => Receives::Nothing,
+        Some(entry) if vrf != Some(&entry.vrf) => match find_index(&entry.vrf) {
+            Some(_) => Receives::Other(vec![entry.vrf]),
+            None => Receives::Nothing,
+        },
         // The other device may have the port first, and another socket has it.
         Some(entry) if link.is_none_or(|link| link.index != entry.owner) => Receives::Unclear,
         Some(_) if sockets.iter().any(in_the_way) => Receives::Unclear,
@@ -155,7 +158,11 @@ pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
 
 /// The ports of entries whose device is gone.
 pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
-    let here: HashSet<u32> = links.iter().map(|link| link.index).collect();
+    // Another kind of link has only the index of a device that is gone.
+    let tunnels = links
+        .iter()
+        .filter(|link| [KIND, "tun"].contains(&&*link.kind));
+    let here: HashSet<u32> = tunnels.map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
         here.contains(&binding.owner) || needed.is_needed(port, binding)
@@ -669,7 +676,8 @@ impl Receiving {
             owner: self.index,
             mark: goal.mark,
         };
-        let all_sockets = self.mode == ReceiveMode::Bound;
+        // Who accepted it for this device need not say so at each change.
+        let all_sockets = self.mode == ReceiveMode::Bound || self.own_entries().next().is_some();
         // Until the device sends by the new VRF, sockets that are made receive nothing: whoever ends
         // this between the two leaves no device that sends by the one and receives from the other.
         let rebinds = self.own.contains(&chosen)
@@ -703,9 +711,8 @@ impl Receiving {
         let Some((port, entry)) = self.awaited.take() else {
             return;
         };
-        let all_sockets = self.mode == ReceiveMode::Bound;
         let done = Changing::start_change()
-            .and_then(|mut changing| changing.insert_entry(port, &entry, all_sockets));
+            .and_then(|mut changing| changing.insert_entry(port, &entry, true));
         self.reason = done.err();
     }
 
@@ -750,7 +757,7 @@ impl Receiving {
         };
         let vrf = find_index(&goal.vrf);
         let read = || diag::own_sockets(*port, now.process);
-        let judge = |sockets: &[UdpSocket]| receive::judge_sockets(sockets, 0, vrf);
+        let judge = |sockets: &[UdpSocket]| receive::judge_sockets(sockets, 0, vrf, find_name);
         // A device that is down has no sockets; another one's may be on the port.
         let mut received = Ok(Some(vrf.map_or(Receives::Nothing, |_| Receives::Bound)));
         if now.up {
@@ -765,7 +772,7 @@ impl Receiving {
             let may_stay = before.iter().any(is_right) && before.iter().all(|s| is_live(s.device));
             let stay = match received {
                 Ok(Some(Receives::Unclear)) => may_stay,
-                received => received == Ok(Some(Receives::Bound)),
+                ref received => *received == Ok(Some(Receives::Bound)),
             };
             if !stay {
                 let marks = Marks::same(goal.mark);
@@ -776,7 +783,7 @@ impl Receiving {
                 let is_new = |one: &&UdpSocket| before.iter().all(|old| old.inode != one.inode);
                 received = after.map_err(|err| err.errno).map(|after| {
                     let new: Vec<UdpSocket> = after.iter().filter(is_new).copied().collect();
-                    receive::judge_sockets(&new, 0, vrf).or_else(|| judge(&after))
+                    receive::judge_sockets(&new, 0, vrf, find_name).or_else(|| judge(&after))
                 });
             }
         }
@@ -802,11 +809,14 @@ impl Receiving {
             done = Changing::start_change().and_then(|mut c| c.insert_entry(*port, &no_vrf, true));
             note(&format!(
                 "{interface}: another device has port {port} too, in another VRF: whichever of \
-                 them is set down and up receives nothing until it is bound again"
+                 them is set up after this receives nothing until it is bound again"
             ));
         }
         if let Err(error) = done {
             note(&format!("{interface}: {error}"));
+        }
+        if shared && !now.up {
+            return Ok(());
         }
         note(&match received {
             Ok(Some(Receives::Bound)) => format!(
@@ -818,6 +828,12 @@ impl Receiving {
                  not bound its sockets"
             ),
             Ok(Some(Receives::Unclear)) => describe_unclear(interface, *port, &goal.vrf),
+            Ok(Some(Receives::Other(devices))) => format!(
+                "{interface}: receives from {}, and nothing from {}: the BPF program at the cgroup \
+                 root has not bound its sockets",
+                devices.join(", "),
+                goal.vrf
+            ),
             Ok(Some(Receives::Nothing)) => match bind_table(&goal.vrf) {
                 // The hooks bind by name, which the VRF will bring.
                 Some(table) => format!(
@@ -866,7 +882,7 @@ impl Receiving {
             true => Receives::Bound,
             false => Receives::Any,
         };
-        let received = receive::judge_sockets(&sockets, 0, vrf).unwrap_or(without);
+        let received = receive::judge_sockets(&sockets, 0, vrf, find_name).unwrap_or(without);
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         left.extend(self.left);
         match received {
@@ -876,7 +892,7 @@ impl Receiving {
                 left.retain(|own| *own != port);
                 note(&describe_unclear(interface, port, &goal.vrf));
             }
-            Receives::Nothing => {
+            Receives::Nothing | Receives::Other(_) => {
                 let binder = Binder {
                     entry: entry.is_some(),
                     process: now.process,

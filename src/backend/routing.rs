@@ -12,7 +12,6 @@ use neli::consts::socket::NlFamily;
 
 use super::diag;
 use super::netlink::{Failure, Next, Socket};
-use super::owners::{Owners, parse_inode};
 use crate::error::{Error, Result, Task, strerror};
 use crate::model::{Family, Rule};
 use crate::plan::rules::Rules;
@@ -199,33 +198,12 @@ pub fn l3mdev_accept() -> Option<bool> {
     Some(value.trim() != "0")
 }
 
-/// Whether any UDP socket of this thread's namespace has this local port; `None` when it cannot
-/// be told.
-pub fn has_udp_port(port: u16) -> Option<bool> {
-    match fs::read_to_string("/proc/thread-self/net/udp") {
-        Ok(v4) => {
-            let v6 = fs::read_to_string("/proc/thread-self/net/udp6").unwrap_or_default();
-            let mut lines = v4.lines().chain(v6.lines());
-            Some(lines.any(|line| local_port(line) == Some(port)))
-        }
-        // Hidden or forbidden. Binding fails for a port in use. It takes a free port for a
-        // moment, which is no device's of this namespace then.
-        Err(_) => match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
-            Ok(_) => Some(false),
-            Err(err) if err.kind() == io::ErrorKind::AddrInUse => Some(true),
-            Err(_) => None,
-        },
-    }
-}
-
 /// How many UDP sockets of this thread's namespace take packets to every address on this port, as
 /// a device's do: the larger number of either family. Those of a process count for one, the kernel's
-/// for another `process`, and all for `None`. `None` when it cannot be told.
+/// for another `process`, and all for `None`, or where only /proc tells of them. `None` when it cannot
+/// be told.
 pub fn count_wildcard_sockets(port: u16, process: Option<bool>) -> Option<usize> {
-    if let Some(mut sockets) = diag::find_kept(port) {
-        if process.is_some() {
-            diag::name_owners(&mut sockets);
-        }
+    if let Ok(mut sockets) = diag::udp_sockets(port) {
         sockets.retain(|one| match process {
             Some(process) => one.may_be_of(process),
             None => one.wildcard,
@@ -233,29 +211,17 @@ pub fn count_wildcard_sockets(port: u16, process: Option<bool>) -> Option<usize>
         let v6 = sockets.iter().filter(|one| one.v6).count();
         return Some(v6.max(sockets.len() - v6));
     }
-    let is_own = |line: &str| {
-        let (Some(process), Some(inode)) = (process, parse_inode(line)) else {
-            return true;
-        };
-        let known = Owners::find_owners(&[inode]).is_process(inode);
-        known.is_none_or(|is| is == process)
-    };
     let count = |file: &str| {
         let text = fs::read_to_string(file).ok()?;
         let lines = text.lines().filter(|line| {
             let address = line.split_whitespace().nth(1).unwrap_or_default();
-            let is_wildcard = || {
-                let mut digits = address.bytes().take_while(|byte| *byte != b':');
-                digits.all(|byte| byte == b'0')
-            };
-            local_port(line) == Some(port) && is_wildcard() && is_own(line)
+            let mut digits = address.bytes().take_while(|byte| *byte != b':');
+            local_port(line) == Some(port) && digits.all(|byte| byte == b'0')
         });
         Some(lines.count())
     };
-    match count("/proc/thread-self/net/udp") {
-        Some(v4) => Some(v4.max(count("/proc/thread-self/net/udp6").unwrap_or(0))),
-        None => has_udp_port(port).map(usize::from),
-    }
+    let v4 = count("/proc/thread-self/net/udp")?;
+    Some(v4.max(count("/proc/thread-self/net/udp6").unwrap_or(0)))
 }
 
 /// A UDP port that is free in this namespace.
@@ -295,10 +261,8 @@ mod tests {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
         assert!(is_port_taken(port));
-        assert_eq!(has_udp_port(port), Some(true));
         drop(socket);
         assert!(!is_port_taken(port));
-        assert_eq!(has_udp_port(port), Some(false));
     }
 
     /// Who may not take the lock is refused; who may waits for the one who has it.

@@ -2,7 +2,7 @@
 //! A kernel for tests: answers netlink requests of this thread as a script says.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -33,8 +33,6 @@ pub struct ScriptedKernel {
     elsewhere: Vec<ScriptedKernel>,
     /// Processes of the host do not show.
     in_container: bool,
-    /// Sockets of processes, by their inodes.
-    processes: HashSet<u32>,
     hooks: Rc<RefCell<ScriptedHooks>>,
 }
 
@@ -44,7 +42,6 @@ impl ScriptedKernel {
             answer: Rc::new(RefCell::new(answer)),
             elsewhere: Vec::new(),
             in_container: false,
-            processes: HashSet::new(),
             hooks: Rc::default(),
         }
     }
@@ -56,11 +53,6 @@ impl ScriptedKernel {
 
     pub fn beside(mut self, other: Option<ScriptedKernel>) -> Self {
         self.elsewhere.extend(other);
-        self
-    }
-
-    pub fn with_process_socket(mut self, inode: u32) -> Self {
-        self.processes.insert(inode);
         self
     }
 
@@ -96,11 +88,6 @@ pub fn elsewhere<T>(look: impl Fn() -> T) -> Option<Vec<T>> {
 /// Whether the processes of the whole machine show; `None` on the machine's own kernel.
 pub fn sees_all_processes() -> Option<bool> {
     KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| !kernel.in_container))
-}
-
-/// The sockets of processes; `None` on the machine's own kernel.
-pub fn process_sockets() -> Option<HashSet<u32>> {
-    KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| kernel.processes.clone()))
 }
 
 /// The bind hooks; `None` on the machine's own kernel.

@@ -29,6 +29,8 @@ struct State {
     port: u16,
     /// wg0 is down.
     down: bool,
+    /// Its sockets are in another namespace.
+    away: bool,
     /// Attribute 9 of wg0.
     nine: Option<Vec<u8>>,
     /// It binds by attribute 9.
@@ -38,6 +40,8 @@ struct State {
     inode: u32,
     /// The devices and the inodes of other sockets on its port.
     beside: Vec<(u32, u32)>,
+    /// The inode of the sockets that a process has.
+    process: Option<u32>,
     /// The VRF `red` is gone.
     no_red: bool,
     /// Index, name, mark and port of other devices.
@@ -114,7 +118,7 @@ fn rule(family: u8, pref: u32, table: u32, l3mdev: bool) -> Vec<u8> {
 /// The VRFs of [`State`].
 fn index_of(name: &[u8]) -> u32 {
     match name.split(|byte| *byte == 0).next() {
-        Some(b"red") => 8,
+        Some(b"red" | b"crimson") => 8,
         Some(b"blue") => 9,
         _ => 0,
     }
@@ -264,9 +268,14 @@ impl State {
                     socket[4..6].copy_from_slice(&self.port.to_be_bytes());
                     socket[40..44].copy_from_slice(&device.to_ne_bytes());
                     socket[68..72].copy_from_slice(&inode.to_ne_bytes());
+                    // SK_MEMINFO_SNDBUF, for the module as set_sock_opts() has it.
+                    let is_process = self.process == Some(inode);
+                    let sndbuf: u32 = if is_process { 212_992 } else { 0x7fff_ffff };
+                    let memory = [0, 0, 0, sndbuf, 0, 0, 0, 0, 0].map(u32::to_ne_bytes);
+                    socket.extend(attribute(7, &memory.concat()));
                     socket
                 };
-                let own = (!self.down).then_some((self.bound_to, self.inode));
+                let own = (!self.down && !self.away).then_some((self.bound_to, self.inode));
                 let all = own.into_iter().chain(self.beside.iter().copied());
                 let is_asked =
                     [[0; 2], self.port.to_be_bytes()].contains(&[payload[8], payload[9]]);
@@ -278,6 +287,8 @@ impl State {
                     link(8, "red", true, "vrf", Some(100)),
                     link(9, "blue", true, "vrf", Some(200)),
                 ];
+                // { IFLA_PROP_LIST: { IFLA_ALT_IFNAME } }
+                links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
                 links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
                 links.extend(
@@ -490,7 +501,8 @@ fn a_device_that_came_into_a_container_keeps_the_mark_that_we_chose() {
     ] {
         // Up, and no socket on its port here: that is what shows of the other namespace. Down,
         // nothing shows.
-        let here = kernel(|state| (state.mark, state.port, state.down) = (mark, 1, down));
+        let here = kernel(|state| (state.mark, state.port, state.away) = (mark, 1, true));
+        here.borrow_mut().down = down;
         let update = Update {
             interface: "wg0".to_owned(),
             bind_dev: Change::Clear,
@@ -576,7 +588,7 @@ fn rules_that_a_moved_device_lives_on_stay() {
     let state = kernel(|_| {});
     run(&state, red()).0.unwrap();
     let mark = state.borrow().mark;
-    let moved = kernel(|state| state.mark = mark);
+    let moved = kernel(|state| (state.mark, state.port, state.away) = (mark, 1, true));
     run_beside(&state, Some(&moved), Change::Clear).0.unwrap();
     assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
 }
@@ -934,7 +946,7 @@ fn run_hooked(
     (result, notes.join("\n"))
 }
 
-/// wg0 on a port that a socket of this machine has, as the files of /proc are read.
+/// wg0 on a port that nobody else gets.
 fn hooked() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -1282,8 +1294,11 @@ fn the_entry_of_a_moved_device_comes_back_to_it() {
             update.listen_port = Change::Set(port);
         })
     };
-    bind("blue", 51009).0.unwrap();
+    let (result, notes) = bind("blue", 51009);
+    result.unwrap();
     assert_eq!(entries(&state), [(51009, String::new(), 7)]);
+    assert!(notes.contains("receives nothing until"), "{notes}");
+    assert!(!notes.contains("receives from"), "{notes}");
     bind("blue", 51010).0.unwrap();
     let moved = (51009, "red".to_owned(), 0);
     assert_eq!(
@@ -1341,8 +1356,9 @@ fn a_neighbours_socket_is_not_blamed_and_proves_nothing() {
         now.bound_to = own;
         let foreign = kernels.iter().map(|device| (*device, 0));
         now.beside = foreign.chain(process.iter().map(|dev| (*dev, 1))).collect();
+        now.process = Some(1);
         drop(now);
-        shown(&script(&state).with_process_socket(1))
+        shown(&script(&state))
     };
     assert_eq!(at(8, &[], &[]), Some(Receives::Bound));
     for (own, kernels, processes, receives) in [
@@ -1366,15 +1382,11 @@ fn a_neighbours_socket_is_not_blamed_and_proves_nothing() {
 /// wireguard-go has the port here of a device whose own sockets are in another namespace.
 #[test]
 fn a_process_does_not_make_a_device_bound() {
-    let (state, socket) = bound_by_hooks();
-    let inode = {
-        use std::os::{fd::AsRawFd as _, unix::fs::MetadataExt as _};
-        let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
-        u32::try_from(std::fs::metadata(path).unwrap().ino()).unwrap()
-    };
-    // The one socket on the port is the process's, in /proc as in the kernel's answer.
-    state.borrow_mut().inode = inode;
-    let script = script(&state).with_process_socket(inode);
+    let (state, _socket) = bound_by_hooks();
+    // The one socket on the port is the process's.
+    let inode = state.borrow().inode;
+    state.borrow_mut().process = Some(inode);
+    let script = script(&state);
     let device = with(script.clone(), || get("wg0")).unwrap();
     assert_eq!(device.receives, None);
     let elsewhere = |bind: &Bind| {
@@ -1393,6 +1405,51 @@ fn a_process_does_not_make_a_device_bound() {
     let said = result.unwrap_err().to_string();
     assert!(said.contains("where it was created"), "{said}");
     assert_eq!(shape(&state), before);
+}
+
+/// The kernel and the hooks take a device by each of its names, and sockets tell of none.
+#[test]
+fn an_altname_binds_as_the_name_does() {
+    let (state, _socket) = hooked();
+    let bind = |update: &mut Update| update.bind_dev = Change::Set("crimson".to_owned());
+    run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+    let port = state.borrow().port;
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+    for down in [false, true] {
+        state.borrow_mut().down = down;
+        assert_eq!(shown(&script(&state)), Some(Receives::Bound), "{down}");
+    }
+}
+
+/// The index of a device that is gone may be that of any link now.
+#[test]
+fn only_a_tunnel_keeps_an_entry() {
+    let state = kernel(|_| {});
+    let entry = crate::model::HookEntry {
+        vrf: "red".to_owned(),
+        owner: 12,
+        ..Default::default()
+    };
+    for (kind, unused) in [
+        ("dummy", vec![51060]),
+        ("", vec![51060]),
+        ("wireguard", vec![]),
+        // wireguard-go
+        ("tun", vec![]),
+    ] {
+        let link = Link {
+            index: 12,
+            name: "any".to_owned(),
+            altnames: Vec::new(),
+            kind: kind.to_owned(),
+            vrf_table: None,
+            up: true,
+        };
+        let found = with(script(&state), || {
+            receive::find_unused(&[(51060, entry.clone())], &[link])
+        });
+        assert_eq!(found, unused, "{kind}");
+    }
 }
 
 /// A device that is down has no sockets: another one may have the port first.
@@ -1414,7 +1471,10 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
     };
     let own = change(&|entry| entry.owner = 12);
     assert_eq!(said(), Some(Receives::Unclear));
+    // A VRF that exists has the old name, and one that does not.
     change(&|entry| (entry.owner, entry.vrf) = (7, "blue".to_owned()));
+    assert_eq!(said(), Some(Receives::Other(vec!["blue".to_owned()])));
+    change(&|entry| entry.vrf = "green".to_owned());
     assert_eq!(said(), Some(Receives::Nothing));
     change(&|entry| *entry = own.clone());
     // Another socket has the port in its VRF, or everywhere: it will have none.
@@ -1440,7 +1500,8 @@ fn a_mark_that_is_bound_here_too_does_not_open_a_device_that_is_bound_elsewhere(
         // No socket is on its port here.
         let here = kernel(|_| {});
         run(&here, red()).0.unwrap();
-        (here.borrow_mut().port, here.borrow_mut().down) = (1, down);
+        here.borrow_mut().down = down;
+        (here.borrow_mut().port, here.borrow_mut().away) = (1, true);
         let omitted = Update {
             interface: "wg0".to_owned(),
             bind_dev: Change::Clear,
@@ -1622,7 +1683,7 @@ fn count_requests(state: &Rc<RefCell<State>>, look: impl FnOnce()) -> [usize; 2]
     *asked.borrow()
 }
 
-/// wg0 on a port that shows in /proc, too.
+/// wg0 on a port that nobody else gets.
 fn on_a_port() -> (Rc<RefCell<State>>, std::net::UdpSocket) {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();

@@ -18,6 +18,7 @@ pub enum Code {
     Loop,
     Mtu,
     ReceivesNothing,
+    ReceivesOther,
     ReceivesEverywhere,
     L3mdevAcceptNeeded,
     L3mdevAcceptOpen,
@@ -38,7 +39,7 @@ pub enum Code {
 
 impl Code {
     /// In the order of docs/doctor.md.
-    pub const ALL: [Code; 30] = [
+    pub const ALL: [Code; 31] = [
         Code::NotSteered,
         Code::RuleInFront,
         Code::NotClosed,
@@ -53,6 +54,7 @@ impl Code {
         Code::Loop,
         Code::Mtu,
         Code::ReceivesNothing,
+        Code::ReceivesOther,
         Code::ReceivesEverywhere,
         Code::L3mdevAcceptNeeded,
         Code::L3mdevAcceptOpen,
@@ -88,6 +90,7 @@ impl Code {
             Code::Loop => "loop",
             Code::Mtu => "mtu",
             Code::ReceivesNothing => "receives-nothing",
+            Code::ReceivesOther => "receives-other",
             Code::ReceivesEverywhere => "receives-everywhere",
             Code::L3mdevAcceptNeeded => "l3mdev-accept-needed",
             Code::L3mdevAcceptOpen => "l3mdev-accept-open",

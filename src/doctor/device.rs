@@ -122,9 +122,14 @@ impl<'a> View<'a> {
             .into_iter()
             .filter(|one| one.may_be_of(process))
             .collect();
-        match judge_sockets(&own, self.count_rivals(), index) {
+        let find_name = |index| {
+            let mut nics = self.facts.nics.iter().map(|nic| &nic.link);
+            Some(nics.find(|link| link.index == index)?.name.clone())
+        };
+        match judge_sockets(&own, self.count_rivals(), index, find_name) {
             Some(Receives::Bound) => Gets::BoundByHook,
             Some(Receives::Nothing) => Gets::Nothing,
+            Some(Receives::Other(devices)) => Gets::Other(devices),
             Some(Receives::Unclear) => Gets::Unclear,
             Some(Receives::Any) | None if self.facts.l3mdev_accept == Ok(false) => {
                 Gets::DefaultVrfOnly
@@ -190,7 +195,7 @@ impl<'a> View<'a> {
         let mut summary = Summary {
             name: self.name().to_owned(),
             sends: self.sends.clone(),
-            gets: self.gets,
+            gets: self.gets.clone(),
             underlay: self.describe_underlay(),
             closed: None,
             elsewhere: self.elsewhere,
@@ -904,7 +909,7 @@ impl<'a> View<'a> {
 
     fn report_receiving(&self, report: &mut Report) {
         let name = Some(self.name());
-        let Some(gets) = self.gets else {
+        let Some(gets) = &self.gets else {
             return;
         };
         if let Err(why) = &self.facts.sockets {
@@ -932,6 +937,16 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "its sockets are bound to a device that is not {}, so nothing is received",
+                    self.describe_place()
+                ),
+                self.bind_again(""),
+            ),
+            Gets::Other(devices) => report.add(
+                Code::ReceivesOther,
+                name,
+                format!(
+                    "its sockets are bound to {}, and not to {}: they receive what arrives there",
+                    list(devices),
                     self.describe_place()
                 ),
                 self.bind_again(""),

@@ -68,7 +68,7 @@ pub enum Sends {
 }
 
 /// What the sockets of a bound device receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gets {
     /// What arrives by the device, by the kernel's attribute.
     BoundByKernel,
@@ -78,6 +78,8 @@ pub enum Gets {
     /// Everywhere but in a VRF.
     DefaultVrfOnly,
     Nothing,
+    /// What arrives at these devices, and nothing of its own.
+    Other(Vec<String>),
     /// The link is down and has no sockets.
     Down,
     Unknown,

@@ -265,7 +265,10 @@ fn a_healthy_router_gives_none() {
     }
     let of = |facts: &Facts| {
         let report = examine(facts, None, &mut routes);
-        (report.devices[0].sends.clone(), report.devices[0].gets)
+        (
+            report.devices[0].sends.clone(),
+            report.devices[0].gets.clone(),
+        )
     };
     assert_eq!(
         of(&stock()),
@@ -663,6 +666,13 @@ fn receiving_cases() -> Vec<Case> {
         case(
             Code::ReceivesNothing,
             changed(stock(), |f| f.sockets = Ok(vec![socket(PORT, 77)])),
+            AGAIN,
+        ),
+        case(
+            Code::ReceivesOther,
+            changed(stock(), |f| {
+                f.sockets = Ok(vec![socket(PORT, f.nics[0].link.index)])
+            }),
             AGAIN,
         ),
         case(
@@ -1109,7 +1119,7 @@ fn each_device_on_a_shared_port_is_judged_by_itself() {
     };
     let of = |facts: &Facts, name: &str| {
         let report = examine(facts, Some(name), &mut routes);
-        (report.devices[0].gets, codes(&report))
+        (report.devices[0].gets.clone(), codes(&report))
     };
     // Any of the four may be wg0's.
     let lost = shared(3000);
@@ -1146,6 +1156,24 @@ fn each_device_on_a_shared_port_is_judged_by_itself() {
     let nothing = (Some(Gets::Nothing), vec![Code::ReceivesNothing]);
     assert_eq!(of(&process, "wg0"), nothing);
     assert_eq!(of(&process, "wg1"), nothing);
+}
+
+/// The names of two VRFs were swapped while the sockets were on one.
+#[test]
+fn sockets_on_another_device_receive_from_there() {
+    let facts = changed(stock(), |f| {
+        f.nics.push(nic(14, "vrf_b", "vrf", None));
+        *f.sockets.as_mut().unwrap() = pair(PORT, 14).into();
+    });
+    let report = examine(&facts, Some("wg0"), &mut routes);
+    let other = Gets::Other(vec!["vrf_b".to_owned()]);
+    assert_eq!(report.devices[0].gets, Some(other));
+    assert_eq!(codes(&report), [Code::ReceivesOther]);
+    assert!(
+        report.findings[0]
+            .text
+            .contains("bound to vrf_b, and not to")
+    );
 }
 
 /// wg1 came from another namespace, where its sockets are: those here may be of either.

@@ -95,15 +95,15 @@ pub fn find_differences(now: &Device, update: &Update, means: &Means) -> Vec<Dif
     if let Some((before, after)) = compare_binding(&now.bind, &means.strategy) {
         add(What::BindDev(before, after));
     }
-    match (&now.bind, now.receives, &means.strategy) {
+    match (&now.bind, &now.receives, &means.strategy) {
         (
             Bind::Rules {
                 elsewhere: Some(false),
                 ..
             },
-            Some(receives @ (Receives::Any | Receives::Nothing)),
+            Some(receives @ (Receives::Any | Receives::Nothing | Receives::Other(_))),
             Strategy::Fallback { .. },
-        ) if means.binds_sockets => add(What::Receives(receives)),
+        ) if means.binds_sockets => add(What::Receives(receives.clone())),
         _ => {}
     }
     let own = if same_key {
@@ -431,6 +431,7 @@ impl Display for Line<'_> {
                 let before = match now {
                     Receives::Any => "any",
                     Receives::Nothing => "nothing",
+                    Receives::Other(_) => "other",
                     Receives::Unclear => "unknown",
                     Receives::Bound => "bound",
                 };

@@ -24,21 +24,37 @@ pub enum ReceiveMode {
 pub const CLOSED_MARK: u32 = 0x7800_0000;
 
 /// What a device receives by the sockets on its port that may be its own. `vrf` is the index of its
-/// VRF where that exists. `rivals` is how many others of its kind have the port and are up. `None`:
-/// there are no sockets.
-pub fn judge_sockets(sockets: &[UdpSocket], rivals: usize, vrf: Option<u32>) -> Option<Receives> {
+/// VRF where that exists. `rivals` is how many others of its kind have the port and are up. `find_name`
+/// knows the devices that exist. `None`: there are no sockets.
+pub fn judge_sockets(
+    sockets: &[UdpSocket],
+    rivals: usize,
+    vrf: Option<u32>,
+    find_name: impl Fn(u32) -> Option<String>,
+) -> Option<Receives> {
     let count = |v6: bool| sockets.iter().filter(|one| one.v6 == v6).count();
     // A device has one of each family.
     let most = count(false).max(count(true));
     let all = |is: &dyn Fn(u32) -> bool| sockets.iter().all(|one| is(one.device));
     let is_vrf = |device| Some(device) == vrf;
+    let other = || {
+        let names = sockets.iter().map(|one| find_name(one.device));
+        let mut live: Vec<String> = names.clone().flatten().collect();
+        live.sort();
+        live.dedup();
+        // Of several it is those that lost their device: the others are where their owners are.
+        if live.is_empty() || most > 1 && names.into_iter().any(|name| name.is_none()) {
+            return Receives::Nothing;
+        }
+        Receives::Other(live)
+    };
     Some(match most {
         0 => return None,
         // Those of one of them are in another namespace.
         most if most <= rivals => Receives::Unclear,
         _ if all(&is_vrf) => Receives::Bound,
-        _ if all(&|device| device != 0 && !is_vrf(device)) => Receives::Nothing,
-        1 if all(&|device| device != 0) => Receives::Nothing,
+        _ if all(&|device| device != 0 && !is_vrf(device)) => other(),
+        1 if all(&|device| device != 0) => other(),
         1 => Receives::Any,
         _ if all(&|device| device == 0) => Receives::Any,
         _ => Receives::Unclear,
@@ -142,22 +158,35 @@ mod tests {
         [of(false, v4), of(true, v6)].concat()
     }
 
+    fn name(index: u32) -> Option<String> {
+        match index {
+            7 => Some("red".into()),
+            9 => Some("blue".into()),
+            _ => None,
+        }
+    }
+
     /// 7 is the VRF, 9 another one, 6 a device that is gone.
     #[test]
     fn one_unbound_socket_means_everywhere() {
         let (bound, any, nothing) = (Receives::Bound, Receives::Any, Receives::Nothing);
+        let other = |names: &[&str]| Receives::Other(names.iter().map(|n| (*n).into()).collect());
         for (v4, v6, vrf, receives) in [
-            (&[7][..], &[7][..], Some(7), bound),
-            (&[7], &[], Some(7), bound),
-            (&[7], &[0], Some(7), any),
-            (&[0], &[0], Some(7), any),
-            (&[9], &[9], Some(7), nothing),
-            (&[7], &[9], Some(7), nothing),
+            (&[7][..], &[7][..], Some(7), bound.clone()),
+            (&[7], &[], Some(7), bound.clone()),
+            (&[7], &[0], Some(7), any.clone()),
+            (&[0], &[0], Some(7), any.clone()),
+            // The names of the VRFs were swapped.
+            (&[9], &[9], Some(7), other(&["blue"])),
+            (&[9], &[9], None, other(&["blue"])),
+            (&[7], &[9], Some(7), other(&["blue", "red"])),
+            (&[6], &[9], Some(7), other(&["blue"])),
             // The VRF was made again, with another index, or is gone.
-            (&[6], &[6], Some(7), nothing),
-            (&[6], &[6], None, nothing),
+            (&[6], &[6], Some(7), nothing.clone()),
+            (&[6], &[6], None, nothing.clone()),
             // Another socket is on the port. Whatever is so of all of them is so of its own.
             (&[7, 7], &[7], Some(7), bound),
+            (&[9, 9], &[9], Some(7), other(&["blue"])),
             (&[6, 9], &[6, 9], Some(7), nothing),
             (&[0, 0], &[0], Some(7), any),
             (&[7, 0], &[7], Some(7), Receives::Unclear),
@@ -167,12 +196,12 @@ mod tests {
         ] {
             let sockets = sockets(v4, v6);
             assert_eq!(
-                judge_sockets(&sockets, 0, vrf),
+                judge_sockets(&sockets, 0, vrf, name),
                 Some(receives),
                 "{sockets:?}"
             );
         }
-        assert_eq!(judge_sockets(&[], 0, Some(7)), None);
+        assert_eq!(judge_sockets(&[], 0, Some(7), name), None);
     }
 
     #[test]
@@ -184,7 +213,7 @@ mod tests {
         ] {
             let sockets = sockets(v4, &[7]);
             assert_eq!(
-                judge_sockets(&sockets, rivals, Some(7)),
+                judge_sockets(&sockets, rivals, Some(7), name),
                 Some(receives),
                 "{v4:?}"
             );

@@ -64,7 +64,7 @@ impl<'a> DeviceJson<'a> {
             public_key: public_key.as_ref().map(PublicText),
             listen_port: u64::from(*listen_port),
             fwmark: u64::from(*fwmark),
-            bind_dev: BindJson::new(bind, *receives),
+            bind_dev: BindJson::new(bind, receives.as_ref()),
             peers: PeersJson(peers, options),
         }
     }
@@ -78,6 +78,9 @@ struct BindJson<'a> {
     /// What its sockets receive, where it can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     receives: Option<&'static str>,
+    /// The devices that `other` stands for.
+    #[serde(rename = "receivesFrom", skip_serializing_if = "<[_]>::is_empty")]
+    receives_from: &'a [String],
     state: &'static str,
     /// What keeps the binding from holding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -85,13 +88,14 @@ struct BindJson<'a> {
 }
 
 impl<'a> BindJson<'a> {
-    fn new(bind: &'a Bind, receives: Option<Receives>) -> Option<Self> {
+    fn new(bind: &'a Bind, receives: Option<&'a Receives>) -> Option<Self> {
         match bind {
             Bind::Off => None,
             Bind::Unknown { why } => Some(BindJson {
                 device: None,
                 method: "unknown",
                 receives: None,
+                receives_from: &[],
                 state: "unknown",
                 problems: vec![why.clone()],
             }),
@@ -103,6 +107,7 @@ impl<'a> BindJson<'a> {
                     Presence::Missing => Some("nothing"),
                     Presence::Unknown => None,
                 },
+                receives_from: &[],
                 state: match presence {
                     Presence::Present => "bound",
                     Presence::Missing => "missing",
@@ -138,8 +143,13 @@ impl<'a> BindJson<'a> {
                         Receives::Bound => "bound",
                         Receives::Any => "any",
                         Receives::Nothing => "nothing",
+                        Receives::Other(_) => "other",
                         Receives::Unclear => "unknown",
                     }),
+                    receives_from: match receives {
+                        Some(Receives::Other(devices)) => devices,
+                        _ => &[],
+                    },
                     state: match dev {
                         _ if !problems.is_empty() => "faulty",
                         Some(_) => "bound",
@@ -260,6 +270,7 @@ mod tests {
                 Receives::Bound,
                 Receives::Any,
                 Receives::Nothing,
+                Receives::Other(vec!["vrf_b".to_owned()]),
                 Receives::Unclear,
             ] {
                 for (dev, fault) in [
@@ -274,11 +285,22 @@ mod tests {
                         faults: fault.map(|fault| (Family::V4, fault)).into_iter().collect(),
                         elsewhere: Some(false),
                     };
-                    all.push((bind, Some(receives)));
+                    all.push((bind, Some(receives.clone())));
                 }
             }
         }
         all
+    }
+
+    #[test]
+    fn another_device_is_named() {
+        for (bind, receives) in all_bindings() {
+            let json = BindJson::new(&bind, receives.as_ref()).expect("bound");
+            let json = serde_json::to_value(json).expect("json");
+            let from = json.get("receivesFrom").cloned();
+            let other = matches!(receives, Some(Receives::Other(_)));
+            assert_eq!(from, other.then(|| serde_json::json!(["vrf_b"])), "{json}");
+        }
     }
 
     /// A monitor is built from docs/json.md: its table has each value that is printed, and no other.
@@ -287,7 +309,8 @@ mod tests {
         let page = include_str!("../../docs/json.md");
         let printed = |member: &str| -> BTreeSet<String> {
             let values = all_bindings().into_iter().filter_map(|(bind, receives)| {
-                let json = serde_json::to_value(BindJson::new(&bind, receives)?).expect("json");
+                let json =
+                    serde_json::to_value(BindJson::new(&bind, receives.as_ref())?).expect("json");
                 Some(json.get(member)?.as_str()?.to_owned())
             });
             values.collect()

@@ -79,6 +79,11 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
             Receives::Bound => "from the bind device only",
             Receives::Any => "from everywhere (its sockets are not bound)",
             Receives::Unclear => "cannot tell: other sockets have its port",
+            Receives::Other(devices) => &format!(
+                "from {} (wg set {name} bind-dev {} binds it again)",
+                devices.join(", "),
+                bind.dev().unwrap_or("VRF")
+            ),
             Receives::Nothing => &format!(
                 "nothing until it is bound again (wg set {name} bind-dev {})",
                 bind.dev().unwrap_or("VRF")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Socket diagnosis: which device the UDP sockets on a port are bound to.
+//! Socket diagnosis: which device the UDP sockets on a port are bound to, and whose they are.
 //!
 //! Written here, because two structures of the kernel's headers are read: netlink-packet-sock-diag
 //! brings types for TCP, Unix sockets and their states for the sake of three members.
@@ -11,6 +11,16 @@ use crate::model::{Family, UdpSocket};
 
 // linux/sock_diag.h
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Where `SK_MEMINFO_SNDBUF` begins in its array of u32.
+const MEMINFO_SNDBUF: usize = 3 * 4;
+
+/// `INET_DIAG_SKMEMINFO` (linux/inet_diag.h)
+const SKMEMINFO: u16 = 7;
+
+/// The send buffer of the wireguard module's sockets: `set_sock_opts()` in
+/// drivers/net/wireguard/socket.c. SO_SNDBUF and SO_SNDBUFFORCE give even numbers only
+/// (net/core/sock.c), so no process has one, unless net.core.wmem_default is exactly this.
+const MODULE_SNDBUF: u32 = i32::MAX as u32;
 
 /// Bytes of `struct inet_diag_req_v2`, and where its `struct inet_diag_sockid` begins.
 const REQUEST_LEN: usize = 56;
@@ -31,6 +41,7 @@ pub fn get_udp(family: Family, port: u16) -> Request {
         Family::V6 => libc::AF_INET6 as u8,
     };
     request[1] = libc::IPPROTO_UDP as u8;
+    request[2] = 1 << (SKMEMINFO - 1);
     // In every state.
     request[4..8].fill(0xff);
     request[REQUEST_ID..REQUEST_ID + 2].copy_from_slice(&port.to_be_bytes());
@@ -39,7 +50,10 @@ pub fn get_udp(family: Family, port: u16) -> Request {
 
 /// A socket out of an answer to [`get_udp`].
 pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
-    let message = payload.get(..MESSAGE_LEN)?;
+    let (message, attributes) = payload.split_at_checked(MESSAGE_LEN)?;
+    let sndbuf = nlmsg::find_attribute(attributes, SKMEMINFO)
+        .filter(|meminfo| meminfo.len() >= MEMINFO_SNDBUF + 4)
+        .map(|meminfo| u32_at(&meminfo, MEMINFO_SNDBUF));
     let id = &message[MESSAGE_ID..];
     Some(UdpSocket {
         port: u16::from_be_bytes([id[0], id[1]]),
@@ -47,7 +61,7 @@ pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
         device: u32_at(id, ID_DEVICE),
         v6: i32::from(message[0]) == libc::AF_INET6,
         inode: u32_at(message, MESSAGE_INODE),
-        process: None,
+        process: sndbuf.map(|size| size != MODULE_SNDBUF),
     })
 }
 
@@ -55,14 +69,14 @@ pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
 mod tests {
     use super::*;
 
-    /// As `ss -lun 'sport = :51001'` asks under strace, but for the states and extensions.
+    /// As `ss -lunm 'sport = :51001'` asks under strace, but for the states.
     #[test]
     fn a_request_names_family_protocol_and_port() {
         let request = get_udp(Family::V6, 51001);
         assert_eq!(request.len(), 16 + 56);
         assert_eq!(nlmsg::u16_at(&request, 4), 20, "SOCK_DIAG_BY_FAMILY");
         assert_eq!(nlmsg::u16_at(&request, 6), 0x301, "REQUEST|DUMP");
-        assert_eq!(request[16..18], [10, 17]);
+        assert_eq!(request[16..19], [10, 17, 0x40]);
         assert_eq!(request[20..24], [0xff; 4]);
         assert_eq!(request[24..26], [0xc7, 0x39]);
     }
@@ -97,5 +111,18 @@ mod tests {
         message[0] = 10;
         assert!(decode_udp(&message).is_some_and(|one| one.v6));
         assert_eq!(decode_udp(&message[..71]), None);
+        // The numbers of `ss -lunm` on 6.1: rmem, rb, wmem, tb, ... The module's and a process's.
+        for (sndbuf, process) in [(2147483647u32, false), (2147483646, true), (212992, true)] {
+            let mut memory = message.clone();
+            memory.extend_from_slice(&40u16.to_ne_bytes());
+            memory.extend_from_slice(&7u16.to_ne_bytes());
+            for number in [0, 212992, 0, sndbuf, 0, 0, 0, 0, 0] {
+                memory.extend_from_slice(&number.to_ne_bytes());
+            }
+            assert_eq!(decode_udp(&memory).unwrap().process, Some(process));
+            memory.truncate(84);
+            memory[72] = 12;
+            assert_eq!(decode_udp(&memory).unwrap().process, None, "cut");
+        }
     }
 }

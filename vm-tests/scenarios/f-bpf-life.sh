@@ -61,7 +61,15 @@ if tells_apart; then
 	wait $daemon || true
 	result process "left alone"
 else
-	result process "not told apart (no BTF)"
+	ip -n r link add wg5 type wireguard
+	ip -n r link set wg5 up
+	WG_BIND_DEV_RECEIVE=auto r_wg set wg5 private-key /tmp/r.key listen-port 51005 bind-dev vrf_external
+	has 'WG_BIND_DEV_RECEIVE=bound accepts that' </tmp/err || die "not said: $(cat /tmp/err)"
+	expect_on '*' 51005
+	ip -n r link del wg5
+	# wg0 was bound so.
+	WG_BIND_DEV_RECEIVE=auto r_wg set wg0 bind-dev vrf_external
+	result process "not told apart (no BTF), and only for who accepts that"
 fi
 ip netns exec r socat -u UDP4-RECV:5353 /dev/null &
 daemon=$!
