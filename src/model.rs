@@ -92,6 +92,18 @@ pub enum Bind {
     Unknown { why: String },
 }
 
+impl Bind {
+    /// Whether no rule is left that steers or stops what the device sends: only its sockets are bound.
+    pub fn is_open(&self) -> bool {
+        let Bind::Rules { faults, .. } = self else {
+            return false;
+        };
+        // One that rules bind has one fault in a family at most.
+        faults.contains(&(Family::V4, Fault::NotSteered))
+            && faults.contains(&(Family::V4, Fault::NotClosed))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,

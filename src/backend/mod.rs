@@ -205,12 +205,16 @@ impl Reader {
         let on = families.into_iter().filter(|(_, rules)| rules.is_some());
         Bind::Rules {
             dev: Some(entry.vrf.clone()),
-            by: match device.fwmark {
+            by: match entry.mark {
                 0 => Selector::Port(device.listen_port),
                 mark => Selector::Mark(mark),
             },
             table: vrf.and_then(|link| link.vrf_table).unwrap_or(0),
-            faults: on.map(|(family, _)| (family, Fault::NotSteered)).collect(),
+            faults: on
+                .flat_map(|(family, _)| {
+                    [Fault::NotSteered, Fault::NotClosed].map(|one| (family, one))
+                })
+                .collect(),
             elsewhere: Some(find_sockets(link, device.listen_port) == Sockets::Elsewhere),
         }
     }

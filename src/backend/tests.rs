@@ -1744,12 +1744,15 @@ fn a_device_whose_rules_are_gone_is_still_bound_by_its_entry() {
     let is_ours = |rule: &Vec<u8>| priority(rule) == 97 || priority(rule) == 98;
     state.borrow_mut().rules.retain(|rule| !is_ours(rule));
     let device = with(script(&state), || get("wg0")).unwrap();
-    let not_steered = [Family::V4, Family::V6].map(|family| (family, Fault::NotSteered));
+    let open = [Fault::NotSteered, Fault::NotClosed];
+    let open = [Family::V4, Family::V6].map(|family| open.map(|fault| (family, fault)));
     let Bind::Rules { dev, faults, .. } = &device.bind else {
         panic!("{:?}", device.bind);
     };
     assert_eq!(dev.as_deref(), Some("red"));
-    assert_eq!(*faults, not_steered);
+    assert_eq!(*faults, open.concat());
+    assert!(device.bind.is_open());
+    assert_eq!(crate::render::fields::bind_word(&device.bind), "off");
     assert_eq!(device.receives, Some(Receives::Bound));
     let before = shape(&state);
     let changes: [fn(&mut Update); 2] = [

@@ -12,6 +12,8 @@ use crate::parse::words::Field;
 pub fn bind_word(bind: &Bind) -> &str {
     match bind {
         Bind::Off => "off",
+        // A script that looks for the name is to bind it again.
+        Bind::Rules { .. } if bind.is_open() => "off",
         // No interface can have this name.
         Bind::Unknown { .. } => "(unknown)",
         Bind::Kernel { dev, presence: _ } => dev,
