@@ -633,7 +633,9 @@ fn change_bound(
     }
     let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
         .inspect_err(|_| receiving.roll_back())?;
-    receiving.complete_entry();
+    if !closes {
+        receiving.complete_entry()?;
+    }
     if closes {
         let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
         if let Err(left) = moved {
@@ -787,6 +789,10 @@ fn refuse_half_bound(backend: &mut Backend, interface: &str) -> Result<()> {
     let Ok((mark, port)) = backend.mark_and_port(interface) else {
         return Ok(());
     };
+    // An entry may be left of a binding by rules: it does nothing any more.
+    if backend.is_bound_by_attribute(interface) {
+        return Ok(());
+    }
     if !entries.iter().any(|(of, _)| *of == port) || mark == CLOSED_MARK {
         return Ok(());
     }

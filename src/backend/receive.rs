@@ -619,8 +619,12 @@ impl Receiving {
             mark: facts.mark,
             ..HookEntry::default()
         };
+        let awaited = self.awaited.take();
         let tell = || match goal {
-            true => Ok(()),
+            true => awaited.as_ref().map_or(Ok(()), |(port, entry)| {
+                Changing::start_change()
+                    .and_then(|mut changing| changing.insert_entry(*port, entry, true))
+            }),
             false => Changing::start_change()
                 .and_then(|mut changing| changing.insert_entry(port, &leaving, true)),
         };
@@ -680,7 +684,9 @@ impl Receiving {
         let all_sockets = self.mode == ReceiveMode::Bound || self.own_entries().next().is_some();
         // Until the device sends by the new VRF, sockets that are made receive nothing: whoever ends
         // this between the two leaves no device that sends by the one and receives from the other.
-        let rebinds = self.own.contains(&chosen)
+        // A program's sockets are made in its own time, and it would fail.
+        let rebinds = !facts.support.userspace
+            && self.own.contains(&chosen)
             && before
                 .as_ref()
                 .is_some_and(|old| !old.vrf.is_empty() && old.vrf != goal.vrf);
@@ -707,13 +713,16 @@ impl Receiving {
     }
 
     /// After the device has its new mark and rules: its sockets may be made on the new VRF.
-    pub fn complete_entry(&mut self) {
+    ///
+    /// # Errors
+    /// The hooks cannot be told: it sends by the new VRF and receives nothing.
+    pub fn complete_entry(&mut self) -> Result<()> {
         let Some((port, entry)) = self.awaited.take() else {
-            return;
+            return Ok(());
         };
         let done = Changing::start_change()
             .and_then(|mut changing| changing.insert_entry(port, &entry, true));
-        self.reason = done.err();
+        done.map_err(|reason| self.explain_stuck(&reason))
     }
 
     /// Undoes [`Receiving::prepare`]: the device was not changed.
@@ -988,7 +997,7 @@ impl Receiving {
 
     fn explain_stuck(&self, reason: &Unavailable) -> Error {
         Error::Unsupported(format!(
-            "Cannot unbind the sockets of {}: {reason}",
+            "Cannot tell the bind hooks about the sockets of {}: {reason}",
             self.interface
         ))
     }

@@ -1774,6 +1774,17 @@ fn a_device_whose_rules_are_gone_is_still_bound_by_its_entry() {
 /// receives from the other: sockets that are made then receive nothing.
 #[test]
 fn a_rebind_tells_the_hooks_last() {
+    // A device that is up: after the rules of the new VRF and the first message, before it is closed.
+    let (up, _up_socket) = bound_by_hooks();
+    up.borrow_mut().lives = Some(5);
+    let to_blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    run_hooked(&up, ReceiveMode::Auto, to_blue).0.unwrap_err();
+    let sent = (up.borrow().mark, up.borrow().ours(2));
+    assert_eq!(
+        (sent, &entries(&up)[0].1),
+        ((0x7700_0064, 4), &String::new())
+    );
+
     let (state, _socket) = bound_by_hooks();
     {
         let mut state = state.borrow_mut();
