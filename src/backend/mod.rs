@@ -2,7 +2,8 @@
 //! List, read and change devices: the kernel's and userspace ones.
 //!
 //! `list`, `get` (a [`Reader`] for several, `get_unjudged` without the binding), `set`, `foresee_update` and
-//! `binds_by_attribute` are the whole surface, with `read_namespace` for what `doctor` judges. A userspace socket wins over a kernel device of the
+//! `binds_by_attribute` are the whole surface, with `read_namespace` for what `doctor` judges. A userspace
+//! socket wins over a kernel device of the
 //! same name, as in the reference. What a binding takes is decided in `plan`; here the facts for
 //! it are read, and what it says is done in order: add rules, change the device, remove rules.
 
