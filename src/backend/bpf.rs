@@ -275,6 +275,17 @@ impl Hooks {
         Ok(())
     }
 
+    /// An attached program that binds every socket on a port was wished for by somebody else.
+    fn refuse_all_sockets(&self) -> HookResult<()> {
+        if !self.attached.iter().any(|one| one.all_sockets) {
+            return Ok(());
+        }
+        Err(match is_locked_down() {
+            true => Unavailable::Lockdown,
+            false => Unavailable::NoBtf,
+        })
+    }
+
     /// Whether programs of ours are at the hooks.
     pub fn has_programs(&self) -> bool {
         !self.attached.is_empty()
@@ -397,11 +408,8 @@ impl Changing {
             return Ok(());
         }
         // One that is attached serves every entry.
-        if !all_sockets && self.hooks.attached.iter().any(|one| one.all_sockets) {
-            return Err(match is_locked_down() {
-                true => Unavailable::Lockdown,
-                false => Unavailable::NoBtf,
-            });
+        if !all_sockets {
+            self.hooks.refuse_all_sockets()?;
         }
         let key = bpf::encode_key(self.hooks.namespace, port);
         let value = bpf::encode_entry(entry);
@@ -605,11 +613,12 @@ fn open_root() -> HookResult<File> {
     File::open(found).map_err(what)
 }
 
-/// Whether the hooks could bind sockets: the kernel takes the programs, and nothing is attached.
+/// Whether the hooks could bind a device's sockets and leave those of programs alone: they do so, or
+/// the kernel takes the programs. Nothing is attached.
 pub fn try_hooks() -> HookResult<()> {
     let hooks = Hooks::find_hooks()?;
     if !hooks.attached.is_empty() {
-        return Ok(());
+        return hooks.refuse_all_sockets();
     }
     let map =
         Map::create(MAP_NAME, ENTRIES).map_err(explain_failure("Cannot make the bind map"))?;

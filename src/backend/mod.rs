@@ -553,6 +553,7 @@ fn change_bound(
         Err(error) => return Err(error),
     };
     if !matches!(strategy, Strategy::Attribute { .. }) {
+        refuse_port_elsewhere(&mut backend, &update, note)?;
         if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support)? {
             let plan = plan::plan(&facts, update, &strategy)?;
             backend.send(&plan.update)?;
@@ -561,7 +562,7 @@ fn change_bound(
         }
     }
     if strategy == Strategy::Keep && !(update.fwmark.is_keep() && update.listen_port.is_keep()) {
-        refuse_half_bound(&mut backend, &update.interface)?;
+        refuse_half_bound(&mut backend, &update)?;
     }
     let left =
         !ours && strategy == Strategy::Unbind && has_leftovers(&mut backend, &update.interface);
@@ -634,9 +635,10 @@ fn change_bound(
     }
     let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
         .inspect_err(|_| receiving.roll_back())?;
-    if !closes {
-        receiving.complete_entry()?;
-    }
+    let completed = match closes {
+        true => Ok(()),
+        false => receiving.complete_entry(),
+    };
     if closes {
         let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
         if let Err(left) = moved {
@@ -647,7 +649,9 @@ fn change_bound(
             return Err(left.error);
         }
     }
+    // What it has left takes its packets no more, whatever fails from here on.
     let removed = routing.remove_rules(&plan.remove);
+    completed?;
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
     let fallback = matches!(strategy, Strategy::Fallback { .. }) && mode == BindMode::Auto;
@@ -683,7 +687,16 @@ fn find_goal(
     let vrf = match strategy {
         Strategy::Fallback { name, .. } => name.clone(),
         Strategy::Keep => {
-            let table = facts.rules.find_binding(facts.mark, facts.port)?.table;
+            let present = facts.rules.find_binding(facts.mark, facts.port);
+            // Its rules may be for a mark that another tool took and that it gets back.
+            let back = || {
+                receiving.known_vrf()?;
+                let update = &plan.update;
+                let mark = facts.mark_after(&update.fwmark);
+                let port = plan::receive::port_after(facts.port, &update.listen_port)?;
+                facts.rules.find_binding(mark, port)
+            };
+            let table = present.or_else(back)?.table;
             let with_table = facts.vrfs.iter().filter(|(_, t)| Some(*t) == table);
             let names: Vec<&str> = with_table.map(|(name, _)| name.as_str()).collect();
             // Of two VRFs with this table it is the one that its sockets are on.
@@ -785,7 +798,8 @@ fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
 
 /// A device whose rules are gone, and whose sockets the bind hooks still bind, gets no other mark or
 /// port without a word about its binding: nothing of it would be left.
-fn refuse_half_bound(backend: &mut Backend, interface: &str) -> Result<()> {
+fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
+    let interface = &update.interface;
     let entries = receive::read_entries();
     let Ok((mark, port)) = backend.mark_and_port(interface) else {
         return Ok(());
@@ -799,9 +813,19 @@ fn refuse_half_bound(backend: &mut Backend, interface: &str) -> Result<()> {
     }
     let task = || Task::modify(interface);
     let (links, rules) = (read_links(task())?, read_rules(task())?);
-    let index = find_link(&links, interface).map_or(0, |link| link.index);
-    let own = receive::own_entry(&entries, port, index);
-    match own.filter(|_| rules.find_binding(mark, port).is_none()) {
+    let Some(link) = find_link(&links, interface) else {
+        return Ok(());
+    };
+    let own = receive::own_entry(&entries, port, link.index);
+    let leads = |mark, port| rules.find_binding(mark, port).is_some();
+    let after = plan::receive::port_after(port, &update.listen_port);
+    let mark_after = match update.fwmark {
+        Change::Set(mark) => mark,
+        Change::Keep | Change::Clear => 0,
+    };
+    // The mark that the rules go by comes back.
+    let mends = after == Some(port) && leads(mark_after, port);
+    match own.filter(|_| !leads(mark, port) && !mends) {
         Some(entry) => Err(Error::Unsupported(format!(
             "Cannot change {interface}: its sockets are bound to {}, but no policy rule leads what it \
              sends there any more; bind it again with bind-dev, or unbind it with `bind-dev off', in the \
@@ -810,6 +834,76 @@ fn refuse_half_bound(backend: &mut Backend, interface: &str) -> Result<()> {
         ))),
         None => Ok(()),
     }
+}
+
+/// A device that was made in another namespace and moved must not get a port there by which another
+/// one is bound: rules and bind hooks go by the port alone. While it is down nothing tells where its
+/// sockets will be, and it is only said, as of a mark.
+fn refuse_port_elsewhere(
+    backend: &mut Backend,
+    update: &Update,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let interface = &update.interface;
+    let sets =
+        matches!(update.listen_port, Change::Set(1..)) || matches!(update.fwmark, Change::Set(1..));
+    if !sets || matches!(backend, Backend::Userspace) {
+        return Ok(());
+    }
+    // The change itself says why.
+    let Ok((mark, port)) = backend.mark_and_port(interface) else {
+        return Ok(());
+    };
+    let links = read_links(Task::modify(interface))?;
+    let Some(link) = find_link(&links, interface) else {
+        return Ok(());
+    };
+    let new = [
+        match update.listen_port {
+            Change::Set(wanted) if wanted != port => Selector::Port(wanted),
+            _ => Selector::Port(0),
+        },
+        match update.fwmark {
+            Change::Set(wanted) if wanted != mark => Selector::Mark(wanted),
+            _ => Selector::Mark(0),
+        },
+    ];
+    if find_sockets(link, port) != Sockets::Elsewhere || backend.is_bound_by_attribute(interface) {
+        return Ok(());
+    }
+    let up = link.up;
+    let (found, _) = namespaces::in_others(Depth::Known, || {
+        let home = || routing::count_wildcard_sockets(port, Some(false)).is_none_or(|n| n > 0);
+        if up && !home() {
+            return Vec::new();
+        }
+        let rules = read_rules(Task::ListInterfaces).unwrap_or_default();
+        let entries = receive::read_entries();
+        let hooked = |by: Selector| {
+            let mut entries = entries.iter().filter(|(_, entry)| !entry.leaving);
+            entries.any(|(of, _)| by == Selector::Port(*of))
+        };
+        let binds = |by: &Selector| !rules.ours_for(*by).is_empty() || hooked(*by);
+        new.into_iter().filter(binds).collect()
+    });
+    for by in found.into_iter().flatten() {
+        let what = match by {
+            Selector::Port(_) => "listen-port",
+            Selector::Mark(_) => "fwmark",
+        };
+        if up && what == "listen-port" {
+            return Err(Error::Unsupported(format!(
+                "Cannot give {interface} {by}: another interface is bound to a VRF by it in the network \
+                 namespace where {interface} was made, and {interface} would be bound as well; choose \
+                 another {what}"
+            )));
+        }
+        note(&format!(
+            "{interface}: another interface is bound to a VRF by {by} in another network namespace: if \
+             {interface} was made there, it is bound as well; choose another {what}"
+        ));
+    }
+    Ok(())
 }
 
 /// What is known of a device that rules in another namespace bind: it was made there, bound, and

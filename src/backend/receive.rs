@@ -940,6 +940,9 @@ impl Receiving {
         let mut own: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         own.extend(self.left);
         let (mark, port) = backend.mark_and_port(&self.interface)?;
+        if now.unbound && !now.up {
+            self.note_bound_neighbour(port, now, note);
+        }
         if let Err(reason) = &self.entries {
             if now.unbound && now.by_rules && !now.up && !reason.is_absence() {
                 note(&format!(
@@ -970,6 +973,23 @@ impl Receiving {
         }
         self.release_ports(&own, now)
             .map_err(|reason| self.explain_stuck(&reason))
+    }
+
+    /// The entry of another device on its port binds the sockets that this one will have.
+    fn note_bound_neighbour(&self, port: u16, now: &Now, note: &mut dyn FnMut(&str)) {
+        if !self.known_entries().iter().any(|(of, _)| *of == port) {
+            return;
+        }
+        let Some(heir) = find_heir(port, now.links, now.others, now.rules) else {
+            return;
+        };
+        let owner = now.links.iter().find(|link| link.index == heir.owner);
+        note(&format!(
+            "{0}: {1} has port {port}, too, and is bound: the bind hooks will bind the sockets of {0} \
+             as well when it is set up; give it another listen-port",
+            self.interface,
+            owner.map_or("another interface", |link| &link.name)
+        ));
     }
 
     /// Makes the sockets on a port again, bound to nothing. The entry stays: port and mark are known

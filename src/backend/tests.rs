@@ -77,6 +77,8 @@ struct State {
     refuses_closed: bool,
     /// The hooks cannot be changed while wg0 has the closed mark.
     silent_when_closed: bool,
+    /// Nor once wg0 was told something.
+    silent_after_set: bool,
     /// The port that it chooses.
     chosen: u16,
 }
@@ -238,7 +240,7 @@ impl State {
                 self.ours_at_set.push(self.ours(2) + self.ours(10));
                 let closes = attributes_of(&payload[4..])
                     .any(|nla| nla.kind() == 7 && u32_at(nla.value(), 0) == CLOSED_MARK);
-                if closes && self.silent_when_closed {
+                if closes && self.silent_when_closed || self.silent_after_set {
                     self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
                 }
                 if self.set_back_fails && self.sets > 1 || self.refuses_closed && closes {
@@ -1811,9 +1813,113 @@ fn a_device_that_is_bound_elsewhere_is_not_bound_here() {
     let bind = Change::Set("blue".to_owned());
     let said = run_beside(&here, Some(&home), bind.clone()).0;
     let said = said.unwrap_err().to_string();
-    assert!(said.contains("where it was created"), "{said}");
+    assert!(said.contains("set it up first"), "{said}");
     assert_eq!(here.borrow().mark, mark);
+    // It is up, and its sockets are not here.
+    {
+        let mut here = here.borrow_mut();
+        (here.down, here.away, here.port) = (false, true, 1);
+    }
+    let said = run_beside(&here, Some(&home), bind.clone()).0;
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("unbind it there"), "{said}");
+    {
+        let mut here = here.borrow_mut();
+        (here.down, here.away, here.port) = (true, false, 0);
+    }
     // There a device has this mark for a VRF of its own.
     home.borrow_mut().mark = mark;
     run_beside(&here, Some(&home), bind).0.unwrap();
+}
+
+/// The device was made at `home`, where another one is bound, and moved here. It does not get the port
+/// by which that one is bound.
+#[test]
+fn a_moved_device_does_not_get_a_port_that_its_home_has_bound() {
+    let (home, _socket) = bound_by_hooks();
+    let port = home.borrow().port;
+    let mark = home.borrow().mark;
+    let here = kernel(|state| (state.port, state.away) = (1, true));
+    let give = |change: fn(&mut Update, u16, u32)| {
+        let mut update = Update {
+            interface: "wg0".to_owned(),
+            ..Update::default()
+        };
+        change(&mut update, port, mark);
+        let (result, notes) = run_update(&here, Some(&home), update, BindMode::Auto);
+        (result.map_err(|error| error.to_string()), notes.join("\n"))
+    };
+    // Its own sockets are on port 1 there.
+    let other = Rc::clone(&home.borrow().hooks);
+    let there = other.borrow().entries[&port].clone();
+    other.borrow_mut().entries.insert(1, there);
+    let said = give(|update, port, _| update.listen_port = Change::Set(port)).0;
+    assert!(said.is_ok(), "no socket of its own is there: {said:?}");
+    here.borrow_mut().port = 1;
+    home.borrow_mut().port = 1;
+    let said = give(|update, port, _| update.listen_port = Change::Set(port)).0;
+    assert!(said.unwrap_err().contains("where wg0 was made"));
+    assert_eq!(here.borrow().port, 1);
+    // By the mark it would send by the VRF, and receive from everywhere: it is said.
+    let (result, notes) = give(|update, _, mark| update.fwmark = Change::Set(mark));
+    result.unwrap();
+    assert!(notes.contains("bound to a VRF by fwmark"), "{notes}");
+    assert_eq!(here.borrow().mark, mark);
+    // A port that nobody there has.
+    here.borrow_mut().mark = 0;
+    let (result, notes) = give(|update, port, _| update.listen_port = Change::Set(port ^ 1));
+    result.unwrap();
+    assert_eq!(notes, "");
+}
+
+/// The rules and the entry of a binding go by a mark that another tool took away: with it the device is
+/// bound again.
+#[test]
+fn a_mark_that_comes_back_binds_again() {
+    let (state, _socket) = bound_by_hooks();
+    let mark = mem::take(&mut state.borrow_mut().mark);
+    let set = |to: u32| {
+        run_hooked(&state, ReceiveMode::Auto, |update| {
+            update.fwmark = Change::Set(to);
+        })
+    };
+    let said = set(5).0.unwrap_err().to_string();
+    assert!(said.contains("bound to red"), "{said}");
+    set(mark).0.unwrap();
+    let device = with(script(&state), || get("wg0")).unwrap();
+    assert!(!device.bind.is_open(), "{:?}", device.bind);
+    assert_eq!(device.receives, Some(Receives::Bound));
+}
+
+/// The hooks cannot be told at the end of a rebind. The device sends by the new VRF; what sent by the old
+/// one does not stay.
+#[test]
+fn a_rebind_that_cannot_tell_the_hooks_leaves_no_rules() {
+    let (state, _socket) = bound_by_hooks();
+    {
+        let mut state = state.borrow_mut();
+        (state.down, state.silent_after_set) = (true, true);
+    }
+    let rebind = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    run_hooked(&state, ReceiveMode::Auto, rebind).0.unwrap_err();
+    assert_eq!(state.borrow().ours(2), 2);
+    assert_eq!(entries(&state)[0].1, "");
+}
+
+/// Two devices that are down have one port, and one is unbound: the entry of the other one will bind it.
+#[test]
+fn an_unbound_device_is_told_of_the_entry_for_its_port() {
+    let (state, _socket) = bound_by_hooks();
+    let (mark, port) = (state.borrow().mark, state.borrow().port);
+    {
+        let mut state = state.borrow_mut();
+        state.others = vec![(5, "wg5", mark, port)];
+        state.down = true;
+    }
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, unbind);
+    result.unwrap();
+    assert!(notes.contains("wg0: wg5 has port"), "{notes}");
+    assert!(notes.contains("stay: wg5 has it, too"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 5)]);
 }

@@ -345,6 +345,16 @@ impl Plan {
         Vec::new()
     }
 
+    /// Says that rules stay, which another device here goes by.
+    fn note_shared(&mut self, facts: &Facts, by: Selector) {
+        let sharing = facts.sharing(by);
+        if !sharing.is_empty() && !facts.rules.ours_for(by).is_empty() {
+            let names = sharing.join(", ");
+            self.notes
+                .push(format!("the rules for {by} stay: {names} has it, too"));
+        }
+    }
+
     /// The rules once all is done.
     pub fn rules_after(&self, before: &Rules) -> Rules {
         let mut rules = before.clone();
@@ -636,6 +646,13 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
 
 /// A device that rules in another namespace bind would lose the mark or port that they go by.
 fn refuse_second_binding(facts: &Facts, interface: &str, name: &str, by: Selector) -> Error {
+    if facts.sockets == Sockets::Unknown && !facts.up {
+        return Error::Unsupported(format!(
+            "Cannot bind {interface} to `{name}' while it is down: policy rules in another network \
+             namespace bind by {by}, and nothing tells whether it was made there; set it up first \
+             (`ip link set {interface} up'), and bind it then"
+        ));
+    }
     let (may, shows) = match facts.bound_unseen {
         true => (" may", ", which does not show"),
         false => ("", ""),
@@ -759,6 +776,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
             }
             plan.remove.extend(rules);
         }
+        plan.note_shared(facts, *by);
         let flow = Flow {
             by: *by,
             mark: facts.mark,
@@ -899,6 +917,8 @@ fn bind_by_rules(
         if old != by && facts.sharing(old).is_empty() {
             let rules = plan.find_removable(facts, old);
             plan.remove.extend(rules);
+        } else if old != by {
+            plan.note_shared(facts, old);
         }
     }
     // Rules for a mark that this device is given beside its port would take its packets, too.
