@@ -134,7 +134,7 @@ pub fn interface_name(index: u32) -> Option<String> {
         return None;
     }
     let name = CStr::from_bytes_until_nul(&name).ok()?;
-    name.to_str().ok().map(str::to_owned)
+    Some(crate::ifname::from_bytes(name.to_bytes()))
 }
 
 /// Fills `bytes` from the kernel's generator, waiting until it is seeded.

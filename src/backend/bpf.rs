@@ -420,6 +420,9 @@ impl Changing {
                     _ => explain_failure("Cannot write the bind map")(err),
                 })?;
         }
+        // A command that sees another /proc has another lock: it may have detached the programs
+        // before the entry was there.
+        self.hooks = Hooks::find_hooks()?;
         let whole = |hooks: &Hooks| {
             hooks.maps.iter().any(|(map, _)| {
                 let mut families = Family::ALL.iter();
@@ -548,20 +551,22 @@ impl Changing {
                 empty.push(*id);
             }
         }
-        for Attached {
-            family,
-            program,
-            map,
-            ..
-        } in &self.hooks.attached
-        {
-            if !empty.contains(map) {
-                continue;
-            }
-            match program.detach(self.hooks.root.as_fd(), attach_type(*family)) {
+        let root = self.hooks.root.as_fd();
+        let unused = |one: &&Attached| empty.contains(&one.map);
+        for one in self.hooks.attached.iter().filter(unused) {
+            match one.program.detach(root, attach_type(one.family)) {
                 Ok(()) => {}
                 Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(err) => return Err(explain_failure("Cannot detach from the bind hooks")(err)),
+            }
+        }
+        // A command that sees another /proc has another lock: its entry may have come meanwhile.
+        for (id, map) in self.hooks.maps.iter().filter(|(id, _)| empty.contains(id)) {
+            if matches!(map.next_key(None), Ok(Some(_))) {
+                for one in self.hooks.attached.iter().filter(|one| one.map == *id) {
+                    let attached = one.program.attach(root, attach_type(one.family));
+                    attached.map_err(explain_failure("Cannot attach to the bind hooks"))?;
+                }
             }
         }
         self.hooks.attached.retain(|one| !empty.contains(&one.map));

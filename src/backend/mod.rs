@@ -487,23 +487,27 @@ pub fn set(
     receive: ReceiveMode,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let port = match (&update.listen_port, &update.bind_dev) {
-        // A device that is bound shares its port with sockets that are bound to others.
-        (_, Change::Set(_)) => None,
-        (Change::Set(port), _) => Some(*port),
-        _ => None,
-    };
+    let moves =
+        matches!(update.listen_port, Change::Set(1..)) || matches!(update.bind_dev, Change::Set(_));
     let interface = update.interface.clone();
     change_bound(update, mode, receive, note)?;
-    if let Some(port) = port {
-        note_taken_port(&interface, port, note);
+    if moves {
+        note_taken_port(&interface, note);
     }
     Ok(())
 }
 
+/// Whether a socket keeps one that is bound to this device from its port.
+fn has_socket_in_the_way(dev: &str, port: u16) -> bool {
+    let index = receive::find_index(dev).unwrap_or(0);
+    let sockets = diag::udp_sockets(port).unwrap_or_default();
+    let mut sockets = sockets.iter().filter(|one| one.wildcard);
+    port != 0 && sockets.any(|one| one.device == 0 || one.device == index)
+}
+
 /// The kernel takes the port of a device that is down, and `ip link set up` then fails with few
 /// words. What cannot be read is not said.
-fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
+fn note_taken_port(interface: &str, note: &mut dyn FnMut(&str)) {
     let links = Routing::open()
         .ok()
         .and_then(|mut routing| routing.read_links().ok());
@@ -511,13 +515,22 @@ fn note_taken_port(interface: &str, port: u16, note: &mut dyn FnMut(&str)) {
         .iter()
         .flatten()
         .any(|link| link.name == interface && link.kind == KIND && !link.up);
-    if !down || !routing::is_port_taken(port) {
+    if !down {
         return;
     }
-    let unbound = |device: Device| {
-        !matches!(device.bind, Bind::Kernel { .. }) && device.receives != Some(Receives::Bound)
+    let Ok(device) = get(interface) else {
+        return;
     };
-    if get(interface).is_ok_and(unbound) {
+    let port = device.listen_port;
+    // Other sockets on its port make it unclear what a device that is down will receive.
+    let bound = matches!(device.bind, Bind::Kernel { .. })
+        || matches!(device.receives, Some(Receives::Bound | Receives::Unclear));
+    // A device that is bound shares its port with sockets that are bound to others.
+    let taken = match (bound, device.bind.dev()) {
+        (true, Some(dev)) => has_socket_in_the_way(dev, port),
+        _ => port != 0 && routing::is_port_taken(port),
+    };
+    if taken {
         note(&format!(
             "Warning: another socket has UDP port {port}: `ip link set {interface} up' will fail \
              (Address already in use)"
@@ -651,9 +664,9 @@ fn change_bound(
     }
     // What it has left takes its packets no more, whatever fails from here on.
     let removed = routing.remove_rules(&plan.remove);
-    completed?;
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
+    completed?;
     let fallback = matches!(strategy, Strategy::Fallback { .. }) && mode == BindMode::Auto;
     if fallback && !facts.support.attribute && !facts.support.userspace {
         let modules = facts::read_modules();
@@ -1126,7 +1139,7 @@ fn read_others(
         Vec::new()
     });
     for name in served.iter().filter(|name| *name != own_name) {
-        match userspace::get(name) {
+        match userspace::get_neighbour(name) {
             Ok(device) => others.push(to_other(device, true)),
             // Another device's program that does not answer must not hold this device up.
             Err(error) => unknown = Some(format!("`{name}' does not tell its fwmark: {error}")),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::bpf::{Changing, Hooks, Unavailable};
 use super::namespaces::{self, Depth};
+use super::netlink::Failure;
 use super::routing::{self, Routing};
 use super::{Backend, KIND, Wireguard, diag, find_link};
 use crate::error::{Error, Result, Task};
@@ -64,7 +65,7 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
 }
 
 /// The index of a device of this namespace; in tests as the script says.
-fn find_index(name: &str) -> Option<u32> {
+pub fn find_index(name: &str) -> Option<u32> {
     #[cfg(test)]
     if let Some(links) = super::scripted::links() {
         let mut links = links.iter().filter(|link| link.is_called(name));
@@ -180,7 +181,7 @@ impl Needed {
     /// A device that was made here and moved has its sockets here still, while it is up. What
     /// cannot be looked at counts as such.
     fn is_needed(&mut self, port: u16, entry: &HookEntry) -> bool {
-        has_bound_socket(port, entry.process) || {
+        may_have_bound_socket(port, entry.process) || {
             let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
             *unknown || ports.contains(&port)
         }
@@ -476,7 +477,7 @@ impl Receiving {
                 (shared && !stays && is_there, goal.vrf.as_str())
             }
             None => {
-                let bound = self.entries.is_ok() && !find_bound(port).is_empty();
+                let bound = self.entries.is_ok() && find_bound(port).is_ok_and(|b| !b.is_empty());
                 (shared && bound, "another VRF")
             }
         };
@@ -563,8 +564,14 @@ impl Receiving {
         }
         let vrf = goal.and_then(|goal| find_index(&goal.vrf));
         let process = facts.support.userspace;
-        let bound = find_bound_sockets(port, process);
-        if bound.is_empty() || bound.iter().any(|device| Some(*device) == vrf) {
+        let stays = match find_bound_sockets(port, process) {
+            Ok(bound) => bound.is_empty() || bound.iter().any(|device| Some(*device) == vrf),
+            // They cannot be seen: they are where their entry has them.
+            Err(_) => !self
+                .own_entries()
+                .any(|(own, entry)| *own == port && goal.is_none_or(|goal| goal.vrf != entry.vrf)),
+        };
+        if stays {
             return Ok(false);
         }
         let by_rules = facts.rules.find_binding(facts.mark, port).is_some();
@@ -944,7 +951,8 @@ impl Receiving {
             self.note_bound_neighbour(port, now, note);
         }
         if let Err(reason) = &self.entries {
-            if now.unbound && now.by_rules && !now.up && !reason.is_absence() {
+            let seen = now.up && find_bound_sockets(port, now.process).is_ok();
+            if now.unbound && now.by_rules && !seen && !reason.is_absence() {
                 note(&format!(
                     "{}: whether its sockets will be bound to the VRF cannot be seen: {reason}; \
                      if they are, `wg show {}' and `wg doctor' say so once it is up",
@@ -953,8 +961,12 @@ impl Receiving {
             }
             return Ok(());
         }
-        let may_be_bound =
-            now.up && !now.away && !now.attribute && has_bound_socket(port, now.process);
+        // Where they cannot be seen the entry tells, and what was made again is not bound.
+        let is_bound = || match find_bound_sockets(port, now.process) {
+            Ok(bound) => !bound.is_empty(),
+            Err(_) => own.contains(&port) && self.left != Some(port),
+        };
+        let may_be_bound = now.up && !now.away && !now.attribute && is_bound();
         let bound = may_be_bound && {
             let binder = Binder {
                 attribute: backend.is_bound_by_attribute(&self.interface),
@@ -1043,23 +1055,23 @@ impl Receiving {
 }
 
 /// The devices that sockets on this port are bound to.
-fn find_bound(port: u16) -> Vec<u32> {
+fn find_bound(port: u16) -> std::result::Result<Vec<u32>, Failure> {
     if port == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let sockets = diag::udp_sockets(port).unwrap_or_default().into_iter();
+    let sockets = diag::udp_sockets(port)?.into_iter();
     let bound = sockets.filter(|one| one.wildcard && one.device != 0);
-    bound.map(|one| one.device).collect()
+    Ok(bound.map(|one| one.device).collect())
 }
 
 /// The devices that sockets of a process, or of the kernel, on this port are bound to.
-fn find_bound_sockets(port: u16, process: bool) -> Vec<u32> {
-    if find_bound(port).is_empty() {
-        return Vec::new();
+fn find_bound_sockets(port: u16, process: bool) -> std::result::Result<Vec<u32>, Failure> {
+    if find_bound(port)?.is_empty() {
+        return Ok(Vec::new());
     }
-    let own = diag::own_sockets(port, process).unwrap_or_default();
+    let own = diag::own_sockets(port, process)?;
     let bound = own.into_iter().filter(|one| one.device != 0);
-    bound.map(|one| one.device).collect()
+    Ok(bound.map(|one| one.device).collect())
 }
 
 /// Whether another socket is on the port of a device that is up, which has one of its own.
@@ -1068,14 +1080,23 @@ fn is_shared(port: u16) -> bool {
 }
 
 fn has_bound_socket(port: u16, process: bool) -> bool {
-    !find_bound_sockets(port, process).is_empty()
+    find_bound_sockets(port, process).is_ok_and(|bound| !bound.is_empty())
+}
+
+/// As [`has_bound_socket`]. Where that cannot be seen, any socket on the port counts.
+fn may_have_bound_socket(port: u16, process: bool) -> bool {
+    match find_bound_sockets(port, process) {
+        Ok(bound) => !bound.is_empty(),
+        Err(_) => routing::count_wildcard_sockets(port, None).is_none_or(|count| count > 0),
+    }
 }
 
 /// What the sockets on a port are bound to, in words.
 fn name_bound(port: u16, process: bool) -> String {
-    let name = find_bound_sockets(port, process)
-        .into_iter()
-        .find_map(find_name);
+    let Ok(bound) = find_bound_sockets(port, process) else {
+        return "a VRF, perhaps".to_owned();
+    };
+    let name = bound.into_iter().find_map(find_name);
     name.unwrap_or_else(|| "a device that is gone".to_owned())
 }
 
@@ -1176,21 +1197,37 @@ fn say_why_not(
     reason: &Unavailable,
     note: &mut dyn FnMut(&str),
 ) {
-    let vrf = &goal.vrf;
-    match routing::l3mdev_accept() {
-        Some(false) => note(&format!(
+    let words = explain_why_not(interface, &goal.vrf, reason, routing::l3mdev_accept());
+    words.iter().for_each(|line| note(line));
+}
+
+/// The same with the value of `net.ipv4.udp_l3mdev_accept`, where that can be read.
+fn explain_why_not(
+    interface: &str,
+    vrf: &str,
+    reason: &Unavailable,
+    accept: Option<bool>,
+) -> Option<String> {
+    Some(match accept {
+        Some(false) => format!(
             "{interface}: packets that arrive in {vrf} will not reach it while \
              net.ipv4.udp_l3mdev_accept is 0 and its sockets cannot be bound: {reason}. \
              `sysctl -w net.ipv4.udp_l3mdev_accept=1' lets them in, and opens every other unbound \
              UDP socket to the VRFs as well; a patched wireguard module needs neither"
-        )),
+        ),
+        None => format!(
+            "{interface}: whether packets that arrive in {vrf} reach it cannot be told: \
+             net.ipv4.udp_l3mdev_accept cannot be read, and its sockets cannot be bound: {reason}. \
+             With the sysctl at 1 they do, and every other unbound UDP socket is open to the VRFs as \
+             well; a patched wireguard module needs neither"
+        ),
         // Wanted so, and it works.
-        _ if *reason == Unavailable::Off => {}
-        _ => note(&format!(
+        Some(true) if *reason == Unavailable::Off => return None,
+        Some(true) => format!(
             "{interface}: receives from everywhere, not from {vrf} only: {reason}; a patched \
              wireguard module binds its sockets"
-        )),
-    }
+        ),
+    })
 }
 
 /// The marks that a device has before and after it was closed.
@@ -1442,5 +1479,20 @@ mod tests {
             let mark = Some(mark);
             assert_eq!(found, Some(Interrupted { port, mark }));
         }
+    }
+
+    /// What cannot be read is not taken for the value that needs no word.
+    #[test]
+    fn a_sysctl_that_cannot_be_read_is_said() {
+        let say = |reason: &Unavailable, accept| explain_why_not("wg0", "red", reason, accept);
+        assert_eq!(say(&Unavailable::Off, Some(true)), None);
+        for reason in [Unavailable::Off, Unavailable::NoBtf] {
+            let unknown = say(&reason, None).unwrap();
+            assert!(unknown.contains("cannot be read"), "{unknown}");
+            let off = say(&reason, Some(false)).unwrap();
+            assert!(off.contains("will not reach it"), "{off}");
+        }
+        let open = say(&Unavailable::NoBtf, Some(true)).unwrap();
+        assert!(open.contains("from everywhere"), "{open}");
     }
 }

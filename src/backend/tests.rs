@@ -60,6 +60,8 @@ struct State {
     ours_at_set: Vec<usize>,
     policy_errno: i32,
     rules_errno: i32,
+    /// Socket diagnosis says only this.
+    diag_errno: i32,
     /// The kernel refuses the n-th new rule.
     refused_rule: Option<usize>,
     /// It takes the rule that it says it refuses.
@@ -263,6 +265,7 @@ impl State {
                     ack(if self.sets <= self.set_fails { BUSY } else { 0 })
                 }
             }
+            (false, SOCK_DIAG_BY_FAMILY, _) if self.diag_errno != 0 => ack(self.diag_errno),
             (false, SOCK_DIAG_BY_FAMILY, of) => {
                 let socket = |(device, inode): (u32, u32)| {
                     let mut socket = vec![0; 72];
@@ -1922,4 +1925,36 @@ fn an_unbound_device_is_told_of_the_entry_for_its_port() {
     assert!(notes.contains("wg0: wg5 has port"), "{notes}");
     assert!(notes.contains("stay: wg5 has it, too"), "{notes}");
     assert_eq!(entries(&state), [(port, "red".to_owned(), 5)]);
+}
+
+/// Without socket diagnosis the entry tells where the sockets are: they leave the VRF with the rules.
+#[test]
+fn sockets_that_cannot_be_seen_leave_the_vrf_too() {
+    let (state, _socket) = bound_by_hooks();
+    state.borrow_mut().diag_errno = libc::ENOENT;
+    let to_blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    run_hooked(&state, ReceiveMode::Auto, to_blue).0.unwrap();
+    assert_eq!(state.borrow().bound_to, 9);
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap();
+    assert_eq!((state.borrow().mark, state.borrow().ours(2)), (0, 0));
+    assert_eq!(state.borrow().bound_to, 0);
+    assert_eq!(entries(&state), []);
+}
+
+/// A socket that is not bound has the port, or one that is bound to the same VRF.
+#[test]
+fn a_port_that_is_taken_is_said_with_the_binding() {
+    for (device, taken) in [(0, true), (8, true), (9, false)] {
+        let (state, _socket) = hooked();
+        {
+            let mut state = state.borrow_mut();
+            (state.down, state.beside) = (true, vec![(device, 77)]);
+        }
+        let bind = |update: &mut Update| update.bind_dev = red();
+        let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+        result.unwrap();
+        let said = notes.contains("will fail (Address already in use)");
+        assert_eq!(said, taken, "{device}: {notes}");
+    }
 }

@@ -38,6 +38,13 @@ const LIMITS: Limits = Limits {
     answer: 512 * 1024 * 1024,
 };
 
+/// What a device may take that is not the one a command is about.
+const NEIGHBOUR: Limits = Limits {
+    connect: Duration::from_secs(2),
+    talk: Duration::from_secs(2),
+    answer: 64 * 1024,
+};
+
 fn socket_path(interface: &str) -> Option<PathBuf> {
     if interface.is_empty() || interface.contains('/') {
         return None;
@@ -66,7 +73,7 @@ pub fn is_served(interface: &str) -> bool {
     let Some(path) = find_socket(interface) else {
         return false;
     };
-    match connect_socket(&path, LIMITS.connect) {
+    match connect_socket(&path, NEIGHBOUR.connect) {
         Ok(_) => true,
         Err(err) => !matches!(
             err.kind(),
@@ -100,18 +107,27 @@ fn list_in(directory: &Path) -> io::Result<Vec<String>> {
 }
 
 pub fn get(interface: &str) -> Result<Device> {
-    read_device(interface, |_| Next::More)
+    read_device(interface, |_| Next::More, LIMITS)
 }
 
 /// A device without its peers, which stand behind what the device itself says.
 pub fn get_head(interface: &str) -> Result<Device> {
-    read_device(interface, |name| match name {
-        b"public_key" => Next::Enough,
-        _ => Next::More,
-    })
+    read_device(interface, wants_head, LIMITS)
 }
 
-fn read_device(interface: &str, wants: impl Fn(&[u8]) -> Next) -> Result<Device> {
+/// The same of a device that the command is not about: its program must not hold the command up.
+pub fn get_neighbour(interface: &str) -> Result<Device> {
+    read_device(interface, wants_head, NEIGHBOUR)
+}
+
+fn wants_head(name: &[u8]) -> Next {
+    match name {
+        b"public_key" => Next::Enough,
+        _ => Next::More,
+    }
+}
+
+fn read_device(interface: &str, wants: impl Fn(&[u8]) -> Next, limits: Limits) -> Result<Device> {
     let mut decoder = Decoder::new(interface, look_up);
     exchange_text(
         Task::access(interface),
@@ -121,6 +137,7 @@ fn read_device(interface: &str, wants: impl Fn(&[u8]) -> Next) -> Result<Device>
             Next::More => decoder.take_member(name, value).map(|()| Next::More),
             Next::Enough => Ok(Next::Enough),
         },
+        limits,
     )?;
     Ok(decoder.finish_device())
 }
@@ -134,6 +151,7 @@ pub fn send_update(update: &Update) -> Result<()> {
         &update.interface,
         |request| uapi::write_set(update, &names, request),
         |_, _| Ok(Next::More),
+        LIMITS,
     )
 }
 
@@ -171,11 +189,12 @@ fn exchange_text(
     interface: &str,
     ask: impl FnOnce(&mut Request) -> io::Result<()>,
     take: impl FnMut(&[u8], &[u8]) -> std::result::Result<Next, Broken>,
+    limits: Limits,
 ) -> Result<()> {
     let path = find_socket(interface).ok_or_else(|| Error::os(task.clone(), libc::ENOENT))?;
-    let answer = connect_socket(&path, LIMITS.connect)
+    let answer = connect_socket(&path, limits.connect)
         .map_err(Failed::Io)
-        .and_then(|stream| exchange_lines(stream, ask, take, LIMITS));
+        .and_then(|stream| exchange_lines(stream, ask, take, limits));
     answer.map_err(|failed| {
         let err = match failed {
             Failed::Answer(why) => return explain_answer(task, why),

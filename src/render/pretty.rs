@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{CONTESTED, Options, masked};
 use crate::address::{Endpoint, Ip, write_decimal};
+use crate::error::shown;
 use crate::model::{AllowedIp, Bind, Device, Packed, Peer, Presence, Receives};
 
 const RESET: &str = "\x1b[0m";
@@ -72,7 +73,7 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
         write_line(out, on, "fwmark", format_args!("{fwmark:#x}"))?;
     }
     if let Some(text) = describe_bind(bind) {
-        write_line(out, on, "bind device", text)?;
+        write_line(out, on, "bind device", shown(text))?;
     }
     if let Some(receives) = receives {
         let text = match receives {
@@ -89,7 +90,7 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
                 bind.dev().unwrap_or("VRF")
             ),
         };
-        write_line(out, on, "receives", text)?;
+        write_line(out, on, "receives", shown(text))?;
     }
     let mut peers: Vec<&Peer> = peers.iter().collect();
     peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake.unwrap_or_default()));

@@ -849,6 +849,53 @@ mod tests {
         assert_eq!(received, [0; KEY_LEN]);
     }
 
+    /// A key is in no memory of this process once the request is gone. It is looked for by its halves
+    /// turned round, so that the search itself is no copy.
+    #[test]
+    fn a_request_leaves_no_key_in_memory() {
+        const MASK: u8 = 0x5a;
+        let masked: [u8; KEY_LEN] = std::array::from_fn(|at| (at as u8).wrapping_mul(37) ^ 0x91);
+        let key = || Key::from_bytes(masked.map(|byte| byte ^ MASK));
+        let count = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let memory = std::fs::File::open("/proc/self/mem").unwrap();
+            let mut found = 0;
+            let mut page = zeroize::Zeroizing::new(vec![0; 1 << 20]);
+            for line in maps.lines().filter(|line| line.contains("rw-p")) {
+                let (first, rest) = line.split_once('-').unwrap();
+                let end = rest.split(' ').next().unwrap();
+                let [mut at, end] = [first, end].map(|n| u64::from_str_radix(n, 16).unwrap());
+                while at < end {
+                    let room = (end - at).min(1 << 20) as usize;
+                    let read = std::os::unix::fs::FileExt::read_at(&memory, &mut page[..room], at);
+                    let Ok(length @ 1..) = read else { break };
+                    for bytes in page[..length].iter_mut() {
+                        *bytes ^= MASK;
+                    }
+                    let own = page.as_ptr().addr() as u64;
+                    let same = page[..length].windows(KEY_LEN).enumerate();
+                    found += same
+                        .filter(|(_, bytes)| *bytes == masked)
+                        .filter(|(n, _)| !(own..own + (1 << 20)).contains(&(at + *n as u64)))
+                        .count();
+                    at += length as u64;
+                }
+            }
+            found
+        };
+        let mut update = Update {
+            interface: "wg0".to_owned(),
+            private_key: Change::Set(key()),
+            ..Update::default()
+        };
+        assert!(count() > 0, "the update has it");
+        let request = encode_set(1, &update);
+        assert!(count() > 1, "the request has it, too");
+        drop(request);
+        update.private_key = Change::Keep;
+        assert_eq!(count(), 0);
+    }
+
     #[test]
     fn a_prefix_longer_than_its_address_is_an_error() {
         for (cidr, good) in [(32, true), (33, false)] {

@@ -3,6 +3,7 @@
 //! without the kernel's WireGuard. The policy rules are those of the test's own namespace.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::Test;
 use crate::sandbox;
@@ -18,6 +19,10 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "rights::unbinding",
             run: unbinding,
+        },
+        Test {
+            name: "rights::silent_neighbour",
+            run: silent_neighbour,
         },
         Test {
             name: "rights::none",
@@ -120,6 +125,36 @@ fn unbinding() -> Result<(), String> {
         outcome.stderr.contains("`wg1' does not tell its fwmark"),
         "{outcome:?}"
     );
+    Ok(())
+}
+
+/// The program of another device is not waited for longer than for a moment, and only its first lines
+/// are read.
+fn silent_neighbour() -> Result<(), String> {
+    check_needed()?;
+    let device = Device::start("wg0", "", 0);
+    let neighbour = |name, answer: &str| {
+        let answer = answer.as_bytes().to_vec();
+        let (holds, reads) = (true, usize::MAX);
+        let raw = Raw {
+            answer,
+            holds,
+            reads,
+        };
+        Device::start_raw(name, raw)
+    };
+    let _silent = neighbour("wg1", "");
+    let key = "42".repeat(32);
+    let _endless = neighbour("wg2", &format!("fwmark=7\npublic_key={key}\n"));
+    let start = Instant::now();
+    let outcome = run_without("-perfmon", &BIND);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(device.take_sets(), [format!("set=1\nfwmark={MARK}\n\n")]);
+    let off = run_without("-perfmon", &["set", "wg0", "bind-dev", "off"]);
+    assert!(off.stderr.contains("`wg1' does not tell"), "{off:?}");
+    assert!(!off.stderr.contains("`wg2'"), "{off:?}");
+    // Each of them waited for, it would be four minutes.
+    assert!(start.elapsed() < Duration::from_secs(60));
     Ok(())
 }
 
