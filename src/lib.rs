@@ -114,7 +114,7 @@ mod tests {
     }
 
     /// Commands of docs/install.md and README.md that no script runs, by how they begin, and why not.
-    const NOT_RUN: [(&str, &str); 12] = [
+    const NOT_RUN: [(&str, &str); 15] = [
         (
             "cargo xtask ",
             "some take hours; the tests of xtask look at what they are asked",
@@ -128,6 +128,11 @@ mod tests {
             "a line for AppArmor, whose profile Debian 12 and 13 lack",
         ),
         (
+            "systemctl enable --now \"$(systemd-escape --template=wg-reresolve@",
+            "no scenario with systemd has a name server",
+        ),
+        ("systemctl disable --now ", "it stops that timer"),
+        (
             "systemctl disable ",
             "it holds from the next boot on, and there is none",
         ),
@@ -135,11 +140,12 @@ mod tests {
         ("mokutil ", "it needs firmware with Secure Boot"),
         ("packaging/check", "these are the scripts"),
         ("apt install debootstrap ", "what the scripts need"),
+        ("apt install dh-dkms", "what builds a package"),
         ("apt install mokutil", "it needs firmware with Secure Boot"),
     ];
 
     /// And those that a script runs in other words: how they begin, and the words.
-    const RUN_AS: [(&str, &str); 12] = [
+    const RUN_AS: [(&str, &str); 14] = [
         (
             "apt update && apt install ./wg-vrf-module-",
             "apt install \"wg-vrf-module-$flavour\"",
@@ -149,6 +155,14 @@ mod tests {
             "apt install \"wg-vrf-module-$flavour\"",
         ),
         ("apt install ./wg-vrf_", "apt install wg-vrf"),
+        (
+            "apt install dkms openssl ",
+            "apt install dkms openssl \"${headers[0]}\"",
+        ),
+        (
+            "apt install ./wg-vrf-6.1-dkms_",
+            "apt install \"/$(basename \"$root/$name\"_*.deb)\"",
+        ),
         ("gpg --export ", "gpg --quiet --export"),
         ("echo 'deb ", "echo 'deb [trusted=yes] file:/packages ./' >"),
         (
@@ -178,13 +192,14 @@ mod tests {
         ),
     ];
 
-    /// Upgrading, removing and swapping the module: packaging/check and packaging/check-guest do it, the
+    /// Upgrading, removing and swapping the module: packaging/check, check-guest and check-dkms do it, the
     /// scenarios with systemd what is left.
     #[test]
     fn each_command_to_install_is_run() {
         let scripts = [
             include_str!("../packaging/check"),
             include_str!("../packaging/check-guest"),
+            include_str!("../packaging/check-dkms"),
             include_str!("../vm-tests/guest/systemd.sh"),
             include_str!("../vm-tests/guest/networkd.sh"),
             include_str!("../vm-tests/scenarios/u-systemd-networkd.sh"),
