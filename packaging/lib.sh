@@ -2,12 +2,27 @@
 # shellcheck shell=bash
 # What the programs of this folder share: roots of Debian's releases. They need root and debootstrap.
 
+# need THING PACKAGE: a program of this machine, or a file in a root, and the package that has it.
+need() {
+	case $1 in
+	/*) [ ! -e "$1" ] || return 0 ;;
+	*) [ -z "$(command -v "$1")" ] || return 0 ;;
+	esac
+	echo "${0##*/}: no ${1##*/}: apt install $2" >&2
+	exit 1
+}
+
 # find_mirror: where the apt of this machine has Debian from.
 find_mirror() {
 	local uris
 	uris=$(apt-get update --print-uris)
 	uris=$(sed -n "s|^'\([^ ]*/debian\)/dists/.*|\1|p" <<<"$uris")
-	echo "${WGVRF_DEBIAN_MIRROR:-${uris%%$'\n'*}}"
+	uris=${WGVRF_DEBIAN_MIRROR:-${uris%%$'\n'*}}
+	[ -n "$uris" ] || {
+		echo "${0##*/}: the apt of this machine has no mirror of Debian; WGVRF_DEBIAN_MIRROR names one" >&2
+		return 1
+	}
+	echo "$uris"
 }
 
 # make_root DIR RELEASE [BASE]: a small Debian in DIR, or a copy of BASE, whose apt reaches the mirror of
@@ -19,12 +34,13 @@ make_root() {
 	if [ $# = 3 ]; then
 		cp -a --reflink=auto "$3/." "$root"
 	else
+		need debootstrap debootstrap
 		# sid's script does for a release that this debootstrap does not know.
 		script=/usr/share/debootstrap/scripts/$release
 		[ -e "$script" ] || script=${script%/*}/sid
 		debootstrap --variant=minbase "$release" "$root" "$mirror" "$script" >"$root.log" 2>&1 || {
-			tail -n 5 "$root.log" >&2
-			echo "${0##*/}: debootstrap failed: $root.log" >&2
+			tail -n 25 "$root.log" >&2
+			echo "${0##*/}: debootstrap $release failed" >&2
 			exit 1
 		}
 	fi
@@ -44,7 +60,7 @@ make_root() {
 
 # list_sources RELEASE: its lines of sources.list.
 list_sources() {
-	local release=${1%-backports} mirror suites
+	local release=${1%-backports} mirror suites suite
 	mirror=$(find_mirror)
 	suites=("$release")
 	if [ "$release" != sid ]; then
@@ -52,7 +68,9 @@ list_sources() {
 		echo "deb ${WGVRF_DEBIAN_SECURITY_MIRROR:-$mirror-security} $release-security main"
 	fi
 	[ "$release" = "$1" ] || suites+=("$1")
-	printf "deb $mirror %s main\n" "${suites[@]}"
+	for suite in "${suites[@]}"; do
+		echo "deb $mirror $suite main"
+	done
 }
 
 # pin_kernels ROOT RELEASE PRIORITY: the kernels of ROOT, and linux-base with them, are those of RELEASE. With

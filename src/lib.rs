@@ -114,7 +114,7 @@ mod tests {
     }
 
     /// Commands of docs/install.md and README.md that no script runs, by how they begin, and why not.
-    const NOT_RUN: [(&str, &str); 12] = [
+    const NOT_RUN: [(&str, &str); 15] = [
         (
             "cargo xtask ",
             "some take hours; the tests of xtask look at what they are asked",
@@ -128,6 +128,11 @@ mod tests {
             "a line for AppArmor, whose profile Debian 12 and 13 lack",
         ),
         (
+            "systemctl enable --now \"$(systemd-escape --template=wg-reresolve@",
+            "no scenario with systemd has a name server",
+        ),
+        ("systemctl disable --now ", "it stops that timer"),
+        (
             "systemctl disable ",
             "it holds from the next boot on, and there is none",
         ),
@@ -135,11 +140,12 @@ mod tests {
         ("mokutil ", "it needs firmware with Secure Boot"),
         ("packaging/check", "these are the scripts"),
         ("apt install debootstrap ", "what the scripts need"),
+        ("apt install dh-dkms", "what builds a package"),
         ("apt install mokutil", "it needs firmware with Secure Boot"),
     ];
 
     /// And those that a script runs in other words: how they begin, and the words.
-    const RUN_AS: [(&str, &str); 12] = [
+    const RUN_AS: [(&str, &str); 14] = [
         (
             "apt update && apt install ./wg-vrf-module-",
             "apt install \"wg-vrf-module-$flavour\"",
@@ -149,6 +155,14 @@ mod tests {
             "apt install \"wg-vrf-module-$flavour\"",
         ),
         ("apt install ./wg-vrf_", "apt install wg-vrf"),
+        (
+            "apt install dkms openssl ",
+            "apt install dkms openssl \"${headers[0]}\"",
+        ),
+        (
+            "apt install ./wg-vrf-6.1-dkms_",
+            "apt install \"/$(basename \"$root/$name\"_*.deb)\"",
+        ),
         ("gpg --export ", "gpg --quiet --export"),
         ("echo 'deb ", "echo 'deb [trusted=yes] file:/packages ./' >"),
         (
@@ -178,13 +192,14 @@ mod tests {
         ),
     ];
 
-    /// Upgrading, removing and swapping the module: packaging/check and packaging/check-guest do it, the
+    /// Upgrading, removing and swapping the module: packaging/check, check-guest and check-dkms do it, the
     /// scenarios with systemd what is left.
     #[test]
     fn each_command_to_install_is_run() {
         let scripts = [
             include_str!("../packaging/check"),
             include_str!("../packaging/check-guest"),
+            include_str!("../packaging/check-dkms"),
             include_str!("../vm-tests/guest/systemd.sh"),
             include_str!("../vm-tests/guest/networkd.sh"),
             include_str!("../vm-tests/scenarios/u-systemd-networkd.sh"),
@@ -239,9 +254,8 @@ mod tests {
     /// Messages of the C tool, whose source is not here.
     const OF_THE_C_TOOL: [&str; 1] = ["Invalid argument: bind-dev"];
 
-    /// What docs/troubleshooting.md says that `wg` says. `…` stands for anything within one literal.
-    #[test]
-    fn each_message_is_in_the_source() {
+    /// What docs/troubleshooting.md says that `wg` says.
+    fn read_messages() -> Vec<&'static str> {
         let page = include_str!("../docs/troubleshooting.md");
         let (_, section) = page.split_once("\n## What wg says\n").expect("the section");
         let (section, _) = section.split_once("\n## ").expect("another one");
@@ -254,6 +268,29 @@ mod tests {
             .filter(|message| !message.is_empty() && *message != "BindDev")
             .collect();
         assert!(messages.len() > 20, "{messages:?}");
+        messages
+    }
+
+    /// Whether a literal of the source has this message. `…` stands for anything.
+    fn has_message(literal: &str, message: &str) -> bool {
+        let mut rest = literal;
+        message.split('…').all(|part| {
+            let found = rest.split_once(part);
+            rest = found.map_or("", |(_, after)| after);
+            found.is_some()
+        })
+    }
+
+    /// A source as one text, in which no literal goes over the end of a line.
+    fn join_literals(text: &str) -> String {
+        let mut lines = text.split("\\\n");
+        let mut joined = lines.next().unwrap_or_default().to_owned();
+        lines.for_each(|line| joined += line.trim_start());
+        joined
+    }
+
+    #[test]
+    fn each_message_is_in_the_source() {
         let mut literals = Vec::new();
         visit_sources(
             Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
@@ -261,26 +298,75 @@ mod tests {
                 if path.ends_with("src/lib.rs") {
                     return;
                 }
-                let mut lines = text.split("\\\n");
-                let mut joined = lines.next().unwrap_or_default().to_owned();
-                lines.for_each(|line| joined += line.trim_start());
-                literals.extend(joined.split('"').map(str::to_owned));
+                literals.extend(join_literals(text).split('"').map(str::to_owned));
             },
         );
-        let has = |literal: &String, message: &str| {
-            let mut rest = literal.as_str();
-            message.split('…').all(|part| {
-                let found = rest.split_once(part);
-                rest = found.map_or("", |(_, after)| after);
-                found.is_some()
-            })
-        };
-        for message in messages {
+        for message in read_messages() {
             assert!(
-                OF_THE_C_TOOL.contains(&message) || literals.iter().any(|l| has(l, message)),
+                OF_THE_C_TOOL.contains(&message)
+                    || literals.iter().any(|literal| has_message(literal, message)),
                 "no source has `{message}'"
             );
         }
+    }
+
+    /// The literals of an expression in parentheses. `text` begins behind the first one.
+    fn read_expression(text: &str) -> Vec<&str> {
+        let (mut depth, mut found) = (1, Vec::new());
+        for (number, part) in text.split('"').enumerate() {
+            if number % 2 == 1 {
+                found.push(part);
+                continue;
+            }
+            for c in part.chars() {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                if depth == 0 {
+                    return found;
+                }
+            }
+        }
+        found
+    }
+
+    /// The other way round: each refusal of a binding, and each remedy, has a line on that page.
+    #[test]
+    fn each_refusal_is_explained() {
+        /// Shorter ones are parts of a text, or names.
+        const LONG: usize = 40;
+        // One of few words would do for many.
+        let fixed = |message: &&str| message.split('…').any(|part| part.len() > 10);
+        let messages: Vec<&str> = read_messages().into_iter().filter(fixed).collect();
+        let (mut count, mut missing) = (0, Vec::new());
+        visit_sources(
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut |path, text| {
+                let name = path.file_name().unwrap_or_default();
+                if path.ends_with("src/lib.rs") || name == "tests.rs" {
+                    return;
+                }
+                let joined = join_literals(text);
+                let code = joined.split("#[cfg(test)]\nmod tests {").next();
+                let begins = match name.to_str() {
+                    Some("error.rs") => "Some(",
+                    Some("value.rs") => "reject_value(",
+                    _ => "Error::Unsupported(",
+                };
+                for expression in code.unwrap_or_default().split(begins).skip(1) {
+                    for literal in read_expression(expression) {
+                        let ours = name != "value.rs" || literal.starts_with("Bind device");
+                        if literal.len() < LONG || !ours {
+                            continue;
+                        }
+                        count += 1;
+                        if !messages.iter().any(|message| has_message(literal, message)) {
+                            missing.push(literal.to_owned());
+                        }
+                    }
+                }
+            },
+        );
+        assert!(count > 40, "only {count} texts");
+        assert!(missing.is_empty(), "not explained: {missing:#?}");
     }
 
     /// docs/configuration.md has each variable and each option that wg(8) has beside the C tool's.
