@@ -286,6 +286,20 @@ impl Hooks {
         })
     }
 
+    /// Whether the programs of both families are at the hooks, with one map.
+    pub fn is_whole(&self) -> bool {
+        #[cfg(test)]
+        if scripted::hooks().is_some() {
+            return true;
+        }
+        let is_there = |map: u32, family: &Family| {
+            let mut attached = self.attached.iter();
+            attached.any(|one| one.family == *family && one.map == map)
+        };
+        let mut maps = self.maps.iter();
+        maps.any(|(map, _)| Family::ALL.iter().all(|family| is_there(*map, family)))
+    }
+
     /// Whether programs of ours are at the hooks.
     pub fn has_programs(&self) -> bool {
         !self.attached.is_empty()
@@ -404,6 +418,9 @@ impl Changing {
     ) -> HookResult<()> {
         #[cfg(test)]
         if let Some(hooks) = scripted::hooks() {
+            if let Some(reason) = hooks.borrow().unavailable.clone() {
+                return Err(reason);
+            }
             hooks.borrow_mut().entries.insert(port, entry.clone());
             return Ok(());
         }
@@ -423,18 +440,7 @@ impl Changing {
         // A command that sees another /proc has another lock: it may have detached the programs
         // before the entry was there.
         self.hooks = Hooks::find_hooks()?;
-        let whole = |hooks: &Hooks| {
-            hooks.maps.iter().any(|(map, _)| {
-                let mut families = Family::ALL.iter();
-                families.all(|f| {
-                    hooks
-                        .attached
-                        .iter()
-                        .any(|a| a.family == *f && a.map == *map)
-                })
-            })
-        };
-        if !whole(&self.hooks) {
+        if !self.hooks.is_whole() {
             let done = self.attach_programs(&key, &value, all_sockets);
             // Also what a part of the pair was attached by: it must not outlive the failure.
             self.hooks = Hooks::find_hooks()?;
@@ -443,7 +449,7 @@ impl Changing {
                 return Err(error);
             }
         }
-        if !whole(&self.hooks) {
+        if !self.hooks.is_whole() {
             return Err(Unavailable::Failed {
                 what: "The bind hooks do not stay attached",
                 errno: libc::EAGAIN,
@@ -618,17 +624,20 @@ fn open_root() -> HookResult<File> {
     File::open(found).map_err(what)
 }
 
-/// Whether the hooks could bind a device's sockets and leave those of programs alone: they do so, or
-/// the kernel takes the programs. Nothing is attached.
-pub fn try_hooks() -> HookResult<()> {
+/// Whether the hooks could bind a device's sockets, and leave those of programs alone unless
+/// `all_sockets`: they do so, or the kernel takes the programs. Nothing is attached.
+pub fn try_hooks(all_sockets: bool) -> HookResult<()> {
     let hooks = Hooks::find_hooks()?;
     if !hooks.attached.is_empty() {
-        return hooks.refuse_all_sockets();
+        return match all_sockets {
+            true => Ok(()),
+            false => hooks.refuse_all_sockets(),
+        };
     }
     let map =
         Map::create(MAP_NAME, ENTRIES).map_err(explain_failure("Cannot make the bind map"))?;
     for family in Family::ALL {
-        load_program(family, &map, false)?;
+        load_program(family, &map, all_sockets)?;
         if let Ok((ids, flags)) = hooks.read_ids(family) {
             if !ids.is_empty() && flags & ALLOW_MULTI == 0 {
                 return Err(Unavailable::InTheWay(family));

@@ -244,7 +244,7 @@ fn read_hooks(links: &[Link], wanted: bool) -> facts::HookState {
             read.stale = receive::find_unused(&entries, links);
             read.entries = Ok(entries);
             if wanted {
-                read.unable = try_hooks().err().map(|reason| first_line(&reason));
+                read.unable = try_hooks(false).err().map(|reason| first_line(&reason));
             }
         }
         // Such a kernel has no entries either.

@@ -48,7 +48,13 @@ pub fn foresee_update(
     };
     Ok(Means {
         strategy,
-        binds_sockets: by_rules && can_bind && find_hooks_fault().is_none(),
+        // Who accepted it for this device need not say so at each change.
+        binds_sockets: by_rules
+            && can_bind
+            && find_hooks_fault(
+                receive == ReceiveMode::Bound || now.receives == Some(Receives::Bound),
+            )
+            .is_none(),
         bound_elsewhere,
     })
 }

@@ -59,9 +59,12 @@ pub fn list() -> Result<Vec<String>> {
     Ok(merge_names(&links, served))
 }
 
-/// Why this kernel's bind hooks cannot bind sockets of WireGuard; `None`: they can.
-pub fn find_hooks_fault() -> Option<String> {
-    bpf::try_hooks().err().map(|reason| reason.to_string())
+/// Why this kernel's bind hooks cannot bind sockets of WireGuard; `None`: they can. With `all_sockets`
+/// they may bind those of programs on the port as well.
+pub fn find_hooks_fault(all_sockets: bool) -> Option<String> {
+    bpf::try_hooks(all_sockets)
+        .err()
+        .map(|reason| reason.to_string())
 }
 
 /// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.
@@ -266,7 +269,9 @@ fn rules_bind(
         elsewhere: match link.map(|link| place_sockets(link, device.listen_port, rivals)) {
             Some(Sockets::Elsewhere) => Some(true),
             Some(Sockets::Contested) => None,
-            _ => Some(false),
+            Some(_) => Some(false),
+            // The kernel's devices have a link.
+            None => Some(is_served_elsewhere(device.listen_port)),
         },
     }
 }
@@ -364,6 +369,11 @@ fn find_sockets(link: &Link, port: u16) -> Sockets {
         Some(true) => Sockets::Elsewhere,
         Some(false) | None => Sockets::Unknown,
     }
+}
+
+/// Whether a program whose device is not here has its sockets elsewhere as well: none has the port.
+fn is_served_elsewhere(port: u16) -> bool {
+    port != 0 && routing::count_wildcard_sockets(port, Some(true)) == Some(0)
 }
 
 /// As [`find_sockets`], where other devices of its kind that are up may have the sockets: each has
@@ -559,7 +569,7 @@ fn change_bound(
     }
     let strategy = Strategy::choose(support, &update, mode)?;
     let ours = match has_our_rules(&update.interface) {
-        Ok(ours) => ours,
+        Ok(ours) => ours && !is_apart(&mut backend, &update),
         // Without a mark and a port no rule of ours can bind it, and the reference does not look
         // either. What may be bound stays as it is.
         Err(_) if strategy == Strategy::Keep && is_blank(&mut backend, &update.interface) => false,
@@ -577,8 +587,8 @@ fn change_bound(
     if strategy == Strategy::Keep && !(update.fwmark.is_keep() && update.listen_port.is_keep()) {
         refuse_half_bound(&mut backend, &update)?;
     }
-    let left =
-        !ours && strategy == Strategy::Unbind && has_leftovers(&mut backend, &update.interface);
+    let ends = matches!(strategy, Strategy::Unbind | Strategy::Attribute { .. });
+    let left = !ours && ends && has_leftovers(&mut backend, &update.interface, &strategy);
     if !ours && !left && !matches!(strategy, Strategy::Fallback { .. }) {
         // No rule is there and none will be: nothing else has to be known, but who has the port.
         receive::sweep_entries();
@@ -766,6 +776,35 @@ fn has_our_rules(interface: &str) -> Result<bool> {
     Ok(rules.iter_ours().next().is_some())
 }
 
+/// Whether a change of a userspace device has nothing to do with the rules that are there: it takes no
+/// right over them then, but to speak to its program.
+fn is_apart(backend: &mut Backend, update: &Update) -> bool {
+    if !update.bind_dev.is_keep() || !matches!(backend, Backend::Userspace) {
+        return false;
+    }
+    let (Ok((mark, port)), Ok(rules)) = (
+        backend.mark_and_port(&update.interface),
+        read_rules(Task::modify(&update.interface)),
+    ) else {
+        return false;
+    };
+    let wanted = [
+        match update.fwmark {
+            Change::Set(mark) => Selector::Mark(mark),
+            Change::Keep | Change::Clear => Selector::Mark(0),
+        },
+        // The kernel could choose any.
+        match update.listen_port {
+            Change::Set(port) => Selector::Port(port),
+            Change::Keep => Selector::Port(0),
+            Change::Clear => return false,
+        },
+    ];
+    let used = rules.our_selectors();
+    let mut all = wanted.into_iter();
+    all.all(|by| !used.contains(&by)) && rules.find_bindings(mark, port).is_empty()
+}
+
 /// Whether the device has neither a mark nor a port that rules could go by.
 fn is_blank(backend: &mut Backend, interface: &str) -> bool {
     matches!(backend.mark_and_port(interface), Ok((0, 0)))
@@ -792,12 +831,19 @@ fn ask_routing<T>(
 }
 
 /// Whether something is left of a binding whose rules are gone.
-fn has_leftovers(backend: &mut Backend, interface: &str) -> bool {
+fn has_leftovers(backend: &mut Backend, interface: &str, strategy: &Strategy) -> bool {
     let Ok((mark, port)) = backend.mark_and_port(interface) else {
         return false;
     };
     let process = matches!(backend, Backend::Userspace);
+    if is_our_mark(mark) {
+        return true;
+    }
     let is_hooks = || {
+        // Sockets that are bound are to be, whoever did it.
+        if matches!(strategy, Strategy::Attribute { .. }) {
+            return false;
+        }
         let binder = Binder {
             attribute: backend.is_bound_by_attribute(interface),
             entry: false,
@@ -1069,9 +1115,11 @@ fn read_facts(
     let link = find_link(links, interface);
     let own_name = link.map_or(interface, |link| link.name.as_str());
     let (others, unknown) = read_others(backend, links, own_name)?;
-    let sockets = link.map_or(Sockets::Unknown, |link| {
-        place_sockets(link, port, &find_rivals(link, port, &others, links))
-    });
+    let sockets = match link {
+        Some(link) => place_sockets(link, port, &find_rivals(link, port, &others, links)),
+        None if support.userspace && is_served_elsewhere(port) => Sockets::Elsewhere,
+        None => Sockets::Unknown,
+    };
     Ok(Facts {
         support,
         mark,
@@ -1090,6 +1138,7 @@ fn read_facts(
         bound_elsewhere: None,
         bound_unseen: false,
         alone: !namespaces::has_others(),
+        seen: sockets == Sockets::Here || namespaces::sees_all_processes(),
         kernel_binding: omitted_binding(backend, update, support),
         wg_quick: has_default_route(update) && called_by_wg_quick(),
         up: link.is_some_and(|link| link.up),
@@ -1140,6 +1189,9 @@ fn read_others(
     });
     for name in served.iter().filter(|name| *name != own_name) {
         match userspace::get_neighbour(name) {
+            // The folder is the host's, and the rules are this namespace's.
+            Ok(device)
+                if find_link(links, name).is_none() && is_served_elsewhere(device.listen_port) => {}
             Ok(device) => others.push(to_other(device, true)),
             // Another device's program that does not answer must not hold this device up.
             Err(error) => unknown = Some(format!("`{name}' does not tell its fwmark: {error}")),

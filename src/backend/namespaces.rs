@@ -50,8 +50,24 @@ impl Found {
             Ok((_, None)) => {}
             // A process that ended, or a name that is for nothing any more.
             Err(err) if is_gone(&err) => {}
+            // So says the kernel of a process that ends meanwhile.
+            Err(err) if err.kind() == io::ErrorKind::PermissionDenied && has_ended(&path) => {}
             Err(err) => self.note_missing(&path, &err),
         }
+    }
+
+    /// The entries of a folder; none where it is gone.
+    fn read_folder(&mut self, path: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).and_then(|entries| {
+            let paths = entries.map(|entry| Ok(entry?.path()));
+            paths.collect::<io::Result<Vec<_>>>()
+        });
+        entries.unwrap_or_else(|err| {
+            if !is_gone(&err) {
+                self.note_missing(path, &err);
+            }
+            Vec::new()
+        })
     }
 
     fn note_missing(&mut self, path: &Path, err: &io::Error) {
@@ -88,14 +104,17 @@ pub fn is_gone(err: &io::Error) -> bool {
     matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-fn read_folder(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path())
+/// Whether the process or thread that a path in /proc is about is gone.
+fn has_ended(path: &Path) -> bool {
+    // `PID/ns/net` and `PID/task/TID/ns/net`
+    let folder = path.parent().and_then(Path::parent);
+    folder.is_some_and(|folder| folder.starts_with("/proc") && !folder.exists())
 }
 
 /// The folders of all processes.
 pub fn read_processes() -> impl Iterator<Item = PathBuf> {
-    read_folder(Path::new("/proc")).filter(|path| {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| {
         let name = path.file_name().unwrap_or_default();
         name.as_bytes().iter().all(u8::is_ascii_digit)
     })
@@ -113,10 +132,9 @@ fn find_others(one: bool) -> Found {
             return found;
         }
     }
-    let named = ["/run/netns", "/var/run/netns"].map(Path::new);
-    let named = named.into_iter().flat_map(read_folder);
+    let named = ["/run/netns", "/var/run/netns"].map(|path| found.read_folder(Path::new(path)));
     let processes = read_processes().map(|process| process.join("ns/net"));
-    for path in named.chain(processes) {
+    for path in named.into_iter().flatten().chain(processes) {
         found.add_namespace(path);
         if one && !found.namespaces.is_empty() {
             break;
@@ -130,26 +148,29 @@ fn find_others(one: bool) -> Found {
 fn find_hidden(found: &mut Found) {
     let mut mounts_seen: Vec<u64> = Vec::new();
     for process in read_processes() {
-        for thread in read_folder(&process.join("task")) {
+        for thread in found.read_folder(&process.join("task")) {
             found.add_namespace(thread.join("ns/net"));
         }
         match fs::read_dir(process.join("fd")) {
             Ok(files) => {
                 for file in files.flatten() {
                     let info = process.join("fdinfo").join(file.file_name());
-                    if fs::read(info).is_ok_and(|info| may_be_namespace(&info)) {
-                        found.add_namespace(file.path());
+                    match fs::read(&info) {
+                        Ok(info) if may_be_namespace(&info) => found.add_namespace(file.path()),
+                        Ok(_) => {}
+                        Err(err) if is_gone(&err) || has_ended(&info) => {}
+                        Err(err) => found.note_missing(&info, &err),
                     }
                 }
             }
-            Err(err) if is_gone(&err) => {}
+            Err(err) if is_gone(&err) || !process.exists() => {}
             Err(err) => found.note_missing(&process.join("fd"), &err),
         }
         let own = process.join("ns/mnt");
         match fs::metadata(&own).map(|own| own.ino()) {
             Ok(mounts) if mounts_seen.contains(&mounts) => continue,
             Ok(mounts) => mounts_seen.push(mounts),
-            Err(err) if is_gone(&err) => continue,
+            Err(err) if is_gone(&err) || has_ended(&own) => continue,
             Err(err) => found.note_missing(&own, &err),
         }
         match fs::read(process.join("mountinfo")) {
@@ -305,6 +326,28 @@ mod tests {
             [Path::new("run/netns/box"), Path::new("mnt/a b\\9")]
         );
         assert_eq!(parse_mounts(b"1 2 3\n"), [] as [PathBuf; 0]);
+    }
+
+    /// The kernel says "Permission denied" of a process that ends meanwhile.
+    #[test]
+    fn a_process_that_has_ended_is_gone() {
+        assert!(has_ended(Path::new("/proc/4194305/ns/net")));
+        assert!(has_ended(Path::new("/proc/1/task/4194305/ns/net")));
+        assert!(!has_ended(Path::new("/proc/1/ns/net")));
+        assert!(!has_ended(Path::new("/run/netns/box")));
+    }
+
+    /// A folder that cannot be read may hold namespaces; one that is gone holds none.
+    #[test]
+    fn a_folder_that_cannot_be_read_is_said() {
+        let mut found = Found::default();
+        assert_eq!(
+            found.read_folder(Path::new("/proc/4194305/task")),
+            [] as [PathBuf; 0]
+        );
+        assert_eq!(found.unknown, None);
+        found.read_folder(Path::new("/proc/version"));
+        assert!(found.unknown.is_some());
     }
 
     /// An open of a FIFO waits for somebody to write.

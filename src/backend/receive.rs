@@ -46,7 +46,12 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
         return Some(judged.unwrap_or(Receives::Unclear));
     }
     // It has no sockets. The entry for its port tells what they will be bound to.
-    let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port)).ok()?;
+    let hooks = Hooks::find_hooks().ok()?;
+    // The program of one family alone leaves the sockets of the other as they are.
+    let entry = match hooks.is_whole() {
+        true => hooks.get(port).ok()?,
+        false => None,
+    };
     let sockets = diag::udp_sockets(port).unwrap_or_default();
     let in_the_way = |one: &UdpSocket| one.device == 0 || Some(one.device) == index;
     Some(match entry {
@@ -626,16 +631,22 @@ impl Receiving {
             mark: facts.mark,
             ..HookEntry::default()
         };
-        let awaited = self.awaited.take();
-        let tell = || match goal {
-            true => awaited.as_ref().map_or(Ok(()), |(port, entry)| {
-                Changing::start_change()
-                    .and_then(|mut changing| changing.insert_entry(*port, entry, true))
-            }),
-            false => Changing::start_change()
-                .and_then(|mut changing| changing.insert_entry(port, &leaving, true)),
+        let news = match goal {
+            true => self.awaited.take(),
+            false => Some((port, leaving)),
         };
-        let tell = || tell().map_err(|reason| self.explain_stuck(&reason));
+        // Nobody else may hold the lock once the device is closed.
+        let changing = news.as_ref().map(|_| Changing::start_change()).transpose();
+        let mut changing = changing.map_err(|reason| Left {
+            error: self.explain_stuck(&reason),
+            keeps_rules: false,
+        })?;
+        let tell = || match (&mut changing, &news) {
+            (Some(changing), Some((port, entry))) => changing
+                .insert_entry(*port, entry, true)
+                .map_err(|reason| self.explain_stuck(&reason)),
+            _ => Ok(()),
+        };
         let port = facts.up.then_some(port);
         let moved = make_again(&self.interface, backend, routing, port, marks, tell);
         self.left = (!goal && moved.is_ok()).then_some(facts.port);
@@ -1263,7 +1274,19 @@ fn make_again(
     let rules = routing
         .read_rules()
         .map_err(|failure| open(failure.with_task(Task::modify(interface))))?;
-    let mut closing = closing_rules(&rules);
+    let closing = match (closing_rules(&rules), port) {
+        (Ok(closing), _) => closing,
+        // One that is down sends nothing.
+        (Err(_), None) => Vec::new(),
+        (Err((family, rule)), Some(_)) => {
+            return Err(open(Error::Unsupported(format!(
+                "Cannot make the sockets of {interface} again: the {family} rule `{rule}' comes before \
+                 any that could be added, so {interface} could not be closed meanwhile; give that rule \
+                 another priority, or set {interface} down first"
+            ))));
+        }
+    };
+    let mut closing = closing;
     // A command that ended half way left them.
     closing.retain(|(family, rule)| !rules.iter_ours().any(|one| one == (*family, rule)));
     let closing = routing.add_rules(&closing, &rules).map_err(open)?;
@@ -1281,14 +1304,16 @@ fn make_again(
 }
 
 /// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it.
-fn closing_rules(rules: &Rules) -> Vec<(Family, Rule)> {
-    Family::ALL
-        .into_iter()
-        .filter_map(|family| {
-            let rule = find_closing_place(rules.in_family(family)?, CLOSED_MARK)?;
-            Some((family, rule))
-        })
-        .collect()
+///
+/// # Errors
+/// The rule of a family that nothing can be put before.
+fn closing_rules(rules: &Rules) -> std::result::Result<Vec<(Family, Rule)>, (Family, Rule)> {
+    let mut closing = Vec::new();
+    for (family, rules) in rules.iter_families() {
+        let place = find_closing_place(rules, CLOSED_MARK).map_err(|rule| (family, rule))?;
+        closing.extend(place.map(|rule| (family, rule)));
+    }
+    Ok(closing)
 }
 
 /// A step that failed.

@@ -1958,3 +1958,60 @@ fn a_port_that_is_taken_is_said_with_the_binding() {
         assert_eq!(said, taken, "{device}: {notes}");
     }
 }
+
+/// Rules with priority 0 take the closed mark before a rule of ours could: the device stays as it is.
+#[test]
+fn a_device_that_cannot_be_closed_is_not_moved() {
+    let (state, _socket) = bound_by_hooks();
+    let before = shape(&state);
+    // from all fwmark 0x78000000 lookup main, behind the pair's and before any place that is left.
+    let mut first = rule(2, 0, 254, false);
+    first.extend(attribute(10, &CLOSED_MARK.to_ne_bytes()));
+    state.borrow_mut().rules.insert(0, first);
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    let said = run_hooked(&state, ReceiveMode::Auto, unbind).0;
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("could not be closed"), "{said}");
+    let now = shape(&state);
+    assert_eq!((now.0, now.1, now.3), (before.0, before.1, before.3));
+    assert_eq!(entries(&state)[0].1, "red");
+    // One that is down has nothing to close.
+    state.borrow_mut().down = true;
+    run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap();
+    assert_eq!(state.borrow().mark, 0);
+}
+
+/// Another tool removed the rules: the mark goes with the binding all the same. The next device would
+/// get it, and steer this one.
+#[test]
+fn our_mark_does_not_outlive_its_rules() {
+    for patched in [false, true] {
+        let state = kernel(|state| state.patched = patched);
+        run(&state, red()).0.unwrap();
+        assert_ne!(state.borrow().mark, 0);
+        let is_ours = |rule: &Vec<u8>| priority(rule) == 97 || priority(rule) == 98;
+        state.borrow_mut().rules.retain(|rule| !is_ours(rule));
+        let update = Update {
+            interface: "wg0".to_owned(),
+            bind_dev: if patched { red() } else { Change::Clear },
+            ..Update::default()
+        };
+        let (result, _) = run_update(&state, None, update, BindMode::Auto);
+        result.unwrap();
+        assert_eq!(state.borrow().mark, 0, "{patched}");
+    }
+    // In a container nothing tells whether rules of the host go by it.
+    let state = kernel(|state| (state.mark, state.down) = (0x7700_0064, true));
+    let update = Update {
+        interface: "wg0".to_owned(),
+        bind_dev: Change::Clear,
+        ..Update::default()
+    };
+    let kernel = script(&state).in_container();
+    let mut note = |_: &str| {};
+    with(kernel, || {
+        set(update, BindMode::Auto, ReceiveMode::Any, &mut note)
+    })
+    .unwrap();
+    assert_eq!(state.borrow().mark, 0x7700_0064);
+}

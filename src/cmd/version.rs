@@ -22,7 +22,7 @@ pub fn print_all(reference: &str, out: &mut impl Write) -> Result<()> {
         release.trim_end(),
     );
     if attribute != Ok(true) {
-        let sockets = match backend::find_hooks_fault() {
+        let sockets = match backend::find_hooks_fault(false) {
             None => "bound by a BPF program at the bind hooks".to_owned(),
             Some(why) => format!("not bound, rules only: {why}"),
         };

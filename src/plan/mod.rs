@@ -209,6 +209,8 @@ pub struct Facts {
     pub bound_unseen: bool,
     /// There is no other network namespace, as far as can be seen.
     pub alone: bool,
+    /// The sockets are here, or every namespace that they may be in shows.
+    pub seen: bool,
     /// What the kernel's attribute says, where the update takes it away by leaving it out.
     pub kernel_binding: Option<String>,
     /// wg-quick asks, and will add rules for a default route of its own.
@@ -734,7 +736,9 @@ fn bind_by_attribute(
 
 /// Ends a fallback: the mark goes if it was ours, the rules go if no other device needs them.
 fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str) -> Result<Plan> {
-    if plan.update.fwmark.is_keep() && present.iter().any(Binding::mark_is_ours) {
+    // Another tool may have taken the rules: our mark goes all the same.
+    let left = is_our_mark(facts.mark) && facts.seen;
+    if plan.update.fwmark.is_keep() && (left || present.iter().any(Binding::mark_is_ours)) {
         plan.update.fwmark = Change::Clear;
     }
     let interface = plan.update.interface.clone();

@@ -414,10 +414,13 @@ pub(super) struct Place {
     pub adopted: bool,
 }
 
-/// Finds the place for a rule that stops a mark which has no pair; `None` when there is none.
-pub fn find_closing_place(rules: &[Rule], mark: u32) -> Option<Rule> {
-    let place = find_place(rules, Flow::marked(mark), 0).ok()?;
-    place.rules.first().copied()
+/// Finds the place for a rule that stops a mark which has no pair; `None` where rules stop it already.
+///
+/// # Errors
+/// The rule that nothing can be put before.
+pub fn find_closing_place(rules: &[Rule], mark: u32) -> std::result::Result<Option<Rule>, Rule> {
+    let place = find_place(rules, Flow::marked(mark), 0)?;
+    Ok(place.rules.first().copied())
 }
 
 /// Finds the place for the pair.

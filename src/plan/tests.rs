@@ -862,7 +862,7 @@ fn a_pair_that_moves_refuses_nothing_between() {
 #[test]
 fn a_mark_that_is_closed_has_no_lookup() {
     let rules = [lookup(0, 255), lookup(32766, 254)];
-    let closing = rules::find_closing_place(&rules, 7).unwrap();
+    let closing = rules::find_closing_place(&rules, 7).unwrap().unwrap();
     assert_eq!(closing.action, Action::Unreachable);
 }
 

@@ -610,8 +610,9 @@ pub fn encode_entry(entry: &HookEntry) -> [u8; VALUE_LEN] {
         mark,
     } = entry;
     let mut value = [0; VALUE_LEN];
-    let length = vrf.len().min(IFNAME_MAX);
-    value[..length].copy_from_slice(&vrf.as_bytes()[..length]);
+    let name = crate::ifname::to_bytes(vrf).unwrap_or_default();
+    let length = name.len().min(IFNAME_MAX);
+    value[..length].copy_from_slice(&name[..length]);
     if vrf.is_empty() && !leaving {
         // An empty name takes the socket off its device. No device can have this one.
         value[0] = b'/';
@@ -626,7 +627,7 @@ pub fn encode_entry(entry: &HookEntry) -> [u8; VALUE_LEN] {
 
 pub fn read_entry(value: &[u8; VALUE_LEN]) -> HookEntry {
     let number = |at: usize| super::nlmsg::u32_at(value, NAME_LEN + 4 * at);
-    let name = super::nlmsg::read_text(&value[..NAME_LEN]);
+    let name = super::nlmsg::read_name(&value[..NAME_LEN]);
     HookEntry {
         leaving: name.is_empty(),
         vrf: if name == "/" { String::new() } else { name },
@@ -1103,6 +1104,18 @@ mod tests {
         // No device can have this name, and an empty one would mean "any device".
         assert_eq!(run(&world, &WITH).named.as_deref(), Some("/"));
         assert_eq!(read_entry(&encode_entry(&no_vrf)), no_vrf);
+    }
+
+    /// What the program binds to is the name as the kernel has it.
+    #[test]
+    fn a_name_that_is_not_text_is_written_as_its_bytes() {
+        let entry = HookEntry {
+            vrf: "gr%fcn".to_owned(),
+            ..HookEntry::default()
+        };
+        let value = encode_entry(&entry);
+        assert_eq!(value[..5], *b"gr\xfcn\0");
+        assert_eq!(read_entry(&value), entry);
     }
 
     /// The list itself: its length, its stack, and that it says what it is meant to say.

@@ -25,6 +25,14 @@ pub fn tests() -> Vec<Test> {
             run: silent_neighbour,
         },
         Test {
+            name: "rights::neighbours_rules",
+            run: neighbours_rules,
+        },
+        Test {
+            name: "rights::served_elsewhere",
+            run: served_elsewhere,
+        },
+        Test {
             name: "rights::none",
             run: none,
         },
@@ -155,6 +163,50 @@ fn silent_neighbour() -> Result<(), String> {
     assert!(!off.stderr.contains("`wg2'"), "{off:?}");
     // Each of them waited for, it would be four minutes.
     assert!(start.elapsed() < Duration::from_secs(60));
+    Ok(())
+}
+
+/// Rules that bind another device do not take a right from who may speak to a program.
+fn neighbours_rules() -> Result<(), String> {
+    check_needed()?;
+    check_bound(&Device::start("wg0", "", 0));
+    let before = our_rules();
+    let device = Device::start("wg1", "listen_port=51001\n", 0);
+    for entry in ["/var/run/wireguard", "/var/run/wireguard/wg1.sock"] {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(entry, open).map_err(|err| format!("{entry}: {err}"))?;
+    }
+    // Nobody: the lock on the rules is out of reach.
+    let nobody = "65534";
+    let mut tool = ["setpriv", "--reuid", nobody, "--clear-groups"]
+        .map(str::to_owned)
+        .to_vec();
+    tool.extend(tool::ours());
+    let words = ["set", "wg1", "listen-port", "51002"].map(str::to_owned);
+    let outcome = tool::call(&tool, &words, "", &[]);
+    if outcome.stderr.starts_with("setpriv:") {
+        return Err(outcome.stderr);
+    }
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(device.take_sets(), ["set=1\nlisten_port=51002\n\n"]);
+    assert_eq!(our_rules(), before);
+    Ok(())
+}
+
+/// The folder of sockets is the host's: the program may be in another network namespace, where no rule
+/// of this one reaches it.
+fn served_elsewhere() -> Result<(), String> {
+    check_needed()?;
+    let device = Device::start("wg0", "listen_port=51001\n", 0);
+    let outcome = run_without("-perfmon", &BIND);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let said = "its sockets are not in this network namespace";
+    assert!(outcome.stderr.contains(said), "{outcome:?}");
+    assert_eq!(device.take_sets(), [""; 0]);
+    // Here it has one.
+    let _socket = std::net::UdpSocket::bind(("0.0.0.0", 51001)).map_err(|err| err.to_string())?;
+    let outcome = run_without("-perfmon", &BIND);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     Ok(())
 }
 
