@@ -95,12 +95,18 @@ pub fn parse_bind_dev(text: &str) -> Result<Change<String>> {
 
 /// A device as a file can name it, for [`parse_bind_dev`] to read.
 pub fn bind_dev_text(name: &str) -> String {
-    // A file has comments, and a word that unbinds.
+    // A file has comments, a word that unbinds, and readers on a terminal.
     match name.split_at_checked(1) {
         Some((first, rest)) if name.eq_ignore_ascii_case("off") => {
             format!("%{:02x}{rest}", first.as_bytes()[0])
         }
-        _ => name.replace('#', "%23"),
+        _ => name
+            .chars()
+            .map(|c| match c {
+                '#' | '\0'..=' ' | '\x7f' => format!("%{:02x}", u32::from(c)),
+                c => c.to_string(),
+            })
+            .collect(),
     }
 }
 

@@ -886,7 +886,16 @@ fn bind_by_rules(
         )));
     }
     if let Some(conflict) = find_conflict(facts, flow, table) {
-        return Err(conflict.into_error(&interface, by));
+        let fits = |mark: &u32| {
+            let flow = Flow {
+                by: Selector::Mark(*mark),
+                mark: *mark,
+                ..flow
+            };
+            *mark != CLOSED_MARK && find_conflict(facts, flow, table).is_none()
+        };
+        let free = default_marks(table).find(fits);
+        return Err(conflict.into_error(&interface, by, free));
     }
     update.bind_dev = if facts.support.attribute {
         // Forced: a binding by attribute would win, so it has to go.
@@ -1099,13 +1108,17 @@ enum Conflict<'a> {
 }
 
 impl Conflict<'_> {
-    fn into_error(self, interface: &str, by: Selector) -> Error {
+    /// `free` is a mark that means nothing else.
+    fn into_error(self, interface: &str, by: Selector, free: Option<u32>) -> Error {
         let instead = match by {
-            Selector::Mark(_) => {
-                "choose another one with fwmark in the same command, or bind without a mark: \
-                 WG_BIND_DEV_MODE=port"
+            Selector::Mark(_) => format!(
+                "choose another one with fwmark in the same command{}, or bind without a mark: \
+                 WG_BIND_DEV_MODE=port",
+                free.map_or_else(String::new, |mark| format!(" ({mark:#x} is free)"))
+            ),
+            Selector::Port(_) => {
+                "choose another one with listen-port in the same command".to_owned()
             }
-            Selector::Port(_) => "choose another one with listen-port in the same command",
         };
         Error::Unsupported(match self {
             Conflict::Rule(rule) => {

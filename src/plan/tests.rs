@@ -459,7 +459,10 @@ fn a_mark_with_another_meaning_is_refused() {
             .unwrap_err()
             .to_string();
         assert!(text.contains("in use by the rule"), "{text}");
+        // What it names serves.
+        assert!(text.contains(&format!("({MARK:#x} is free)")), "{text}");
     }
+    assert!(decide(&facts, &given(MARK), BindMode::Auto).is_ok());
     assert!(decide(&facts, &given(6), BindMode::Auto).is_ok());
 }
 

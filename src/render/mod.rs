@@ -207,6 +207,13 @@ mod tests {
                 "BindDev = red%231\n",
             ),
             (
+                0,
+                rules(Some("red\u{1b}c".to_owned()), Selector::Port(51001)),
+                "  bind device: red?c (source port 51001)\n",
+                "red\u{1b}c",
+                "BindDev = red%1bc\n",
+            ),
+            (
                 7,
                 Bind::Rules {
                     dev: Some(vrf()),
