@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The common ground of the support crates: a cache, other programs, errors, progress, Debian's
-//! packages.
-//!
-//! Nothing here knows of kernels, guests or mails.
+//! packages. Nothing here knows of kernels, guests or mails.
 
 #[macro_use]
 pub mod error;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The progress of long work, and [`Screen`], which shows it: a line on stderr for each step
-//! with the time it took, and on a terminal what runs now.
-//!
-//! Steps of several threads run side by side; a thread has one step at a time.
+//! The progress of long work, and [`Screen`], which shows it: a line on stderr for each step with
+//! the time it took, and on a terminal what runs now. A thread has one step at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

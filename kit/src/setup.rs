@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The programs of the machine that the other commands need, and the Debian package of each.
-//!
-//! As root what is missing is installed from the machine's own apt sources, nothing else is
-//! touched; without root the packages and the command are named.
+//! The programs of the machine that the other commands need, and the Debian package of each. As root
+//! what is missing is installed from the machine's own apt sources; else packages and command are named.
 
 use std::path::Path;
 use std::process::Command;

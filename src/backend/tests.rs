@@ -1940,6 +1940,13 @@ fn sockets_that_cannot_be_seen_leave_the_vrf_too() {
     assert_eq!((state.borrow().mark, state.borrow().ours(2)), (0, 0));
     assert_eq!(state.borrow().bound_to, 0);
     assert_eq!(entries(&state), []);
+    // Of those that could not be made again nothing is changed before.
+    let (state, _socket) = bound_by_hooks();
+    state.borrow_mut().diag_errno = libc::ENOENT;
+    state.borrow_mut().refuses_closed = true;
+    let before = shape(&state);
+    run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap_err();
+    assert_eq!((shape(&state).0, shape(&state).3), (before.0, before.3));
 }
 
 /// A socket that is not bound has the port, or one that is bound to the same VRF.

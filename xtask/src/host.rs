@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use kit::{Progress, Result, cargo, process};
+use kit::{Progress, Result, cache::Cache, cargo, process};
+use vm_tests::guest::programs::{self, Program};
 
 /// The results of a run, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,10 @@ impl Check {
     }
 }
 
-pub const CHECKS: [Check; 3] = [
+/// What only `--full` runs.
+pub const LONG: &str = "host/long";
+
+pub const CHECKS: [Check; 4] = [
     Check {
         name: "host/fmt",
         title: "the sources are formatted",
@@ -58,6 +62,11 @@ pub const CHECKS: [Check; 3] = [
         title: "unit and integration tests",
         arguments: "test --locked --workspace --no-fail-fast",
     },
+    Check {
+        name: LONG,
+        title: "fuzzing, both tools beside each other, dependencies",
+        arguments: "test --locked --test long",
+    },
 ];
 
 #[derive(Default)]
@@ -69,7 +78,13 @@ pub struct Outcome {
     pub again: Vec<String>,
 }
 
-pub fn run_check(check: &Check, progress: &Progress) -> Result<Outcome> {
+pub fn run_check(check: &Check, progress: &Progress, cache: &Cache) -> Result<Outcome> {
+    let mut cargo = cargo::prepare_cargo();
+    if check.name == LONG {
+        if let Program::Rooted(root, _) = programs::find_wg(Some("debian:sid"), cache)? {
+            cargo.env("WG_ROOT", root);
+        }
+    }
     progress.begin_step(check.title);
     if check.is_tests() {
         // Tests touch no network. What cannot be fetched now is skipped by them, with the reason.
@@ -78,7 +93,7 @@ pub fn run_check(check: &Check, progress: &Progress) -> Result<Outcome> {
         let _ = process::capture_output(&mut fetch);
     }
     // The toolchain of this build may miss a component; that is a failure with a remedy.
-    let out = process::capture_output(cargo::prepare_cargo().args(check.arguments.split(' ')))?;
+    let out = process::capture_output(cargo.args(check.arguments.split(' ')))?;
     progress.end_step();
     let mut outcome = read_tests(if check.is_tests() { &out.stdout } else { "" });
     if !check.is_tests() {
@@ -95,8 +110,7 @@ pub fn run_check(check: &Check, progress: &Progress) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Reads the output of test programs: a line for each test, and a summary. libtest has no stable
-/// output for programs; these two lines have not changed in years.
+/// Reads libtest's lines, which have not changed in years: one for each test, and a summary.
 fn read_tests(stdout: &str) -> Outcome {
     let mut read = Outcome::default();
     for line in stdout.lines() {

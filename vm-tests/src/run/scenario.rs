@@ -222,9 +222,7 @@ pub fn find_scenario(name: &str) -> Result<Scenario> {
 
 /// The files of `folder`, guest/, that a guest for `scenario` gets: the libraries that its script
 /// names, those that these name in turn, and what is no library. Without a scenario: all of them.
-///
-/// A library that a scenario does not source is not in its guest, so that a change to one tool's
-/// library sends only that tool's scenarios round again.
+/// So a change to one tool's library sends only that tool's scenarios round again.
 pub(crate) fn find_libraries(folder: &Path, scenario: Option<&Scenario>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `patches export`: the series as mails of the person who sends it, made on that person's clone.
 //!
-//! The clone itself gets one new branch and is otherwise left alone: the work is done in a clone
-//! of it that shares its objects. `post` sends the mails.
+//! The clone itself gets one new branch: the work is done in another one that shares its objects.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -100,10 +100,8 @@ impl Refused {
     }
 }
 
-/// `git am` of each patch, without fuzz.
-///
-/// Of a refused patch the hunks that fit are kept, so that the next patches are judged by
-/// themselves.
+/// `git am` of each patch, without fuzz. Of a refused patch the hunks that fit are kept, so that the
+/// next patches are judged by themselves.
 pub fn apply_each(repo: &Path, patches: &[PathBuf]) -> Result<Vec<Refused>> {
     let mut refused = Vec::new();
     let am = ["am", "-q", "--no-3way", "--committer-date-is-author-date"];
