@@ -699,8 +699,12 @@ fn load_program(family: Family, map: &Map, all_sockets: bool) -> HookResult<BpfP
 
 /// Whether programs may not read the kernel's memory.
 fn is_locked_down() -> bool {
-    fs::read_to_string("/sys/kernel/security/lockdown")
-        .is_ok_and(|modes| modes.contains("[confidentiality]"))
+    // `ip netns exec` has a /sys of its own, without what is mounted in that of the host.
+    let mut files = ["", "/proc/1/root"].into_iter();
+    files.any(|root| {
+        let modes = fs::read_to_string(format!("{root}/sys/kernel/security/lockdown"));
+        modes.is_ok_and(|modes| modes.contains("[confidentiality]"))
+    })
 }
 
 fn load_as(

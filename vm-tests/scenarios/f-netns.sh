@@ -62,7 +62,7 @@ vrf_add box vrf_other 900
 if ip netns exec box "$WG" set wg3 bind-dev vrf_other 2>/tmp/err; then
 	die "bound twice"
 fi
-grep -q 'hold it by fwmark' /tmp/err || die "the reason is not said: $(cat /tmp/err)"
+grep -q 'set it up first' /tmp/err || die "the reason is not said: $(cat /tmp/err)"
 [ "$(ip netns exec box "$WG" show wg3 fwmark)" = $MARK ] || die "the mark went"
 ip -n box link del vrf_other
 ip -n box link del wg3
@@ -103,6 +103,20 @@ for words in "set wg0 bind-dev off" "set wg0 fwmark 7"; do
 	[ "$(ip netns exec box "$WG" show wg0 fwmark)" = $MARK ] || die "$words took the mark"
 done
 result box-states refused
+
+say "nor does one that is not bound get a port there by which rules at home bind another one"
+WG_BIND_DEV_MODE=port r_wg set wg2 bind-dev vrf_external
+fb_wg0 wg4 51005
+ip -n r link set wg4 netns box
+ip -n box link set wg4 up
+if box_wg set wg4 listen-port 51003; then
+	die "it got the port of wg2"
+fi
+grep -q 'where wg4 was made' /tmp/err || die "the reason is not said: $(cat /tmp/err)"
+box_wg set wg4 listen-port 51006 || die "nor another one"
+[ "$(ip netns exec box "$WG" show wg4 listen-port)" = 51006 ] || die "it has no port"
+ip -n box link del wg4
+result moved-unbound refused
 
 say "moved back, with its index taken meanwhile: unbound here, nothing stays"
 index=$(ip netns exec box cat /sys/class/net/wg0/ifindex)
