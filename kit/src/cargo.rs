@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Runs cargo from within cargo.
-//!
 //! `cargo run` lets go of its lock before it becomes us, so the same target folder is used and
 //! nothing is built twice. What cargo told *us* by variables must not reach the inner one: build
 //! scripts that watch them would run again each time.

@@ -144,12 +144,20 @@ fn fetch_image(kernel: &Kernel, package: &Package, cache: &Cache) -> Result<Boot
     let image = depends.iter().find(|d| d.starts_with("linux-image-"));
     let image = image.ok_or_else(|| Error::other(format!("package `{name}' names no image")))?;
     let version = debian.find_candidate(image)?;
-    let dir = debian.unpack_packages(&[image], Closure::Named)?;
     let release = image.trim_start_matches("linux-image-");
-    let file = dir.join("boot").join(format!("vmlinuz-{release}"));
+    // Newer ones come in parts.
+    let mut parts = debian.list_dependencies(image)?;
+    parts.retain(|part| part.starts_with("linux-") && part.ends_with(release));
+    let parts: Vec<&str> = parts.iter().chain([image]).map(String::as_str).collect();
+    let dir = debian.unpack_packages(&parts, Closure::Named)?;
+    let find = |paths: [&str; 2]| paths.map(|p| dir.join(p)).into_iter().find(|p| p.exists());
+    let file = [
+        &format!("usr/lib/modules/{release}/vmlinuz"),
+        &*format!("boot/vmlinuz-{release}"),
+    ];
+    let file = find(file).ok_or_else(|| Error::other(format!("`{image}' has no image")))?;
     let mut boot = BootableKernel::from_image(kernel, &file, &version)?;
-    let folders = ["lib/modules", "usr/lib/modules"].map(|d| dir.join(d).join(release));
-    boot.modules = folders.into_iter().find(|d| d.is_dir());
+    boot.modules = find(["lib/modules", "usr/lib/modules"]).map(|d| d.join(release));
     Ok(boot)
 }
 

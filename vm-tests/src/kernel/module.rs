@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The patched wireguard.ko for one of Debian's own kernels, built against Debian's headers.
-//!
 //! The kernel under it stays exactly Debian's: that is what makes a difference between
 //! `debian-6.1` and `patched-6.1` a difference made by our series.
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Each patch builds with no warning that was not there before it.
-//!
 //! Only drivers/net/wireguard is compiled. A tree that is built as a module is built against
 //! Debian's headers; a whole tree is configured in several ways, by `build-driver.sh`. Verdicts
 //! are cached by what was compiled, so that a reworded message costs nothing.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Scratch repositories: a kernel's source as the first commit, a series on top of it.
-//!
 //! Commands make them and throw them away; the truth is in the patch files. The user's own git
 //! configuration has no say in them: hooks, signing or `am.threeWay` would change verdicts.
 

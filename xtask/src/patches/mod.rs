@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask patches`: a series from a folder of kernel-patches to a mail on a list.
-//!
 //! The patch files are the truth. Repositories with branches are scratch, made from them and
 //! written back into them; what leaves is made from a person's clone and signed by that person.
 

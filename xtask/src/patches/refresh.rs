@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `patches refresh`, `new-tree`, `range-diff`: a series as a branch, and back into its folder.
-//!
 //! The branch is scratch. It is made from the newest source and the patch files, a person edits
 //! it with git, `--write` turns it into patch files again. Unwritten work is never thrown away
 //! unless that is asked for.

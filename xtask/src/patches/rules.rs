@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The rules that no tool checks: text in, findings out.
-//!
 //! `git format-patch` owns numbers, tags and file names, checkpatch.pl what it knows about
 //! messages and code, `ynl-regen.sh` the generated files; see `check`. What is left is here.
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The kernel's own tools over a series: checkpatch.pl, get_maintainer.pl, the netlink generator.
-//!
 //! They come from the reference tree, newest of all, or from the clone that is posted from. A
 //! tool that cannot run is an error, never "nothing found".
 
