@@ -36,6 +36,10 @@ pub fn tests() -> Vec<Test> {
             run: output,
         },
         Test {
+            name: "secrets::dry_run",
+            run: dry_run,
+        },
+        Test {
             name: "secrets::own_keys",
             run: own_keys,
         },
@@ -295,6 +299,31 @@ fn output() -> Result<(), String> {
             "{args:?}: {raw} raw, {base64} base64, {hex} hexadecimal copies of one key"
         );
     }
+    Ok(())
+}
+
+/// What a file would change, while it is printed: the file has a copy of each key, and the device.
+fn dry_run() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let device = Device::start("wg0", &state(), 0);
+    let path = format!("{DIR}/secrets.conf");
+    // Another preshared key for one peer, and another port, so that there is something to say.
+    let other = config().replace(&base64(key(1)), &base64(key(PEERS + 1)));
+    fs::write(&path, other.replacen("\n", "\nListenPort = 51001\n", 1)).expect("file");
+    let (_reader, writer) = full();
+    let args = text(&["syncconf", "--dry-run", "wg0", &path]);
+    let running = start(&args, Stdio::null(), writer.into(), Stdio::inherit());
+    wait_for_write(&running);
+    let memory = take_snapshot(&running.0);
+    let _ = fs::remove_file(&path);
+    let mut secrets = list_secrets();
+    secrets.push(key(PEERS + 1));
+    let [raw, base64, hex] = count_copies(&memory, &secrets);
+    assert!(
+        raw <= 2 && base64 == 0 && hex == 0,
+        "{raw} raw, {base64} base64, {hex} hexadecimal copies of one key"
+    );
+    assert_eq!(device.take_sets(), [""; 0]);
     Ok(())
 }
 
