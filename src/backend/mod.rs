@@ -876,15 +876,18 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
         return Ok(());
     };
     let own = receive::own_entry(&entries, port, link.index);
-    let leads = |mark, port| rules.find_binding(mark, port).is_some();
     let after = plan::receive::port_after(port, &update.listen_port);
-    let mark_after = match update.fwmark {
-        Change::Set(mark) => mark,
-        Change::Keep | Change::Clear => 0,
+    // The mark that the rules go by may come back.
+    let mends = |entry: &HookEntry| {
+        let table = find_link(&links, &entry.vrf).and_then(|vrf| vrf.vrf_table);
+        let back = match update.fwmark {
+            Change::Set(mark) => rules.find_binding(mark, port),
+            Change::Keep | Change::Clear => None,
+        };
+        after == Some(port) && back.is_some_and(|back| table.is_some() && back.table == table)
     };
-    // The mark that the rules go by comes back.
-    let mends = after == Some(port) && leads(mark_after, port);
-    match own.filter(|_| !leads(mark, port) && !mends) {
+    let bound = rules.find_binding(mark, port).is_some();
+    match own.filter(|entry| !bound && !mends(entry)) {
         Some(entry) => Err(Error::Unsupported(format!(
             "Cannot change {interface}: its sockets are bound to {}, but no policy rule leads what it \
              sends there any more; bind it again with bind-dev, or unbind it with `bind-dev off', in the \
