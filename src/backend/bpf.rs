@@ -126,7 +126,8 @@ impl fmt::Display for Unavailable {
                 f.write_str("the root of the cgroup tree is not in sight from this container")
             }
             Unavailable::NotPermitted => f.write_str(
-                "the bind hooks take CAP_SYS_ADMIN of the host, and no security module against it",
+                "the bind hooks take root of the host, with CAP_SYS_ADMIN, and no security module against \
+                 it",
             ),
             Unavailable::NoBtf => f.write_str(
                 "this kernel does not describe its structures (CONFIG_DEBUG_INFO_BTF), so other \
@@ -610,11 +611,18 @@ fn take_lock() -> HookResult<File> {
 
 /// The root of the cgroup v2 tree, which only the host has.
 fn open_root() -> HookResult<File> {
-    let found = ROOTS
-        .into_iter()
-        .map(Path::new)
-        .find(|path| path.join("cgroup.controllers").exists())
-        .ok_or(Unavailable::NoCgroup2)?;
+    let look = |path: &&str| fs::metadata(Path::new(path).join("cgroup.controllers"));
+    let Some(found) = ROOTS.into_iter().find(|path| look(path).is_ok()) else {
+        // That of the host may be where this process may not look.
+        let hidden = |err: io::Error| err.kind() == io::ErrorKind::PermissionDenied;
+        return Err(
+            match ROOTS.iter().any(|path| look(path).is_err_and(hidden)) {
+                true => Unavailable::NotPermitted,
+                false => Unavailable::NoCgroup2,
+            },
+        );
+    };
+    let found = Path::new(found);
     let what = explain_failure("Cannot open the cgroup root");
     let inode = fs::metadata(found).map_err(&what)?.ino();
     // Every other cgroup has such a file, also one that a container takes for the root.
