@@ -12,6 +12,7 @@ use wg_vrf::model::{Device, Update};
 use wg_vrf::parse::{conf, words::Field};
 use wg_vrf::render::{self, Options};
 use wg_vrf::resolve::{self, Say};
+use wg_vrf::wire::nlmsg::HEADER_LEN;
 use wg_vrf::wire::uapi::{Answer, Decoder, Next};
 use wg_vrf::wire::{device, uapi};
 
@@ -73,6 +74,22 @@ fn parse_and_resolve_file(bencher: Bencher) {
 fn decode_userspace_answer(bencher: Bencher) {
     let answer = answer();
     bencher.bench(|| decode(black_box(&answer)));
+}
+
+/// A request has the attributes of an answer, without counters and times.
+#[divan::bench]
+fn decode_kernel_answer(bencher: Bencher) {
+    let messages = device::encode_set(31, &read(&file()));
+    bencher.bench(|| {
+        let mut decoder = device::Decoder::new("wg0");
+        for message in black_box(&messages) {
+            let taken = decoder.add_answer(&message[HEADER_LEN..]);
+            taken.expect("a whole answer");
+        }
+        let (device, _) = decoder.finish_device();
+        assert_eq!(device.peers.len(), PEERS);
+        device
+    });
 }
 
 #[divan::bench]

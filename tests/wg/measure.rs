@@ -101,7 +101,8 @@ pub fn main() -> ExitCode {
     let page = fs::read_to_string(format!("{docs}/performance.md")).expect("the page");
     let (before, rest) = page.split_once(BEGIN).expect("the begin of the table");
     let (_, after) = rest.split_once(END).expect("the end of the table");
-    let page = format!("{before}{BEGIN}{}{END}{after}", write_table(&rows));
+    let table = write_versions(&tools) + &write_table(&rows);
+    let page = format!("{before}{BEGIN}{table}{END}{after}");
     fs::write(format!("{docs}/performance.md"), page).expect("the page");
     let picture = write_picture(&rows[STARTS.len()..]);
     fs::write(format!("{docs}/performance.svg"), picture).expect("the picture");
@@ -253,6 +254,27 @@ fn describe_device(peers: usize) -> String {
         );
     }
     state
+}
+
+/// What was measured, and with what.
+fn write_versions(tools: &[[String; 6]; 2]) -> String {
+    let version = |program: &[String], word: &str| {
+        let output = Command::new(&program[0])
+            .args(&program[1..])
+            .args(word.split(' '))
+            .output();
+        let output = output.unwrap_or_else(|error| panic!("{program:?}: {error}"));
+        let said = String::from_utf8(output.stdout).expect("text");
+        let line = said.lines().next().unwrap_or_default();
+        line.split(" - ").next().unwrap_or_default().to_owned()
+    };
+    format!(
+        "Ours: {}, built by {}. The C tool: {}. Instructions: {}.\n",
+        version(&tools[0], "version --all"),
+        version(&["rustc".to_owned()], "--version"),
+        version(&tools[1], "--version"),
+        version(&["valgrind".to_owned()], "--version"),
+    )
 }
 
 /// Ratios for each size, and our costs at the largest.

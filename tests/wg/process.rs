@@ -53,6 +53,10 @@ pub fn tests() -> Vec<Test> {
             name: "process::old_libc",
             run: old_libc,
         },
+        Test {
+            name: "process::only_libc",
+            run: only_libc,
+        },
     ]
 }
 
@@ -72,6 +76,26 @@ fn old_libc() -> Result<(), String> {
         });
     let newest: Option<u32> = numbers.max();
     assert!(newest.is_some_and(|newest| newest <= 36), "{newest:?}");
+    Ok(())
+}
+
+/// The program needs the C library and its loader, and no other library.
+fn only_libc() -> Result<(), String> {
+    let listing = Command::new("readelf")
+        .arg("--dynamic")
+        .arg(&tool::ours()[0])
+        .output()
+        .map_err(|error| format!("readelf: {error}"))?;
+    let listing = String::from_utf8_lossy(&listing.stdout);
+    let needed: Vec<&str> = listing
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| line.split(['[', ']']).nth(1))
+        .collect();
+    assert!(needed.contains(&"libc.so.6"), "{listing}");
+    // Named where thread-local variables are looked up by the loader.
+    let known = |name: &&str| *name == "libc.so.6" || name.starts_with("ld-linux");
+    assert!(needed.iter().all(known), "{needed:?}");
     Ok(())
 }
 

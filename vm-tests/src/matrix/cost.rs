@@ -9,10 +9,11 @@ use crate::run::verdict::Kind;
 const SCENARIO: &str = "k-cost";
 
 /// The ways that are compared, in the order of the columns.
-const MODES: [(&str, &str); 4] = [
+const MODES: [(&str, &str); 5] = [
     ("unbound", "unbound"),
     ("nic", "bound to a NIC"),
     ("fwmark", "VRF by fwmark"),
+    ("bpf", "fwmark, socket bound"),
     ("bind-dev", "VRF by bind-dev"),
 ];
 
@@ -29,19 +30,20 @@ pub fn write_tables(data: &Data) -> String {
     text
 }
 
-/// A row for each measurement: its value in each mode, and the distance from unbound.
+/// A row for each measurement: its value in each mode, ± included, and the distance from unbound.
 fn write_costs(seen: &Seen) -> String {
-    let mut rows: Vec<(String, [Option<u64>; 4])> = Vec::new();
+    let mut rows: Vec<(String, [Option<(i64, &str)>; 5])> = Vec::new();
     for (key, value) in &seen.values {
-        let (Some((mode, what)), Ok(value)) = (split_key(key), value.parse()) else {
+        let number = value.split(' ').next().map(str::parse);
+        let (Some((mode, what)), Some(Ok(number))) = (split_key(key), number) else {
             continue;
         };
         let known = rows.iter().position(|(w, _)| *w == what);
         let at = known.unwrap_or(rows.len());
         if known.is_none() {
-            rows.push((what, [None; 4]));
+            rows.push((what, [None; 5]));
         }
-        rows[at].1[mode] = Some(value);
+        rows[at].1[mode] = Some((number, value));
     }
     let measured = |mode: &usize| rows.iter().any(|(_, values)| values[*mode].is_some());
     let modes: Vec<_> = (0..MODES.len()).filter(measured).collect();
@@ -50,11 +52,11 @@ fn write_costs(seen: &Seen) -> String {
     let rows = rows.iter().map(|(what, values)| {
         let cells = modes.iter().map(|mode| match (values[*mode], values[0]) {
             (None, _) => "–".to_owned(),
-            (Some(value), Some(base)) if *mode > 0 && base > 0 => {
-                let more = (value as f64 / base as f64 - 1.0) * 100.0;
+            (Some((number, value)), Some((base, _))) if *mode > 0 && base > 0 => {
+                let more = (number as f64 / base as f64 - 1.0) * 100.0;
                 format!("{value} ({more:+.1} %)")
             }
-            (Some(value), _) => value.to_string(),
+            (Some((_, value)), _) => value.to_owned(),
         });
         std::iter::once(what.clone()).chain(cells).collect()
     });
@@ -74,7 +76,7 @@ fn split_key(key: &str) -> Option<(usize, String)> {
     MODES.iter().enumerate().find_map(|(index, (mode, _))| {
         let rest = key.strip_prefix(mode)?.strip_prefix("-v")?;
         let (family, what) = rest.split_once('-')?;
-        let units = ["-per-virtual-second", "-virtual-ns", "-instructions"];
+        let units = ["-virtual-ns", "-instructions"];
         let unit = units.iter().find(|unit| what.ends_with(**unit));
         let (what, unit) = what.split_at(what.len() - unit.map_or(0, |unit| unit.len()));
         let what = format!("IPv{family}: {what}{}", unit.replacen('-', ", ", 1));
@@ -98,12 +100,10 @@ pub mod tests {
         let mut cell = data.cells[3].clone();
         cell.scenario = SCENARIO.into();
         cell.seen.values = [
-            ("unbound-v4-datagram-32-instructions", "20000"),
-            ("unbound-v4-datagram-32-per-virtual-second", "50000"),
-            ("unbound-v4-ping-56-virtual-ns", "41000"),
-            ("bind-dev-v4-datagram-32-instructions", "20300"),
-            ("bind-dev-v4-datagram-32-per-virtual-second", "49261"),
-            ("fwmark-v4-datagram-32-instructions", "10000"),
+            ("unbound-v4-sent-32-instructions", "20000 ±12"),
+            ("bind-dev-v4-sent-32-instructions", "20300 ±7"),
+            ("fwmark-v4-sent-32-instructions", "10000 ±0"),
+            ("bpf-v4-lookup-instructions", "-20 ±90"),
             ("fwmark-v6-ping-56-virtual-ns", "42000"),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -117,10 +117,10 @@ pub mod tests {
         let table = write_tables(&make_costs());
         for line in [
             "### patched-6.1",
-            "| what | unbound | VRF by fwmark | VRF by bind-dev |",
-            "| IPv4: datagram 32, instructions | 20000 | 10000 (-50.0 %) | 20300 (+1.5 %) |",
-            "49261 (-1.5 %)",
-            "| IPv6: ping 56, virtual ns | – | 42000 | – |",
+            "| what | unbound | VRF by fwmark | fwmark, socket bound | VRF by bind-dev |",
+            "| IPv4: sent 32, instructions | 20000 ±12 | 10000 ±0 (-50.0 %) | – | 20300 ±7 (+1.5 %) |",
+            "| IPv4: lookup, instructions | – | – | -20 ±90 | – |",
+            "| IPv6: ping 56, virtual ns | – | 42000 | – | – |",
         ] {
             assert!(table.contains(line), "`{line}' is not in\n{table}");
         }
