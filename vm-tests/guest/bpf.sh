@@ -57,20 +57,21 @@ expect_hooks() {
 	[ "$n" = "$1" ] || die "$n maps of ours in the kernel, expected $1"
 }
 
-# attach_somebody multi|exclusive: attaches a foreign program that allows everything to both hooks
-# of the cgroup root. It stays until it is detached.
+# attach_somebody multi|override|exclusive|link [CGROUP]: attaches a foreign program that allows everything
+# to both hooks of the cgroup root, or of another one. It stays until it is detached; links, until the process in /tmp/links.pid ends.
 attach_somebody() {
-	python3 - "$1" <<-'END'
+	python3 - "$1" "${2:-/sys/fs/cgroup}" <<-'END'
 	import ctypes
 	import os
+	import signal
 	import struct
 	import sys
 
 	SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-	PROG_LOAD, PROG_ATTACH = 5, 8
+	PROG_LOAD, PROG_ATTACH, LINK_CREATE = 5, 8, 28
 	CGROUP_SOCK_ADDR = 18
 	HOOKS = {"cgroup_inet4_bind": 8, "cgroup_inet6_bind": 9}
-	FLAGS = {"multi": 2, "exclusive": 0}
+	FLAGS = {"multi": 2, "override": 1, "exclusive": 0, "link": 0}
 	libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -86,13 +87,22 @@ attach_somebody() {
 	# r0 = 1; exit
 	code = ctypes.create_string_buffer(struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 0, 0))
 	license = ctypes.create_string_buffer(b"MIT")
-	root = os.open("/sys/fs/cgroup", os.O_RDONLY)
+	root = os.open(sys.argv[2], os.O_RDONLY)
 	for hook in HOOKS.values():
 	    load = struct.pack(
 	        "=IIQQIIQII16sII", CGROUP_SOCK_ADDR, 2, ctypes.addressof(code), ctypes.addressof(license),
 	        0, 0, 0, 0, 0, b"somebody", 0, hook,
 	    )
 	    program = bpf(PROG_LOAD, load)
-	    bpf(PROG_ATTACH, struct.pack("=IIII", root, program, hook, FLAGS[sys.argv[1]]))
+	    if sys.argv[1] == "link":
+	        bpf(LINK_CREATE, struct.pack("=IIII", program, root, hook, 0))
+	    else:
+	        bpf(PROG_ATTACH, struct.pack("=IIII", root, program, hook, FLAGS[sys.argv[1]]))
+	if sys.argv[1] == "link":
+	    holder = os.fork()
+	    if holder == 0:
+	        signal.pause()
+	    with open("/tmp/links.pid", "w") as file:
+	        file.write(str(holder))
 	END
 }

@@ -67,9 +67,11 @@ has_attr() {
 }
 
 # binds_sockets: whether our wg can bind the sockets of this kernel's wireguard. It uses the
-# attribute, or a program at the bind hooks, which has to tell sockets apart.
+# attribute, or a program at the bind hooks, which has to tell sockets apart or was told that it may
+# bind all those on the port.
 binds_sockets() {
-	has_attr || { [ -e /sys/fs/cgroup/cgroup.controllers ] && [ -e /sys/kernel/btf/vmlinux ]; }
+	has_attr || { [ -e /sys/fs/cgroup/cgroup.controllers ] &&
+		{ [ -e /sys/kernel/btf/vmlinux ] || [ "${WG_BIND_DEV_RECEIVE:-}" = bound ]; }; }
 }
 
 # wait_for WHAT COMMAND...: until the command succeeds, for at most WAIT_FOR_SECONDS (20), times

@@ -22,10 +22,51 @@ veth_pair r b0 other o0
 ip -n r link set b0 master vrf_b
 ip -n r addr add 192.0.2.1/24 dev b0
 ip -n other addr add 192.0.2.2/24 dev o0
+if has_ipv6; then
+	ip -n r addr add 2001:db8:c::1/64 dev b0 nodad
+	ip -n other addr add 2001:db8:c::2/64 dev o0 nodad
+fi
 
-# unheard: how many UDP packets to the router found no socket.
+# Where senders in the default VRF and in vrf_b find the router.
+declare -A TO=([decoy4]=100.64.0.2 [decoy6]=[fd00:64::2] [other4]=192.0.2.1 [other6]=[2001:db8:c::1])
+
+# unheard 4|6: how many UDP packets to the router found no socket.
 unheard() {
-	ip netns exec r nstat -asz UdpNoPorts | awk '/UdpNoPorts/ { print $2 }'
+	local counter=UdpNoPorts
+	[ "$1" = 4 ] || counter=Udp6NoPorts
+	ip netns exec r nstat -asz $counter | awk -v counter=$counter '$1 == counter { print $2 }'
+}
+
+# flooders FAMILY: in both, a tunnel with a key that the router knows. While it is up, it shakes hands
+# without end.
+flooders() {
+	local ns
+	for ns in decoy other; do
+		(umask 077 && "$WG" genkey >/tmp/$ns.key)
+		PUB[$ns]=$("$WG" pubkey </tmp/$ns.key)
+		ip netns exec r "$WG" set wg0 peer "${PUB[$ns]}"
+		ip -n $ns link add wg-flood type wireguard
+		ip netns exec $ns "$WG" set wg-flood private-key /tmp/$ns.key \
+			peer "${PUB[r]}" endpoint "${TO[$ns$1]}:$PORT" persistent-keepalive 1
+	done
+}
+
+# sent NS, heard NS: how many bytes the flooder sent, and the router has from it.
+sent() {
+	ip netns exec "$1" "$WG" show wg-flood transfer | cut -f3
+}
+heard() {
+	ip netns exec r "$WG" show wg0 transfer | awk -v key="${PUB[$1]}" '$1 == key { print $2 }'
+}
+shakes() {
+	echo "$1 has sent $(sent "$1") bytes"
+	[ "$(sent "$1")" -ge 148 ]
+}
+shook() {
+	[ "$(ip netns exec "$1" "$WG" show wg-flood latest-handshakes | cut -f2)" != 0 ]
+}
+is_heard() {
+	[ "$(heard "$1")" -ge 148 ]
 }
 
 for family in 4 6; do
@@ -58,29 +99,37 @@ for family in 4 6; do
 	assert_some wan "ciphertext" 2
 	assert_none leak "ciphertext in the default VRF"
 
-	if [ $family = 4 ]; then
-		say "one sender in the default VRF and one in another VRF send to the port"
-		before=$(unheard)
-		rx=$(ip netns exec r "$WG" show wg0 transfer | cut -f2)
-		capture_start answers decoy d0 "udp src port $PORT"
-		capture_start answers_b other o0 "udp src port $PORT"
-		head -c 148 /dev/urandom >/tmp/datagram
+	say "IPv$family: in the default VRF and in another VRF, what sends to the port, and who shakes hands with a valid key"
+	flooders $family
+	before=$(unheard $family)
+	rx=$(ip netns exec r "$WG" show wg0 transfer)
+	capture_start answers decoy d0 "udp src port $PORT"
+	capture_start answers_b other o0 "udp src port $PORT"
+	head -c 148 /dev/urandom >/tmp/datagram
+	for ns in decoy other; do
 		for _ in 1 2 3 4 5; do
-			ip netns exec decoy socat -u OPEN:/tmp/datagram UDP4-SENDTO:100.64.0.2:$PORT
-			ip netns exec other socat -u OPEN:/tmp/datagram UDP4-SENDTO:192.0.2.1:$PORT
+			ip netns exec $ns socat -u OPEN:/tmp/datagram "UDP$family-SENDTO:${TO[$ns$family]}:$PORT"
 		done
-		all_unheard() {
-			echo "$(($(unheard) - before)) of 10 packets found no socket"
-			[ $(($(unheard) - before)) -ge 10 ]
-		}
-		wait_for "no packet to find a socket" all_unheard
-		[ $(($(unheard) - before)) = 10 ] || die "$(($(unheard) - before)) of 10 packets found no socket"
-		[ "$(ip netns exec r "$WG" show wg0 transfer | cut -f2)" = "$rx" ] || die "something was received"
-		capture_stop all
-		assert_none answers "answers into the default VRF"
-		assert_none answers_b "answers into vrf_b"
-		result flood "10 of 10 not delivered"
-	fi
+		ip -n $ns link set wg-flood up
+		wait_for "a handshake of $ns" shakes $ns
+		ip -n $ns link set wg-flood down
+	done
+	flooded=$((10 + ($(sent decoy) + $(sent other)) / 148))
+	all_unheard() {
+		echo "$(($(unheard $family) - before)) of $flooded packets found no socket"
+		[ $(($(unheard $family) - before)) -ge $flooded ]
+	}
+	wait_for "no packet to find a socket" all_unheard
+	[ $(($(unheard $family) - before)) = $flooded ] ||
+		die "$(($(unheard $family) - before)) of $flooded packets found no socket"
+	[ "$(ip netns exec r "$WG" show wg0 transfer)" = "$rx" ] || die "something was received"
+	for ns in decoy other; do
+		! shook $ns || die "a handshake of $ns was answered"
+	done
+	capture_stop all
+	assert_none answers "answers into the default VRF"
+	assert_none answers_b "answers into vrf_b"
+	result "flood-v$family" "$flooded of $flooded not delivered"
 
 	say "unbound: nothing stays"
 	r_wg set wg0 bind-dev off
@@ -88,6 +137,15 @@ for family in 4 6; do
 	expect_receives none
 	expect_hooks 0
 	result "unbound-v$family" ok
+	say "and those handshakes are heard: answered in the default VRF; of another VRF, where all sockets accept it"
+	ip -n decoy link set wg-flood up
+	wait_for "an answer into the default VRF" shook decoy
+	accept 1
+	ip -n other link set wg-flood up
+	wait_for "a handshake of vrf_b to be heard" is_heard other
+	accept 0
+	ip -n decoy link del wg-flood
+	ip -n other link del wg-flood
 	ip -n r link del wg0
 	ip -n peer link del wg1
 done

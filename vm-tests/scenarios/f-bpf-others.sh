@@ -18,15 +18,19 @@ port_of() {
 }
 fb_tunnel 4
 
-# theirs NUMBER: the number of foreign programs at both hooks.
+# theirs NUMBER [CGROUP]: the number of foreign programs at both hooks.
 theirs() {
-	[ "$(bpftool cgroup show /sys/fs/cgroup | grep -c somebody)" = "$1" ] || die "their programs: $(bpftool cgroup show /sys/fs/cgroup)"
+	[ "$(bpftool cgroup show "${2:-/sys/fs/cgroup}" | grep -c somebody)" = "$1" ] ||
+		die "their programs: $(bpftool cgroup show "${2:-/sys/fs/cgroup}")"
+}
+theirs_are() {
+	[ "$(bpftool cgroup show /sys/fs/cgroup | grep -c somebody || true)" = "$1" ]
 }
 their_end() {
-	local id hook
+	local id hook cgroup=${1:-/sys/fs/cgroup}
 	while read -r id hook _; do
-		bpftool cgroup detach /sys/fs/cgroup "$hook" id "$id"
-	done < <(bpftool cgroup show /sys/fs/cgroup | grep somebody)
+		bpftool cgroup detach "$cgroup" "$hook" id "$id"
+	done < <(bpftool cgroup show "$cgroup" | grep somebody)
 }
 
 say "foreign programs are there first, and stay"
@@ -55,18 +59,65 @@ theirs 2
 their_end
 result later ok
 
-say "a program that allows no other: named, and as before"
-attach_somebody exclusive
+for mode in exclusive override; do
+	say "a program that allows no other ($mode): named, and as before"
+	attach_somebody $mode
+	r_wg set wg0 bind-dev vrf_external
+	grep -q 'another program at the cgroup root allows none beside it' /tmp/err || die "the reason: $(cat /tmp/err)"
+	grep -q 'sysctl -w net.ipv4.udp_l3mdev_accept=1' /tmp/err || die "the sysctl is not named"
+	grep -q 'patched' /tmp/err || die "the patched module is not named"
+	expect_on '*'
+	expect_receives any
+	expect_hooks 0
+	theirs 2
+	their_end
+	result $mode named
+done
+
+say "links, as of Cilium: they are there first, and stay; and later ones"
+r_wg set wg0 bind-dev off
+attach_somebody link
 r_wg set wg0 bind-dev vrf_external
-grep -q 'another program at the cgroup root allows none beside it' /tmp/err || die "the reason: $(cat /tmp/err)"
-grep -q 'sysctl -w net.ipv4.udp_l3mdev_accept=1' /tmp/err || die "the sysctl is not named"
-grep -q 'patched' /tmp/err || die "the patched module is not named"
-expect_on '*'
-expect_receives any
+expect_on vrf_external
+expect_hooks 1
+theirs 2
+kill "$(cat /tmp/links.pid)"
+wait_for "the links to be gone" theirs_are 0
+attach_somebody link
+ip -n r link set wg0 down
+ip -n r link set wg0 up
+expect_on vrf_external
+wait_for "the tunnel" ping_tunnel
+r_wg set wg0 bind-dev off
 expect_hooks 0
 theirs 2
-their_end
-result exclusive named
+kill "$(cat /tmp/links.pid)"
+wait_for "the links to be gone" theirs_are 0
+result links ok
+
+CHILD=/sys/fs/cgroup/child
+mkdir $CHILD
+in_child() {
+	bash -c 'echo $$ >'$CHILD'/cgroup.procs && exec "$@"' bash "$@"
+}
+for mode in multi override exclusive; do
+	say "programs of a child cgroup ($mode), as systemd's: who ups the link is in it"
+	attach_somebody $mode $CHILD
+	in_child ip netns exec r "$WG" set wg0 bind-dev vrf_external
+	expect_on vrf_external
+	in_child ip -n r link set wg0 down
+	in_child ip -n r link set wg0 up
+	expect_on vrf_external
+	wait_for "the tunnel" ping_tunnel
+	expect_hooks 1
+	theirs 2 $CHILD
+	r_wg set wg0 bind-dev off
+	expect_hooks 0
+	theirs 2 $CHILD
+	their_end $CHILD
+done
+rmdir $CHILD
+result child ok
 
 say "no rights to the hooks: named, and as before"
 ip netns exec r setpriv --bounding-set -sys_admin --inh-caps -sys_admin "$WG" set wg0 bind-dev vrf_external 2>/tmp/err ||

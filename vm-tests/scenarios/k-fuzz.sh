@@ -57,6 +57,33 @@ my ($error, $answer) = ask(16, 3, 1, attr(2, "wireguard\0"));
 die "no family: $error" if $error;
 my $family = $answer =~ /\x06\0\x01\0(..)/s ? unpack("S", $1) : die "no number of the family";
 
+# What ends a dump with these attributes, and how many messages it had. GET_DEVICE as a dump.
+sub dump_with {
+	my ($attrs) = @_;
+	$sequence++;
+	my $body = pack("C C S", 0, 1, 0) . $attrs;
+	my $message = pack("L S S L L", 16 + length $body, $family, 0x301, $sequence, 0) . $body;
+	send($nl, $message, 0, pack("S S L L", 16, 0, 0, 0)) or die "send: $!";
+	my $count = 0;
+	while (1) {
+		my $answer;
+		local $SIG{ALRM} = sub { die "no end of the dump $sequence" };
+		alarm 20 * ($ENV{WGVRF_SLOW} || 1);
+		recv($nl, $answer, 65536, 0) // die "recv: $!";
+		alarm 0;
+		while (length $answer >= 16) {
+			my ($length, $type, undef, $of) = unpack("L S S L", $answer);
+			die "an answer to $of instead of $sequence" if $of != $sequence;
+			die "a torn answer" if $length < 16 || $length > length $answer;
+			my $error = $type == 2 || $type == 3 ? unpack("l", substr($answer, 16, 4)) : undef;
+			return (-$error, $count) if defined $error;
+			$count++;
+			my $next = $length + 3 & ~3;
+			$answer = $next < length $answer ? substr($answer, $next) : "";
+		}
+	}
+}
+
 my $device = attr($IFNAME, "wg0\0");
 sub bind_to { return (ask($family, $SET, 1, $device . join("", @_)))[0]; }
 
@@ -111,6 +138,37 @@ if ($mode eq "table") {
 		my $then = $expected ? "blue" : $what eq "off" ? "off" : "red";
 		die "$what: the sockets are on $now instead of $then" if $now ne $then;
 	}
+	for my $length (0 .. 17) {
+		for my $end ("", "\0") {
+			my $name = "a" x $length . $end;
+			my $expected = $name =~ /\0/ && $length < 16 ? $length ? $ENODEV : 0 : $EINVAL;
+			bind_to(attr($BIND_DEV, "blue\0")) and die "no binding to blue";
+			my $is = bind_to(attr($BIND_DEV, $name));
+			my $now = bound_to();
+			my $what = "$length bytes " . ($end ? "and" : "without") . " an end";
+			die "$what: errno $is instead of $expected" if $is != $expected;
+			die "$what: the sockets are on $now" if $now ne ($expected ? "blue" : "off");
+			# Read only: the attribute is checked by the same policy, and changes nothing.
+			my ($end_of_dump, $count) = dump_with($device . attr($BIND_DEV, $name));
+			my $read = $expected == $EINVAL ? $EINVAL : 0;
+			die "$what: the dump ends with $end_of_dump, after $count" if $end_of_dump != $read;
+			die "$what: $count messages" if !$read != !!$count;
+			die "$what: a dump bound to " . bound_to() if bound_to() ne $now;
+		}
+	}
+	print "36 lengths\n";
+	bind_to(attr($BIND_DEV, "blue\0")) and die "no binding to blue";
+	for (@table) {
+		my ($what, $expected, $attrs) = @$_;
+		my ($is, $count) = dump_with($device . $attrs);
+		my $now = bound_to();
+		print "a dump with $what: errno $is, $count messages\n";
+		# A dump looks no device up.
+		my $read = $expected == $EINVAL ? $EINVAL : 0;
+		die "a dump with $what: errno $is instead of $read" if $is != $read;
+		die "a dump with $what: $count messages" if !$read != !!$count;
+		die "a dump with $what: the sockets are on $now" if $now ne "blue";
+	}
 	exit 0;
 }
 
@@ -156,7 +214,7 @@ PERL
 bound_topology
 say "each shape"
 r perl /tmp/fuzz.pl table
-bound_to off
+bound_to blue
 bind_to red
 p_calls 198.51.100.1
 works p

@@ -24,6 +24,18 @@ works p
 bind_to off
 bound_to off
 silent p
+say "a file without BindDev unbinds, and says so"
+bind_to red
+works p
+r "$WG" showconf wg0 | sed '/^BindDev/d' >/tmp/plain.conf
+for verb in syncconf setconf; do
+	r "$WG" $verb wg0 /tmp/plain.conf 2>/tmp/err || die "$verb: $(cat /tmp/err)"
+	grep -qx 'wg0: no longer bound to red: the file has no BindDev' /tmp/err || die "$verb does not say it: $(cat /tmp/err)"
+	bound_to off
+	bind_to red
+done
+bind_to off
+silent p
 bind_to red
 works p
 say "the same again does not touch the sockets"
