@@ -109,7 +109,7 @@ if has_attr; then
 	exit 0
 fi
 
-no_hooks="the bind hooks take CAP_SYS_ADMIN of the host"
+no_hooks="the bind hooks take root of the host, with CAP_SYS_ADMIN"
 stay="the rules for fwmark 0x770000ff stay: it cannot be told"
 # What CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE add: nothing. Nor does CAP_SYS_ADMIN for who is not root: the
 # kernel's /proc/vmallocinfo and other users' /proc/PID/fd take CAP_DAC_READ_SEARCH.
