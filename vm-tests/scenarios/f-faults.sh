@@ -4,21 +4,27 @@
 # needs: fallback
 # tool: ours
 # packages: strace
-# timeout: 400
+# timeout: 1200
 # suite: long
 # smp: 1
 #
-# strace makes the first, the second, the third ... message to the kernel fail, and then the
-# first, the second ... answer, until the command no longer sends that many.
+# strace makes one message to the kernel fail, each in turn, and then one answer in nine, until the
+# command no longer sends or reads that many. The errors take turns. Files: every second message.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
-fb_keys
-fb_wg0
 vrf_add r vrf_b 2000
+fb_tunnel 4
+watch
+
+CLOSED=0x78000000
+ERRORS=(EPERM EINTR EBUSY ENOBUFS EMSGSIZE)
+declare -A TABLES=([0x770000ff]=1023 [0x770000d0]=2000)
+TURN=0
+closed=0
 
 # state: what must be either as before or as wanted.
 state() {
@@ -26,24 +32,26 @@ state() {
 	mark_of wg0
 }
 
-# faults "CALL:ERROR ..." COMMAND...: the command is tried with each fault in turn, always from
-# the state that `back` restores.
+# faults NAME open|bound|unbinds COMMAND...: the command is tried with each fault in turn, always from the state
+# that `back` restores.
 faults() {
-	local calls=$1 call error n step code before after
-	shift
+	local name=$1 start=$2 call error n step code before after number
+	shift 2
+	back
 	before=$(state)
 	r_wg "$@"
 	after=$(state)
 	[ "$before" != "$after" ] || die "the command does nothing: $*"
 	back
-	for call in $calls; do
-		error=${call#*:}
-		call=${call%:*}
+	for call in sendto recvfrom; do
 		n=1
-		# An answer takes several calls; one in three is enough to see each kind fail.
+		number=0
+		# An answer takes several calls; one in nine is enough to see each kind fail.
 		step=1
-		[ "$call" = sendto ] || step=3
+		[ "$1" = set ] || step=2
+		[ "$call" = sendto ] || step=9
 		while :; do
+			error=${ERRORS[TURN++ % ${#ERRORS[@]}]}
 			code=0
 			ip netns exec r strace -f -o /tmp/trace -e trace="$call" \
 				-e inject="$call:error=$error:when=$n" "$WG" "$@" 2>/tmp/err || code=$?
@@ -51,54 +59,86 @@ faults() {
 				[ $code = 0 ] || die "failed without a fault: $(cat /tmp/err)"
 				break
 			fi
-			[ $n -lt 200 ] || die "no end of faults"
-			n=$((n + step))
+			[ $n -lt 400 ] || die "no end of faults"
 			state >/tmp/state
-			# A fault may be survived (a note instead of an answer), never half survived.
+			# A fault may be survived (a note instead of an answer), never half survived: what is more is
+			# that rules stay, and it is said.
 			if [ $code = 0 ]; then
-				[ "$(cat /tmp/state)" = "$after" ] || {
+				[ "$(cat /tmp/state)" = "$after" ] || only_rules_stay "$after" || {
 					cat /tmp/err /tmp/trace
-					die "$call number $((n - step)) failed with $error, exit 0, but the state is $(cat /tmp/state)"
+					die "$name: $call number $n failed with $error, exit 0, but the state is $(cat /tmp/state)"
 				}
-			elif [ "$(cat /tmp/state)" != "$before" ] && ! whole; then
+			elif [ "$(cat /tmp/state)" != "$before" ] && ! whole "$start"; then
 				cat /tmp/err /tmp/trace
-				die "$call number $((n - step)) failed with $error; exit 1, and left $(cat /tmp/state)"
+				die "$name: $call number $n failed with $error; exit $code, and left $(cat /tmp/state)"
 			fi
 			if [ "$(cat /tmp/state)" != "$before" ]; then
 				back
 				[ "$(state)" = "$before" ] || die "the start is not the start: $(state)"
 			fi
+			number=$((number + 1))
+			n=$((n + step))
 		done
-		say "$call: $(((n - 1) / step)) faults"
-		result "$call-${*: -1}" "$(((n - 1) / step)) faults"
+		result "$name-$call" "$number faults"
 	done
 }
 
-# whole: if the device has a mark of ours, all of the mark's rules are there; nothing leaks. Or it
-# is closed, because its sockets could not be made again: the next command that binds or unbinds
-# goes on from there, as `back` shows.
+# only_rules_stay AFTER: beside what the command wanted there are rules, and it says so.
+only_rules_stay() {
+	[ -z "$(diff <(echo "$1") /tmp/state | sed -n '/^</p; /^>/{/proto 119/!p}')" ] &&
+		grep -q '^the rules for .* stay: ' /tmp/err
+}
+
+# whole START: if the device has a mark of ours, all of the mark's rules are there, and take it to the
+# table of its VRF. Or it is closed, because its sockets could not be made again: the next command that
+# binds or unbinds goes on from there, as `back` shows. One that was bound is not open, but where it is told to
+# be: an unbind gives up the mark before it removes the rules, so that it may fail later.
 whole() {
-	local mark
+	local mark family
 	mark=$(mark_of wg0)
-	[ "$mark" = off ] && return 0
+	if [ "$mark" = off ]; then
+		[ "$1" != bound ] && [ -s /tmp/err ]
+		return
+	fi
 	for family in 4 6; do
-		[ "$mark" = 0x78000000 ] || ours $family | has "fwmark $mark lookup" || return 1
+		[ "$mark" = $CLOSED ] || ours $family | has "fwmark $mark lookup ${TABLES[$mark]}\$" || return 1
 		ours $family | has "fwmark $mark unreachable" || return 1
 	done
+	[ "$mark" != $CLOSED ] || sends_nothing
 }
+
+sends_nothing() {
+	local name before
+	closed=$((closed + 1))
+	for name in wan leak; do capture_catch_up $name; done
+	before=$(capture_count wan)/$(capture_count leak)
+	ip netns exec r ping -n -c1 -W0.1 $TUNNEL.2 >/dev/null 2>&1 || true
+	for name in wan leak; do capture_catch_up $name; done
+	[ "$(capture_count wan)/$(capture_count leak)" = "$before" ]
+}
+
+# A file with peers, one of them with an endpoint, and the binding.
+for line in "BindDev = vrf_external" ""; do
+	printf '[Interface]\nPrivateKey = %s\nListenPort = %s\n%s\n[Peer]\nPublicKey = %s\nEndpoint = %s:%s\nAllowedIPs = %s.0/24\n' \
+		"$(cat /tmp/r.key)" $PORT "$line" "${PUB[peer]}" $PEER4 $PEER_PORT $TUNNEL >"/tmp/file${line:+-bound}.conf"
+done
 
 back() {
 	ip netns exec r "$WG" set wg0 bind-dev off 2>/dev/null
 }
 say "bind"
-faults "sendto:EPERM recvfrom:ENOBUFS" set wg0 bind-dev vrf_external
+faults bind open set wg0 bind-dev vrf_external
+faults setconf-binds open setconf wg0 /tmp/file-bound.conf
 
 back() {
 	ip netns exec r "$WG" set wg0 bind-dev vrf_b 2>/dev/null
 }
 say "rebind"
-back
-faults sendto:EPERM set wg0 bind-dev vrf_external
+faults rebind bound set wg0 bind-dev vrf_external
+faults syncconf-rebinds bound syncconf wg0 /tmp/file-bound.conf
 say "unbind"
-back
-faults sendto:EPERM set wg0 bind-dev off
+faults unbind unbinds set wg0 bind-dev off
+faults setconf-unbinds unbinds setconf wg0 /tmp/file.conf
+say "closed after $closed faults"
+result closed "$closed"
+capture_stop all
