@@ -32,9 +32,9 @@ pub fn write_tables(data: &Data) -> String {
 
 /// A row for each measurement: its value in each mode, ± included, and the distance from unbound.
 fn write_costs(seen: &Seen) -> String {
-    let mut rows: Vec<(String, [Option<(i64, &str)>; 5])> = Vec::new();
+    let mut rows: Vec<(String, [_; 5])> = Vec::new();
     for (key, value) in &seen.values {
-        let number = value.split(' ').next().map(str::parse);
+        let number = value.split(' ').next().map(str::parse::<i64>);
         let (Some((mode, what)), Some(Ok(number))) = (split_key(key), number) else {
             continue;
         };
