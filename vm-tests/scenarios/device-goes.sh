@@ -5,6 +5,8 @@
 # tool: ours
 # packages: strace, bpftool, wireguard-tools
 # timeout: 1800
+# cmdline: log_buf_len=16M
+# memory: 1024
 # smp: 1
 # suite: long
 #

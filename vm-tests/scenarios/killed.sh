@@ -4,7 +4,9 @@
 # needs: any
 # tool: ours
 # packages: strace, bpftool, wireguard-tools
-# timeout: 1800
+# timeout: 3600
+# cmdline: log_buf_len=16M
+# memory: 1024
 # smp: 1
 # suite: long
 #
