@@ -431,16 +431,18 @@ impl Changing {
         }
         let key = bpf::encode_key(self.hooks.namespace, port);
         let value = bpf::encode_entry(entry);
-        for (_, map) in &self.hooks.maps {
-            map.insert(&key, &value)
-                .map_err(|err| match err.raw_os_error() {
-                    Some(libc::E2BIG | libc::ENOMEM) => Unavailable::MapFull,
-                    _ => explain_failure("Cannot write the bind map")(err),
-                })?;
-        }
+        let write = |map: &Map| {
+            let done = map.insert(&key, &value);
+            done.map_err(|err| match err.raw_os_error() {
+                Some(libc::E2BIG | libc::ENOMEM) => Unavailable::MapFull,
+                _ => explain_failure("Cannot write the bind map")(err),
+            })
+        };
+        self.hooks.maps.iter().try_for_each(|(_, map)| write(map))?;
         // A command that sees another /proc has another lock: it may have detached the programs
-        // before the entry was there.
+        // before the entry was there, or have attached some with a map of their own.
         self.hooks = Hooks::find_hooks()?;
+        self.hooks.maps.iter().try_for_each(|(_, map)| write(map))?;
         if !self.hooks.is_whole() {
             let done = self.attach_programs(&key, &value, all_sockets);
             // Also what a part of the pair was attached by: it must not outlive the failure.

@@ -512,7 +512,7 @@ fn has_socket_in_the_way(dev: &str, port: u16) -> bool {
     let index = receive::find_index(dev).unwrap_or(0);
     let sockets = diag::udp_sockets(port).unwrap_or_default();
     let mut sockets = sockets.iter().filter(|one| one.wildcard);
-    port != 0 && sockets.any(|one| one.device == 0 || one.device == index)
+    sockets.any(|one| one.device == 0 || one.device == index)
 }
 
 /// The kernel takes the port of a device that is down, and `ip link set up` then fails with few
@@ -528,17 +528,22 @@ fn note_taken_port(interface: &str, note: &mut dyn FnMut(&str)) {
     if !down {
         return;
     }
+    // Most often nobody has it, and the peers need not be read.
+    let head = Backend::open(interface).and_then(|mut one| one.mark_and_port(interface));
+    let port = head.map_or(0, |(_, port)| port);
+    if port == 0 || !routing::is_port_taken(port) {
+        return;
+    }
     let Ok(device) = get(interface) else {
         return;
     };
-    let port = device.listen_port;
     // Other sockets on its port make it unclear what a device that is down will receive.
     let bound = matches!(device.bind, Bind::Kernel { .. })
         || matches!(device.receives, Some(Receives::Bound | Receives::Unclear));
     // A device that is bound shares its port with sockets that are bound to others.
     let taken = match (bound, device.bind.dev()) {
         (true, Some(dev)) => has_socket_in_the_way(dev, port),
-        _ => port != 0 && routing::is_port_taken(port),
+        _ => true,
     };
     if taken {
         note(&format!(
@@ -1192,9 +1197,6 @@ fn read_others(
     });
     for name in served.iter().filter(|name| *name != own_name) {
         match userspace::get_neighbour(name) {
-            // The folder is the host's, and the rules are this namespace's.
-            Ok(device)
-                if find_link(links, name).is_none() && is_served_elsewhere(device.listen_port) => {}
             Ok(device) => others.push(to_other(device, true)),
             // Another device's program that does not answer must not hold this device up.
             Err(error) => unknown = Some(format!("`{name}' does not tell its fwmark: {error}")),

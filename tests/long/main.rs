@@ -2,13 +2,10 @@
 //! What takes minutes: a minute of each fuzz target, both tools on mutations of the corpus, and what our
 //! dependencies may be. `cargo xtask test --full` runs it, or `cargo test --test long`.
 
-#[path = "../common/run.rs"]
-mod run;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use run::{run_trials, trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Seconds of each target.
@@ -34,7 +31,18 @@ fn main() -> std::process::ExitCode {
             run_target(&name)
         }));
     }
-    run_trials(trials, 1)
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test that says at run time why it cannot run here.
+fn trial<F>(name: &str, run: F) -> Trial
+where
+    F: FnOnce() -> Result<(), String> + Send + 'static,
+{
+    let run = || Ok(run().map_or_else(Completion::ignored_with, |()| Completion::Completed));
+    Trial::ignorable_test(name, run)
 }
 
 fn run_cargo(folder: &str, words: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -96,6 +104,9 @@ fn compare_tools(words: &[&str]) -> Result<(), String> {
             "WG_ROOT does not name a root with the C tool: cargo xtask test --full".to_owned(),
         );
     };
+    if cfg!(not(target_arch = "x86_64")) {
+        return Err("the libraries of that root are looked for under x86_64-linux-gnu".to_owned());
+    }
     let root = root.to_string_lossy();
     // As in tests/golden/README.md.
     let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");

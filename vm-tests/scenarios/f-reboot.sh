@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: a reboot leaves nothing: binding writes no file, and pins nothing
+# title: binding writes no file and pins nothing that would outlive a reboot
 # needs: any
 # tool: ours
 # packages: bpftool, findutils

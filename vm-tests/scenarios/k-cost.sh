@@ -145,6 +145,8 @@ in_vrf() {
 # by_program: sends by the same rule as `fwmark', and a program at the bind hooks binds the sockets.
 by_program() {
 	local bound
+	# Without BTF the program is asked for.
+	[ -e /sys/kernel/btf/vmlinux ] || export WG_BIND_DEV_RECEIVE=bound
 	r env WG_BIND_DEV_MODE=fwmark "$WG" set wg0 bind-dev "$1" 2>/tmp/err || die "bind-dev $1: $(cat /tmp/err)"
 	bound=$(r ss -lunH "sport = :$RPORT" | grep -c '%red' || true)
 	[ "$bound" = "$2" ] || die "$bound sockets are on the VRF instead of $2: $(cat /tmp/err)"

@@ -3,7 +3,7 @@
 # title: isolation: 60 s of traffic, roaming, new sessions, VRF flaps, failing DNS; not one packet outside
 # needs: any
 # tool: bind-dev
-# timeout: 240
+# timeout: 400
 # suite: users
 set -euo pipefail
 . /lib/wgvrf/lib.sh
