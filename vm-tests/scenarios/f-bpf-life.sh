@@ -25,6 +25,15 @@ port_of() {
 	ip netns exec r "$WG" show "$1" listen-port
 }
 
+say "a client on any port reaches its peer"
+r_wg set wg0 listen-port 0 bind-dev vrf_external
+[ "$(port_of wg0)" != 0 ] && [ "$(port_of wg0)" != $PORT ] || die "the port is $(port_of wg0)"
+expect_on vrf_external "$(port_of wg0)"
+wait_for "the tunnel from any port" ping_tunnel
+r_wg set wg0 bind-dev off listen-port $PORT
+expect_hooks 0
+result client ok
+
 say "a device that is to get any port gets one that is known"
 ip -n r link add wg5 type wireguard
 r_wg set wg5 private-key /tmp/r.key bind-dev vrf_external
@@ -143,7 +152,21 @@ both() {
 	[ "$(sockets | sort | uniq -c | tr -s ' ' | tr '\n' ';')" = " 2 vrf_b; 2 vrf_external;" ]
 }
 both || die "not both on their VRF: $(sockets)"
+netns_add other
+veth_pair r b0 other o0
+ip -n r link set b0 master vrf_b
+ip -n r addr add 192.0.2.1/24 dev b0
+ip -n other addr add 192.0.2.2/24 dev o0
+(umask 077 && "$WG" genkey >/tmp/other.key)
+ip -n other link add wg1 type wireguard
+ip netns exec other "$WG" set wg1 listen-port 51009 private-key /tmp/other.key \
+	peer "${PUB[r]}" allowed-ips 10.66.0.0/24
+ip -n other addr add 10.66.0.2/24 dev wg1
+ip -n other link set wg1 up
+ip netns exec r "$WG" set wg6 peer "$("$WG" pubkey </tmp/other.key)" endpoint 192.0.2.2:51009 allowed-ips 10.66.0.0/24
+ip -n r addr add 10.66.0.1/24 dev wg6
 wait_for "the tunnel of the first" ping_tunnel
+wait_for "the tunnel of the second" ip netns exec r ping -n -c1 -W2 10.66.0.2
 ip -n r link set wg0 down
 ip -n r link set wg0 up
 [ "$(sockets | sort | uniq -c | tr -s ' ' | tr '\n' ';')" = " 2 if2147483647; 2 vrf_b;" ] ||
