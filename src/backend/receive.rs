@@ -1212,7 +1212,8 @@ fn say_why_not(
     words.iter().for_each(|line| note(line));
 }
 
-/// The same with the value of `net.ipv4.udp_l3mdev_accept`, where that can be read.
+/// Why the sockets of a device are not bound, and what can be done. `accept` is the value of
+/// `net.ipv4.udp_l3mdev_accept`, where that can be read. `None`: wanted so, and it works.
 fn explain_why_not(
     interface: &str,
     vrf: &str,

@@ -115,7 +115,7 @@ pub fn get_head(interface: &str) -> Result<Device> {
     read_device(interface, wants_head, LIMITS)
 }
 
-/// The same of a device that the command is not about: its program must not hold the command up.
+/// A device without its peers, that the command is not about: its program must not hold the command up.
 pub fn get_neighbour(interface: &str) -> Result<Device> {
     read_device(interface, wants_head, NEIGHBOUR)
 }
