@@ -328,11 +328,39 @@ impl Rules {
             };
             let table = self
                 .iter_ours()
-                .chain(self.iter_rules())
-                .find_map(|(_, rule)| to_table(rule));
+                .find_map(|(_, rule)| to_table(rule))
+                .or_else(|| self.find_adopted_table(flow));
             bindings.push(Binding { by, table });
         }
         bindings
+    }
+
+    /// The table of the foreign lookup that a pair of ours goes by: the closing rule was put right
+    /// behind it, and a lookup for the same packets that came later stands elsewhere. `None` also
+    /// where nothing tells which of several it is.
+    fn find_adopted_table(&self, flow: Flow) -> Option<u32> {
+        let lookups = |rules: &[Rule]| -> Vec<(u32, u32)> {
+            let steering = rules.iter().filter_map(|rule| match rule.action {
+                Action::Table(table) if rule.steers(flow, table) => Some((rule.pref, table)),
+                _ => None,
+            });
+            steering.collect()
+        };
+        let adopted = self.iter_families().find_map(|(_, rules)| {
+            let close = rules
+                .iter()
+                .position(|rule| rule.our_selector() == Some(flow.by))?;
+            let before = lookups(&rules[..close]);
+            let pref = rules[close].pref;
+            let at = |pref| before.iter().find(move |(p, _)| *p == pref);
+            at(pref).or_else(|| at(pref.checked_sub(1)?)).copied()
+        });
+        if let Some((_, table)) = adopted {
+            return Some(table);
+        }
+        let mut tables = self.iter_families().flat_map(|(_, rules)| lookups(rules));
+        let (_, first) = tables.next()?;
+        tables.all(|(_, table)| table == first).then_some(first)
     }
 
     /// These rules after a rule came or went, as the kernel does it: a new one goes behind all of
