@@ -79,7 +79,7 @@ fn decode_userspace_answer(bencher: Bencher) {
 /// A request has the attributes of an answer, without counters and times.
 #[divan::bench]
 fn decode_kernel_answer(bencher: Bencher) {
-    let messages = device::encode_set(31, &read(&file()));
+    let messages: Vec<_> = device::encode_set(31, &read(&file())).collect();
     bencher.bench(|| {
         let mut decoder = device::Decoder::new("wg0");
         for message in black_box(&messages) {
@@ -101,7 +101,7 @@ fn encode_for_userspace(bencher: Bencher) {
 #[divan::bench]
 fn encode_for_kernel(bencher: Bencher) {
     let update = read(&file());
-    bencher.bench(|| device::encode_set(31, black_box(&update)));
+    bencher.bench(|| device::encode_set(31, black_box(&update)).for_each(drop));
 }
 
 #[divan::bench]

@@ -96,7 +96,7 @@ impl Wireguard {
     }
 
     /// The messages for an update, ready for [`Wireguard::send`].
-    pub fn encode_update(&self, update: &Update) -> Vec<Request> {
+    pub fn encode_update<'a>(&self, update: &'a Update) -> device::Messages<'a> {
         device::encode_set(self.family, update)
     }
 

@@ -6,26 +6,29 @@
 //! continuation says no more than it must: no device attributes, no keys but the peer's public
 //! one, and no "replace" flag, which would undo the messages in front of it.
 //!
-//! netlink-packet-wireguard encodes the attributes and decodes single ones. Nests are walked here:
-//! its decoder indexes an empty WGALLOWEDIP_A_CIDR_MASK and panics, which a test below would see,
-//! and it would hold all peers of a message a second time, with keys that are not wiped.
+//! netlink-packet-wireguard has the attributes of the device. Peers are written and read here, in
+//! place: as its values they would be in memory a second time, with keys that are not wiped, and take
+//! several times the instructions. The tests hold both against each other.
 
+use std::iter::Peekable;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
 use netlink_packet_core::{DefaultNla, NLM_F_DUMP, Parseable};
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_wireguard::{
-    WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAllowedIpFlags,
-    WireguardAttribute, WireguardCmd, WireguardDeviceFlags, WireguardMessage, WireguardPeer,
-    WireguardPeerAttribute, WireguardPeerFlags,
+    WireguardAllowedIpFlags, WireguardAttribute, WireguardCmd, WireguardDeviceFlags,
+    WireguardMessage, WireguardPeerFlags,
 };
 use zeroize::Zeroize;
 
-use super::nlmsg::{self, GENL_HEADER_LEN, Request, attributes_of};
+use super::nlmsg::{
+    self, GENL_HEADER_LEN, Request, attributes_of, close_nest, open_nest, put_attribute as put,
+};
 use crate::ifname;
 use crate::key::{KEY_LEN, Key, PublicKey};
 use crate::model::{
-    AllowedIp, AllowedIpUpdate, Bind, Change, Device, Packed, Peer, PeerUpdate, Update,
+    AllowedIp, AllowedIpUpdate, Bind, Change, Device, Packed, Peer, PeerUpdate, Unpack, Update,
 };
 
 /// The name of the generic netlink family (linux/wireguard.h).
@@ -35,10 +38,21 @@ pub const WG_CMD_SET_DEVICE: u8 = 1;
 /// The device that the sockets are bound to, as a name (our kernel patches).
 pub const WGDEVICE_A_BIND_DEV: u16 = 9;
 
-// linux/wireguard.h: what the decoder takes apart itself, see `peers`.
+// linux/wireguard.h
 const WGDEVICE_A_PEERS: u16 = 8;
+const WGPEER_A_PUBLIC_KEY: u16 = 1;
+const WGPEER_A_PRESHARED_KEY: u16 = 2;
+const WGPEER_A_FLAGS: u16 = 3;
+const WGPEER_A_ENDPOINT: u16 = 4;
+const WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL: u16 = 5;
+const WGPEER_A_LAST_HANDSHAKE_TIME: u16 = 6;
+const WGPEER_A_RX_BYTES: u16 = 7;
+const WGPEER_A_TX_BYTES: u16 = 8;
 const WGPEER_A_ALLOWEDIPS: u16 = 9;
+const WGALLOWEDIP_A_FAMILY: u16 = 1;
+const WGALLOWEDIP_A_IPADDR: u16 = 2;
 const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
+const WGALLOWEDIP_A_FLAGS: u16 = 4;
 
 /// What fits between the header of WGDEVICE_A_PEERS and the end that 16 bits can name.
 const PEERS_MAX: usize = (u16::MAX as usize - 4) & !3;
@@ -67,71 +81,99 @@ fn new_message(
 }
 
 /// The messages that make `update` happen, to be sent in this order.
-pub fn encode_set(family: u16, update: &Update) -> Vec<Request> {
-    let mut messages = Vec::new();
-    let mut device = device_attributes(update);
-    let mut peers = Vec::new();
-    let mut room = PEERS_MAX;
-    let mut flush = |peers: &mut Vec<WireguardPeer>| {
-        let mut attributes = std::mem::take(&mut device);
-        if attributes.is_empty() {
-            attributes.push(WireguardAttribute::IfName(update.interface.clone()));
-        }
-        if !peers.is_empty() {
-            attributes.push(WireguardAttribute::Peers(std::mem::take(peers)));
-        }
-        let mut message = new_message(family, WireguardCmd::SetDevice, attributes);
-        messages.push(nlmsg::encode_request(&message, nlmsg::ACK));
-        wipe_keys(&mut message.payload.attributes);
-    };
-
-    for peer in &update.peers {
-        let prefixes: Vec<_> = peer.allowed_ips.iter().collect();
-        let mut left = prefixes.as_slice();
-        let mut head = true;
-        loop {
-            let base = pad_length(peer_len(peer, head));
-            let one = left.first().map_or(0, |ip| 4 + allowed_ip_len(ip));
-            // An empty message takes any peer and at least one prefix.
-            if base + one > room {
-                flush(&mut peers);
-                room = PEERS_MAX;
-                continue;
-            }
-            let mut space = room - base - if left.is_empty() { 0 } else { 4 };
-            let fits = left
-                .iter()
-                .take_while(|ip| {
-                    let len = allowed_ip_len(ip);
-                    let enough = len <= space;
-                    space -= if enough { len } else { 0 };
-                    enough
-                })
-                .count();
-            let (now, later) = left.split_at(fits);
-            peers.push(peer_attributes(peer, head, now));
-            room = space;
-            left = later;
-            head = false;
-            if left.is_empty() {
-                break;
-            }
-            flush(&mut peers);
-            room = PEERS_MAX;
-        }
+pub fn encode_set(family: u16, update: &Update) -> Messages<'_> {
+    Messages {
+        family,
+        update,
+        peers: update.peers.iter(),
+        open: None,
+        first: true,
     }
-    flush_last(&mut flush, &mut peers, update.peers.is_empty());
-    messages
 }
 
-/// Sends what is left; an update without peers still has a first message.
-fn flush_last(
-    flush: &mut impl FnMut(&mut Vec<WireguardPeer>),
-    peers: &mut Vec<WireguardPeer>,
-    nothing_sent: bool,
-) {
-    if nothing_sent || !peers.is_empty() {
-        flush(peers);
+/// Encodes one message of an update at a time, so that a large one needs no second copy in memory.
+pub struct Messages<'a> {
+    family: u16,
+    update: &'a Update,
+    peers: std::slice::Iter<'a, PeerUpdate>,
+    /// The peer that comes next, what is left of its prefixes, and whether nothing of it was sent.
+    open: Option<(&'a PeerUpdate, Peekable<Unpack<'a, AllowedIpUpdate>>, bool)>,
+    first: bool,
+}
+
+impl Iterator for Messages<'_> {
+    type Item = Request;
+
+    fn next(&mut self) -> Option<Request> {
+        self.take_peer();
+        if !std::mem::take(&mut self.first) {
+            self.open.as_ref()?;
+            let name = WireguardAttribute::IfName(self.update.interface.clone());
+            return Some(self.encode_message(vec![name]));
+        }
+        Some(self.encode_message(device_attributes(self.update)))
+    }
+}
+
+impl Messages<'_> {
+    fn take_peer(&mut self) {
+        if self.open.is_none() {
+            let next = self.peers.next();
+            self.open = next.map(|peer| (peer, peer.allowed_ips.iter().peekable(), true));
+        }
+    }
+
+    /// A message of these attributes and as many peers as it takes.
+    fn encode_message(&mut self, device: Vec<WireguardAttribute>) -> Request {
+        let mut message = new_message(self.family, WireguardCmd::SetDevice, device);
+        let head = nlmsg::encode_request(&message, nlmsg::ACK);
+        wipe_key(&mut message.payload.attributes);
+        if self.open.is_none() {
+            return head;
+        }
+        // It never grows: what grows leaves keys behind.
+        let room = self.size_left().min(PEERS_MAX);
+        let mut bytes = Request::new(Vec::with_capacity(head.len() + 4 + room));
+        bytes.extend_from_slice(&head);
+        let list = open_nest(&mut bytes, WGDEVICE_A_PEERS);
+        let end = bytes.len() + room;
+        while let Some((peer, ips, head)) = &mut self.open {
+            let base = pad_length(peer_len(peer, *head));
+            let one = ips.peek().map_or(0, |ip| 4 + allowed_ip_len(ip));
+            // An empty message takes any peer and at least one prefix.
+            if bytes.len() + base + one > end {
+                break;
+            }
+            let nest = open_nest(&mut bytes, 0);
+            put_peer(&mut bytes, peer, std::mem::take(head));
+            if one > 0 {
+                put_allowed_ips(&mut bytes, ips, end);
+            }
+            close_nest(&mut bytes, nest);
+            if ips.peek().is_some() {
+                break;
+            }
+            self.open = None;
+            self.take_peer();
+        }
+        close_nest(&mut bytes, list);
+        nlmsg::set_length(&mut bytes);
+        bytes
+    }
+
+    /// At least the bytes of the peers that are left, or [`PEERS_MAX`].
+    fn size_left(&self) -> usize {
+        let open = self.open.iter().map(|(peer, _, _)| *peer);
+        let mut size = 0;
+        for peer in open.chain(self.peers.clone()) {
+            let prefixes = peer.allowed_ips.iter().map(|ip| allowed_ip_len(&ip));
+            size += pad_length(peer_len(peer, true)) + 4;
+            size += prefixes.take(PEERS_MAX / 4).sum::<usize>();
+            if size >= PEERS_MAX {
+                break;
+            }
+        }
+        size
     }
 }
 
@@ -231,7 +273,7 @@ fn peer_flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
     flags
 }
 
-fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> WireguardPeer {
+fn put_peer(bytes: &mut Request, peer: &PeerUpdate, head: bool) {
     let PeerUpdate {
         public_key,
         remove: _,
@@ -242,72 +284,92 @@ fn peer_attributes(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> Wi
         persistent_keepalive,
         allowed_ips: _,
     } = peer;
-    let mut attributes = Vec::with_capacity(6);
-    attributes.push(WireguardPeerAttribute::PublicKey(*public_key.as_bytes()));
+    put(bytes, WGPEER_A_PUBLIC_KEY, public_key.as_bytes());
     if head {
         match preshared_key {
             Change::Keep => {}
-            Change::Set(key) => {
-                attributes.push(WireguardPeerAttribute::PresharedKey(*key.as_bytes()));
-            }
-            Change::Clear => {
-                attributes.push(WireguardPeerAttribute::PresharedKey([0; KEY_LEN]));
-            }
+            Change::Set(key) => put(bytes, WGPEER_A_PRESHARED_KEY, key.as_bytes()),
+            Change::Clear => put(bytes, WGPEER_A_PRESHARED_KEY, &[0; KEY_LEN]),
         }
-        if let Some(endpoint) = endpoint {
-            attributes.push(WireguardPeerAttribute::Endpoint(*endpoint));
+        match endpoint {
+            None => {}
+            Some(SocketAddr::V4(addr)) => put(bytes, WGPEER_A_ENDPOINT, &encode_v4(addr)),
+            Some(SocketAddr::V6(addr)) => put(bytes, WGPEER_A_ENDPOINT, &encode_v6(addr)),
         }
         if let Some(seconds) = number_to_send(persistent_keepalive) {
-            attributes.push(WireguardPeerAttribute::PersistentKeepalive(seconds));
+            put(
+                bytes,
+                WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL,
+                &seconds.to_ne_bytes(),
+            );
         }
     }
     let flags = peer_flags(peer, head);
     if !flags.is_empty() {
-        attributes.push(WireguardPeerAttribute::Flags(flags));
+        put(bytes, WGPEER_A_FLAGS, &flags.bits().to_ne_bytes());
     }
-    if !ips.is_empty() {
-        let ips = ips.iter().map(allowed_ip_attributes).collect();
-        attributes.push(WireguardPeerAttribute::AllowedIps(ips));
-    }
-    WireguardPeer(attributes)
 }
 
-fn allowed_ip_attributes(ip: &AllowedIpUpdate) -> WireguardAllowedIp {
+/// Takes prefixes as long as they end before `end`.
+fn put_allowed_ips(
+    bytes: &mut Request,
+    ips: &mut Peekable<Unpack<'_, AllowedIpUpdate>>,
+    end: usize,
+) {
+    let list = open_nest(bytes, WGPEER_A_ALLOWEDIPS);
+    while let Some(ip) = ips.next_if(|ip| bytes.len() + allowed_ip_len(ip) <= end) {
+        put_allowed_ip(bytes, &ip);
+    }
+    close_nest(bytes, list);
+}
+
+fn put_allowed_ip(bytes: &mut Request, ip: &AllowedIpUpdate) {
     let AllowedIpUpdate {
         prefix: AllowedIp { addr, cidr },
         remove,
     } = *ip;
-    let family = if addr.is_ipv4() {
-        WireguardAddressFamily::Ipv4
-    } else {
-        WireguardAddressFamily::Ipv6
+    let nest = open_nest(bytes, 0);
+    let mut put_address = |family: libc::c_int, octets: &[u8]| {
+        put(bytes, WGALLOWEDIP_A_FAMILY, &(family as u16).to_ne_bytes());
+        put(bytes, WGALLOWEDIP_A_IPADDR, octets);
     };
-    let mut attributes = vec![
-        WireguardAllowedIpAttr::Family(family),
-        WireguardAllowedIpAttr::IpAddr(addr),
-        WireguardAllowedIpAttr::Cidr(cidr),
-    ];
-    if remove {
-        attributes.push(WireguardAllowedIpAttr::Flags(
-            WireguardAllowedIpFlags::RemoveMe,
-        ));
+    match addr {
+        IpAddr::V4(addr) => put_address(libc::AF_INET, &addr.octets()),
+        IpAddr::V6(addr) => put_address(libc::AF_INET6, &addr.octets()),
     }
-    WireguardAllowedIp(attributes)
+    put(bytes, WGALLOWEDIP_A_CIDR_MASK, &[cidr]);
+    if remove {
+        let flags = WireguardAllowedIpFlags::RemoveMe.bits();
+        put(bytes, WGALLOWEDIP_A_FLAGS, &flags.to_ne_bytes());
+    }
+    close_nest(bytes, nest);
 }
 
-/// Overwrites the keys in attributes that were sent.
-fn wipe_keys(attributes: &mut [WireguardAttribute]) {
+/// `struct sockaddr_in` (ip(7)).
+fn encode_v4(addr: &SocketAddrV4) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+    bytes[2..4].copy_from_slice(&addr.port().to_be_bytes());
+    bytes[4..8].copy_from_slice(&addr.ip().octets());
+    bytes
+}
+
+/// `struct sockaddr_in6` (ipv6(7)).
+fn encode_v6(addr: &SocketAddrV6) -> [u8; 28] {
+    let mut bytes = [0; 28];
+    bytes[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+    bytes[2..4].copy_from_slice(&addr.port().to_be_bytes());
+    bytes[4..8].copy_from_slice(&addr.flowinfo().to_ne_bytes());
+    bytes[8..24].copy_from_slice(&addr.ip().octets());
+    bytes[24..].copy_from_slice(&addr.scope_id().to_ne_bytes());
+    bytes
+}
+
+/// Overwrites the private key in attributes that were encoded.
+fn wipe_key(attributes: &mut [WireguardAttribute]) {
     for attribute in attributes {
-        match attribute {
-            WireguardAttribute::PrivateKey(key) => key.zeroize(),
-            WireguardAttribute::Peers(peers) => {
-                for attribute in peers.iter_mut().flat_map(|peer| peer.0.iter_mut()) {
-                    if let WireguardPeerAttribute::PresharedKey(key) = attribute {
-                        key.zeroize();
-                    }
-                }
-            }
-            _ => {}
+        if let WireguardAttribute::PrivateKey(key) = attribute {
+            key.zeroize();
         }
     }
 }
@@ -397,31 +459,27 @@ impl Decoder {
         let mut peer: Option<Peer> = None;
         let mut allowed_ips = Vec::new();
         for nla in attributes_of(attributes) {
-            if nla.kind() == WGPEER_A_ALLOWEDIPS {
-                decode_allowed_ips(nla.value(), &mut allowed_ips)?;
+            let (kind, value) = (nla.kind(), nla.value());
+            let Some(peer) = &mut peer else {
+                // The kernel says it first.
+                if kind == WGPEER_A_PUBLIC_KEY {
+                    peer = Some(empty_peer(PublicKey::from_bytes(read_array(value, kind)?)));
+                }
                 continue;
-            }
-            let attribute = WireguardPeerAttribute::parse(&nla).map_err(|e| e.to_string())?;
-            match (attribute, peer.as_mut()) {
-                (WireguardPeerAttribute::PublicKey(bytes), None) => {
-                    peer = Some(empty_peer(PublicKey::from_bytes(bytes)));
+            };
+            match kind {
+                WGPEER_A_PRESHARED_KEY => {
+                    peer.preshared_key = take_key(&mut read_array(value, kind)?);
                 }
-                (WireguardPeerAttribute::PresharedKey(mut bytes), Some(peer)) => {
-                    peer.preshared_key = take_key(&mut bytes);
+                WGPEER_A_ENDPOINT => peer.endpoint = Some(decode_endpoint(value)?),
+                WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => {
+                    peer.persistent_keepalive = u16::from_ne_bytes(read_array(value, kind)?);
                 }
-                (WireguardPeerAttribute::Endpoint(addr), Some(peer)) => peer.endpoint = Some(addr),
-                (WireguardPeerAttribute::PersistentKeepalive(s), Some(peer)) => {
-                    peer.persistent_keepalive = s;
-                }
-                (WireguardPeerAttribute::LastHandshake(time), Some(peer)) => {
-                    let at = Duration::new(
-                        u64::try_from(time.seconds).unwrap_or(0),
-                        u32::try_from(time.nano_seconds).unwrap_or(0),
-                    );
-                    peer.last_handshake = (!at.is_zero()).then_some(at);
-                }
-                (WireguardPeerAttribute::RxBytes(bytes), Some(peer)) => peer.rx_bytes = bytes,
-                (WireguardPeerAttribute::TxBytes(bytes), Some(peer)) => peer.tx_bytes = bytes,
+                WGPEER_A_LAST_HANDSHAKE_TIME => peer.last_handshake = decode_time(value)?,
+                WGPEER_A_RX_BYTES => peer.rx_bytes = u64::from_ne_bytes(read_array(value, kind)?),
+                WGPEER_A_TX_BYTES => peer.tx_bytes = u64::from_ne_bytes(read_array(value, kind)?),
+                WGPEER_A_ALLOWEDIPS => decode_allowed_ips(value, &mut allowed_ips)?,
+                // News from a newer kernel.
                 _ => {}
             }
         }
@@ -450,13 +508,15 @@ fn decode_allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), 
     for prefix in attributes_of(prefixes) {
         let (mut addr, mut cidr) = (None, None);
         for nla in attributes_of(prefix.value()) {
-            // The codec reads the first byte without looking whether there is one.
-            if nla.kind() == WGALLOWEDIP_A_CIDR_MASK && nla.value_length() == 0 {
-                return Err("an allowed-ip with an empty mask".into());
-            }
-            match WireguardAllowedIpAttr::parse(&nla).map_err(|e| e.to_string())? {
-                WireguardAllowedIpAttr::IpAddr(ip) => addr = Some(ip),
-                WireguardAllowedIpAttr::Cidr(bits) => cidr = Some(bits),
+            let (kind, value) = (nla.kind(), nla.value());
+            match kind {
+                WGALLOWEDIP_A_IPADDR if value.len() == 4 => {
+                    addr = Some(IpAddr::from(read_array::<4>(value, kind)?));
+                }
+                WGALLOWEDIP_A_IPADDR => {
+                    addr = Some(IpAddr::from(read_array::<16>(value, kind)?));
+                }
+                WGALLOWEDIP_A_CIDR_MASK => cidr = Some(read_array::<1>(value, kind)?[0]),
                 _ => {}
             }
         }
@@ -468,6 +528,43 @@ fn decode_allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// `struct sockaddr_in` or `struct sockaddr_in6`, whichever its family says.
+fn decode_endpoint(value: &[u8]) -> Result<SocketAddr, String> {
+    let family = value.first_chunk().map_or(0, |f| u16::from_ne_bytes(*f));
+    let port = |bytes: &[u8]| u16::from_be_bytes([bytes[2], bytes[3]]);
+    match libc::c_int::from(family) {
+        libc::AF_INET => {
+            let bytes: [u8; 16] = read_array(value, WGPEER_A_ENDPOINT)?;
+            let ip = nlmsg::bytes_at::<4>(&bytes, 4);
+            Ok(SocketAddr::from((ip, port(&bytes))))
+        }
+        libc::AF_INET6 => {
+            let bytes: [u8; 28] = read_array(value, WGPEER_A_ENDPOINT)?;
+            let ip = Ipv6Addr::from(nlmsg::bytes_at::<16>(&bytes, 8));
+            let [flow, scope] = [4, 24].map(|at| nlmsg::u32_at(&bytes, at));
+            Ok(SocketAddrV6::new(ip, port(&bytes), flow, scope).into())
+        }
+        _ => Err(format!("an endpoint of address family {family}")),
+    }
+}
+
+/// `struct __kernel_timespec` (linux/time_types.h), all zero for never.
+fn decode_time(value: &[u8]) -> Result<Option<Duration>, String> {
+    let bytes: [u8; 16] = read_array(value, WGPEER_A_LAST_HANDSHAKE_TIME)?;
+    let [seconds, nanoseconds] = [0, 8].map(|at| i64::from_ne_bytes(nlmsg::bytes_at(&bytes, at)));
+    let at = Duration::new(
+        u64::try_from(seconds).unwrap_or(0),
+        u32::try_from(nanoseconds).unwrap_or(0),
+    );
+    Ok((!at.is_zero()).then_some(at))
+}
+
+fn read_array<const N: usize>(value: &[u8], kind: u16) -> Result<[u8; N], String> {
+    value
+        .try_into()
+        .map_err(|_| format!("attribute {kind} with {} bytes instead of {N}", value.len()))
 }
 
 fn empty_peer(public_key: PublicKey) -> Peer {
@@ -493,7 +590,12 @@ fn take_key(bytes: &mut [u8; KEY_LEN]) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
+
+    use netlink_packet_wireguard::{
+        WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardPeer,
+        WireguardPeerAttribute,
+    };
 
     use super::*;
 
@@ -604,7 +706,7 @@ mod tests {
     }
 
     fn applied(update: &Update) -> (FakeKernel, Vec<Request>) {
-        let messages = encode_set(FAMILY_ID, update);
+        let messages: Vec<_> = encode_set(FAMILY_ID, update).collect();
         let mut kernel = FakeKernel::default();
         for message in &messages {
             kernel.set(message, &update.interface);
@@ -830,20 +932,9 @@ mod tests {
 
     #[test]
     fn keys_are_wiped_on_their_way() {
-        let mut sent = vec![
-            WireguardAttribute::PrivateKey([1; KEY_LEN]),
-            WireguardAttribute::Peers(vec![WireguardPeer(vec![
-                WireguardPeerAttribute::PresharedKey([2; KEY_LEN]),
-            ])]),
-        ];
-        wipe_keys(&mut sent);
-        let wiped = vec![
-            WireguardAttribute::PrivateKey([0; KEY_LEN]),
-            WireguardAttribute::Peers(vec![WireguardPeer(vec![
-                WireguardPeerAttribute::PresharedKey([0; KEY_LEN]),
-            ])]),
-        ];
-        assert_eq!(sent, wiped);
+        let mut sent = [WireguardAttribute::PrivateKey([1; KEY_LEN])];
+        wipe_key(&mut sent);
+        assert_eq!(sent, [WireguardAttribute::PrivateKey([0; KEY_LEN])]);
         let mut received = [3; KEY_LEN];
         assert_eq!(take_key(&mut received), Some(Key::from_bytes([3; KEY_LEN])));
         assert_eq!(received, [0; KEY_LEN]);
@@ -889,11 +980,24 @@ mod tests {
             ..Update::default()
         };
         assert!(count() > 0, "the update has it");
-        let request = encode_set(1, &update);
+        let request = encode_set(1, &update).next();
         assert!(count() > 1, "the request has it, too");
         drop(request);
         update.private_key = Change::Keep;
         assert_eq!(count(), 0);
+        // More than one message, and the last one is small.
+        update.peers = (0..500).map(|n| busy_peer(n, 4)).collect();
+        for peer in &mut update.peers {
+            peer.preshared_key = Change::Set(key());
+        }
+        let before = count();
+        assert!(before >= 500, "{before}");
+        let messages = encode_set(1, &update).map(|message| {
+            assert!(message.capacity() < 66_000);
+            assert!(count() > before, "the message has it, too");
+        });
+        assert!(messages.count() > 1);
+        assert_eq!(count(), before);
     }
 
     #[test]
@@ -902,9 +1006,10 @@ mod tests {
             let mut peer = dumped_peer(1, 0..0, true);
             let mut long = prefix(1);
             long.prefix.cidr = cidr;
-            peer.0.push(WireguardPeerAttribute::AllowedIps(vec![
-                allowed_ip_attributes(&long),
-            ]));
+            peer.0
+                .push(WireguardPeerAttribute::AllowedIps(vec![codec_prefix(
+                    &long,
+                )]));
             let message = dump(vec![WireguardAttribute::Peers(vec![peer])]);
             assert_eq!(
                 Decoder::new("wg0").add_answer(&message).is_ok(),
@@ -914,19 +1019,118 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lengths_are_what_the_codec_emits() {
-        use netlink_packet_core::Emitable;
-        for (n, ips) in [(0, 0), (0, 3), (1, 1)] {
-            for head in [true, false] {
-                let peer = busy_peer(n, ips);
-                let prefixes: Vec<_> = peer.allowed_ips.iter().collect();
-                let nest = if ips == 0 { 0 } else { 4 };
-                let length = peer_attributes(&peer, head, &prefixes).buffer_len();
-                let prefixes: usize = prefixes.iter().map(allowed_ip_len).sum();
-                assert_eq!(length, pad_length(peer_len(&peer, head)) + nest + prefixes);
+    /// A peer as the codec's values, which know nothing of the encoder.
+    fn codec_peer(peer: &PeerUpdate, head: bool, ips: &[AllowedIpUpdate]) -> WireguardPeer {
+        use WireguardPeerAttribute::*;
+        let mut attributes = vec![PublicKey(*peer.public_key.as_bytes())];
+        if head {
+            if let Change::Set(key) = &peer.preshared_key {
+                attributes.push(PresharedKey(*key.as_bytes()));
+            }
+            attributes.extend(peer.endpoint.map(Endpoint));
+            if let Change::Set(seconds) = peer.persistent_keepalive {
+                attributes.push(PersistentKeepalive(seconds));
+            }
+            if peer.replace_allowed_ips {
+                attributes.push(Flags(WireguardPeerFlags::ReplaceAllowedIps));
             }
         }
+        if !ips.is_empty() {
+            attributes.push(AllowedIps(ips.iter().map(codec_prefix).collect()));
+        }
+        WireguardPeer(attributes)
+    }
+
+    fn codec_prefix(ip: &AllowedIpUpdate) -> WireguardAllowedIp {
+        let AllowedIp { addr, cidr } = ip.prefix;
+        let mut attributes = vec![
+            WireguardAllowedIpAttr::Family(if addr.is_ipv4() {
+                WireguardAddressFamily::Ipv4
+            } else {
+                WireguardAddressFamily::Ipv6
+            }),
+            WireguardAllowedIpAttr::IpAddr(addr),
+            WireguardAllowedIpAttr::Cidr(cidr),
+        ];
+        if ip.remove {
+            let flags = WireguardAllowedIpFlags::RemoveMe;
+            attributes.push(WireguardAllowedIpAttr::Flags(flags));
+        }
+        WireguardAllowedIp(attributes)
+    }
+
+    #[test]
+    fn peers_are_encoded_as_the_codec_encodes_them() {
+        use netlink_packet_core::Emitable;
+        let v6 = AllowedIpUpdate {
+            prefix: AllowedIp {
+                addr: "fd00::7".parse().unwrap(),
+                cidr: 64,
+            },
+            remove: true,
+        };
+        for (n, ips) in [(0, 0), (0, 3), (1, 1)] {
+            for head in [true, false] {
+                let mut peer = busy_peer(n, 0);
+                peer.allowed_ips = [v6]
+                    .into_iter()
+                    .chain((0..ips).map(prefix))
+                    .take(ips as usize)
+                    .collect();
+                let prefixes: Vec<_> = peer.allowed_ips.iter().collect();
+                let codec = codec_peer(&peer, head, &prefixes);
+                let mut expected = vec![0; codec.buffer_len()];
+                codec.emit(&mut expected);
+
+                let mut bytes = Request::default();
+                let nest = open_nest(&mut bytes, 0);
+                put_peer(&mut bytes, &peer, head);
+                if ips > 0 {
+                    put_allowed_ips(&mut bytes, &mut peer.allowed_ips.iter().peekable(), 1000);
+                }
+                close_nest(&mut bytes, nest);
+                assert_eq!(bytes[4..], expected[4..], "peer {n}, head {head}");
+
+                let nest = if ips == 0 { 0 } else { 4 };
+                let length: usize = prefixes.iter().map(allowed_ip_len).sum();
+                assert_eq!(
+                    bytes.len(),
+                    pad_length(peer_len(&peer, head)) + nest + length
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn peers_are_decoded_as_the_codec_encodes_them() {
+        use WireguardPeerAttribute::*;
+        let endpoints = ["192.0.2.1:5", "[fe80::1%4]:77", "[2001:db8::1]:65535"];
+        let peers = endpoints.iter().zip(1..).map(|(endpoint, n)| {
+            let mut peer = codec_peer(&PeerUpdate::new(p(n)), true, &[prefix(n)]);
+            peer.0.extend([
+                Endpoint(endpoint.parse().unwrap()),
+                LastHandshake(netlink_packet_wireguard::WireguardTimeSpec {
+                    seconds: i64::from(n),
+                    nano_seconds: 5,
+                }),
+                RxBytes(1 << 40),
+                TxBytes(u64::MAX),
+                PersistentKeepalive(n as u16),
+            ]);
+            peer
+        });
+        let mut decoder = Decoder::new("wg0");
+        let message = dump(vec![WireguardAttribute::Peers(peers.collect())]);
+        decoder.add_answer(&message).unwrap();
+        let (device, _) = decoder.finish_device();
+        for ((peer, endpoint), n) in device.peers.iter().zip(endpoints).zip(1..) {
+            assert_eq!(peer.endpoint, Some(endpoint.parse().unwrap()));
+            assert_eq!(peer.last_handshake, Some(Duration::new(u64::from(n), 5)));
+            assert_eq!((peer.rx_bytes, peer.tx_bytes), (1 << 40, u64::MAX));
+            assert_eq!(u32::from(peer.persistent_keepalive), n);
+            assert!(peer.allowed_ips.iter().eq([prefix(n).prefix]));
+        }
+        assert_eq!(device.peers.len(), 3);
     }
 
     fn dump(attributes: Vec<WireguardAttribute>) -> Vec<u8> {
@@ -939,7 +1143,7 @@ mod tests {
 
     fn dumped_peer(n: u32, ips: std::ops::Range<u32>, first: bool) -> WireguardPeer {
         let prefixes: Vec<_> = ips.map(prefix).collect();
-        peer_attributes(&busy_peer(n, 0), first, &prefixes)
+        codec_peer(&busy_peer(n, 0), first, &prefixes)
     }
 
     #[test]

@@ -58,6 +58,37 @@ pub const ACK: u16 = NLM_F_ACK;
 /// The flags of a request for all there is.
 pub const DUMP: u16 = NLM_F_DUMP;
 
+/// `NLA_F_NESTED` (linux/netlink.h)
+const NESTED: u16 = 0x8000;
+
+/// Adds an attribute to a request. `value` is far shorter than 16 bits can say.
+pub fn put_attribute(request: &mut Request, kind: u16, value: &[u8]) {
+    let length = (4 + value.len()) as u16;
+    request.extend_from_slice(&length.to_ne_bytes());
+    request.extend_from_slice(&kind.to_ne_bytes());
+    request.extend_from_slice(value);
+    let padding = value.len().next_multiple_of(4) - value.len();
+    request.extend_from_slice(&[0; 3][..padding]);
+}
+
+/// Begins an attribute that holds others, and says where, for [`close_nest`].
+pub fn open_nest(request: &mut Request, kind: u16) -> usize {
+    put_attribute(request, kind | NESTED, &[]);
+    request.len() - 4
+}
+
+/// Ends an attribute that holds others: at most 65 535 bytes, its header included.
+pub fn close_nest(request: &mut Request, at: usize) {
+    let length = (request.len() - at) as u16;
+    request[at..at + 2].copy_from_slice(&length.to_ne_bytes());
+}
+
+/// Says how long a request is to which attributes were added.
+pub fn set_length(request: &mut Request) {
+    let length = request.len() as u32;
+    request[..4].copy_from_slice(&length.to_ne_bytes());
+}
+
 pub fn set_sequence(request: &mut [u8], sequence: u32) {
     request[8..12].copy_from_slice(&sequence.to_ne_bytes());
 }
@@ -185,16 +216,19 @@ pub fn read_text(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
+/// The bytes at `at`, which must be there.
+pub fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut value = [0; N];
+    value.copy_from_slice(&bytes[at..at + N]);
+    value
+}
+
 pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    let mut value = [0; 2];
-    value.copy_from_slice(&bytes[at..at + 2]);
-    u16::from_ne_bytes(value)
+    u16::from_ne_bytes(bytes_at(bytes, at))
 }
 
 pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut value = [0; 4];
-    value.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_ne_bytes(value)
+    u32::from_ne_bytes(bytes_at(bytes, at))
 }
 
 #[cfg(test)]
