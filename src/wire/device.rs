@@ -23,7 +23,8 @@ use netlink_packet_wireguard::{
 use zeroize::Zeroize;
 
 use super::nlmsg::{
-    self, GENL_HEADER_LEN, Request, attributes_of, close_nest, open_nest, put_attribute as put,
+    self, GENL_HEADER_LEN, Request, attributes_of, close_nest, iter_attributes, open_nest,
+    put_attribute as put,
 };
 use crate::ifname;
 use crate::key::{KEY_LEN, Key, PublicKey};
@@ -449,8 +450,8 @@ impl Decoder {
 
     /// Peers one attribute at a time: ten thousand of them need no second copy in memory.
     fn read_peers(&mut self, peers: &[u8]) -> Result<(), String> {
-        for nla in attributes_of(peers) {
-            self.read_peer(nla.value())?;
+        for (_, peer) in iter_attributes(peers) {
+            self.read_peer(peer)?;
         }
         Ok(())
     }
@@ -458,8 +459,7 @@ impl Decoder {
     fn read_peer(&mut self, attributes: &[u8]) -> Result<(), String> {
         let mut peer: Option<Peer> = None;
         let mut allowed_ips = Vec::new();
-        for nla in attributes_of(attributes) {
-            let (kind, value) = (nla.kind(), nla.value());
+        for (kind, value) in iter_attributes(attributes) {
             let Some(peer) = &mut peer else {
                 // The kernel says it first.
                 if kind == WGPEER_A_PUBLIC_KEY {
@@ -505,10 +505,9 @@ impl Decoder {
 }
 
 fn decode_allowed_ips(prefixes: &[u8], into: &mut Vec<AllowedIp>) -> Result<(), String> {
-    for prefix in attributes_of(prefixes) {
+    for (_, prefix) in iter_attributes(prefixes) {
         let (mut addr, mut cidr) = (None, None);
-        for nla in attributes_of(prefix.value()) {
-            let (kind, value) = (nla.kind(), nla.value());
+        for (kind, value) in iter_attributes(prefix) {
             match kind {
                 WGALLOWEDIP_A_IPADDR if value.len() == 4 => {
                     addr = Some(IpAddr::from(read_array::<4>(value, kind)?));
