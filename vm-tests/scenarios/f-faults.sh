@@ -97,7 +97,9 @@ whole() {
 	local mark family
 	mark=$(mark_of wg0)
 	if [ "$mark" = off ]; then
-		[ "$1" != bound ] && [ -s /tmp/err ]
+		[ "$1" != bound ] && [ -s /tmp/err ] || return 1
+		# What is taken back takes its rules with it, or says that they stay.
+		[ "$1" != open ] || ! has 'proto 119' </tmp/state || grep -q ' stay' /tmp/err
 		return
 	fi
 	for family in 4 6; do
