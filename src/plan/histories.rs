@@ -1456,3 +1456,47 @@ fn a_lookup_that_came_later_is_not_taken_for_the_binding() {
         assert_eq!((counts.bound, counts.refused), (1, 0), "{counts:?}");
     }
 }
+
+/// Found by the fuzzer: a command ended while it took a device from its port to the mark that an
+/// administrator steers to another VRF. The mark's rules come first, so that VRF is kept.
+#[test]
+fn of_two_bindings_that_counts_which_comes_first() {
+    let command = |what, crash| {
+        Event::Command(Command {
+            device: 0,
+            what,
+            reuse: None,
+            crash,
+        })
+    };
+    let bind = |vrf, fwmark, mode, crash| {
+        let what = What::Bind {
+            vrf,
+            fwmark,
+            port: Change::Keep,
+            mode,
+        };
+        command(what, crash)
+    };
+    let lookup = Rule {
+        mark: default_mark(1023),
+        mask: u32::MAX,
+        protocol: 3,
+        action: Action::Table(1023),
+        ..Rule::default()
+    };
+    for crash in 0..10 {
+        let world = World {
+            rules: [Some(stock()), Some(stock())],
+            ..World::new(&mut Random::Seed(2))
+        };
+        let history = [
+            bind(1, Change::Set(66), BindMode::Port, None),
+            Event::Hide(true),
+            Event::AddForeign(vec![0, 1], Some(0), lookup),
+            bind(0, Change::Clear, BindMode::Fwmark, Some(crash)),
+            command(What::Mark(Change::Clear), None),
+        ];
+        run(&world, &history, &mut Counts::default()).unwrap();
+    }
+}

@@ -314,7 +314,8 @@ impl Rules {
     }
 
     /// All bindings that these rules give a device with this mark, on this port: two when a
-    /// command ended while it changed from the one to the other.
+    /// command ended while it changed from the one to the other. If they lead to two tables, that one
+    /// comes first that its packets come to first.
     pub fn find_bindings(&self, mark: u32, port: u16) -> Vec<Binding> {
         let mut bindings = Vec::new();
         for by in [Selector::Port(port), Selector::Mark(mark)] {
@@ -331,6 +332,21 @@ impl Rules {
                 .find_map(|(_, rule)| to_table(rule))
                 .or_else(|| self.find_adopted_table(flow));
             bindings.push(Binding { by, table });
+        }
+        if let [by_port, by_mark] = &bindings[..] {
+            let leads = |rule: &Rule, binding: &Binding| {
+                let by = binding.by;
+                binding
+                    .table
+                    .is_some_and(|table| rule.steers(Flow { by, mark, port }, table))
+            };
+            let first = self.iter_families().find_map(|(_, rules)| {
+                let mut rules = rules.iter();
+                rules.find(|rule| leads(rule, by_port) || leads(rule, by_mark))
+            });
+            if by_port.table != by_mark.table && first.is_some_and(|rule| leads(rule, by_mark)) {
+                bindings.reverse();
+            }
         }
         bindings
     }
