@@ -138,10 +138,15 @@ try() {
 	return $code
 }
 
+# own_port NAME: the port that a device begins and ends with.
+own_port() {
+	echo $((51006 + n % 2 + ${1#wg}))
+}
+
 for n in $(seq $HISTORIES); do
 	history="history $n"
 	for name in "${devices[@]}"; do
-		fb_wg0 "$name" $((51000 + n % 2 + 2 * ${#name} + ${name#wg}))
+		fb_wg0 "$name" "$(own_port "$name")"
 		place_of[$name]=r
 		bound_to[$name]=
 	done
@@ -237,7 +242,8 @@ for n in $(seq $HISTORIES); do
 		ip -n r link set "$name" up 2>/dev/null || history+="; $name stays down"
 	done
 	for name in "${devices[@]}"; do
-		ip netns exec r "$WG" set "$name" bind-dev off fwmark off >/tmp/out 2>&1 || die "$(cat /tmp/out); $history"
+		# Two that had one port in two VRFs cannot both have it without.
+		ip netns exec r "$WG" set "$name" bind-dev off fwmark off listen-port "$(own_port "$name")" >/tmp/out 2>&1 || die "$(cat /tmp/out); $history"
 	done
 	! all_rules | has 'proto 119' || die "rules of ours stay: $(all_rules); $history"
 	for name in "${devices[@]}"; do
