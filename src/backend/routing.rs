@@ -151,6 +151,15 @@ impl Lock {
     /// # Errors
     /// Another process has had the lock for a long time.
     pub fn take_lock() -> Result<Lock> {
+        #[cfg(test)]
+        match super::scripted::has_lock() {
+            Some(true) => return Ok(Lock::Held(File::open("/").expect("a folder"))),
+            Some(false) => {
+                let denied = io::Error::from_raw_os_error(libc::EACCES);
+                return Ok(Lock::Unavailable(denied));
+            }
+            None => {}
+        }
         let file = match File::open(LOCK_FILE) {
             Ok(file) => file,
             Err(err) => return Ok(Lock::Unavailable(err)),

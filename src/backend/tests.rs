@@ -750,6 +750,39 @@ fn a_binding_that_cannot_be_looked_up_is_unknown() {
     let state = kernel(|state| {
         state.mark = 0x77;
         unreadable(state);
+/// Another command may change the same rules. A mark that no rule goes by is set all the same.
+#[test]
+fn no_rule_is_changed_without_the_lock() {
+    let state = kernel(|_| {});
+    let change = |change: fn(&mut Update)| {
+        let mut update = Update {
+            interface: "wg0".to_owned(),
+            ..Update::default()
+        };
+        change(&mut update);
+        with(script(&state).without_lock(), || {
+            set(update, BindMode::Fwmark, ReceiveMode::Any, &mut |_| {})
+        })
+    };
+    let refused = change(|update| update.bind_dev = red()).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("Cannot lock the policy rules"), "{said}");
+    assert_eq!((state.borrow().new_rules, state.borrow().sets), (0, 0));
+    change(|update| update.fwmark = Change::Set(5)).unwrap();
+    assert_eq!(state.borrow().mark, 5);
+}
+
+/// What is gone sends nothing. What does not tell its mark may have the new one.
+#[test]
+fn rules_go_with_a_device_that_is_gone() {
+    for (errno, left) in [(libc::ENODEV, 0), (libc::EPERM, 2)] {
+        let state = kernel(|state| state.lost_errno = errno);
+        assert!(run(&state, red()).0.is_err());
+        let found = (state.borrow().ours(2), state.borrow().ours(10));
+        assert_eq!(found, (left, left), "{errno}");
+    }
+}
+
     });
     let device = with(script(&state), || get("wg0")).unwrap();
     assert!(matches!(device.bind, Bind::Unknown { .. }), "{device:?}");
