@@ -57,6 +57,8 @@ struct State {
     set_back_fails: bool,
     sets: u32,
     /// How many rules of ours there were at each SET_DEVICE.
+    /// SET_DEVICE says this, and so does whoever asks for wg0 after it.
+    lost_errno: i32,
     ours_at_set: Vec<usize>,
     policy_errno: i32,
     rules_errno: i32,
@@ -222,6 +224,13 @@ impl State {
             (true, 0x10, _) => dump(vec![], self.policy_errno),
             (true, WIREGUARD, 0) => {
                 let mut asked = attributes_of(&payload[4..]).filter(|nla| nla.kind() == 2);
+            (true, WIREGUARD, 0) if self.sets > 0 && self.lost_errno != 0 => {
+                dump(vec![], self.lost_errno)
+            }
+            (true, WIREGUARD, 1) if self.lost_errno != 0 => {
+                self.sets += 1;
+                ack(self.lost_errno)
+            }
                 let asked = asked.next().map(|nla| nla.value().to_vec());
                 let is_asked = |name: &str| asked == Some(format!("{name}\0").into_bytes());
                 let mut others = self.others.iter();
@@ -630,6 +639,15 @@ fn a_device_that_refuses_keeps_the_port_that_binds_it() {
     let state = kernel(|state| state.port = port);
     let update = |listen_port, bind_dev| Update {
         interface: "wg0".to_owned(),
+#[test]
+fn a_rule_that_stays_keeps_no_other() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    state.borrow_mut().stuck_once = true;
+    assert!(run(&state, Change::Clear).0.is_err());
+    assert_eq!(state.borrow().ours(2) + state.borrow().ours(10), 1);
+}
+
         listen_port,
         bind_dev,
         ..Update::default()
@@ -732,24 +750,6 @@ fn rules_are_added_all_or_none() {
 #[test]
 fn what_the_kernel_does_not_answer_is_not_guessed() {
     for break_it in [
-        (|state: &mut State| state.policy_errno = libc::EACCES) as fn(&mut State),
-        |state| state.rules_errno = libc::EACCES,
-    ] {
-        let state = kernel(break_it);
-        let (result, _) = run(&state, red());
-        let said = matches!(&result, Err(Error::Os { errno, .. }) if *errno == libc::EACCES);
-        assert!(said, "{result:?}");
-        let state = state.borrow();
-        assert_eq!((state.new_rules, state.sets, state.mark), (0, 0, 0));
-    }
-}
-
-#[test]
-fn a_binding_that_cannot_be_looked_up_is_unknown() {
-    let unreadable = |state: &mut State| state.rules_errno = libc::ENOBUFS;
-    let state = kernel(|state| {
-        state.mark = 0x77;
-        unreadable(state);
 /// Another command may change the same rules. A mark that no rule goes by is set all the same.
 #[test]
 fn no_rule_is_changed_without_the_lock() {
@@ -783,6 +783,24 @@ fn rules_go_with_a_device_that_is_gone() {
     }
 }
 
+        (|state: &mut State| state.policy_errno = libc::EACCES) as fn(&mut State),
+        |state| state.rules_errno = libc::EACCES,
+    ] {
+        let state = kernel(break_it);
+        let (result, _) = run(&state, red());
+        let said = matches!(&result, Err(Error::Os { errno, .. }) if *errno == libc::EACCES);
+        assert!(said, "{result:?}");
+        let state = state.borrow();
+        assert_eq!((state.new_rules, state.sets, state.mark), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_binding_that_cannot_be_looked_up_is_unknown() {
+    let unreadable = |state: &mut State| state.rules_errno = libc::ENOBUFS;
+    let state = kernel(|state| {
+        state.mark = 0x77;
+        unreadable(state);
     });
     let device = with(script(&state), || get("wg0")).unwrap();
     assert!(matches!(device.bind, Bind::Unknown { .. }), "{device:?}");
@@ -823,6 +841,38 @@ fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
         let result = with(script(&state), || get("wg0"));
         let told = matches!(&result, Err(Error::Os { errno, .. }) if *errno == said);
         assert!(told, "{result:?}");
+    }
+}
+
+/// What showconf prints is set again, and without BindDev that would open the tunnel.
+#[test]
+fn no_file_is_printed_of_a_binding_that_is_unknown() {
+    let state = kernel(|state| (state.mark, state.rules_errno) = (0x77, libc::ENOBUFS));
+    let null = std::fs::File::options().write(true).open("/dev/null");
+    let mut out = std::io::BufWriter::new(null.unwrap());
+    let call = crate::cmd::Call {
+        program: "wg",
+        usage: "",
+        out: &mut out,
+    };
+    let printed = with(script(&state), || {
+        crate::cmd::showconf::showconf(call, "wg0".as_ref())
+    });
+    let said = printed.unwrap_err().to_string();
+    assert!(said.contains("would open the tunnel"), "{said}");
+    assert!(out.buffer().is_empty());
+}
+
+/// The kernel has no rules of one family, or of none (CONFIG_IP_MULTIPLE_TABLES): that is an answer.
+#[test]
+fn a_kernel_without_policy_rules_has_no_bindings() {
+    for errno in [libc::EAFNOSUPPORT, libc::EOPNOTSUPP] {
+        let state = kernel(|state| (state.mark, state.rules_errno) = (0x33, errno));
+        let device = with(script(&state), || get("wg0")).unwrap();
+        assert_eq!(device.bind, Bind::Off);
+        let said = run(&state, red()).0.unwrap_err().to_string();
+        assert!(said.contains("nor policy rules"), "{said}");
+        assert_eq!((state.borrow().mark, state.borrow().sets), (0x33, 0));
     }
 }
 
@@ -1162,6 +1212,24 @@ fn the_entry_of_a_device_that_is_gone_is_anothers_on_the_port() {
                 mark,
                 ..Default::default()
             };
+/// The hooks are told before the device is: what it refuses must not bind the sockets that it has next.
+#[test]
+fn a_device_that_refuses_has_its_old_entry() {
+    let refuse = |state: &Rc<RefCell<State>>, dev: &str| {
+        let refused = state.borrow().sets + 1;
+        state.borrow_mut().set_fails = refused;
+        let bind = |update: &mut Update| update.bind_dev = Change::Set(dev.to_owned());
+        let (result, _) = run_hooked(state, ReceiveMode::Auto, bind);
+        assert!(result.is_err());
+        entries(state)
+    };
+    let (state, _socket) = hooked();
+    assert_eq!(refuse(&state, "red"), [] as [(u16, String, u32); 0]);
+    let (state, _socket) = bound_by_hooks();
+    let before = entries(&state);
+    assert_eq!(refuse(&state, "blue"), before);
+}
+
             state.hooks.borrow_mut().entries.insert(51001, entry);
         }
         with(script(&state), receive::sweep_entries);
