@@ -610,6 +610,23 @@ fn rules_that_a_moved_device_lives_on_stay() {
 #[test]
 fn notes_are_said_though_a_rule_cannot_be_removed() {
     let state = kernel(|_| {});
+/// Two devices there have one port. With fewer sockets than devices, one of them has its own here.
+#[test]
+fn a_neighbours_socket_does_not_make_a_device_at_home() {
+    for (both_up, left) in [(true, 2), (false, 0)] {
+        let state = kernel(|_| {});
+        run(&state, red()).0.unwrap();
+        let mark = state.borrow().mark;
+        let beside = kernel(|state| {
+            (state.mark, state.port, state.others_up) = (mark, 1, both_up);
+            state.others.push((12, "wg1", 0, 1));
+        });
+        run_beside(&state, Some(&beside), Change::Clear).0.unwrap();
+        let found = (state.borrow().ours(2), state.borrow().ours(10));
+        assert_eq!(found, (left, left), "{both_up}");
+    }
+}
+
     run(&state, red()).0.unwrap();
     state.borrow_mut().stuck = true;
     // The rules of the old binding stay, the device has the new one.
@@ -859,6 +876,26 @@ fn no_file_is_printed_of_a_binding_that_is_unknown() {
         crate::cmd::showconf::showconf(call, "wg0".as_ref())
     });
     let said = printed.unwrap_err().to_string();
+#[test]
+fn a_foreign_attribute_is_no_binding() {
+    let state = kernel(|state| state.nine = Some(b"red\0".to_vec()));
+    let device = with(script(&state), || get("wg0")).unwrap();
+    assert_eq!(device.bind, Bind::Off);
+}
+
+#[test]
+fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
+    for (errno, said) in [
+        (libc::ENOENT, libc::EPROTONOSUPPORT),
+        (libc::EPERM, libc::EPERM),
+    ] {
+        let state = kernel(|state| state.family_errno = errno);
+        let result = with(script(&state), || get("wg0"));
+        let told = matches!(&result, Err(Error::Os { errno, .. }) if *errno == said);
+        assert!(told, "{result:?}");
+    }
+}
+
     assert!(said.contains("would open the tunnel"), "{said}");
     assert!(out.buffer().is_empty());
 }
@@ -1220,6 +1257,28 @@ fn a_device_that_refuses_has_its_old_entry() {
         state.borrow_mut().set_fails = refused;
         let bind = |update: &mut Update| update.bind_dev = Change::Set(dev.to_owned());
         let (result, _) = run_hooked(state, ReceiveMode::Auto, bind);
+/// From a container it does not show whether a device that was made here lives on an entry elsewhere.
+#[test]
+fn an_entry_stays_while_somebody_may_need_it() {
+    for in_container in [false, true] {
+        let state = kernel(|_| {});
+        let entry = crate::model::HookEntry {
+            vrf: "red".to_owned(),
+            owner: 11,
+            mark: 0x77,
+            ..Default::default()
+        };
+        let hooks = Rc::clone(&state.borrow().hooks);
+        hooks.borrow_mut().entries.insert(51009, entry);
+        let script = match in_container {
+            true => script(&state).in_container(),
+            false => script(&state),
+        };
+        with(script, receive::sweep_entries);
+        assert_eq!(entries(&state).len(), usize::from(in_container));
+    }
+}
+
         assert!(result.is_err());
         entries(state)
     };
