@@ -44,6 +44,8 @@ struct State {
     process: Option<u32>,
     /// The VRF `red` is gone.
     no_red: bool,
+    /// The VRF `blue` has the table of `red`.
+    one_table: bool,
     /// Index, name, mark and port of other devices.
     others: Vec<(i32, &'static str, u32, u16)>,
     others_up: bool,
@@ -55,10 +57,10 @@ struct State {
     set_fails: u32,
     /// SET_DEVICE says only this from the second time on.
     set_back_fails: bool,
-    sets: u32,
-    /// How many rules of ours there were at each SET_DEVICE.
     /// SET_DEVICE says this, and so does whoever asks for wg0 after it.
     lost_errno: i32,
+    sets: u32,
+    /// How many rules of ours there were at each SET_DEVICE.
     ours_at_set: Vec<usize>,
     policy_errno: i32,
     rules_errno: i32,
@@ -222,8 +224,6 @@ impl State {
                 dump(vec![[&[10, 2, 0, 0][..], &policy].concat()], 0)
             }
             (true, 0x10, _) => dump(vec![], self.policy_errno),
-            (true, WIREGUARD, 0) => {
-                let mut asked = attributes_of(&payload[4..]).filter(|nla| nla.kind() == 2);
             (true, WIREGUARD, 0) if self.sets > 0 && self.lost_errno != 0 => {
                 dump(vec![], self.lost_errno)
             }
@@ -231,6 +231,8 @@ impl State {
                 self.sets += 1;
                 ack(self.lost_errno)
             }
+            (true, WIREGUARD, 0) => {
+                let mut asked = attributes_of(&payload[4..]).filter(|nla| nla.kind() == 2);
                 let asked = asked.next().map(|nla| nla.value().to_vec());
                 let is_asked = |name: &str| asked == Some(format!("{name}\0").into_bytes());
                 let mut others = self.others.iter();
@@ -296,10 +298,11 @@ impl State {
                 dump(all.filter(|_| is_asked).map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
+                let table_of_blue = if self.one_table { 100 } else { 200 };
                 let mut links = vec![
                     link(7, "wg0", !self.down, "wireguard", None),
                     link(8, "red", true, "vrf", Some(100)),
-                    link(9, "blue", true, "vrf", Some(200)),
+                    link(9, "blue", true, "vrf", Some(table_of_blue)),
                 ];
                 // { IFLA_PROP_LIST: { IFLA_ALT_IFNAME } }
                 links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
@@ -607,9 +610,6 @@ fn rules_that_a_moved_device_lives_on_stay() {
     assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
 }
 
-#[test]
-fn notes_are_said_though_a_rule_cannot_be_removed() {
-    let state = kernel(|_| {});
 /// Two devices there have one port. With fewer sockets than devices, one of them has its own here.
 #[test]
 fn a_neighbours_socket_does_not_make_a_device_at_home() {
@@ -627,6 +627,9 @@ fn a_neighbours_socket_does_not_make_a_device_at_home() {
     }
 }
 
+#[test]
+fn notes_are_said_though_a_rule_cannot_be_removed() {
+    let state = kernel(|_| {});
     run(&state, red()).0.unwrap();
     state.borrow_mut().stuck = true;
     // The rules of the old binding stay, the device has the new one.
@@ -634,6 +637,15 @@ fn a_neighbours_socket_does_not_make_a_device_at_home() {
     assert!(result.is_err());
     let said = notes.iter().any(|note| note.contains("via table 200"));
     assert!(said, "{notes:?}");
+}
+
+#[test]
+fn a_rule_that_stays_keeps_no_other() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    state.borrow_mut().stuck_once = true;
+    assert!(run(&state, Change::Clear).0.is_err());
+    assert_eq!(state.borrow().ours(2) + state.borrow().ours(10), 1);
 }
 
 #[test]
@@ -656,15 +668,6 @@ fn a_device_that_refuses_keeps_the_port_that_binds_it() {
     let state = kernel(|state| state.port = port);
     let update = |listen_port, bind_dev| Update {
         interface: "wg0".to_owned(),
-#[test]
-fn a_rule_that_stays_keeps_no_other() {
-    let state = kernel(|_| {});
-    run(&state, red()).0.unwrap();
-    state.borrow_mut().stuck_once = true;
-    assert!(run(&state, Change::Clear).0.is_err());
-    assert_eq!(state.borrow().ours(2) + state.borrow().ours(10), 1);
-}
-
         listen_port,
         bind_dev,
         ..Update::default()
@@ -747,26 +750,6 @@ fn rules_stay_while_the_new_mark_stays() {
     );
 }
 
-#[test]
-fn rules_are_added_all_or_none() {
-    let state = kernel(|_| {});
-    run(&state, red()).0.unwrap();
-    let count = state.borrow().new_rules;
-    for (nth, takes_refused) in (1..=count).flat_map(|nth| [(nth, false), (nth, true)]) {
-        let state = kernel(|state| {
-            state.refused_rule = Some(nth);
-            state.takes_refused = takes_refused;
-        });
-        assert!(run(&state, red()).0.is_err(), "rule {nth}");
-        let state = state.borrow();
-        assert_eq!((state.ours(2), state.ours(10)), (0, 0), "rule {nth}");
-        assert_eq!((state.mark, state.sets), (0, 0), "rule {nth}");
-    }
-}
-
-#[test]
-fn what_the_kernel_does_not_answer_is_not_guessed() {
-    for break_it in [
 /// Another command may change the same rules. A mark that no rule goes by is set all the same.
 #[test]
 fn no_rule_is_changed_without_the_lock() {
@@ -800,6 +783,26 @@ fn rules_go_with_a_device_that_is_gone() {
     }
 }
 
+#[test]
+fn rules_are_added_all_or_none() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    let count = state.borrow().new_rules;
+    for (nth, takes_refused) in (1..=count).flat_map(|nth| [(nth, false), (nth, true)]) {
+        let state = kernel(|state| {
+            state.refused_rule = Some(nth);
+            state.takes_refused = takes_refused;
+        });
+        assert!(run(&state, red()).0.is_err(), "rule {nth}");
+        let state = state.borrow();
+        assert_eq!((state.ours(2), state.ours(10)), (0, 0), "rule {nth}");
+        assert_eq!((state.mark, state.sets), (0, 0), "rule {nth}");
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_answer_is_not_guessed() {
+    for break_it in [
         (|state: &mut State| state.policy_errno = libc::EACCES) as fn(&mut State),
         |state| state.rules_errno = libc::EACCES,
     ] {
@@ -841,26 +844,6 @@ fn a_binding_that_cannot_be_looked_up_is_unknown() {
     assert_eq!(state.borrow().mark, 5);
 }
 
-#[test]
-fn a_foreign_attribute_is_no_binding() {
-    let state = kernel(|state| state.nine = Some(b"red\0".to_vec()));
-    let device = with(script(&state), || get("wg0")).unwrap();
-    assert_eq!(device.bind, Bind::Off);
-}
-
-#[test]
-fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
-    for (errno, said) in [
-        (libc::ENOENT, libc::EPROTONOSUPPORT),
-        (libc::EPERM, libc::EPERM),
-    ] {
-        let state = kernel(|state| state.family_errno = errno);
-        let result = with(script(&state), || get("wg0"));
-        let told = matches!(&result, Err(Error::Os { errno, .. }) if *errno == said);
-        assert!(told, "{result:?}");
-    }
-}
-
 /// What showconf prints is set again, and without BindDev that would open the tunnel.
 #[test]
 fn no_file_is_printed_of_a_binding_that_is_unknown() {
@@ -876,6 +859,23 @@ fn no_file_is_printed_of_a_binding_that_is_unknown() {
         crate::cmd::showconf::showconf(call, "wg0".as_ref())
     });
     let said = printed.unwrap_err().to_string();
+    assert!(said.contains("would open the tunnel"), "{said}");
+    assert!(out.buffer().is_empty());
+}
+
+/// The kernel has no rules of one family, or of none (CONFIG_IP_MULTIPLE_TABLES): that is an answer.
+#[test]
+fn a_kernel_without_policy_rules_has_no_bindings() {
+    for errno in [libc::EAFNOSUPPORT, libc::EOPNOTSUPP] {
+        let state = kernel(|state| (state.mark, state.rules_errno) = (0x33, errno));
+        let device = with(script(&state), || get("wg0")).unwrap();
+        assert_eq!(device.bind, Bind::Off);
+        let said = run(&state, red()).0.unwrap_err().to_string();
+        assert!(said.contains("nor policy rules"), "{said}");
+        assert_eq!((state.borrow().mark, state.borrow().sets), (0x33, 0));
+    }
+}
+
 #[test]
 fn a_foreign_attribute_is_no_binding() {
     let state = kernel(|state| state.nine = Some(b"red\0".to_vec()));
@@ -893,23 +893,6 @@ fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
         let result = with(script(&state), || get("wg0"));
         let told = matches!(&result, Err(Error::Os { errno, .. }) if *errno == said);
         assert!(told, "{result:?}");
-    }
-}
-
-    assert!(said.contains("would open the tunnel"), "{said}");
-    assert!(out.buffer().is_empty());
-}
-
-/// The kernel has no rules of one family, or of none (CONFIG_IP_MULTIPLE_TABLES): that is an answer.
-#[test]
-fn a_kernel_without_policy_rules_has_no_bindings() {
-    for errno in [libc::EAFNOSUPPORT, libc::EOPNOTSUPP] {
-        let state = kernel(|state| (state.mark, state.rules_errno) = (0x33, errno));
-        let device = with(script(&state), || get("wg0")).unwrap();
-        assert_eq!(device.bind, Bind::Off);
-        let said = run(&state, red()).0.unwrap_err().to_string();
-        assert!(said.contains("nor policy rules"), "{said}");
-        assert_eq!((state.borrow().mark, state.borrow().sets), (0x33, 0));
     }
 }
 
@@ -1229,6 +1212,24 @@ fn the_entry_of_a_port_that_a_device_leaves_goes() {
     assert_eq!(entries(&state), [] as [(u16, String, u32); 0], "{notes}");
 }
 
+/// The hooks are told before the device is: what it refuses must not bind the sockets that it has next.
+#[test]
+fn a_device_that_refuses_has_its_old_entry() {
+    let refuse = |state: &Rc<RefCell<State>>, dev: &str| {
+        let refused = state.borrow().sets + 1;
+        state.borrow_mut().set_fails = refused;
+        let bind = |update: &mut Update| update.bind_dev = Change::Set(dev.to_owned());
+        let (result, _) = run_hooked(state, ReceiveMode::Auto, bind);
+        assert!(result.is_err());
+        entries(state)
+    };
+    let (state, _socket) = hooked();
+    assert_eq!(refuse(&state, "red"), [] as [(u16, String, u32); 0]);
+    let (state, _socket) = bound_by_hooks();
+    let before = entries(&state);
+    assert_eq!(refuse(&state, "blue"), before);
+}
+
 /// wg1 shares port and VRF with wg0, made the entry and is deleted while both are down.
 #[test]
 fn the_entry_of_a_device_that_is_gone_is_anothers_on_the_port() {
@@ -1249,14 +1250,13 @@ fn the_entry_of_a_device_that_is_gone_is_anothers_on_the_port() {
                 mark,
                 ..Default::default()
             };
-/// The hooks are told before the device is: what it refuses must not bind the sockets that it has next.
-#[test]
-fn a_device_that_refuses_has_its_old_entry() {
-    let refuse = |state: &Rc<RefCell<State>>, dev: &str| {
-        let refused = state.borrow().sets + 1;
-        state.borrow_mut().set_fails = refused;
-        let bind = |update: &mut Update| update.bind_dev = Change::Set(dev.to_owned());
-        let (result, _) = run_hooked(state, ReceiveMode::Auto, bind);
+            state.hooks.borrow_mut().entries.insert(51001, entry);
+        }
+        with(script(&state), receive::sweep_entries);
+        assert_eq!(entries(&state), left);
+    }
+}
+
 /// From a container it does not show whether a device that was made here lives on an entry elsewhere.
 #[test]
 fn an_entry_stays_while_somebody_may_need_it() {
@@ -1276,23 +1276,6 @@ fn an_entry_stays_while_somebody_may_need_it() {
         };
         with(script, receive::sweep_entries);
         assert_eq!(entries(&state).len(), usize::from(in_container));
-    }
-}
-
-        assert!(result.is_err());
-        entries(state)
-    };
-    let (state, _socket) = hooked();
-    assert_eq!(refuse(&state, "red"), [] as [(u16, String, u32); 0]);
-    let (state, _socket) = bound_by_hooks();
-    let before = entries(&state);
-    assert_eq!(refuse(&state, "blue"), before);
-}
-
-            state.hooks.borrow_mut().entries.insert(51001, entry);
-        }
-        with(script(&state), receive::sweep_entries);
-        assert_eq!(entries(&state), left);
     }
 }
 
@@ -1375,6 +1358,18 @@ fn of_two_vrfs_on_one_table_it_is_the_one_that_is_meant() {
     // Sockets of another program may be in the first.
     assert_eq!(choose(Some(7), Some("blue")), Some(9));
     assert_eq!(choose(Some(9), Some("gone")), Some(9));
+}
+
+/// The number of a table names a VRF while no other has it.
+#[test]
+fn a_table_that_two_vrfs_have_names_none_of_them() {
+    let bind = || Change::Set("table:100".to_owned());
+    let state = kernel(|_| {});
+    run(&state, bind()).0.unwrap();
+    let state = kernel(|state| state.one_table = true);
+    let said = run(&state, bind()).0.unwrap_err().to_string();
+    assert!(said.contains("red and blue have that table"), "{said}");
+    assert_eq!(state.borrow().sets, 0);
 }
 
 /// wg0, which nobody bound, beside the moved device whose entry is for port 51009.
@@ -1641,6 +1636,9 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
     assert_eq!(said(), Some(Receives::Other(vec!["blue".to_owned()])));
     change(&|entry| entry.vrf = "green".to_owned());
     assert_eq!(said(), Some(Receives::Nothing));
+    // A command that unbinds it did not get to its end.
+    change(&|entry| (entry.vrf, entry.leaving) = (String::new(), true));
+    assert_eq!(said(), Some(Receives::Any));
     change(&|entry| *entry = own.clone());
     // Another socket has the port in its VRF, or everywhere: it will have none.
     for device in [8, 0] {
@@ -1897,6 +1895,10 @@ fn a_port_that_a_snapshot_does_not_have_is_looked_at() {
         assert_eq!(diag::udp_sockets(51820).unwrap().len(), 2, "kept");
         assert_eq!(diag::udp_sockets(51821).unwrap().len(), 2);
         drop(snapshot);
+        assert_eq!(diag::udp_sockets(51820).unwrap().len(), 0);
+        let _snapshot = diag::Snapshot::keep_sockets();
+        assert_eq!(diag::udp_sockets(51821).unwrap().len(), 2);
+        // The next port is another one.
         assert_eq!(diag::udp_sockets(51820).unwrap().len(), 0);
     });
 }
