@@ -419,6 +419,22 @@ mod tests {
         assert!(endless.contains("yes"), "{endless}");
     }
 
+    /// A kernel without nftables has no filter. One that does not say so may well have one.
+    #[test]
+    fn a_filter_that_cannot_be_read_is_not_none() {
+        use crate::backend::scripted::{ERROR, ScriptedKernel, done, frame, with};
+
+        let look = |errno: i32| {
+            let answer = move |_, request: &[u8]| {
+                let sequence = nlmsg::u32_at(request, 8);
+                vec![(0, frame(ERROR, 0, sequence, &done(errno)))]
+            };
+            with(ScriptedKernel::saying(answer), has_nft_tables)
+        };
+        assert_eq!(look(libc::EINVAL), Ok(false));
+        assert!(look(libc::EPERM).is_err());
+    }
+
     #[test]
     fn a_module_for_another_kernel_is_named() {
         let say = |files: &[(&str, bool)]| {

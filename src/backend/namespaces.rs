@@ -350,6 +350,15 @@ mod tests {
         assert!(found.unknown.is_some());
     }
 
+    #[test]
+    fn a_namespace_that_cannot_be_looked_at_is_said() {
+        let mut found = Found::default();
+        found.add_namespace(PathBuf::from("/proc/4194305/ns/net"));
+        assert_eq!(found.unknown, None);
+        found.add_namespace(PathBuf::from("/proc/version/ns/net"));
+        assert!(found.unknown.is_some());
+    }
+
     /// An open of a FIFO waits for somebody to write.
     #[test]
     fn what_is_no_file_is_no_namespace() {

@@ -151,6 +151,15 @@ impl Lock {
     /// # Errors
     /// Another process has had the lock for a long time.
     pub fn take_lock() -> Result<Lock> {
+        #[cfg(test)]
+        match super::scripted::has_lock() {
+            Some(true) => return Ok(Lock::Held(File::open("/").expect("a folder"))),
+            Some(false) => {
+                let denied = io::Error::from_raw_os_error(libc::EACCES);
+                return Ok(Lock::Unavailable(denied));
+            }
+            None => {}
+        }
         let file = match File::open(LOCK_FILE) {
             Ok(file) => file,
             Err(err) => return Ok(Lock::Unavailable(err)),
@@ -263,6 +272,32 @@ mod tests {
         assert!(is_port_taken(port));
         drop(socket);
         assert!(!is_port_taken(port));
+    }
+
+    /// A device has a socket of each family. A program may have one for both.
+    #[test]
+    fn sockets_count_by_the_family_that_has_more() {
+        use super::super::scripted::{DONE, ScriptedKernel, done, frame, with};
+
+        let count = |families: &'static [u8]| {
+            let answer = move |_, request: &[u8]| {
+                let sequence = crate::wire::nlmsg::u32_at(request, 8);
+                let mut socket = vec![0; 72];
+                socket[0] = request[16];
+                socket[4..6].copy_from_slice(&51001u16.to_be_bytes());
+                let mut bytes = frame(DONE, 0, sequence, &done(0));
+                if families.contains(&request[16]) {
+                    bytes = [frame(20, 0, sequence, &socket), bytes].concat();
+                }
+                vec![(0, bytes)]
+            };
+            with(ScriptedKernel::saying(answer), || {
+                count_wildcard_sockets(51001, None)
+            })
+        };
+        for (families, wanted) in [(&[][..], 0), (&[2], 1), (&[10], 1), (&[2, 10], 1)] {
+            assert_eq!(count(families), Some(wanted), "{families:?}");
+        }
     }
 
     /// Who may not take the lock is refused; who may waits for the one who has it.

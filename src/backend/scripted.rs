@@ -33,6 +33,8 @@ pub struct ScriptedKernel {
     elsewhere: Vec<ScriptedKernel>,
     /// Processes of the host do not show.
     in_container: bool,
+    /// Nobody can have the lock on changing rules.
+    without_lock: bool,
     hooks: Rc<RefCell<ScriptedHooks>>,
 }
 
@@ -42,6 +44,7 @@ impl ScriptedKernel {
             answer: Rc::new(RefCell::new(answer)),
             elsewhere: Vec::new(),
             in_container: false,
+            without_lock: false,
             hooks: Rc::default(),
         }
     }
@@ -58,6 +61,11 @@ impl ScriptedKernel {
 
     pub fn in_container(mut self) -> Self {
         self.in_container = true;
+        self
+    }
+
+    pub fn without_lock(mut self) -> Self {
+        self.without_lock = true;
         self
     }
 }
@@ -88,6 +96,11 @@ pub fn elsewhere<T>(look: impl Fn() -> T) -> Option<Vec<T>> {
 /// Whether the processes of the whole machine show; `None` on the machine's own kernel.
 pub fn sees_all_processes() -> Option<bool> {
     KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| !kernel.in_container))
+}
+
+/// Whether the lock on changing rules can be had; `None` on the machine's own kernel.
+pub fn has_lock() -> Option<bool> {
+    KERNEL.with_borrow(|kernel| kernel.as_ref().map(|kernel| !kernel.without_lock))
 }
 
 /// The bind hooks; `None` on the machine's own kernel.

@@ -44,6 +44,8 @@ struct State {
     process: Option<u32>,
     /// The VRF `red` is gone.
     no_red: bool,
+    /// The VRF `blue` has the table of `red`.
+    one_table: bool,
     /// Index, name, mark and port of other devices.
     others: Vec<(i32, &'static str, u32, u16)>,
     others_up: bool,
@@ -55,6 +57,8 @@ struct State {
     set_fails: u32,
     /// SET_DEVICE says only this from the second time on.
     set_back_fails: bool,
+    /// SET_DEVICE says this, and so does whoever asks for wg0 after it.
+    lost_errno: i32,
     sets: u32,
     /// How many rules of ours there were at each SET_DEVICE.
     ours_at_set: Vec<usize>,
@@ -220,6 +224,13 @@ impl State {
                 dump(vec![[&[10, 2, 0, 0][..], &policy].concat()], 0)
             }
             (true, 0x10, _) => dump(vec![], self.policy_errno),
+            (true, WIREGUARD, 0) if self.sets > 0 && self.lost_errno != 0 => {
+                dump(vec![], self.lost_errno)
+            }
+            (true, WIREGUARD, 1) if self.lost_errno != 0 => {
+                self.sets += 1;
+                ack(self.lost_errno)
+            }
             (true, WIREGUARD, 0) => {
                 let mut asked = attributes_of(&payload[4..]).filter(|nla| nla.kind() == 2);
                 let asked = asked.next().map(|nla| nla.value().to_vec());
@@ -287,10 +298,11 @@ impl State {
                 dump(all.filter(|_| is_asked).map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
+                let table_of_blue = if self.one_table { 100 } else { 200 };
                 let mut links = vec![
                     link(7, "wg0", !self.down, "wireguard", None),
                     link(8, "red", true, "vrf", Some(100)),
-                    link(9, "blue", true, "vrf", Some(200)),
+                    link(9, "blue", true, "vrf", Some(table_of_blue)),
                 ];
                 // { IFLA_PROP_LIST: { IFLA_ALT_IFNAME } }
                 links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
@@ -598,6 +610,23 @@ fn rules_that_a_moved_device_lives_on_stay() {
     assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
 }
 
+/// Two devices there have one port. With fewer sockets than devices, one of them has its own here.
+#[test]
+fn a_neighbours_socket_does_not_make_a_device_at_home() {
+    for (both_up, left) in [(true, 2), (false, 0)] {
+        let state = kernel(|_| {});
+        run(&state, red()).0.unwrap();
+        let mark = state.borrow().mark;
+        let beside = kernel(|state| {
+            (state.mark, state.port, state.others_up) = (mark, 1, both_up);
+            state.others.push((12, "wg1", 0, 1));
+        });
+        run_beside(&state, Some(&beside), Change::Clear).0.unwrap();
+        let found = (state.borrow().ours(2), state.borrow().ours(10));
+        assert_eq!(found, (left, left), "{both_up}");
+    }
+}
+
 #[test]
 fn notes_are_said_though_a_rule_cannot_be_removed() {
     let state = kernel(|_| {});
@@ -608,6 +637,15 @@ fn notes_are_said_though_a_rule_cannot_be_removed() {
     assert!(result.is_err());
     let said = notes.iter().any(|note| note.contains("via table 200"));
     assert!(said, "{notes:?}");
+}
+
+#[test]
+fn a_rule_that_stays_keeps_no_other() {
+    let state = kernel(|_| {});
+    run(&state, red()).0.unwrap();
+    state.borrow_mut().stuck_once = true;
+    assert!(run(&state, Change::Clear).0.is_err());
+    assert_eq!(state.borrow().ours(2) + state.borrow().ours(10), 1);
 }
 
 #[test]
@@ -712,6 +750,39 @@ fn rules_stay_while_the_new_mark_stays() {
     );
 }
 
+/// Another command may change the same rules. A mark that no rule goes by is set all the same.
+#[test]
+fn no_rule_is_changed_without_the_lock() {
+    let state = kernel(|_| {});
+    let change = |change: fn(&mut Update)| {
+        let mut update = Update {
+            interface: "wg0".to_owned(),
+            ..Update::default()
+        };
+        change(&mut update);
+        with(script(&state).without_lock(), || {
+            set(update, BindMode::Fwmark, ReceiveMode::Any, &mut |_| {})
+        })
+    };
+    let refused = change(|update| update.bind_dev = red()).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("Cannot lock the policy rules"), "{said}");
+    assert_eq!((state.borrow().new_rules, state.borrow().sets), (0, 0));
+    change(|update| update.fwmark = Change::Set(5)).unwrap();
+    assert_eq!(state.borrow().mark, 5);
+}
+
+/// What is gone sends nothing. What does not tell its mark may have the new one.
+#[test]
+fn rules_go_with_a_device_that_is_gone() {
+    for (errno, left) in [(libc::ENODEV, 0), (libc::EPERM, 2)] {
+        let state = kernel(|state| state.lost_errno = errno);
+        assert!(run(&state, red()).0.is_err());
+        let found = (state.borrow().ours(2), state.borrow().ours(10));
+        assert_eq!(found, (left, left), "{errno}");
+    }
+}
+
 #[test]
 fn rules_are_added_all_or_none() {
     let state = kernel(|_| {});
@@ -771,6 +842,38 @@ fn a_binding_that_cannot_be_looked_up_is_unknown() {
         .0
         .unwrap();
     assert_eq!(state.borrow().mark, 5);
+}
+
+/// What showconf prints is set again, and without BindDev that would open the tunnel.
+#[test]
+fn no_file_is_printed_of_a_binding_that_is_unknown() {
+    let state = kernel(|state| (state.mark, state.rules_errno) = (0x77, libc::ENOBUFS));
+    let null = std::fs::File::options().write(true).open("/dev/null");
+    let mut out = std::io::BufWriter::new(null.unwrap());
+    let call = crate::cmd::Call {
+        program: "wg",
+        usage: "",
+        out: &mut out,
+    };
+    let printed = with(script(&state), || {
+        crate::cmd::showconf::showconf(call, "wg0".as_ref())
+    });
+    let said = printed.unwrap_err().to_string();
+    assert!(said.contains("would open the tunnel"), "{said}");
+    assert!(out.buffer().is_empty());
+}
+
+/// The kernel has no rules of one family, or of none (CONFIG_IP_MULTIPLE_TABLES): that is an answer.
+#[test]
+fn a_kernel_without_policy_rules_has_no_bindings() {
+    for errno in [libc::EAFNOSUPPORT, libc::EOPNOTSUPP] {
+        let state = kernel(|state| (state.mark, state.rules_errno) = (0x33, errno));
+        let device = with(script(&state), || get("wg0")).unwrap();
+        assert_eq!(device.bind, Bind::Off);
+        let said = run(&state, red()).0.unwrap_err().to_string();
+        assert!(said.contains("nor policy rules"), "{said}");
+        assert_eq!((state.borrow().mark, state.borrow().sets), (0x33, 0));
+    }
 }
 
 #[test]
@@ -1109,6 +1212,24 @@ fn the_entry_of_a_port_that_a_device_leaves_goes() {
     assert_eq!(entries(&state), [] as [(u16, String, u32); 0], "{notes}");
 }
 
+/// The hooks are told before the device is: what it refuses must not bind the sockets that it has next.
+#[test]
+fn a_device_that_refuses_has_its_old_entry() {
+    let refuse = |state: &Rc<RefCell<State>>, dev: &str| {
+        let refused = state.borrow().sets + 1;
+        state.borrow_mut().set_fails = refused;
+        let bind = |update: &mut Update| update.bind_dev = Change::Set(dev.to_owned());
+        let (result, _) = run_hooked(state, ReceiveMode::Auto, bind);
+        assert!(result.is_err());
+        entries(state)
+    };
+    let (state, _socket) = hooked();
+    assert_eq!(refuse(&state, "red"), [] as [(u16, String, u32); 0]);
+    let (state, _socket) = bound_by_hooks();
+    let before = entries(&state);
+    assert_eq!(refuse(&state, "blue"), before);
+}
+
 /// wg1 shares port and VRF with wg0, made the entry and is deleted while both are down.
 #[test]
 fn the_entry_of_a_device_that_is_gone_is_anothers_on_the_port() {
@@ -1133,6 +1254,28 @@ fn the_entry_of_a_device_that_is_gone_is_anothers_on_the_port() {
         }
         with(script(&state), receive::sweep_entries);
         assert_eq!(entries(&state), left);
+    }
+}
+
+/// From a container it does not show whether a device that was made here lives on an entry elsewhere.
+#[test]
+fn an_entry_stays_while_somebody_may_need_it() {
+    for in_container in [false, true] {
+        let state = kernel(|_| {});
+        let entry = crate::model::HookEntry {
+            vrf: "red".to_owned(),
+            owner: 11,
+            mark: 0x77,
+            ..Default::default()
+        };
+        let hooks = Rc::clone(&state.borrow().hooks);
+        hooks.borrow_mut().entries.insert(51009, entry);
+        let script = match in_container {
+            true => script(&state).in_container(),
+            false => script(&state),
+        };
+        with(script, receive::sweep_entries);
+        assert_eq!(entries(&state).len(), usize::from(in_container));
     }
 }
 
@@ -1215,6 +1358,18 @@ fn of_two_vrfs_on_one_table_it_is_the_one_that_is_meant() {
     // Sockets of another program may be in the first.
     assert_eq!(choose(Some(7), Some("blue")), Some(9));
     assert_eq!(choose(Some(9), Some("gone")), Some(9));
+}
+
+/// The number of a table names a VRF while no other has it.
+#[test]
+fn a_table_that_two_vrfs_have_names_none_of_them() {
+    let bind = || Change::Set("table:100".to_owned());
+    let state = kernel(|_| {});
+    run(&state, bind()).0.unwrap();
+    let state = kernel(|state| state.one_table = true);
+    let said = run(&state, bind()).0.unwrap_err().to_string();
+    assert!(said.contains("red and blue have that table"), "{said}");
+    assert_eq!(state.borrow().sets, 0);
 }
 
 /// wg0, which nobody bound, beside the moved device whose entry is for port 51009.
@@ -1481,6 +1636,9 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
     assert_eq!(said(), Some(Receives::Other(vec!["blue".to_owned()])));
     change(&|entry| entry.vrf = "green".to_owned());
     assert_eq!(said(), Some(Receives::Nothing));
+    // A command that unbinds it did not get to its end.
+    change(&|entry| (entry.vrf, entry.leaving) = (String::new(), true));
+    assert_eq!(said(), Some(Receives::Any));
     change(&|entry| *entry = own.clone());
     // Another socket has the port in its VRF, or everywhere: it will have none.
     for device in [8, 0] {
@@ -1737,6 +1895,10 @@ fn a_port_that_a_snapshot_does_not_have_is_looked_at() {
         assert_eq!(diag::udp_sockets(51820).unwrap().len(), 2, "kept");
         assert_eq!(diag::udp_sockets(51821).unwrap().len(), 2);
         drop(snapshot);
+        assert_eq!(diag::udp_sockets(51820).unwrap().len(), 0);
+        let _snapshot = diag::Snapshot::keep_sockets();
+        assert_eq!(diag::udp_sockets(51821).unwrap().len(), 2);
+        // The next port is another one.
         assert_eq!(diag::udp_sockets(51820).unwrap().len(), 0);
     });
 }

@@ -118,6 +118,19 @@ mod tests {
         resolve::resolve(conf::parse(text), base(), &quiet).expect("a good file")
     }
 
+    /// Left out, it would be one that the file does not name, and setconf takes those away.
+    #[test]
+    fn a_peer_without_a_key_is_an_error_beside_others() {
+        let quiet: Say = Arc::new(|_| {});
+        let whole = "[Peer]\nPublicKey = k1Zf6J5kI4BhHwNnM3nUzEn6QyhYlcdFLn0jgSjcOFA=\n";
+        let half = "[Peer]\nAllowedIPs = 10.0.0.1/32\n";
+        for text in [[whole, half].concat(), [half, whole].concat()] {
+            let read = resolve::resolve(conf::parse(&text), update_of_everything(), &quiet);
+            let said = read.unwrap_err().to_string();
+            assert!(said.contains("missing a public key"), "{said}");
+        }
+    }
+
     /// setconf and syncconf state all there is, addconf only what it says.
     #[test]
     fn bind_dev_in_files() {

@@ -379,6 +379,83 @@ fn foreign_pair(action: Action) -> Facts {
     })
 }
 
+/// An administrator's rules may know the packets by their port.
+#[test]
+fn foreign_rules_for_the_port_are_a_binding() {
+    let by_port = |rule: &mut Rule| {
+        if rule.mark != 0 {
+            (rule.mark, rule.mask) = (0, 0);
+            (rule.ip_proto, rule.source_ports) = (libc::IPPROTO_UDP as u8, Some((PORT, PORT)));
+        }
+    };
+    let facts = changed(foreign_pair(Action::Unreachable), |facts| {
+        facts.devices[0].device.fwmark = 0;
+        v4(facts).iter_mut().for_each(by_port);
+        v6(facts).iter_mut().for_each(by_port);
+    });
+    let report = examine(&facts, None, &mut routes);
+    let bound = Sends::Rules {
+        by: Selector::Port(PORT),
+        table: Some(TABLE),
+        ours: false,
+    };
+    assert_eq!(report.devices[0].sends, bound);
+    assert_eq!(report.devices[0].closed, Some(true));
+}
+
+/// The kernel lets no socket be bound to nothing while one on another device has its port.
+#[test]
+fn a_socket_on_another_device_is_in_the_way_of_an_unbound_one() {
+    for bound in [false, true] {
+        let facts = changed(stock(), |facts| {
+            find(facts, WG).link.up = false;
+            facts.sockets = Ok(pair(PORT, CORE).to_vec());
+            if !bound {
+                unbind(facts);
+            }
+        });
+        let report = examine(&facts, None, &mut routes);
+        let found = codes(&report).contains(&Code::PortTaken);
+        assert_eq!(found, !bound, "{report:?}");
+    }
+}
+
+/// What one family lacks is a way out.
+#[test]
+fn a_device_that_one_family_leaves_is_not_closed() {
+    let facts = changed(stock(), |facts| {
+        v6(facts).retain(|rule| rule.action != Action::Unreachable);
+    });
+    let report = examine(&facts, None, &mut routes);
+    assert_eq!(report.devices[0].closed, Some(false));
+}
+
+/// The hooks will bind a device that is down, where they can. Else it needs the sysctl.
+#[test]
+fn the_sysctl_is_needed_where_the_hooks_do_not_serve() {
+    for unable in [None, Some("not permitted".to_owned())] {
+        let facts = changed(stock(), |facts| {
+            find(facts, WG).link.up = false;
+            facts.sockets = Ok(Vec::new());
+            facts.l3mdev_accept = Ok(true);
+            facts.hooks.unable = unable.clone();
+        });
+        let report = examine(&facts, None, &mut routes);
+        let found = codes(&report).contains(&Code::L3mdevAcceptOpen);
+        assert_eq!(found, unable.is_none(), "{report:?}");
+    }
+}
+
+#[test]
+fn the_attribute_binds_nothing_without_a_socket_on_the_device() {
+    for sockets in [Vec::new(), pair(PORT, CORE).to_vec()] {
+        let facts = changed(patched(), |facts| facts.sockets = Ok(sockets));
+        let report = examine(&facts, None, &mut routes);
+        assert_eq!(report.devices[0].gets, Some(Gets::Nothing));
+        assert_eq!(codes(&report), [Code::ReceivesNothing]);
+    }
+}
+
 /// An administrator's lookup is closed by each action that drops packets.
 #[test]
 fn prohibit_and_blackhole_close_as_unreachable_does() {

@@ -219,6 +219,20 @@ mod tests {
                     dev: Some(vrf()),
                     by: Selector::Mark(7),
                     table: 1023,
+                    faults: Vec::new(),
+                    elsewhere: Some(true),
+                },
+                "  bind device: vrf_external (fwmark 0x7, not bound: its sockets are in another \
+                 network namespace)\n",
+                "vrf_external",
+                "FwMark = 0x7\nBindDev = vrf_external\n",
+            ),
+            (
+                7,
+                Bind::Rules {
+                    dev: Some(vrf()),
+                    by: Selector::Mark(7),
+                    table: 1023,
                     faults: vec![
                         (Family::V4, Fault::Overtaken { pref: 50 }),
                         (Family::V6, Fault::NotSteered),

@@ -1077,7 +1077,8 @@ mod tests {
             let mut world = World::wireguard(family);
             world.vrf_is_there = false;
             let waits = Outcome {
-                index: Some(NO_DEVICE),
+                // The largest index, which no device has; with 0 it would receive from everywhere.
+                index: Some(0x7fff_ffff),
                 ..bound()
             };
             assert_eq!(run(&world, &WITH), waits);

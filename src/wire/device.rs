@@ -999,6 +999,28 @@ mod tests {
         assert_eq!(count(), before);
     }
 
+    /// Left out, it would stay.
+    #[test]
+    fn what_is_turned_off_is_sent() {
+        let peer = PeerUpdate {
+            preshared_key: Change::Clear,
+            ..PeerUpdate::new(p(2))
+        };
+        let update = Update {
+            private_key: Change::Clear,
+            listen_port: Change::Clear,
+            fwmark: Change::Clear,
+            bind_dev: Change::Clear,
+            ..update(vec![peer])
+        };
+        let (kernel, _) = applied(&update);
+        assert_eq!(kernel.private, Some(vec![0; KEY_LEN]));
+        assert_eq!((kernel.port, kernel.mark), (Some(0), Some(0)));
+        assert_eq!(kernel.bind, Some(vec![0]));
+        let peers: Vec<_> = kernel.peers.values().map(|peer| &peer.psk).collect();
+        assert_eq!(peers, [&[0; KEY_LEN]]);
+    }
+
     #[test]
     fn a_prefix_longer_than_its_address_is_an_error() {
         for (cidr, good) in [(32, true), (33, false)] {

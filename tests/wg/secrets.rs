@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -50,6 +50,10 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "secrets::no_core_files",
             run: no_core_files,
+        },
+        Test {
+            name: "secrets::no_looks_of_others",
+            run: no_looks_of_others,
         },
     ]
 }
@@ -369,33 +373,37 @@ fn own_keys() -> Result<(), String> {
     Ok(())
 }
 
-/// A secret with a typing error is a secret, and so are those before it.
+/// A secret with a typing error is a secret, and so are those before it. A long line does not leave it
+/// where the line was shorter.
 fn wrong_key() -> Result<(), String> {
     sandbox::check_needed()?;
     let path = format!("{DIR}/secrets.conf");
     let last = base64(key(PEERS));
-    let wrong = format!("{}!=", &last[..42]);
-    fs::write(&path, config().replace(&last, &wrong)).expect("file");
-    let _device = Device::start("wg0", "", 0);
-    let (_reader, writer) = full();
-    let args = text(&["setconf", "wg0", &path]);
-    let running = start(&args, Stdio::null(), Stdio::null(), writer.into());
-    wait_for_write(&running);
-    let memory = take_snapshot(&running.0);
-    let _ = fs::remove_file(&path);
-    assert_eq!(count_copies(&memory, &list_secrets()), [0, 0, 0]);
-    // Of the wrong one, what decodes is most of it.
-    let partial = &key(PEERS)[..30];
-    let left = |needle: &[u8]| {
-        memory
-            .iter()
-            .any(|region| region.windows(needle.len()).any(|w| w == needle))
-    };
-    assert!(!left(partial), "a failed decode leaves the key");
-    assert!(
-        !left(&wrong.as_bytes()[..40]),
-        "the text of the wrong key is left"
-    );
+    for behind in [0, 4000] {
+        let wrong = format!("{}!={}", &last[..42], "x".repeat(behind));
+        fs::write(&path, config().replace(&last, &wrong)).expect("file");
+        let _device = Device::start("wg0", "", 0);
+        let (_reader, writer) = full();
+        let args = text(&["setconf", "wg0", &path]);
+        let running = start(&args, Stdio::null(), Stdio::null(), writer.into());
+        wait_for_write(&running);
+        let memory = take_snapshot(&running.0);
+        let _ = fs::remove_file(&path);
+        assert_eq!(count_copies(&memory, &list_secrets()), [0, 0, 0]);
+        // Of the wrong one, what decodes is most of it.
+        let partial = &key(PEERS)[..30];
+        let left = |needle: &[u8]| {
+            memory
+                .iter()
+                .any(|region| region.windows(needle.len()).any(|w| w == needle))
+        };
+        assert!(!left(partial), "a failed decode leaves the key");
+        // malloc(3) overwrites the start of what is freed.
+        assert!(
+            !left(&wrong.as_bytes()[10..40]),
+            "the text of the wrong key is left"
+        );
+    }
     Ok(())
 }
 
@@ -416,5 +424,31 @@ fn no_core_files() -> Result<(), String> {
         .find(|line| line.starts_with("Max core file size"));
     let core = core.expect("a limit").split_whitespace().nth(4);
     assert_eq!(core, Some("0"), "{limits}");
+    Ok(())
+}
+
+/// Nor do other processes of its user look into its memory: that belongs to root.
+fn no_looks_of_others() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let nobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
+    let probe = Command::new(nobody[0])
+        .args(&nobody[1..])
+        .args(tool::ours())
+        .arg("help")
+        .output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return Err("setpriv cannot run the tool as another user".to_owned());
+    }
+    let (_reader, writer) = full();
+    let child = Command::new(nobody[0])
+        .args(&nobody[1..])
+        .args(tool::ours())
+        .arg("genkey")
+        .stdout(writer)
+        .spawn();
+    let running = Running(child.expect("run"));
+    wait_for_write(&running);
+    let memory = fs::metadata(format!("/proc/{}/mem", running.0.id())).expect("mem");
+    assert_eq!(memory.uid(), 0);
     Ok(())
 }
