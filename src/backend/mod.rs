@@ -691,6 +691,7 @@ fn change_bound(
     let now = Now {
         up: facts.up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
+        contested: facts.sockets == Sockets::Contested && !facts.interrupted,
         attribute: matches!(strategy, Strategy::Attribute { .. }),
         unbound: strategy == Strategy::Unbind,
         by_rules: facts.rules.find_binding(facts.mark, facts.port).is_some(),

@@ -983,7 +983,8 @@ impl Receiving {
                 attribute: backend.is_bound_by_attribute(&self.interface),
                 entry: own.contains(&port),
                 process: now.process,
-                leaves: now.unbound,
+                // A neighbour's stay where they are.
+                leaves: now.unbound && !now.contested,
             };
             binder.is_hooks()
         };
@@ -1142,6 +1143,8 @@ pub struct Now<'a> {
     pub up: bool,
     /// It has sockets, and they are in another namespace.
     pub away: bool,
+    /// Its sockets are another device's, perhaps: there are fewer than devices that have its port.
+    pub contested: bool,
     /// The kernel binds it, and does so without our help.
     pub attribute: bool,
     /// The binding was taken away.

@@ -2022,3 +2022,35 @@ fn our_mark_does_not_outlive_its_rules() {
     .unwrap();
     assert_eq!(state.borrow().mark, 0x7700_0064);
 }
+
+/// Changes the entry for the port of wg0.
+fn change_entry(state: &Rc<RefCell<State>>, change: impl FnOnce(&mut crate::model::HookEntry)) {
+    let port = state.borrow().port;
+    let hooks = Rc::clone(&state.borrow().hooks);
+    let mut hooks = hooks.borrow_mut();
+    change(hooks.entries.entry(port).or_default());
+}
+
+/// wg1 is bound to red, with the one socket on the port. wg0 came from another namespace, where its
+/// sockets are, and nobody bound it: a file without BindDev does not take that socket for its own.
+#[test]
+fn a_reload_of_a_moved_device_leaves_its_neighbour_bound() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    {
+        let mut state = state.borrow_mut();
+        let mark = mem::take(&mut state.mark);
+        (state.others, state.others_up) = (vec![(12, "wg1", mark, port)], true);
+        (state.away, state.beside) = (true, vec![(8, 77)]);
+    }
+    change_entry(&state, |entry| entry.owner = 12);
+    let sets = state.borrow().sets;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, |update| {
+        (update.bind_dev, update.bind_dev_omitted) = (Change::Clear, true);
+        (update.fwmark, update.listen_port) = (Change::Clear, Change::Set(port));
+    });
+    result.unwrap();
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 12)], "{notes}");
+    let state = state.borrow();
+    assert_eq!((state.port, state.mark, state.sets), (port, 0, sets + 1));
+}
