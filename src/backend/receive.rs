@@ -171,7 +171,7 @@ pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
     let here: HashSet<u32> = tunnels.map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
-        here.contains(&binding.owner) || needed.is_needed(port, binding)
+        here.contains(&binding.owner) || needed.is_needed_beyond(port, binding, links)
     })
 }
 
@@ -180,16 +180,38 @@ pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
 #[derive(Default)]
 struct Needed {
     elsewhere: Option<(Vec<u16>, bool)>,
+    /// The devices here and the rules; `None` where they cannot be read.
+    here: Option<Option<(Vec<Other>, Rules)>>,
 }
 
 impl Needed {
     /// A device that was made here and moved has its sockets here still, while it is up. What
     /// cannot be looked at counts as such.
     fn is_needed(&mut self, port: u16, entry: &HookEntry) -> bool {
-        may_have_bound_socket(port, entry.process) || {
-            let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
-            *unknown || ports.contains(&port)
-        }
+        may_have_bound_socket(port, entry.process) || self.is_needed_elsewhere(port)
+    }
+
+    /// As [`Needed::is_needed`], by others than the devices here: each that is up and bound by rules
+    /// accounts for one socket of a family.
+    fn is_needed_beyond(&mut self, port: u16, entry: &HookEntry, links: &[Link]) -> bool {
+        let is_needed = may_have_bound_socket(port, entry.process) && {
+            let here = self.here.get_or_insert_with(|| read_here(links));
+            here.as_ref().is_none_or(|(devices, rules)| {
+                let is_bound = |other: &&Other| {
+                    let up = find_link(links, &other.name).is_some_and(|link| link.up);
+                    let of_kind = other.port == port && other.userspace == entry.process;
+                    up && of_kind && rules.find_binding(other.mark, port).is_some()
+                };
+                let bound = count_bound_sockets(port, entry.process);
+                bound.is_none_or(|count| count > devices.iter().filter(is_bound).count())
+            })
+        };
+        is_needed || self.is_needed_elsewhere(port)
+    }
+
+    fn is_needed_elsewhere(&mut self, port: u16) -> bool {
+        let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
+        *unknown || ports.contains(&port)
     }
 }
 
@@ -220,12 +242,18 @@ fn remove_unused(
 
 /// Who inherits these ports; `None` where that cannot be told.
 fn find_heirs(ports: &[u16], links: &[Link]) -> Option<Vec<(u16, Option<HookEntry>)>> {
+    let (devices, rules) = read_here(links)?;
+    let heir = |port: &u16| (*port, find_heir(*port, links, &devices, &rules));
+    Some(ports.iter().map(heir).collect())
+}
+
+/// Every device here and the rules; `None` where they cannot all be read.
+fn read_here(links: &[Link]) -> Option<(Vec<Other>, Rules)> {
     let rules = Routing::open().ok()?.read_rules().ok()?;
     let kernel = Wireguard::open(Task::ListInterfaces).map(Backend::Kernel);
     let mut backend = kernel.unwrap_or(Backend::Userspace);
-    let (others, unknown) = super::read_others(&mut backend, links, "").ok()?;
-    let heir = |port: &u16| (*port, find_heir(*port, links, &others, &rules));
-    unknown.is_none().then(|| ports.iter().map(heir).collect())
+    let (devices, unknown) = super::read_others(&mut backend, links, "").ok()?;
+    unknown.is_none().then_some((devices, rules))
 }
 
 impl Changing {
@@ -1089,6 +1117,14 @@ fn find_bound_sockets(port: u16, process: bool) -> std::result::Result<Vec<u32>,
 /// Whether another socket is on the port of a device that is up, which has one of its own.
 fn is_shared(port: u16) -> bool {
     routing::count_wildcard_sockets(port, None).is_some_and(|count| count > 1)
+}
+
+/// How many sockets of the larger family on this port are bound, of those of a process or the kernel.
+fn count_bound_sockets(port: u16, process: bool) -> Option<usize> {
+    let mut sockets = diag::own_sockets(port, process).ok()?;
+    sockets.retain(|one| one.device != 0);
+    let v6 = sockets.iter().filter(|one| one.v6).count();
+    Some(v6.max(sockets.len() - v6))
 }
 
 fn has_bound_socket(port: u16, process: bool) -> bool {

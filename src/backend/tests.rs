@@ -2054,3 +2054,22 @@ fn a_reload_of_a_moved_device_leaves_its_neighbour_bound() {
     let state = state.borrow();
     assert_eq!((state.port, state.mark, state.sets), (port, 0, sets + 1));
 }
+
+/// Two that shared a port in two VRFs left an entry for neither. The one that made it is gone: the
+/// socket that is there is that of the other one, which inherits the port.
+#[test]
+fn the_survivor_on_a_shared_port_gets_its_entry() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    let of_nobody = (port, String::new(), 12);
+    change_entry(&state, |entry| {
+        (entry.vrf, entry.owner) = (String::new(), 12)
+    });
+    // Another socket there is bound as well: perhaps that of one that was made here and moved.
+    state.borrow_mut().beside = vec![(9, 77)];
+    with(script(&state), receive::sweep_entries);
+    assert_eq!(entries(&state), [of_nobody]);
+    state.borrow_mut().beside.clear();
+    with(script(&state), receive::sweep_entries);
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+}
