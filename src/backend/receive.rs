@@ -153,6 +153,12 @@ pub fn own_entry(entries: &[(u16, HookEntry)], port: u16, index: u32) -> Option<
     own.next().map(|(_, entry)| entry)
 }
 
+/// The entry for a port, whoever made it.
+fn entry_for(entries: &[(u16, HookEntry)], port: u16) -> Option<&HookEntry> {
+    let mut entries = entries.iter();
+    entries.find(|(of, _)| *of == port).map(|(_, entry)| entry)
+}
+
 /// The entry for a port, where it is another device's.
 pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));
@@ -224,7 +230,7 @@ fn remove_unused(
     if unused.is_empty() {
         return Ok(false);
     }
-    let Some(heirs) = find_heirs(&unused, links) else {
+    let Some(heirs) = find_heirs(&unused, entries, links) else {
         return Ok(false);
     };
     let mut changing = Changing::start_change()?;
@@ -241,9 +247,16 @@ fn remove_unused(
 }
 
 /// Who inherits these ports; `None` where that cannot be told.
-fn find_heirs(ports: &[u16], links: &[Link]) -> Option<Vec<(u16, Option<HookEntry>)>> {
+fn find_heirs(
+    ports: &[u16],
+    entries: &[(u16, HookEntry)],
+    links: &[Link],
+) -> Option<Vec<(u16, Option<HookEntry>)>> {
     let (devices, rules) = read_here(links)?;
-    let heir = |port: &u16| (*port, find_heir(*port, links, &devices, &rules));
+    let heir = |port: &u16| {
+        let old = entry_for(entries, *port);
+        (*port, find_heir(*port, old, links, &devices, &rules))
+    };
     Some(ports.iter().map(heir).collect())
 }
 
@@ -1029,10 +1042,11 @@ impl Receiving {
 
     /// The entry of another device on its port binds the sockets that this one will have.
     fn note_bound_neighbour(&self, port: u16, now: &Now, note: &mut dyn FnMut(&str)) {
-        if !self.known_entries().iter().any(|(of, _)| *of == port) {
+        let old = entry_for(self.known_entries(), port);
+        if old.is_none() {
             return;
         }
-        let Some(heir) = find_heir(port, now.links, now.others, now.rules) else {
+        let Some(heir) = find_heir(port, old, now.links, now.others, now.rules) else {
             return;
         };
         let owner = now.links.iter().find(|link| link.index == heir.owner);
@@ -1078,12 +1092,13 @@ impl Receiving {
     /// and is bound by rules inherits it; one that moved only where this device does not stay on it.
     fn release_ports(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
         let find = |port: u16| {
+            let old = entry_for(self.known_entries(), port);
             let moved = || {
                 let elsewhere = (port != now.port).then_some(now.elsewhere)?;
                 // No device has this index: what is elsewhere has none here.
-                choose_heir(port, now.links, elsewhere, now.rules, |_| Some(0))
+                choose_heir(port, old, now.links, elsewhere, now.rules, |_| Some(0))
             };
-            find_heir(port, now.links, now.others, now.rules).or_else(moved)
+            find_heir(port, old, now.links, now.others, now.rules).or_else(moved)
         };
         let heirs: Vec<_> = ports.iter().map(|port| (*port, find(*port))).collect();
         let mut changing = Changing::start_change()?;
@@ -1199,15 +1214,23 @@ pub struct Now<'a> {
     pub rules: &'a Rules,
 }
 
-/// The entry that a device here needs which has this port and is bound by rules. Where two of
-/// them are bound to different VRFs, the hooks cannot know whose sockets come next.
-fn find_heir(port: u16, links: &[Link], devices: &[Other], rules: &Rules) -> Option<HookEntry> {
+/// The entry that a device here needs which has this port and is bound by rules; `old` is the one that
+/// is there. Where two of them are bound to different VRFs, the hooks cannot know whose sockets come
+/// next. They receive nothing then, as where the name of the VRF is not known.
+fn find_heir(
+    port: u16,
+    old: Option<&HookEntry>,
+    links: &[Link],
+    devices: &[Other],
+    rules: &Rules,
+) -> Option<HookEntry> {
     let find_owner = |device: &Other| find_link(links, &device.name).map(|link| link.index);
-    choose_heir(port, links, devices, rules, find_owner)
+    choose_heir(port, old, links, devices, rules, find_owner)
 }
 
 fn choose_heir(
     port: u16,
+    old: Option<&HookEntry>,
     links: &[Link],
     devices: &[Other],
     rules: &Rules,
@@ -1217,9 +1240,18 @@ fn choose_heir(
     let mut heirs = have_it.filter_map(|other| {
         let owner = find_owner(other)?;
         let table = rules.find_binding(other.mark, port)?.table?;
-        let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table))?;
+        let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table));
+        // While the VRF is missing the old entry tells its name, if that was for the same table.
+        let missing = || {
+            let old = old.filter(|old| find_link(links, &old.vrf).is_none())?;
+            let led = rules.find_binding(old.mark, port)?.table;
+            (led == Some(table)).then(|| old.vrf.clone())
+        };
         Some(HookEntry {
-            vrf: vrf.name.clone(),
+            vrf: vrf
+                .map(|vrf| vrf.name.clone())
+                .or_else(missing)
+                .unwrap_or_default(),
             process: other.userspace,
             owner,
             mark: other.mark,
@@ -1495,7 +1527,7 @@ mod tests {
             v6: None,
         };
         let heir = |others: &[Other]| {
-            let heir = find_heir(51001, &links, others, &rules)?;
+            let heir = find_heir(51001, None, &links, others, &rules)?;
             Some((heir.vrf, heir.owner, heir.process, heir.mark))
         };
         let (wg1, wg2) = (other("wg1", 1, 51001), other("wg2", 2, 51001));
@@ -1508,7 +1540,32 @@ mod tests {
         assert_eq!(heir(std::slice::from_ref(&wg1)), Some(red));
         assert_eq!(heir(std::slice::from_ref(&wg2)), Some(blue));
         let of_nobody = (String::new(), 7, false, 1);
-        assert_eq!(heir(&[wg1, wg2]), Some(of_nobody));
+        assert_eq!(heir(&[wg1.clone(), wg2]), Some(of_nobody));
+        // The VRF is missing: its name is the one that the old entry has for its table.
+        let waits = |vrf: &str, mark| {
+            let old = HookEntry {
+                vrf: vrf.to_owned(),
+                mark,
+                ..HookEntry::default()
+            };
+            let heir = find_heir(
+                51001,
+                Some(&old),
+                &links[1..],
+                std::slice::from_ref(&wg1),
+                &rules,
+            );
+            heir.expect("an heir").vrf
+        };
+        for (vrf, mark, name) in [
+            ("red", 1, "red"),
+            ("green", 2, ""),
+            ("green", 0, ""),
+            ("blue", 1, ""),
+            ("", 1, ""),
+        ] {
+            assert_eq!(waits(vrf, mark), name, "{vrf} {mark}");
+        }
     }
 
     /// A bind that moved the device to another port and mark has an entry for each, and has removed

@@ -2073,3 +2073,19 @@ fn the_survivor_on_a_shared_port_gets_its_entry() {
     with(script(&state), receive::sweep_entries);
     assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
 }
+
+/// The VRF is gone: whoever inherits the port waits for it.
+#[test]
+fn a_port_is_inherited_while_the_vrf_is_missing() {
+    let (state, _socket) = bound_by_hooks();
+    let (mark, port) = (state.borrow().mark, state.borrow().port);
+    {
+        let mut state = state.borrow_mut();
+        state.others = vec![(5, "wg5", mark, port)];
+        (state.down, state.no_red) = (true, true);
+    }
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, unbind);
+    result.unwrap();
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 5)], "{notes}");
+}
