@@ -865,8 +865,12 @@ impl Receiving {
             done = self.release_ports(&old, now);
         }
         let has_it = |devices: &[Other]| devices.iter().any(|other| other.port == *port);
-        let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
-            && (has_it(now.others) || !self.own.contains(port) && has_it(now.elsewhere));
+        let differs = before.as_ref().is_some_and(|known| known.vrf != goal.vrf);
+        let of_nobody = before.as_ref().is_some_and(|known| known.vrf.is_empty());
+        let shared = differs && has_it(now.others)
+            || differs && !self.own.contains(port) && has_it(now.elsewhere)
+            // An earlier bind has left it to nobody. Any device elsewhere may have the port by chance.
+            || of_nobody && now.binds_to_another(*port, goal, now.elsewhere);
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -1212,6 +1216,19 @@ pub struct Now<'a> {
     /// The port that the device has now.
     pub port: u16,
     pub rules: &'a Rules,
+}
+
+impl Now<'_> {
+    /// Whether the rules bind one of these devices that has this port to another VRF.
+    fn binds_to_another(&self, port: u16, goal: &ReceiveGoal, devices: &[Other]) -> bool {
+        let vrf = find_link(self.links, &goal.vrf).and_then(|link| link.vrf_table);
+        let table = vrf.or_else(|| bind_table(&goal.vrf));
+        let mut have_it = devices.iter().filter(|other| other.port == port);
+        have_it.any(|other| {
+            let binding = self.rules.find_binding(other.mark, port);
+            binding.is_some_and(|binding| binding.table.is_some() && binding.table != table)
+        })
+    }
 }
 
 /// The entry that a device here needs which has this port and is bound by rules; `old` is the one that

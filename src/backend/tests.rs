@@ -2089,3 +2089,19 @@ fn a_port_is_inherited_while_the_vrf_is_missing() {
     result.unwrap();
     assert_eq!(entries(&state), [(port, "red".to_owned(), 5)], "{notes}");
 }
+
+/// The port of a moved device is nobody's after the first bind, and after each one that follows.
+#[test]
+fn a_second_bind_does_not_take_the_port_of_a_moved_device() {
+    let (state, script) = beside_a_moved_one(true);
+    state.borrow_mut().down = true;
+    for port in [Change::Set(51009), Change::Keep] {
+        let (result, notes) = set_on(&script, |update| {
+            update.bind_dev = Change::Set("blue".to_owned());
+            update.listen_port = port;
+        });
+        result.unwrap();
+        assert_eq!(entries(&state), [(51009, String::new(), 7)]);
+        assert!(notes.contains("receives nothing until"), "{notes}");
+    }
+}
