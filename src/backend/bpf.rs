@@ -278,13 +278,22 @@ impl Hooks {
 
     /// An attached program that binds every socket on a port was wished for by somebody else.
     fn refuse_all_sockets(&self) -> HookResult<()> {
-        if !self.attached.iter().any(|one| one.all_sockets) {
+        if !self.bind_all_sockets() {
             return Ok(());
         }
         Err(match is_locked_down() {
             true => Unavailable::Lockdown,
             false => Unavailable::NoBtf,
         })
+    }
+
+    /// Whether a program of ours binds every socket on a port.
+    pub fn bind_all_sockets(&self) -> bool {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            return hooks.borrow().all_sockets;
+        }
+        self.attached.iter().any(|one| one.all_sockets)
     }
 
     /// Whether the programs of both families are at the hooks, with one map.

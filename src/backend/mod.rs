@@ -606,6 +606,7 @@ fn change_bound(
             facts.hooked = receive::entry_of_another(&update.interface, port);
             if !facts.hooked.is_empty() {
                 facts.port = backend.mark_and_port(&update.interface)?.1;
+                facts.all_sockets = receive::binds_all_sockets();
             }
         }
         let plan = plan::plan(&facts, update, &strategy)?;
@@ -626,6 +627,7 @@ fn change_bound(
     receiving.find_own(facts.mark, facts.port, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
     facts.hooked = receiving.entries_of_others();
+    facts.all_sockets = receiving.all_sockets;
     let before = (facts.mark, facts.port);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some(interrupted) = interrupted {
@@ -1143,6 +1145,7 @@ fn read_facts(
         unknown,
         elsewhere: Elsewhere::default(),
         hooked: Vec::new(),
+        all_sockets: false,
         sockets,
         bound_elsewhere: None,
         bound_unseen: false,

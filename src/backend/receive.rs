@@ -153,6 +153,11 @@ pub fn own_entry(entries: &[(u16, HookEntry)], port: u16, index: u32) -> Option<
     own.next().map(|(_, entry)| entry)
 }
 
+/// Whether the program at the hooks binds the sockets of processes as well, whatever the entry says.
+pub fn binds_all_sockets() -> bool {
+    Hooks::find_hooks().is_ok_and(|hooks| hooks.bind_all_sockets())
+}
+
 /// The entry for a port, whoever made it.
 fn entry_for(entries: &[(u16, HookEntry)], port: u16) -> Option<&HookEntry> {
     let mut entries = entries.iter();
@@ -347,6 +352,8 @@ pub struct Receiving {
     /// The device's index.
     index: u32,
     entries: std::result::Result<Vec<(u16, HookEntry)>, Unavailable>,
+    /// Whether they bind the sockets of processes as well.
+    pub all_sockets: bool,
     /// The ports of this device's entries, once [`Receiving::find_own`] has looked.
     own: Vec<u16>,
     /// The entry that this change made or replaced, and what was there before.
@@ -364,7 +371,9 @@ impl Receiving {
     /// gone.
     pub fn read_state(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
         let read = || Hooks::find_hooks().and_then(|hooks| hooks.read_entries());
+        let mut all_sockets = false;
         let first = Hooks::find_hooks().and_then(|hooks| {
+            all_sockets = hooks.bind_all_sockets();
             let (others, entries) = hooks.read_all()?;
             sweep_namespaces(&others);
             Ok(entries)
@@ -384,6 +393,7 @@ impl Receiving {
             interface: interface.to_owned(),
             index: find_index(interface).unwrap_or(0),
             entries,
+            all_sockets,
             own: Vec::new(),
             inserted: None,
             reason: None,
@@ -549,11 +559,9 @@ impl Receiving {
             return Ok(());
         }
         let interface = &self.interface;
-        for Other { name, mark, .. } in facts
-            .others
-            .iter()
-            .filter(|other| other.port == port && (facts.support.userspace || !other.userspace))
-        {
+        let all_sockets = facts.all_sockets || facts.support.userspace;
+        let is_bound = |other: &&Other| other.port == port && (all_sockets || !other.userspace);
+        for Other { name, mark, .. } in facts.others.iter().filter(is_bound) {
             // Userspace devices of other namespaces are among them, and have no link here.
             let link = links.iter().find(|link| link.name == *name);
             let Some(link) = link.filter(|_| facts.rules.find_binding(*mark, port).is_none())
@@ -1511,6 +1519,7 @@ fn free_port() -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted;
     use super::*;
     use crate::model::Action;
 
@@ -1600,6 +1609,7 @@ mod tests {
             interface: "wg0".into(),
             index: 7,
             entries: Ok(vec![(51001, entry(0x11)), (51005, entry(0x55))]),
+            all_sockets: false,
             own: Vec::new(),
             inserted: None,
             reason: None,
@@ -1617,6 +1627,53 @@ mod tests {
             let found = receiving.find_interrupted(CLOSED_MARK, 40000, &rules);
             let mark = Some(mark);
             assert_eq!(found, Some(Interrupted { port, mark }));
+        }
+    }
+
+    /// wireguard-go has the port, and nobody bound it: the entry of a kernel device binds its sockets
+    /// where the hooks cannot tell them.
+    #[test]
+    fn a_program_on_the_port_is_bound_by_an_entry_for_all_sockets() {
+        let receiving = Receiving {
+            mode: ReceiveMode::Auto,
+            interface: "wg0".into(),
+            index: 7,
+            entries: Ok(Vec::new()),
+            all_sockets: false,
+            own: Vec::new(),
+            inserted: None,
+            reason: None,
+            left: None,
+            awaited: None,
+        };
+        let link = Link {
+            index: 8,
+            name: "wg1".into(),
+            altnames: Vec::new(),
+            kind: "tun".into(),
+            vrf_table: None,
+            up: true,
+        };
+        let program = Other {
+            name: "wg1".into(),
+            mark: 0,
+            port: 51001,
+            userspace: true,
+        };
+        for all_sockets in [false, true] {
+            let facts = Facts {
+                port: 51001,
+                others: vec![program.clone()],
+                all_sockets,
+                ..Facts::default()
+            };
+            let kernel = scripted::ScriptedKernel::saying(|_, _| Vec::new());
+            let update = Update::default();
+            let links = std::slice::from_ref(&link);
+            let checked = scripted::with(kernel, || {
+                receiving.check_neighbours(&update, &facts, links, &mut |_| {})
+            });
+            assert_eq!(checked.is_err(), all_sockets);
         }
     }
 

@@ -24,6 +24,8 @@ pub struct ScriptedHooks {
     pub entries: BTreeMap<u16, HookEntry>,
     /// Why they can neither be seen nor changed.
     pub unavailable: Option<Unavailable>,
+    /// The program cannot tell the sockets of processes from those of the kernel.
+    pub all_sockets: bool,
 }
 
 #[derive(Clone)]
