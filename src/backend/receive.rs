@@ -878,7 +878,9 @@ impl Receiving {
         let shared = differs && has_it(now.others)
             || differs && !self.own.contains(port) && has_it(now.elsewhere)
             // An earlier bind has left it to nobody. Any device elsewhere may have the port by chance.
-            || of_nobody && now.binds_to_another(*port, goal, now.elsewhere);
+            || of_nobody && now.binds_to_another(*port, goal, now.elsewhere)
+            // One whose sockets the hooks did not bind has no entry.
+            || now.binds_to_another(*port, goal, now.others);
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -956,7 +958,8 @@ impl Receiving {
             false => Vec::new(),
         };
         let entry = self.own_entries().find(|(known, _)| *known == port);
-        let waits = entry.is_some_and(|(_, entry)| entry.vrf == goal.vrf && !entry.leaving);
+        let waits = entry_for(self.known_entries(), port)
+            .is_some_and(|entry| entry.vrf == goal.vrf && self.will_bind(entry, now));
         let vrf = find_index(&goal.vrf);
         let without = match waits {
             true => Receives::Bound,
@@ -967,7 +970,8 @@ impl Receiving {
         left.extend(self.left);
         match received {
             Receives::Bound => left.retain(|own| *own != port),
-            Receives::Any => say_why_not(interface, goal, reason, note),
+            Receives::Any if now.up => say_why_not(interface, goal, reason, note),
+            Receives::Any => self.say_what_comes(goal, port, reason, now, note),
             Receives::Unclear => {
                 left.retain(|own| *own != port);
                 note(&describe_unclear(interface, port, &goal.vrf));
@@ -998,6 +1002,57 @@ impl Receiving {
         }
         let done = self.release_ports(&left, now);
         done.map_err(|reason| self.explain_stuck(&reason))
+    }
+
+    /// Whether an entry for the device's port binds its next sockets, whoever made it.
+    fn will_bind(&self, entry: &HookEntry, now: &Now) -> bool {
+        !entry.leaving && (self.all_sockets || entry.process || !now.process)
+    }
+
+    /// Says what a device without sockets will receive, which has no entry of its own for the VRF.
+    fn say_what_comes(
+        &self,
+        goal: &ReceiveGoal,
+        port: u16,
+        reason: &Unavailable,
+        now: &Now,
+        note: &mut dyn FnMut(&str),
+    ) {
+        let interface = &self.interface;
+        // Its own entry goes to whoever inherits it.
+        let old = entry_for(self.known_entries(), port);
+        let next = match self.own.contains(&port) {
+            true => find_heir(port, old, now.links, now.others, now.rules),
+            false => old.cloned(),
+        };
+        if let Some(next) = next.filter(|next| self.will_bind(next, now)) {
+            if next.vrf != goal.vrf {
+                let to = match next.vrf.as_str() {
+                    "" => "no device",
+                    name => name,
+                };
+                note(&format!(
+                    "{interface}: another interface has port {port}, too: when {interface} is set up, \
+                     the bind hooks bind its sockets to {to} as well, and it receives nothing from {}; \
+                     give it another listen-port",
+                    goal.vrf
+                ));
+            }
+            return;
+        }
+        // An earlier command may have made an entry, or a neighbour's did.
+        let hidden = self.entries.as_ref().err().filter(|why| !why.is_absence());
+        let mut others = now.others.iter().filter(|other| other.port == port);
+        let may_be =
+            now.by_rules || others.any(|other| now.rules.find_binding(other.mark, port).is_some());
+        match hidden.filter(|_| may_be) {
+            Some(why) => note(&format!(
+                "{interface}: what it will receive cannot be seen: the bind hooks may have an entry \
+                 for port {port}, and they cannot be read: {why}; `wg show {interface}' tells once it \
+                 is up"
+            )),
+            None => say_why_not(interface, goal, reason, note),
+        }
     }
 
     /// The device is not bound by rules any more: nothing of it stays at the hooks.

@@ -2105,3 +2105,88 @@ fn a_second_bind_does_not_take_the_port_of_a_moved_device() {
         assert!(notes.contains("receives nothing until"), "{notes}");
     }
 }
+
+/// Rules for a mark, as a binding to the VRF with this table has them.
+fn add_pair(script: &ScriptedKernel, mark: u32, table: u32) {
+    let pair = [(97, Action::Table(table)), (98, Action::Unreachable)];
+    let pair = pair.map(|(pref, action)| Rule::new_ours(pref, Selector::Mark(mark), action));
+    let added = with(script.clone(), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.read_rules().unwrap();
+        routing.add_rules(&pair.map(|rule| (Family::V4, rule)), &rules)
+    });
+    added.unwrap();
+}
+
+/// wg1 is bound to red, and its entry binds whoever has the port.
+#[test]
+fn an_entry_of_a_neighbour_is_said_to_a_device_that_wants_none() {
+    let blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    {
+        let mut state = state.borrow_mut();
+        let mark = mem::take(&mut state.mark);
+        state.others = vec![(12, "wg1", mark, port)];
+        state.down = true;
+    }
+    change_entry(&state, |entry| entry.owner = 12);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, blue);
+    result.unwrap();
+    assert!(notes.contains("bind its sockets to red"), "{notes}");
+    assert!(!notes.contains("receives from everywhere"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 12)]);
+    // Its own entry goes to wg1.
+    change_entry(&state, |entry| {
+        (entry.owner, entry.vrf) = (7, "green".to_owned())
+    });
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, blue);
+    result.unwrap();
+    assert!(notes.contains("bind its sockets to red"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 12)]);
+    // An entry for the VRF that it is bound to does no harm.
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, |update| update.bind_dev = red());
+    result.unwrap();
+    assert!(!notes.contains("bind its sockets"), "{notes}");
+}
+
+/// Nobody may look at the hooks, and the device was bound to red before.
+#[test]
+fn of_an_entry_that_cannot_be_read_a_bind_says_so() {
+    for (before, seen) in [(red(), false), (Change::Keep, true)] {
+        let (state, _socket) = hooked();
+        state.borrow_mut().down = true;
+        if before != Change::Keep {
+            let bind = |update: &mut Update| update.bind_dev = before;
+            run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+        }
+        forbid(&state, Some(bpf::Unavailable::NotPermitted));
+        let blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+        let (result, notes) = run_hooked(&state, ReceiveMode::Auto, blue);
+        result.unwrap();
+        assert_eq!(!notes.contains("cannot be seen"), seen, "{notes}");
+        assert!(notes.contains("CAP_SYS_ADMIN"), "{notes}");
+    }
+}
+
+/// wg1 is bound to blue without the hooks: an entry for red would bind its next sockets.
+#[test]
+fn an_entry_is_nobodys_while_a_neighbour_is_in_another_vrf() {
+    for down in [false, true] {
+        let (state, _socket) = hooked();
+        let port = state.borrow().port;
+        {
+            let mut state = state.borrow_mut();
+            (state.down, state.others) = (down, vec![(12, "wg1", 0x55, port)]);
+        }
+        add_pair(&script(&state), 0x55, 200);
+        let bind = |update: &mut Update| update.bind_dev = red();
+        for _ in 0..2 {
+            let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+            result.unwrap();
+            assert!(notes.contains("receives nothing until"), "{notes}");
+            assert_eq!(entries(&state), [(port, String::new(), 7)]);
+            assert_eq!(state.borrow().bound_to, if down { 0 } else { 8 });
+        }
+    }
+}
