@@ -4,11 +4,12 @@
 //! Before the device is changed, the bind hooks are told which VRF belongs to its port; after it,
 //! sockets that exist already are made again. What is said about them is looked up afterwards.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::bpf::{Changing, Hooks, Unavailable};
+use super::bpf::{Changing, Hooks, Unavailable, try_hooks};
 use super::namespaces::{self, Depth};
 use super::netlink::Failure;
 use super::routing::{self, Routing};
@@ -402,6 +403,12 @@ impl Receiving {
         }
     }
 
+    /// Whether sockets of other programs may be bound as well. Who accepted it for this device need
+    /// not say so at each change.
+    fn accepts_all_sockets(&self) -> bool {
+        self.mode == ReceiveMode::Bound || self.own_entries().next().is_some()
+    }
+
     fn known_entries(&self) -> &[(u16, HookEntry)] {
         self.entries.as_ref().map_or(&[], Vec::as_slice)
     }
@@ -559,15 +566,35 @@ impl Receiving {
             return Ok(());
         }
         let interface = &self.interface;
-        let all_sockets = facts.all_sockets || facts.support.userspace;
-        let is_bound = |other: &&Other| other.port == port && (all_sockets || !other.userspace);
-        for Other { name, mark, .. } in facts.others.iter().filter(is_bound) {
+        let accepts = self.accepts_all_sockets();
+        // The kernel is asked only where there is such a neighbour.
+        let is_blind = OnceCell::new();
+        let binds_programs = || {
+            *is_blind.get_or_init(|| {
+                let blind = [Err(Unavailable::NoBtf), Err(Unavailable::Lockdown)];
+                facts.all_sockets || accepts && blind.contains(&try_hooks(false))
+            })
+        };
+        let can_bind = OnceCell::new();
+        for Other {
+            name,
+            mark,
+            userspace,
+            ..
+        } in facts.others.iter().filter(|other| other.port == port)
+        {
+            if *userspace && !facts.support.userspace && !binds_programs() {
+                continue;
+            }
             // Userspace devices of other namespaces are among them, and have no link here.
             let link = links.iter().find(|link| link.name == *name);
             let Some(link) = link.filter(|_| facts.rules.find_binding(*mark, port).is_none())
             else {
                 continue;
             };
+            if !can_bind.get_or_init(|| try_hooks(accepts).is_ok()) {
+                return Ok(());
+            }
             if link.up {
                 return Err(Error::Unsupported(format!(
                     "Cannot bind {interface}: {name} has port {port}, too, and is not bound; the \
@@ -747,8 +774,7 @@ impl Receiving {
             owner: self.index,
             mark: goal.mark,
         };
-        // Who accepted it for this device need not say so at each change.
-        let all_sockets = self.mode == ReceiveMode::Bound || self.own_entries().next().is_some();
+        let all_sockets = self.accepts_all_sockets();
         // Until the device sends by the new VRF, sockets that are made receive nothing: whoever ends
         // this between the two leaves no device that sends by the one and receives from the other.
         // A program's sockets are made in its own time, and it would fail.
@@ -1690,7 +1716,7 @@ mod tests {
     #[test]
     fn a_program_on_the_port_is_bound_by_an_entry_for_all_sockets() {
         let receiving = Receiving {
-            mode: ReceiveMode::Auto,
+            mode: ReceiveMode::Bound,
             interface: "wg0".into(),
             index: 7,
             entries: Ok(Vec::new()),

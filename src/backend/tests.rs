@@ -1339,6 +1339,27 @@ fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
         .0
         .unwrap();
     assert_eq!(entries(&state), [(51010, "red".to_owned(), 7)]);
+    // Where the kernel takes no program it binds nobody.
+    let refuse = |reason| state.borrow().hooks.borrow_mut().refused = reason;
+    for (mode, reason, bound) in [
+        (ReceiveMode::Auto, bpf::Unavailable::NoBtf, true),
+        (ReceiveMode::Bound, bpf::Unavailable::NoBtf, false),
+        (
+            ReceiveMode::Auto,
+            bpf::Unavailable::InTheWay(Family::V6),
+            true,
+        ),
+        (ReceiveMode::Bound, bpf::Unavailable::HookFull, true),
+    ] {
+        state.borrow().hooks.borrow_mut().entries.clear();
+        state.borrow_mut().port = 51010;
+        refuse(Some(reason.clone()));
+        let (result, _) = run_hooked(&state, mode, bind(51009));
+        assert_eq!(result.is_ok(), bound, "{mode:?} {reason:?} {result:?}");
+        assert_eq!(entries(&state), [], "{mode:?} {reason:?}");
+    }
+    refuse(None);
+    state.borrow_mut().port = 51010;
     // One that is down may be the next to be bound: two that have one port are bound in any order.
     state.borrow_mut().others_up = false;
     let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
