@@ -406,7 +406,8 @@ impl Receiving {
     /// Whether sockets of other programs may be bound as well. Who accepted it for this device need
     /// not say so at each change.
     fn accepts_all_sockets(&self) -> bool {
-        self.mode == ReceiveMode::Bound || self.own_entries().next().is_some()
+        let mut own = self.own_entries();
+        self.mode == ReceiveMode::Bound || own.any(|(_, entry)| !entry.inherited)
     }
 
     fn known_entries(&self) -> &[(u16, HookEntry)] {
@@ -773,6 +774,7 @@ impl Receiving {
             process: facts.support.userspace,
             owner: self.index,
             mark: goal.mark,
+            inherited: false,
         };
         let all_sockets = self.accepts_all_sockets();
         // Until the device sends by the new VRF, sockets that are made receive nothing: whoever ends
@@ -995,7 +997,17 @@ impl Receiving {
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         left.extend(self.left);
         match received {
-            Receives::Bound => left.retain(|own| *own != port),
+            Receives::Bound => {
+                left.retain(|own| *own != port);
+                let is_blind = matches!(reason, Unavailable::NoBtf | Unavailable::Lockdown);
+                if is_blind && entry.is_some_and(|(_, entry)| entry.inherited) {
+                    note(&format!(
+                        "{interface}: receives from {} only, by the entry of another interface that had \
+                         port {port}: {reason}",
+                        goal.vrf
+                    ));
+                }
+            }
             Receives::Any if now.up => say_why_not(interface, goal, reason, note),
             Receives::Any => self.say_what_comes(goal, port, reason, now, note),
             Receives::Unclear => {
@@ -1361,6 +1373,7 @@ fn choose_heir(
             process: other.userspace,
             owner,
             mark: other.mark,
+            inherited: true,
             ..HookEntry::default()
         })
     });

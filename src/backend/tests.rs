@@ -2211,3 +2211,33 @@ fn an_entry_is_nobodys_while_a_neighbour_is_in_another_vrf() {
         }
     }
 }
+
+/// The program binds every socket on a port. That was accepted for the one that made the entry,
+/// and not for wg0, which inherits it.
+#[test]
+fn an_heir_has_not_accepted_what_the_first_one_did() {
+    let (state, _socket) = bound_by_hooks();
+    let (mark, port) = (state.borrow().mark, state.borrow().port);
+    state.borrow().hooks.borrow_mut().all_sockets = true;
+    // The one that made the entry is gone.
+    change_entry(&state, |entry| entry.owner = 12);
+    state.borrow_mut().down = true;
+    with(script(&state), receive::sweep_entries);
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+    let bind = |update: &mut Update| update.bind_dev = red();
+    let other_port = |update: &mut Update| update.listen_port = Change::Set(51009);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+    result.unwrap();
+    assert!(notes.contains("bound accepts that"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, other_port);
+    result.unwrap();
+    assert!(notes.contains("bound accepts that"), "{notes}");
+    assert_eq!(entries(&state), []);
+    // Who accepts it need not do so again.
+    for mode in [ReceiveMode::Bound, ReceiveMode::Auto] {
+        run_hooked(&state, mode, bind).0.unwrap();
+        assert_eq!(entries(&state), [(51009, "red".to_owned(), 7)]);
+    }
+    assert_eq!(state.borrow().mark, mark);
+}
