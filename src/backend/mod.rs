@@ -624,7 +624,8 @@ fn change_bound(
         .map_err(|failure| failure.with_task(Task::modify(&update.interface)))?;
     let mut receiving = Receiving::read_state(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
-    receiving.find_own(facts.mark, facts.port, &links, &facts.others);
+    let unbinds = strategy == Strategy::Unbind;
+    receiving.find_own(facts.mark, facts.port, unbinds, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
     facts.hooked = receiving.entries_of_others();
     facts.all_sockets = receiving.all_sockets;

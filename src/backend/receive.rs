@@ -430,7 +430,14 @@ impl Receiving {
 
     /// Finds the entries of this device. An index alone does not tell: a device that was in another
     /// namespace may have come back with a new one, and its old one may be another device's now.
-    pub fn find_own(&mut self, mark: u32, port: u16, links: &[Link], others: &[Other]) {
+    pub fn find_own(
+        &mut self,
+        mark: u32,
+        port: u16,
+        unbinds: bool,
+        links: &[Link],
+        others: &[Other],
+    ) {
         let entries = self.known_entries();
         let is_others = |owner: u32, port: u16| {
             let mut same_port = others.iter().filter(|other| other.port == port);
@@ -445,6 +452,7 @@ impl Receiving {
             mark,
             port,
             is_up,
+            unbinds,
         };
         let mut needed = Needed::default();
         let own = receive::own_ports(entries, &device, is_others, |port, entry| {
@@ -1710,7 +1718,7 @@ mod tests {
             left: None,
             awaited: None,
         };
-        receiving.find_own(CLOSED_MARK, 40000, &[], &[]);
+        receiving.find_own(CLOSED_MARK, 40000, false, &[], &[]);
         for (mark, port) in [(0x55, 51005), (0x11, 51001)] {
             let rule = |pref, action| Rule::new_ours(pref, Selector::Mark(mark), action);
             let pair = [rule(97, Action::Table(9)), rule(98, Action::Unreachable)];

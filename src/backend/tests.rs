@@ -2241,3 +2241,24 @@ fn an_heir_has_not_accepted_what_the_first_one_did() {
     }
     assert_eq!(state.borrow().mark, mark);
 }
+
+/// The C tool gave a bound device another port. A device of another namespace has the first one, and
+/// is down. One that was made here and moved may have had the index and the mark: the entry is its own.
+#[test]
+fn no_entry_for_an_old_port_outlives_the_binding() {
+    for is_moved in [false, true] {
+        let (state, _socket) = bound_by_hooks();
+        let (mark, port) = (state.borrow().mark, state.borrow().port);
+        let (spare, _spare_socket) = hooked();
+        (state.borrow_mut().port, state.borrow_mut().bound_to) = (spare.borrow().port, 0);
+        let other = kernel(|state| {
+            (state.port, state.down) = (port, true);
+            state.mark = if is_moved { mark } else { 0 };
+        });
+        let script = script(&state).beside(Some(script(&other)));
+        let (result, notes) = set_on(&script, |update| update.bind_dev = Change::Clear);
+        result.unwrap();
+        let left = is_moved.then(|| (port, "red".to_owned(), 0));
+        assert_eq!(entries(&state), Vec::from_iter(left), "{notes}");
+    }
+}
