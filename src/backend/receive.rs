@@ -13,7 +13,7 @@ use super::bpf::{Changing, Hooks, Unavailable, try_hooks};
 use super::namespaces::{self, Depth};
 use super::netlink::Failure;
 use super::routing::{self, Routing};
-use super::{Backend, KIND, Wireguard, diag, find_link};
+use super::{Backend, KIND, Wireguard, diag, find_link, find_rivals, place_sockets};
 use crate::error::{Error, Result, Task};
 use crate::model::{
     Change, Device, Family, HookEntry, Receives, Rule, Selector, UdpSocket, Update, bind_table,
@@ -603,6 +603,13 @@ impl Receiving {
             };
             if !can_bind.get_or_init(|| try_hooks(accepts).is_ok()) {
                 return Ok(());
+            }
+            // One that came from another namespace has its sockets there.
+            let mut rivals = find_rivals(link, port, &facts.others, links);
+            let is_rival = facts.up && facts.port == port && facts.support.userspace == *userspace;
+            rivals.extend(is_rival.then(|| interface.clone()));
+            if link.up && place_sockets(link, port, &rivals) == Sockets::Elsewhere {
+                continue;
             }
             if link.up {
                 return Err(Error::Unsupported(format!(
@@ -1624,6 +1631,7 @@ mod tests {
     use super::super::scripted;
     use super::*;
     use crate::model::Action;
+    use crate::wire::nlmsg::u32_at;
 
     /// Whoever stays on a port gets the entry: a userspace device as its own, and of two VRFs
     /// neither.
@@ -1759,17 +1767,28 @@ mod tests {
         let program = Other {
             name: "wg1".into(),
             mark: 0,
-            port: 51001,
+            port: 0,
             userspace: true,
+        };
+        let socket = net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        // Without socket diagnosis /proc tells of the socket.
+        let refuse = |_, request: &[u8]| {
+            let sequence = u32_at(request, 8);
+            let refused = scripted::done(libc::EOPNOTSUPP);
+            vec![(0, scripted::frame(scripted::ERROR, 0, sequence, &refused))]
         };
         for all_sockets in [false, true] {
             let facts = Facts {
-                port: 51001,
-                others: vec![program.clone()],
+                port,
+                others: vec![Other {
+                    port,
+                    ..program.clone()
+                }],
                 all_sockets,
                 ..Facts::default()
             };
-            let kernel = scripted::ScriptedKernel::saying(|_, _| Vec::new());
+            let kernel = scripted::ScriptedKernel::saying(refuse);
             let update = Update::default();
             let links = std::slice::from_ref(&link);
             let checked = scripted::with(kernel, || {

@@ -40,6 +40,8 @@ struct State {
     inode: u32,
     /// The devices and the inodes of other sockets on its port.
     beside: Vec<(u32, u32)>,
+    /// The ports, devices and inodes of sockets on other ports.
+    on_other_ports: Vec<(u16, u32, u32)>,
     /// The inode of the sockets that a process has.
     process: Option<u32>,
     /// The VRF `red` is gone.
@@ -267,10 +269,10 @@ impl State {
             }
             (false, SOCK_DIAG_BY_FAMILY, _) if self.diag_errno != 0 => ack(self.diag_errno),
             (false, SOCK_DIAG_BY_FAMILY, of) => {
-                let socket = |(device, inode): (u32, u32)| {
+                let socket = |(port, device, inode): (u16, u32, u32)| {
                     let mut socket = vec![0; 72];
                     socket[0] = of;
-                    socket[4..6].copy_from_slice(&self.port.to_be_bytes());
+                    socket[4..6].copy_from_slice(&port.to_be_bytes());
                     socket[40..44].copy_from_slice(&device.to_ne_bytes());
                     socket[68..72].copy_from_slice(&inode.to_ne_bytes());
                     // SK_MEMINFO_SNDBUF, for the module as set_sock_opts() has it.
@@ -281,10 +283,13 @@ impl State {
                     socket
                 };
                 let own = (!self.down && !self.away).then_some((self.bound_to, self.inode));
-                let all = own.into_iter().chain(self.beside.iter().copied());
-                let is_asked =
-                    [[0; 2], self.port.to_be_bytes()].contains(&[payload[8], payload[9]]);
-                dump(all.filter(|_| is_asked).map(socket).collect(), 0)
+                let on_its_port = own.into_iter().chain(self.beside.iter().copied());
+                let all = on_its_port
+                    .map(|(device, inode)| (self.port, device, inode))
+                    .chain(self.on_other_ports.iter().copied());
+                let asked = u16::from_be_bytes([payload[8], payload[9]]);
+                let all = all.filter(|(port, ..)| [0, *port].contains(&asked));
+                dump(all.map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
                 let mut links = vec![
@@ -1328,7 +1333,21 @@ fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
             update.listen_port = Change::Set(port);
         }
     };
+    // wg1 came from another namespace, where its sockets are: the hooks here do not bind them.
     state.borrow_mut().others_up = true;
+    run_hooked(&state, ReceiveMode::Auto, bind(51009))
+        .0
+        .unwrap();
+    assert_eq!(entries(&state), [(51009, "red".to_owned(), 7)]);
+    run_hooked(&state, ReceiveMode::Auto, |update| {
+        (update.bind_dev, update.listen_port) = (Change::Clear, Change::Set(51001));
+    })
+    .0
+    .unwrap();
+    assert_eq!(entries(&state), []);
+    state.borrow_mut().sets = 0;
+    // Its socket is here.
+    state.borrow_mut().on_other_ports = vec![(51009, 0, 77)];
     let (result, _) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
     let said = result.unwrap_err().to_string();
     assert!(said.contains("wg1 has port 51009, too"), "{said}");
