@@ -55,6 +55,10 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
     };
     let sockets = diag::udp_sockets(port).unwrap_or_default();
     let in_the_way = |one: &UdpSocket| one.device == 0 || Some(one.device) == index;
+    let is_anothers = |owner: u32, own: &Link| {
+        let mut tunnels = links.iter().filter(|link| is_tunnel(link));
+        owner != own.index && tunnels.any(|link| link.index == owner)
+    };
     Some(match entry {
         None => Receives::Any,
         Some(entry) if entry.leaving => Receives::Any,
@@ -63,8 +67,9 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
             Some(_) => Receives::Other(vec![entry.vrf]),
             None => Receives::Nothing,
         },
-        // The other device may have the port first, and another socket has it.
-        Some(entry) if link.is_none_or(|link| link.index != entry.owner) => Receives::Unclear,
+        // The other device may have the port first, and another socket has it. An index that no tunnel
+        // has is that of one which is elsewhere, or of this one before it was.
+        Some(entry) if link.is_none_or(|own| is_anothers(entry.owner, own)) => Receives::Unclear,
         Some(_) if sockets.iter().any(in_the_way) => Receives::Unclear,
         Some(_) => Receives::Bound,
     })
@@ -174,12 +179,14 @@ pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     of_another.map(|entry| (port, entry)).collect()
 }
 
+/// Whether it may own an entry. Another kind of link has only the index of a device that is gone.
+fn is_tunnel(link: &Link) -> bool {
+    [KIND, "tun"].contains(&&*link.kind)
+}
+
 /// The ports of entries whose device is gone.
 pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
-    // Another kind of link has only the index of a device that is gone.
-    let tunnels = links
-        .iter()
-        .filter(|link| [KIND, "tun"].contains(&&*link.kind));
+    let tunnels = links.iter().filter(|link| is_tunnel(link));
     let here: HashSet<u32> = tunnels.map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {

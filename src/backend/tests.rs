@@ -1515,7 +1515,11 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
         before
     };
     let own = change(&|entry| entry.owner = 12);
+    state.borrow_mut().others = vec![(12, "wg1", 0, port)];
     assert_eq!(said(), Some(Receives::Unclear));
+    // No device has the index: it was that of wg0 before it was in another namespace.
+    state.borrow_mut().others.clear();
+    assert_eq!(said(), Some(Receives::Bound));
     // A VRF that exists has the old name, and one that does not.
     change(&|entry| (entry.owner, entry.vrf) = (7, "blue".to_owned()));
     assert_eq!(said(), Some(Receives::Other(vec!["blue".to_owned()])));
