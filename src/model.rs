@@ -484,4 +484,7 @@ pub struct HookEntry {
     pub owner: u32,
     /// The device's mark: known also while the device has another one for a moment.
     pub mark: u32,
+    /// The device has it from another one, and nobody accepted for it that sockets of other programs
+    /// are bound as well.
+    pub inherited: bool,
 }

@@ -67,6 +67,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// `BPF_F_ALLOW_MULTI`
 const ALLOW_MULTI: u32 = 2;
 
+/// `BPF_CGROUP_MAX_PROGS`
+const MAX_PROGRAMS: usize = 64;
+
 /// Room for the words of the kernel's checker.
 const LOG_LEN: usize = 256 * 1024;
 /// How many of its last lines tell why.
@@ -144,8 +147,9 @@ impl fmt::Display for Unavailable {
                     "another program at the cgroup root allows none beside it at the {family} bind hook"
                 )
             }
-            Unavailable::HookFull => f.write_str(
-                "the bind hook at the cgroup root has all the programs that it takes (64)",
+            Unavailable::HookFull => write!(
+                f,
+                "the bind hook at the cgroup root has all the programs that it takes ({MAX_PROGRAMS})"
             ),
             Unavailable::MapFull => write!(
                 f,
@@ -278,13 +282,22 @@ impl Hooks {
 
     /// An attached program that binds every socket on a port was wished for by somebody else.
     fn refuse_all_sockets(&self) -> HookResult<()> {
-        if !self.attached.iter().any(|one| one.all_sockets) {
+        if !self.bind_all_sockets() {
             return Ok(());
         }
         Err(match is_locked_down() {
             true => Unavailable::Lockdown,
             false => Unavailable::NoBtf,
         })
+    }
+
+    /// Whether a program of ours binds every socket on a port.
+    pub fn bind_all_sockets(&self) -> bool {
+        #[cfg(test)]
+        if let Some(hooks) = scripted::hooks() {
+            return hooks.borrow().all_sockets;
+        }
+        self.attached.iter().any(|one| one.all_sockets)
     }
 
     /// Whether the programs of both families are at the hooks, with one map.
@@ -419,9 +432,7 @@ impl Changing {
     ) -> HookResult<()> {
         #[cfg(test)]
         if let Some(hooks) = scripted::hooks() {
-            if let Some(reason) = hooks.borrow().unavailable.clone() {
-                return Err(reason);
-            }
+            hooks.borrow().try_program(all_sockets)?;
             hooks.borrow_mut().entries.insert(port, entry.clone());
             return Ok(());
         }
@@ -637,6 +648,10 @@ fn open_root() -> HookResult<File> {
 /// Whether the hooks could bind a device's sockets, and leave those of programs alone unless
 /// `all_sockets`: they do so, or the kernel takes the programs. Nothing is attached.
 pub fn try_hooks(all_sockets: bool) -> HookResult<()> {
+    #[cfg(test)]
+    if let Some(hooks) = scripted::hooks() {
+        return hooks.borrow().try_program(all_sockets);
+    }
     let hooks = Hooks::find_hooks()?;
     if !hooks.attached.is_empty() {
         return match all_sockets {
@@ -651,6 +666,9 @@ pub fn try_hooks(all_sockets: bool) -> HookResult<()> {
         if let Ok((ids, flags)) = hooks.read_ids(family) {
             if !ids.is_empty() && flags & ALLOW_MULTI == 0 {
                 return Err(Unavailable::InTheWay(family));
+            }
+            if ids.len() >= MAX_PROGRAMS {
+                return Err(Unavailable::HookFull);
             }
         }
     }

@@ -606,6 +606,7 @@ fn change_bound(
             facts.hooked = receive::entry_of_another(&update.interface, port);
             if !facts.hooked.is_empty() {
                 facts.port = backend.mark_and_port(&update.interface)?.1;
+                facts.all_sockets = receive::binds_all_sockets();
             }
         }
         let plan = plan::plan(&facts, update, &strategy)?;
@@ -623,9 +624,11 @@ fn change_bound(
         .map_err(|failure| failure.with_task(Task::modify(&update.interface)))?;
     let mut receiving = Receiving::read_state(&update.interface, receive, &links);
     let mut facts = read_facts(&mut backend, &mut routing, &links, &update, support)?;
-    receiving.find_own(facts.mark, facts.port, &links, &facts.others);
+    let unbinds = strategy == Strategy::Unbind;
+    receiving.find_own(facts.mark, facts.port, unbinds, &links, &facts.others);
     receiving.add_interrupted(&links, &mut facts.others);
     facts.hooked = receiving.entries_of_others();
+    facts.all_sockets = receiving.all_sockets;
     let before = (facts.mark, facts.port);
     let interrupted = receiving.find_interrupted(facts.mark, facts.port, &facts.rules);
     if let Some(interrupted) = interrupted {
@@ -691,6 +694,7 @@ fn change_bound(
     let now = Now {
         up: facts.up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
+        contested: facts.sockets == Sockets::Contested && !facts.interrupted,
         attribute: matches!(strategy, Strategy::Attribute { .. }),
         unbound: strategy == Strategy::Unbind,
         by_rules: facts.rules.find_binding(facts.mark, facts.port).is_some(),
@@ -1142,6 +1146,7 @@ fn read_facts(
         unknown,
         elsewhere: Elsewhere::default(),
         hooked: Vec::new(),
+        all_sockets: false,
         sockets,
         bound_elsewhere: None,
         bound_unseen: false,

@@ -4,15 +4,16 @@
 //! Before the device is changed, the bind hooks are told which VRF belongs to its port; after it,
 //! sockets that exist already are made again. What is said about them is looked up afterwards.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::bpf::{Changing, Hooks, Unavailable};
+use super::bpf::{Changing, Hooks, Unavailable, try_hooks};
 use super::namespaces::{self, Depth};
 use super::netlink::Failure;
 use super::routing::{self, Routing};
-use super::{Backend, KIND, Wireguard, diag, find_link};
+use super::{Backend, KIND, Wireguard, diag, find_link, find_rivals, place_sockets};
 use crate::error::{Error, Result, Task};
 use crate::model::{
     Change, Device, Family, HookEntry, Receives, Rule, Selector, UdpSocket, Update, bind_table,
@@ -54,6 +55,10 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
     };
     let sockets = diag::udp_sockets(port).unwrap_or_default();
     let in_the_way = |one: &UdpSocket| one.device == 0 || Some(one.device) == index;
+    let is_anothers = |owner: u32, own: &Link| {
+        let mut tunnels = links.iter().filter(|link| is_tunnel(link));
+        owner != own.index && tunnels.any(|link| link.index == owner)
+    };
     Some(match entry {
         None => Receives::Any,
         Some(entry) if entry.leaving => Receives::Any,
@@ -62,8 +67,9 @@ pub fn read_receives(device: &Device, vrf: Option<&str>, links: &[Link]) -> Opti
             Some(_) => Receives::Other(vec![entry.vrf]),
             None => Receives::Nothing,
         },
-        // The other device may have the port first, and another socket has it.
-        Some(entry) if link.is_none_or(|link| link.index != entry.owner) => Receives::Unclear,
+        // The other device may have the port first, and another socket has it. An index that no tunnel
+        // has is that of one which is elsewhere, or of this one before it was.
+        Some(entry) if link.is_none_or(|own| is_anothers(entry.owner, own)) => Receives::Unclear,
         Some(_) if sockets.iter().any(in_the_way) => Receives::Unclear,
         Some(_) => Receives::Bound,
     })
@@ -153,6 +159,17 @@ pub fn own_entry(entries: &[(u16, HookEntry)], port: u16, index: u32) -> Option<
     own.next().map(|(_, entry)| entry)
 }
 
+/// Whether the program at the hooks binds the sockets of processes as well, whatever the entry says.
+pub fn binds_all_sockets() -> bool {
+    Hooks::find_hooks().is_ok_and(|hooks| hooks.bind_all_sockets())
+}
+
+/// The entry for a port, whoever made it.
+fn entry_for(entries: &[(u16, HookEntry)], port: u16) -> Option<&HookEntry> {
+    let mut entries = entries.iter();
+    entries.find(|(of, _)| *of == port).map(|(_, entry)| entry)
+}
+
 /// The entry for a port, where it is another device's.
 pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));
@@ -162,16 +179,18 @@ pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     of_another.map(|entry| (port, entry)).collect()
 }
 
+/// Whether it may own an entry. Another kind of link has only the index of a device that is gone.
+fn is_tunnel(link: &Link) -> bool {
+    [KIND, "tun"].contains(&&*link.kind)
+}
+
 /// The ports of entries whose device is gone.
 pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
-    // Another kind of link has only the index of a device that is gone.
-    let tunnels = links
-        .iter()
-        .filter(|link| [KIND, "tun"].contains(&&*link.kind));
+    let tunnels = links.iter().filter(|link| is_tunnel(link));
     let here: HashSet<u32> = tunnels.map(|link| link.index).collect();
     let mut needed = Needed::default();
     receive::unused_ports(entries, |port, binding| {
-        here.contains(&binding.owner) || needed.is_needed(port, binding)
+        here.contains(&binding.owner) || needed.is_needed_beyond(port, binding, links)
     })
 }
 
@@ -180,16 +199,38 @@ pub fn find_unused(entries: &[(u16, HookEntry)], links: &[Link]) -> Vec<u16> {
 #[derive(Default)]
 struct Needed {
     elsewhere: Option<(Vec<u16>, bool)>,
+    /// The devices here and the rules; `None` where they cannot be read.
+    here: Option<Option<(Vec<Other>, Rules)>>,
 }
 
 impl Needed {
     /// A device that was made here and moved has its sockets here still, while it is up. What
     /// cannot be looked at counts as such.
     fn is_needed(&mut self, port: u16, entry: &HookEntry) -> bool {
-        may_have_bound_socket(port, entry.process) || {
-            let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
-            *unknown || ports.contains(&port)
-        }
+        may_have_bound_socket(port, entry.process) || self.is_needed_elsewhere(port)
+    }
+
+    /// As [`Needed::is_needed`], by others than the devices here: each that is up and bound by rules
+    /// accounts for one socket of a family.
+    fn is_needed_beyond(&mut self, port: u16, entry: &HookEntry, links: &[Link]) -> bool {
+        let is_needed = may_have_bound_socket(port, entry.process) && {
+            let here = self.here.get_or_insert_with(|| read_here(links));
+            here.as_ref().is_none_or(|(devices, rules)| {
+                let is_bound = |other: &&Other| {
+                    let up = find_link(links, &other.name).is_some_and(|link| link.up);
+                    let of_kind = other.port == port && other.userspace == entry.process;
+                    up && of_kind && rules.find_binding(other.mark, port).is_some()
+                };
+                let bound = count_bound_sockets(port, entry.process);
+                bound.is_none_or(|count| count > devices.iter().filter(is_bound).count())
+            })
+        };
+        is_needed || self.is_needed_elsewhere(port)
+    }
+
+    fn is_needed_elsewhere(&mut self, port: u16) -> bool {
+        let (ports, unknown) = self.elsewhere.get_or_insert_with(ports_elsewhere);
+        *unknown || ports.contains(&port)
     }
 }
 
@@ -202,7 +243,7 @@ fn remove_unused(
     if unused.is_empty() {
         return Ok(false);
     }
-    let Some(heirs) = find_heirs(&unused, links) else {
+    let Some(heirs) = find_heirs(&unused, entries, links) else {
         return Ok(false);
     };
     let mut changing = Changing::start_change()?;
@@ -219,13 +260,26 @@ fn remove_unused(
 }
 
 /// Who inherits these ports; `None` where that cannot be told.
-fn find_heirs(ports: &[u16], links: &[Link]) -> Option<Vec<(u16, Option<HookEntry>)>> {
+fn find_heirs(
+    ports: &[u16],
+    entries: &[(u16, HookEntry)],
+    links: &[Link],
+) -> Option<Vec<(u16, Option<HookEntry>)>> {
+    let (devices, rules) = read_here(links)?;
+    let heir = |port: &u16| {
+        let old = entry_for(entries, *port);
+        (*port, find_heir(*port, old, links, &devices, &rules))
+    };
+    Some(ports.iter().map(heir).collect())
+}
+
+/// Every device here and the rules; `None` where they cannot all be read.
+fn read_here(links: &[Link]) -> Option<(Vec<Other>, Rules)> {
     let rules = Routing::open().ok()?.read_rules().ok()?;
     let kernel = Wireguard::open(Task::ListInterfaces).map(Backend::Kernel);
     let mut backend = kernel.unwrap_or(Backend::Userspace);
-    let (others, unknown) = super::read_others(&mut backend, links, "").ok()?;
-    let heir = |port: &u16| (*port, find_heir(*port, links, &others, &rules));
-    unknown.is_none().then(|| ports.iter().map(heir).collect())
+    let (devices, unknown) = super::read_others(&mut backend, links, "").ok()?;
+    unknown.is_none().then_some((devices, rules))
 }
 
 impl Changing {
@@ -306,6 +360,8 @@ pub struct Receiving {
     /// The device's index.
     index: u32,
     entries: std::result::Result<Vec<(u16, HookEntry)>, Unavailable>,
+    /// Whether they bind the sockets of processes as well.
+    pub all_sockets: bool,
     /// The ports of this device's entries, once [`Receiving::find_own`] has looked.
     own: Vec<u16>,
     /// The entry that this change made or replaced, and what was there before.
@@ -323,7 +379,9 @@ impl Receiving {
     /// gone.
     pub fn read_state(interface: &str, mode: ReceiveMode, links: &[Link]) -> Self {
         let read = || Hooks::find_hooks().and_then(|hooks| hooks.read_entries());
+        let mut all_sockets = false;
         let first = Hooks::find_hooks().and_then(|hooks| {
+            all_sockets = hooks.bind_all_sockets();
             let (others, entries) = hooks.read_all()?;
             sweep_namespaces(&others);
             Ok(entries)
@@ -343,12 +401,20 @@ impl Receiving {
             interface: interface.to_owned(),
             index: find_index(interface).unwrap_or(0),
             entries,
+            all_sockets,
             own: Vec::new(),
             inserted: None,
             reason: None,
             left: None,
             awaited: None,
         }
+    }
+
+    /// Whether sockets of other programs may be bound as well. Who accepted it for this device need
+    /// not say so at each change.
+    fn accepts_all_sockets(&self) -> bool {
+        let mut own = self.own_entries();
+        self.mode == ReceiveMode::Bound || own.any(|(_, entry)| !entry.inherited)
     }
 
     fn known_entries(&self) -> &[(u16, HookEntry)] {
@@ -371,7 +437,14 @@ impl Receiving {
 
     /// Finds the entries of this device. An index alone does not tell: a device that was in another
     /// namespace may have come back with a new one, and its old one may be another device's now.
-    pub fn find_own(&mut self, mark: u32, port: u16, links: &[Link], others: &[Other]) {
+    pub fn find_own(
+        &mut self,
+        mark: u32,
+        port: u16,
+        unbinds: bool,
+        links: &[Link],
+        others: &[Other],
+    ) {
         let entries = self.known_entries();
         let is_others = |owner: u32, port: u16| {
             let mut same_port = others.iter().filter(|other| other.port == port);
@@ -386,6 +459,7 @@ impl Receiving {
             mark,
             port,
             is_up,
+            unbinds,
         };
         let mut needed = Needed::default();
         let own = receive::own_ports(entries, &device, is_others, |port, entry| {
@@ -508,17 +582,42 @@ impl Receiving {
             return Ok(());
         }
         let interface = &self.interface;
-        for Other { name, mark, .. } in facts
-            .others
-            .iter()
-            .filter(|other| other.port == port && (facts.support.userspace || !other.userspace))
+        let accepts = self.accepts_all_sockets();
+        // The kernel is asked only where there is such a neighbour.
+        let is_blind = OnceCell::new();
+        let binds_programs = || {
+            *is_blind.get_or_init(|| {
+                let blind = [Err(Unavailable::NoBtf), Err(Unavailable::Lockdown)];
+                facts.all_sockets || accepts && blind.contains(&try_hooks(false))
+            })
+        };
+        let can_bind = OnceCell::new();
+        for Other {
+            name,
+            mark,
+            userspace,
+            ..
+        } in facts.others.iter().filter(|other| other.port == port)
         {
+            if *userspace && !facts.support.userspace && !binds_programs() {
+                continue;
+            }
             // Userspace devices of other namespaces are among them, and have no link here.
             let link = links.iter().find(|link| link.name == *name);
             let Some(link) = link.filter(|_| facts.rules.find_binding(*mark, port).is_none())
             else {
                 continue;
             };
+            if !can_bind.get_or_init(|| try_hooks(accepts).is_ok()) {
+                return Ok(());
+            }
+            // One that came from another namespace has its sockets there.
+            let mut rivals = find_rivals(link, port, &facts.others, links);
+            let is_rival = facts.up && facts.port == port && facts.support.userspace == *userspace;
+            rivals.extend(is_rival.then(|| interface.clone()));
+            if link.up && place_sockets(link, port, &rivals) == Sockets::Elsewhere {
+                continue;
+            }
             if link.up {
                 return Err(Error::Unsupported(format!(
                     "Cannot bind {interface}: {name} has port {port}, too, and is not bound; the \
@@ -697,9 +796,9 @@ impl Receiving {
             process: facts.support.userspace,
             owner: self.index,
             mark: goal.mark,
+            inherited: false,
         };
-        // Who accepted it for this device need not say so at each change.
-        let all_sockets = self.mode == ReceiveMode::Bound || self.own_entries().next().is_some();
+        let all_sockets = self.accepts_all_sockets();
         // Until the device sends by the new VRF, sockets that are made receive nothing: whoever ends
         // this between the two leaves no device that sends by the one and receives from the other.
         // A program's sockets are made in its own time, and it would fail.
@@ -824,8 +923,14 @@ impl Receiving {
             done = self.release_ports(&old, now);
         }
         let has_it = |devices: &[Other]| devices.iter().any(|other| other.port == *port);
-        let shared = before.as_ref().is_some_and(|known| known.vrf != goal.vrf)
-            && (has_it(now.others) || !self.own.contains(port) && has_it(now.elsewhere));
+        let differs = before.as_ref().is_some_and(|known| known.vrf != goal.vrf);
+        let of_nobody = before.as_ref().is_some_and(|known| known.vrf.is_empty());
+        let shared = differs && has_it(now.others)
+            || differs && !self.own.contains(port) && has_it(now.elsewhere)
+            // An earlier bind has left it to nobody. Any device elsewhere may have the port by chance.
+            || of_nobody && now.binds_to_another(*port, goal, now.elsewhere)
+            // One whose sockets the hooks did not bind has no entry.
+            || now.binds_to_another(*port, goal, now.others);
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -903,7 +1008,8 @@ impl Receiving {
             false => Vec::new(),
         };
         let entry = self.own_entries().find(|(known, _)| *known == port);
-        let waits = entry.is_some_and(|(_, entry)| entry.vrf == goal.vrf && !entry.leaving);
+        let waits = entry_for(self.known_entries(), port)
+            .is_some_and(|entry| entry.vrf == goal.vrf && self.will_bind(entry, now));
         let vrf = find_index(&goal.vrf);
         let without = match waits {
             true => Receives::Bound,
@@ -913,8 +1019,19 @@ impl Receiving {
         let mut left: Vec<u16> = self.own_entries().map(|(port, _)| *port).collect();
         left.extend(self.left);
         match received {
-            Receives::Bound => left.retain(|own| *own != port),
-            Receives::Any => say_why_not(interface, goal, reason, note),
+            Receives::Bound => {
+                left.retain(|own| *own != port);
+                let is_blind = matches!(reason, Unavailable::NoBtf | Unavailable::Lockdown);
+                if is_blind && entry.is_some_and(|(_, entry)| entry.inherited) {
+                    note(&format!(
+                        "{interface}: receives from {} only, by the entry of another interface that had \
+                         port {port}: {reason}",
+                        goal.vrf
+                    ));
+                }
+            }
+            Receives::Any if now.up => say_why_not(interface, goal, reason, note),
+            Receives::Any => self.say_what_comes(goal, port, reason, now, note),
             Receives::Unclear => {
                 left.retain(|own| *own != port);
                 note(&describe_unclear(interface, port, &goal.vrf));
@@ -945,6 +1062,57 @@ impl Receiving {
         }
         let done = self.release_ports(&left, now);
         done.map_err(|reason| self.explain_stuck(&reason))
+    }
+
+    /// Whether an entry for the device's port binds its next sockets, whoever made it.
+    fn will_bind(&self, entry: &HookEntry, now: &Now) -> bool {
+        !entry.leaving && (self.all_sockets || entry.process || !now.process)
+    }
+
+    /// Says what a device without sockets will receive, which has no entry of its own for the VRF.
+    fn say_what_comes(
+        &self,
+        goal: &ReceiveGoal,
+        port: u16,
+        reason: &Unavailable,
+        now: &Now,
+        note: &mut dyn FnMut(&str),
+    ) {
+        let interface = &self.interface;
+        // Its own entry goes to whoever inherits it.
+        let old = entry_for(self.known_entries(), port);
+        let next = match self.own.contains(&port) {
+            true => find_heir(port, old, now.links, now.others, now.rules),
+            false => old.cloned(),
+        };
+        if let Some(next) = next.filter(|next| self.will_bind(next, now)) {
+            if next.vrf != goal.vrf {
+                let to = match next.vrf.as_str() {
+                    "" => "no device",
+                    name => name,
+                };
+                note(&format!(
+                    "{interface}: another interface has port {port}, too: when {interface} is set up, \
+                     the bind hooks bind its sockets to {to} as well, and it receives nothing from {}; \
+                     give it another listen-port",
+                    goal.vrf
+                ));
+            }
+            return;
+        }
+        // An earlier command may have made an entry, or a neighbour's did.
+        let hidden = self.entries.as_ref().err().filter(|why| !why.is_absence());
+        let mut others = now.others.iter().filter(|other| other.port == port);
+        let may_be =
+            now.by_rules || others.any(|other| now.rules.find_binding(other.mark, port).is_some());
+        match hidden.filter(|_| may_be) {
+            Some(why) => note(&format!(
+                "{interface}: what it will receive cannot be seen: the bind hooks may have an entry \
+                 for port {port}, and they cannot be read: {why}; `wg show {interface}' tells once it \
+                 is up"
+            )),
+            None => say_why_not(interface, goal, reason, note),
+        }
     }
 
     /// The device is not bound by rules any more: nothing of it stays at the hooks.
@@ -983,7 +1151,8 @@ impl Receiving {
                 attribute: backend.is_bound_by_attribute(&self.interface),
                 entry: own.contains(&port),
                 process: now.process,
-                leaves: now.unbound,
+                // A neighbour's stay where they are.
+                leaves: now.unbound && !now.contested,
             };
             binder.is_hooks()
         };
@@ -1000,10 +1169,11 @@ impl Receiving {
 
     /// The entry of another device on its port binds the sockets that this one will have.
     fn note_bound_neighbour(&self, port: u16, now: &Now, note: &mut dyn FnMut(&str)) {
-        if !self.known_entries().iter().any(|(of, _)| *of == port) {
+        let old = entry_for(self.known_entries(), port);
+        if old.is_none() {
             return;
         }
-        let Some(heir) = find_heir(port, now.links, now.others, now.rules) else {
+        let Some(heir) = find_heir(port, old, now.links, now.others, now.rules) else {
             return;
         };
         let owner = now.links.iter().find(|link| link.index == heir.owner);
@@ -1049,12 +1219,13 @@ impl Receiving {
     /// and is bound by rules inherits it; one that moved only where this device does not stay on it.
     fn release_ports(&self, ports: &[u16], now: &Now) -> std::result::Result<(), Unavailable> {
         let find = |port: u16| {
+            let old = entry_for(self.known_entries(), port);
             let moved = || {
                 let elsewhere = (port != now.port).then_some(now.elsewhere)?;
                 // No device has this index: what is elsewhere has none here.
-                choose_heir(port, now.links, elsewhere, now.rules, |_| Some(0))
+                choose_heir(port, old, now.links, elsewhere, now.rules, |_| Some(0))
             };
-            find_heir(port, now.links, now.others, now.rules).or_else(moved)
+            find_heir(port, old, now.links, now.others, now.rules).or_else(moved)
         };
         let heirs: Vec<_> = ports.iter().map(|port| (*port, find(*port))).collect();
         let mut changing = Changing::start_change()?;
@@ -1088,6 +1259,14 @@ fn find_bound_sockets(port: u16, process: bool) -> std::result::Result<Vec<u32>,
 /// Whether another socket is on the port of a device that is up, which has one of its own.
 fn is_shared(port: u16) -> bool {
     routing::count_wildcard_sockets(port, None).is_some_and(|count| count > 1)
+}
+
+/// How many sockets of the larger family on this port are bound, of those of a process or the kernel.
+fn count_bound_sockets(port: u16, process: bool) -> Option<usize> {
+    let mut sockets = diag::own_sockets(port, process).ok()?;
+    sockets.retain(|one| one.device != 0);
+    let v6 = sockets.iter().filter(|one| one.v6).count();
+    Some(v6.max(sockets.len() - v6))
 }
 
 fn has_bound_socket(port: u16, process: bool) -> bool {
@@ -1142,6 +1321,8 @@ pub struct Now<'a> {
     pub up: bool,
     /// It has sockets, and they are in another namespace.
     pub away: bool,
+    /// Its sockets are another device's, perhaps: there are fewer than devices that have its port.
+    pub contested: bool,
     /// The kernel binds it, and does so without our help.
     pub attribute: bool,
     /// The binding was taken away.
@@ -1160,15 +1341,36 @@ pub struct Now<'a> {
     pub rules: &'a Rules,
 }
 
-/// The entry that a device here needs which has this port and is bound by rules. Where two of
-/// them are bound to different VRFs, the hooks cannot know whose sockets come next.
-fn find_heir(port: u16, links: &[Link], devices: &[Other], rules: &Rules) -> Option<HookEntry> {
+impl Now<'_> {
+    /// Whether the rules bind one of these devices that has this port to another VRF.
+    fn binds_to_another(&self, port: u16, goal: &ReceiveGoal, devices: &[Other]) -> bool {
+        let vrf = find_link(self.links, &goal.vrf).and_then(|link| link.vrf_table);
+        let table = vrf.or_else(|| bind_table(&goal.vrf));
+        let mut have_it = devices.iter().filter(|other| other.port == port);
+        have_it.any(|other| {
+            let binding = self.rules.find_binding(other.mark, port);
+            binding.is_some_and(|binding| binding.table.is_some() && binding.table != table)
+        })
+    }
+}
+
+/// The entry that a device here needs which has this port and is bound by rules; `old` is the one that
+/// is there. Where two of them are bound to different VRFs, the hooks cannot know whose sockets come
+/// next. They receive nothing then, as where the name of the VRF is not known.
+fn find_heir(
+    port: u16,
+    old: Option<&HookEntry>,
+    links: &[Link],
+    devices: &[Other],
+    rules: &Rules,
+) -> Option<HookEntry> {
     let find_owner = |device: &Other| find_link(links, &device.name).map(|link| link.index);
-    choose_heir(port, links, devices, rules, find_owner)
+    choose_heir(port, old, links, devices, rules, find_owner)
 }
 
 fn choose_heir(
     port: u16,
+    old: Option<&HookEntry>,
     links: &[Link],
     devices: &[Other],
     rules: &Rules,
@@ -1178,12 +1380,22 @@ fn choose_heir(
     let mut heirs = have_it.filter_map(|other| {
         let owner = find_owner(other)?;
         let table = rules.find_binding(other.mark, port)?.table?;
-        let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table))?;
+        let vrf = links.iter().find(|vrf| vrf.vrf_table == Some(table));
+        // While the VRF is missing the old entry tells its name, if that was for the same table.
+        let missing = || {
+            let old = old.filter(|old| find_link(links, &old.vrf).is_none())?;
+            let led = rules.find_binding(old.mark, port)?.table;
+            (led == Some(table)).then(|| old.vrf.clone())
+        };
         Some(HookEntry {
-            vrf: vrf.name.clone(),
+            vrf: vrf
+                .map(|vrf| vrf.name.clone())
+                .or_else(missing)
+                .unwrap_or_default(),
             process: other.userspace,
             owner,
             mark: other.mark,
+            inherited: true,
             ..HookEntry::default()
         })
     });
@@ -1423,8 +1635,10 @@ fn free_port() -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted;
     use super::*;
     use crate::model::Action;
+    use crate::wire::nlmsg::u32_at;
 
     /// Whoever stays on a port gets the entry: a userspace device as its own, and of two VRFs
     /// neither.
@@ -1456,7 +1670,7 @@ mod tests {
             v6: None,
         };
         let heir = |others: &[Other]| {
-            let heir = find_heir(51001, &links, others, &rules)?;
+            let heir = find_heir(51001, None, &links, others, &rules)?;
             Some((heir.vrf, heir.owner, heir.process, heir.mark))
         };
         let (wg1, wg2) = (other("wg1", 1, 51001), other("wg2", 2, 51001));
@@ -1469,7 +1683,32 @@ mod tests {
         assert_eq!(heir(std::slice::from_ref(&wg1)), Some(red));
         assert_eq!(heir(std::slice::from_ref(&wg2)), Some(blue));
         let of_nobody = (String::new(), 7, false, 1);
-        assert_eq!(heir(&[wg1, wg2]), Some(of_nobody));
+        assert_eq!(heir(&[wg1.clone(), wg2]), Some(of_nobody));
+        // The VRF is missing: its name is the one that the old entry has for its table.
+        let waits = |vrf: &str, mark| {
+            let old = HookEntry {
+                vrf: vrf.to_owned(),
+                mark,
+                ..HookEntry::default()
+            };
+            let heir = find_heir(
+                51001,
+                Some(&old),
+                &links[1..],
+                std::slice::from_ref(&wg1),
+                &rules,
+            );
+            heir.expect("an heir").vrf
+        };
+        for (vrf, mark, name) in [
+            ("red", 1, "red"),
+            ("green", 2, ""),
+            ("green", 0, ""),
+            ("blue", 1, ""),
+            ("", 1, ""),
+        ] {
+            assert_eq!(waits(vrf, mark), name, "{vrf} {mark}");
+        }
     }
 
     /// A bind that moved the device to another port and mark has an entry for each, and has removed
@@ -1487,13 +1726,14 @@ mod tests {
             interface: "wg0".into(),
             index: 7,
             entries: Ok(vec![(51001, entry(0x11)), (51005, entry(0x55))]),
+            all_sockets: false,
             own: Vec::new(),
             inserted: None,
             reason: None,
             left: None,
             awaited: None,
         };
-        receiving.find_own(CLOSED_MARK, 40000, &[], &[]);
+        receiving.find_own(CLOSED_MARK, 40000, false, &[], &[]);
         for (mark, port) in [(0x55, 51005), (0x11, 51001)] {
             let rule = |pref, action| Rule::new_ours(pref, Selector::Mark(mark), action);
             let pair = [rule(97, Action::Table(9)), rule(98, Action::Unreachable)];
@@ -1504,6 +1744,64 @@ mod tests {
             let found = receiving.find_interrupted(CLOSED_MARK, 40000, &rules);
             let mark = Some(mark);
             assert_eq!(found, Some(Interrupted { port, mark }));
+        }
+    }
+
+    /// wireguard-go has the port, and nobody bound it: the entry of a kernel device binds its sockets
+    /// where the hooks cannot tell them.
+    #[test]
+    fn a_program_on_the_port_is_bound_by_an_entry_for_all_sockets() {
+        let receiving = Receiving {
+            mode: ReceiveMode::Bound,
+            interface: "wg0".into(),
+            index: 7,
+            entries: Ok(Vec::new()),
+            all_sockets: false,
+            own: Vec::new(),
+            inserted: None,
+            reason: None,
+            left: None,
+            awaited: None,
+        };
+        let link = Link {
+            index: 8,
+            name: "wg1".into(),
+            altnames: Vec::new(),
+            kind: "tun".into(),
+            vrf_table: None,
+            up: true,
+        };
+        let program = Other {
+            name: "wg1".into(),
+            mark: 0,
+            port: 0,
+            userspace: true,
+        };
+        let socket = net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        // Without socket diagnosis /proc tells of the socket.
+        let refuse = |_, request: &[u8]| {
+            let sequence = u32_at(request, 8);
+            let refused = scripted::done(libc::EOPNOTSUPP);
+            vec![(0, scripted::frame(scripted::ERROR, 0, sequence, &refused))]
+        };
+        for all_sockets in [false, true] {
+            let facts = Facts {
+                port,
+                others: vec![Other {
+                    port,
+                    ..program.clone()
+                }],
+                all_sockets,
+                ..Facts::default()
+            };
+            let kernel = scripted::ScriptedKernel::saying(refuse);
+            let update = Update::default();
+            let links = std::slice::from_ref(&link);
+            let checked = scripted::with(kernel, || {
+                receiving.check_neighbours(&update, &facts, links, &mut |_| {})
+            });
+            assert_eq!(checked.is_err(), all_sockets);
         }
     }
 

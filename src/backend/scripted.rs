@@ -24,6 +24,23 @@ pub struct ScriptedHooks {
     pub entries: BTreeMap<u16, HookEntry>,
     /// Why they can neither be seen nor changed.
     pub unavailable: Option<Unavailable>,
+    /// The program cannot tell the sockets of processes from those of the kernel.
+    pub all_sockets: bool,
+    /// Why the kernel takes no program.
+    pub refused: Option<Unavailable>,
+}
+
+impl ScriptedHooks {
+    /// Whether an entry can be made; with `all_sockets` also by a program that binds all of them.
+    pub fn try_program(&self, all_sockets: bool) -> Result<(), Unavailable> {
+        let accepted = |why: &Unavailable| {
+            all_sockets && matches!(why, Unavailable::NoBtf | Unavailable::Lockdown)
+        };
+        let blind = (self.all_sockets && !all_sockets).then_some(Unavailable::NoBtf);
+        let refused = self.refused.clone().filter(|why| !accepted(why));
+        let why = self.unavailable.clone().or(refused).or(blind);
+        why.map_or(Ok(()), Err)
+    }
 }
 
 #[derive(Clone)]

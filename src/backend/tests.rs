@@ -40,6 +40,8 @@ struct State {
     inode: u32,
     /// The devices and the inodes of other sockets on its port.
     beside: Vec<(u32, u32)>,
+    /// The ports, devices and inodes of sockets on other ports.
+    on_other_ports: Vec<(u16, u32, u32)>,
     /// The inode of the sockets that a process has.
     process: Option<u32>,
     /// The VRF `red` is gone.
@@ -278,10 +280,10 @@ impl State {
             }
             (false, SOCK_DIAG_BY_FAMILY, _) if self.diag_errno != 0 => ack(self.diag_errno),
             (false, SOCK_DIAG_BY_FAMILY, of) => {
-                let socket = |(device, inode): (u32, u32)| {
+                let socket = |(port, device, inode): (u16, u32, u32)| {
                     let mut socket = vec![0; 72];
                     socket[0] = of;
-                    socket[4..6].copy_from_slice(&self.port.to_be_bytes());
+                    socket[4..6].copy_from_slice(&port.to_be_bytes());
                     socket[40..44].copy_from_slice(&device.to_ne_bytes());
                     socket[68..72].copy_from_slice(&inode.to_ne_bytes());
                     // SK_MEMINFO_SNDBUF, for the module as set_sock_opts() has it.
@@ -292,10 +294,13 @@ impl State {
                     socket
                 };
                 let own = (!self.down && !self.away).then_some((self.bound_to, self.inode));
-                let all = own.into_iter().chain(self.beside.iter().copied());
-                let is_asked =
-                    [[0; 2], self.port.to_be_bytes()].contains(&[payload[8], payload[9]]);
-                dump(all.filter(|_| is_asked).map(socket).collect(), 0)
+                let on_its_port = own.into_iter().chain(self.beside.iter().copied());
+                let all = on_its_port
+                    .map(|(device, inode)| (self.port, device, inode))
+                    .chain(self.on_other_ports.iter().copied());
+                let asked = u16::from_be_bytes([payload[8], payload[9]]);
+                let all = all.filter(|(port, ..)| [0, *port].contains(&asked));
+                dump(all.map(socket).collect(), 0)
             }
             (false, RTM_GETLINK, _) => {
                 let table_of_blue = if self.one_table { 100 } else { 200 };
@@ -1483,7 +1488,21 @@ fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
             update.listen_port = Change::Set(port);
         }
     };
+    // wg1 came from another namespace, where its sockets are: the hooks here do not bind them.
     state.borrow_mut().others_up = true;
+    run_hooked(&state, ReceiveMode::Auto, bind(51009))
+        .0
+        .unwrap();
+    assert_eq!(entries(&state), [(51009, "red".to_owned(), 7)]);
+    run_hooked(&state, ReceiveMode::Auto, |update| {
+        (update.bind_dev, update.listen_port) = (Change::Clear, Change::Set(51001));
+    })
+    .0
+    .unwrap();
+    assert_eq!(entries(&state), []);
+    state.borrow_mut().sets = 0;
+    // Its socket is here.
+    state.borrow_mut().on_other_ports = vec![(51009, 0, 77)];
     let (result, _) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
     let said = result.unwrap_err().to_string();
     assert!(said.contains("wg1 has port 51009, too"), "{said}");
@@ -1494,6 +1513,27 @@ fn a_device_is_not_bound_by_the_port_of_one_that_is_not() {
         .0
         .unwrap();
     assert_eq!(entries(&state), [(51010, "red".to_owned(), 7)]);
+    // Where the kernel takes no program it binds nobody.
+    let refuse = |reason| state.borrow().hooks.borrow_mut().refused = reason;
+    for (mode, reason, bound) in [
+        (ReceiveMode::Auto, bpf::Unavailable::NoBtf, true),
+        (ReceiveMode::Bound, bpf::Unavailable::NoBtf, false),
+        (
+            ReceiveMode::Auto,
+            bpf::Unavailable::InTheWay(Family::V6),
+            true,
+        ),
+        (ReceiveMode::Bound, bpf::Unavailable::HookFull, true),
+    ] {
+        state.borrow().hooks.borrow_mut().entries.clear();
+        state.borrow_mut().port = 51010;
+        refuse(Some(reason.clone()));
+        let (result, _) = run_hooked(&state, mode, bind(51009));
+        assert_eq!(result.is_ok(), bound, "{mode:?} {reason:?} {result:?}");
+        assert_eq!(entries(&state), [], "{mode:?} {reason:?}");
+    }
+    refuse(None);
+    state.borrow_mut().port = 51010;
     // One that is down may be the next to be bound: two that have one port are bound in any order.
     state.borrow_mut().others_up = false;
     let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind(51009));
@@ -1630,7 +1670,11 @@ fn of_a_device_that_is_down_only_its_own_entry_counts() {
         before
     };
     let own = change(&|entry| entry.owner = 12);
+    state.borrow_mut().others = vec![(12, "wg1", 0, port)];
     assert_eq!(said(), Some(Receives::Unclear));
+    // No device has the index: it was that of wg0 before it was in another namespace.
+    state.borrow_mut().others.clear();
+    assert_eq!(said(), Some(Receives::Bound));
     // A VRF that exists has the old name, and one that does not.
     change(&|entry| (entry.owner, entry.vrf) = (7, "blue".to_owned()));
     assert_eq!(said(), Some(Receives::Other(vec!["blue".to_owned()])));
@@ -2183,4 +2227,223 @@ fn our_mark_does_not_outlive_its_rules() {
     })
     .unwrap();
     assert_eq!(state.borrow().mark, 0x7700_0064);
+}
+
+/// Changes the entry for the port of wg0.
+fn change_entry(state: &Rc<RefCell<State>>, change: impl FnOnce(&mut crate::model::HookEntry)) {
+    let port = state.borrow().port;
+    let hooks = Rc::clone(&state.borrow().hooks);
+    let mut hooks = hooks.borrow_mut();
+    change(hooks.entries.entry(port).or_default());
+}
+
+/// wg1 is bound to red, with the one socket on the port. wg0 came from another namespace, where its
+/// sockets are, and nobody bound it: a file without BindDev does not take that socket for its own.
+#[test]
+fn a_reload_of_a_moved_device_leaves_its_neighbour_bound() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    {
+        let mut state = state.borrow_mut();
+        let mark = mem::take(&mut state.mark);
+        (state.others, state.others_up) = (vec![(12, "wg1", mark, port)], true);
+        (state.away, state.beside) = (true, vec![(8, 77)]);
+    }
+    change_entry(&state, |entry| entry.owner = 12);
+    let sets = state.borrow().sets;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, |update| {
+        (update.bind_dev, update.bind_dev_omitted) = (Change::Clear, true);
+        (update.fwmark, update.listen_port) = (Change::Clear, Change::Set(port));
+    });
+    result.unwrap();
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 12)], "{notes}");
+    let state = state.borrow();
+    assert_eq!((state.port, state.mark, state.sets), (port, 0, sets + 1));
+}
+
+/// Two that shared a port in two VRFs left an entry for neither. The one that made it is gone: the
+/// socket that is there is that of the other one, which inherits the port.
+#[test]
+fn the_survivor_on_a_shared_port_gets_its_entry() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    let of_nobody = (port, String::new(), 12);
+    change_entry(&state, |entry| {
+        (entry.vrf, entry.owner) = (String::new(), 12)
+    });
+    // Another socket there is bound as well: perhaps that of one that was made here and moved.
+    state.borrow_mut().beside = vec![(9, 77)];
+    with(script(&state), receive::sweep_entries);
+    assert_eq!(entries(&state), [of_nobody]);
+    state.borrow_mut().beside.clear();
+    with(script(&state), receive::sweep_entries);
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+}
+
+/// The VRF is gone: whoever inherits the port waits for it.
+#[test]
+fn a_port_is_inherited_while_the_vrf_is_missing() {
+    let (state, _socket) = bound_by_hooks();
+    let (mark, port) = (state.borrow().mark, state.borrow().port);
+    {
+        let mut state = state.borrow_mut();
+        state.others = vec![(5, "wg5", mark, port)];
+        (state.down, state.no_red) = (true, true);
+    }
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, unbind);
+    result.unwrap();
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 5)], "{notes}");
+}
+
+/// The port of a moved device is nobody's after the first bind, and after each one that follows.
+#[test]
+fn a_second_bind_does_not_take_the_port_of_a_moved_device() {
+    let (state, script) = beside_a_moved_one(true);
+    state.borrow_mut().down = true;
+    for port in [Change::Set(51009), Change::Keep] {
+        let (result, notes) = set_on(&script, |update| {
+            update.bind_dev = Change::Set("blue".to_owned());
+            update.listen_port = port;
+        });
+        result.unwrap();
+        assert_eq!(entries(&state), [(51009, String::new(), 7)]);
+        assert!(notes.contains("receives nothing until"), "{notes}");
+    }
+}
+
+/// Rules for a mark, as a binding to the VRF with this table has them.
+fn add_pair(script: &ScriptedKernel, mark: u32, table: u32) {
+    let pair = [(97, Action::Table(table)), (98, Action::Unreachable)];
+    let pair = pair.map(|(pref, action)| Rule::new_ours(pref, Selector::Mark(mark), action));
+    let added = with(script.clone(), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.read_rules().unwrap();
+        routing.add_rules(&pair.map(|rule| (Family::V4, rule)), &rules)
+    });
+    added.unwrap();
+}
+
+/// wg1 is bound to red, and its entry binds whoever has the port.
+#[test]
+fn an_entry_of_a_neighbour_is_said_to_a_device_that_wants_none() {
+    let blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    {
+        let mut state = state.borrow_mut();
+        let mark = mem::take(&mut state.mark);
+        state.others = vec![(12, "wg1", mark, port)];
+        state.down = true;
+    }
+    change_entry(&state, |entry| entry.owner = 12);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, blue);
+    result.unwrap();
+    assert!(notes.contains("bind its sockets to red"), "{notes}");
+    assert!(!notes.contains("receives from everywhere"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 12)]);
+    // Its own entry goes to wg1.
+    change_entry(&state, |entry| {
+        (entry.owner, entry.vrf) = (7, "green".to_owned())
+    });
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, blue);
+    result.unwrap();
+    assert!(notes.contains("bind its sockets to red"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 12)]);
+    // An entry for the VRF that it is bound to does no harm.
+    let (result, notes) = run_hooked(&state, ReceiveMode::Any, |update| update.bind_dev = red());
+    result.unwrap();
+    assert!(!notes.contains("bind its sockets"), "{notes}");
+}
+
+/// Nobody may look at the hooks, and the device was bound to red before.
+#[test]
+fn of_an_entry_that_cannot_be_read_a_bind_says_so() {
+    for (before, seen) in [(red(), false), (Change::Keep, true)] {
+        let (state, _socket) = hooked();
+        state.borrow_mut().down = true;
+        if before != Change::Keep {
+            let bind = |update: &mut Update| update.bind_dev = before;
+            run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+        }
+        forbid(&state, Some(bpf::Unavailable::NotPermitted));
+        let blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
+        let (result, notes) = run_hooked(&state, ReceiveMode::Auto, blue);
+        result.unwrap();
+        assert_eq!(!notes.contains("cannot be seen"), seen, "{notes}");
+        assert!(notes.contains("CAP_SYS_ADMIN"), "{notes}");
+    }
+}
+
+/// wg1 is bound to blue without the hooks: an entry for red would bind its next sockets.
+#[test]
+fn an_entry_is_nobodys_while_a_neighbour_is_in_another_vrf() {
+    for down in [false, true] {
+        let (state, _socket) = hooked();
+        let port = state.borrow().port;
+        {
+            let mut state = state.borrow_mut();
+            (state.down, state.others) = (down, vec![(12, "wg1", 0x55, port)]);
+        }
+        add_pair(&script(&state), 0x55, 200);
+        let bind = |update: &mut Update| update.bind_dev = red();
+        for _ in 0..2 {
+            let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+            result.unwrap();
+            assert!(notes.contains("receives nothing until"), "{notes}");
+            assert_eq!(entries(&state), [(port, String::new(), 7)]);
+            assert_eq!(state.borrow().bound_to, if down { 0 } else { 8 });
+        }
+    }
+}
+
+/// The program binds every socket on a port. That was accepted for the one that made the entry,
+/// and not for wg0, which inherits it.
+#[test]
+fn an_heir_has_not_accepted_what_the_first_one_did() {
+    let (state, _socket) = bound_by_hooks();
+    let (mark, port) = (state.borrow().mark, state.borrow().port);
+    state.borrow().hooks.borrow_mut().all_sockets = true;
+    // The one that made the entry is gone.
+    change_entry(&state, |entry| entry.owner = 12);
+    state.borrow_mut().down = true;
+    with(script(&state), receive::sweep_entries);
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+    let bind = |update: &mut Update| update.bind_dev = red();
+    let other_port = |update: &mut Update| update.listen_port = Change::Set(51009);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+    result.unwrap();
+    assert!(notes.contains("bound accepts that"), "{notes}");
+    assert_eq!(entries(&state), [(port, "red".to_owned(), 7)]);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, other_port);
+    result.unwrap();
+    assert!(notes.contains("bound accepts that"), "{notes}");
+    assert_eq!(entries(&state), []);
+    // Who accepts it need not do so again.
+    for mode in [ReceiveMode::Bound, ReceiveMode::Auto] {
+        run_hooked(&state, mode, bind).0.unwrap();
+        assert_eq!(entries(&state), [(51009, "red".to_owned(), 7)]);
+    }
+    assert_eq!(state.borrow().mark, mark);
+}
+
+/// The C tool gave a bound device another port. A device of another namespace has the first one, and
+/// is down. One that was made here and moved may have had the index and the mark: the entry is its own.
+#[test]
+fn no_entry_for_an_old_port_outlives_the_binding() {
+    for is_moved in [false, true] {
+        let (state, _socket) = bound_by_hooks();
+        let (mark, port) = (state.borrow().mark, state.borrow().port);
+        let (spare, _spare_socket) = hooked();
+        (state.borrow_mut().port, state.borrow_mut().bound_to) = (spare.borrow().port, 0);
+        let other = kernel(|state| {
+            (state.port, state.down) = (port, true);
+            state.mark = if is_moved { mark } else { 0 };
+        });
+        let script = script(&state).beside(Some(script(&other)));
+        let (result, notes) = set_on(&script, |update| update.bind_dev = Change::Clear);
+        result.unwrap();
+        let left = is_moved.then(|| (port, "red".to_owned(), 0));
+        assert_eq!(entries(&state), Vec::from_iter(left), "{notes}");
+    }
 }

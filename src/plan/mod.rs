@@ -202,6 +202,9 @@ pub struct Facts {
     pub elsewhere: Elsewhere,
     /// The entries of other devices at the bind hooks, by their ports.
     pub hooked: Vec<(u16, HookEntry)>,
+    /// Each entry binds the sockets of the kernel and those of processes: the program at the hooks
+    /// cannot tell them apart.
+    pub all_sockets: bool,
     pub sockets: Sockets,
     /// By what rules in the namespace where the device was made bind it; none do here.
     pub bound_elsewhere: Option<Selector>,
@@ -440,8 +443,9 @@ fn refuse_port_of_another(facts: &Facts, update: &Update, by_attribute: bool) ->
     }
     let by = Selector::Port(port);
     let hooked = facts.hooked.iter().any(|(of, entry)| {
-        // Sockets of processes are left alone, but by the entry of one.
-        let binds = !by_attribute && (entry.process || !facts.support.userspace);
+        // Sockets of processes are left alone where they can be told, but by the entry of one.
+        let is_bound = facts.all_sockets || entry.process || !facts.support.userspace;
+        let binds = !by_attribute && is_bound;
         *of == port && binds && !entry.leaving
     });
     let steered = !facts.rules.ours_for(by).is_empty();

@@ -110,6 +110,8 @@ pub struct Owner {
     pub mark: u32,
     pub port: u16,
     pub is_up: bool,
+    /// The change takes its binding away.
+    pub unbinds: bool,
 }
 
 /// The ports of a device's entries.
@@ -126,8 +128,12 @@ pub fn own_ports(
     let own = entries.iter().filter(|(known, entry)| {
         let is_its_port = *known == device.port;
         if entry.owner == device.index {
+            // Another tool gave it another port: nothing is to stay of the binding by this mark. One
+            // that had the index and was moved inherits the entry by its rules.
+            let is_left = device.unbinds && entry.mark != 0 && entry.mark == device.mark;
             // A command that did not get to its end left the device on another port.
-            is_its_port || device.mark == CLOSED_MARK || !is_needed(*known, entry)
+            let is_interrupted = device.mark == CLOSED_MARK;
+            is_its_port || is_left || is_interrupted || !is_needed(*known, entry)
         } else {
             // It came back with another index. While it is down, sockets on the port are others'.
             // That is asked last, and of its own port only: the answer takes a look at the sockets
@@ -277,6 +283,7 @@ mod tests {
                 mark,
                 port,
                 is_up: needed.contains(&port),
+                unbinds: false,
             };
             own_ports(
                 &entries,

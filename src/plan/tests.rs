@@ -921,3 +921,37 @@ fn a_closing_rule_that_has_to_stay_is_named() {
         "{said}"
     );
 }
+
+/// An entry of a kernel device leaves the sockets of processes alone, where it can tell them.
+#[test]
+fn a_program_gets_no_port_whose_entry_binds_all_sockets() {
+    for (all_sockets, process, refused) in [
+        (false, false, false),
+        (false, true, true),
+        (true, false, true),
+    ] {
+        let entry = HookEntry {
+            vrf: "vrf_external".into(),
+            process,
+            owner: 12,
+            ..HookEntry::default()
+        };
+        let facts = Facts {
+            support: Support {
+                attribute: false,
+                userspace: true,
+            },
+            port: 51001,
+            hooked: vec![(51009, entry)],
+            all_sockets,
+            ..facts(stock())
+        };
+        let update = Update {
+            interface: "wg0".into(),
+            listen_port: Change::Set(51009),
+            ..Update::default()
+        };
+        let planned = decide(&facts, &update, BindMode::Auto);
+        assert_eq!(planned.is_err(), refused, "{all_sockets} {process}");
+    }
+}

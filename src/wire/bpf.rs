@@ -582,6 +582,8 @@ const NAME_LEN: usize = IFNAME_MAX + 1;
 const ENTRY_FLAGS: i16 = NAME_LEN as i16;
 /// The sockets are a process's: userspace WireGuard.
 const FLAG_PROCESS: u32 = 1;
+/// Not for the program.
+const FLAG_INHERITED: u32 = 2;
 
 pub fn encode_key(namespace: u64, port: u16) -> [u8; KEY_LEN] {
     let mut key = [0; KEY_LEN];
@@ -608,6 +610,7 @@ pub fn encode_entry(entry: &HookEntry) -> [u8; VALUE_LEN] {
         process,
         owner,
         mark,
+        inherited,
     } = entry;
     let mut value = [0; VALUE_LEN];
     let name = crate::ifname::to_bytes(vrf).unwrap_or_default();
@@ -617,7 +620,8 @@ pub fn encode_entry(entry: &HookEntry) -> [u8; VALUE_LEN] {
         // An empty name takes the socket off its device. No device can have this one.
         value[0] = b'/';
     }
-    let flags = if *process { FLAG_PROCESS } else { 0 };
+    let bits = [(*process, FLAG_PROCESS), (*inherited, FLAG_INHERITED)];
+    let flags: u32 = bits.iter().map(|(set, bit)| u32::from(*set) * bit).sum();
     for (at, number) in [flags, *owner, *mark].into_iter().enumerate() {
         let at = NAME_LEN + 4 * at;
         value[at..at + 4].copy_from_slice(&number.to_ne_bytes());
@@ -632,6 +636,7 @@ pub fn read_entry(value: &[u8; VALUE_LEN]) -> HookEntry {
         leaving: name.is_empty(),
         vrf: if name == "/" { String::new() } else { name },
         process: number(0) & FLAG_PROCESS != 0,
+        inherited: number(0) & FLAG_INHERITED != 0,
         owner: number(1),
         mark: number(2),
     }
@@ -778,6 +783,7 @@ mod tests {
                     process: false,
                     owner: 7,
                     mark: 9,
+                    inherited: true,
                 }),
                 vrf_is_there: true,
                 any_device_works: true,
@@ -1174,6 +1180,7 @@ mod tests {
             process: true,
             owner: u32::MAX,
             mark: 0x7767_03ff,
+            inherited: true,
         };
         assert_eq!(read_entry(&encode_entry(&long)), long);
         assert_eq!(encode_entry(&long)[15], 0, "terminated");
