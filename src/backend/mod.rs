@@ -581,8 +581,13 @@ fn change_bound(
         Err(error) => return Err(error),
     };
     if !matches!(strategy, Strategy::Attribute { .. }) {
-        refuse_port_elsewhere(&mut backend, &update, note)?;
-        if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support)? {
+        let standing = find_standing(&mut backend, &update)?;
+        let mut bound_elsewhere = None;
+        if let Some(standing) = &standing {
+            refuse_port_elsewhere(&mut backend, &update, standing, note)?;
+            bound_elsewhere = find_bound_elsewhere(&update, standing, support)?;
+        }
+        if let Some(facts) = bound_elsewhere {
             let plan = plan::plan(&facts, update, &strategy)?;
             backend.send(&plan.update)?;
             plan.notes.iter().for_each(|line| note(line));
@@ -903,28 +908,80 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     }
 }
 
+/// A device of the kernel that may have been made in another namespace, as it is before a change.
+struct Standing {
+    mark: u32,
+    port: u16,
+    up: bool,
+    sockets: Sockets,
+    /// One of those that may have its sockets has its mark as well.
+    shares_mark: bool,
+}
+
+/// `None`: a program has the device's sockets, rules have nothing to go by, or the change itself will
+/// say why the device cannot be read.
+///
+/// # Errors
+/// The links cannot be read.
+fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standing>> {
+    if matches!(backend, Backend::Userspace) {
+        return Ok(None);
+    }
+    let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
+        return Ok(None);
+    };
+    if (mark, port) == (0, 0) && !sets_selector(update) {
+        return Ok(None);
+    }
+    let links = read_links(Task::modify(&update.interface))?;
+    let Some(link) = find_link(&links, &update.interface) else {
+        return Ok(None);
+    };
+    let mut standing = Standing {
+        mark,
+        port,
+        up: link.up,
+        sockets: find_sockets(link, port),
+        shares_mark: false,
+    };
+    // The others are asked only where their sockets may pass for its own.
+    if standing.sockets == Sockets::Here {
+        let mut rivals = Vec::new();
+        let is_other = |other: &&Link| other.kind == KIND && other.up && other.index != link.index;
+        for Link { name, .. } in links.iter().filter(is_other) {
+            match backend.mark_and_port(name) {
+                Ok((its_mark, its_port)) if its_port == port => {
+                    standing.shares_mark |= its_mark == mark;
+                    rivals.push(name.clone());
+                }
+                // It may be gone by now.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        standing.sockets = place_sockets(link, port, &rivals);
+    }
+    Ok(Some(standing))
+}
+
+/// Whether the device gets a port or a mark that rules may go by.
+fn sets_selector(update: &Update) -> bool {
+    matches!(update.listen_port, Change::Set(1..)) || matches!(update.fwmark, Change::Set(1..))
+}
+
 /// A device that was made in another namespace and moved must not get a port there by which another
 /// one is bound: rules and bind hooks go by the port alone. While it is down nothing tells where its
 /// sockets will be, and it is only said, as of a mark.
 fn refuse_port_elsewhere(
     backend: &mut Backend,
     update: &Update,
+    standing: &Standing,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let interface = &update.interface;
-    let sets =
-        matches!(update.listen_port, Change::Set(1..)) || matches!(update.fwmark, Change::Set(1..));
-    if !sets || matches!(backend, Backend::Userspace) {
+    let Standing { mark, port, up, .. } = *standing;
+    if !sets_selector(update) {
         return Ok(());
     }
-    // The change itself says why.
-    let Ok((mark, port)) = backend.mark_and_port(interface) else {
-        return Ok(());
-    };
-    let links = read_links(Task::modify(interface))?;
-    let Some(link) = find_link(&links, interface) else {
-        return Ok(());
-    };
     let new = [
         match update.listen_port {
             Change::Set(wanted) if wanted != port => Selector::Port(wanted),
@@ -935,10 +992,14 @@ fn refuse_port_elsewhere(
             _ => Selector::Mark(0),
         },
     ];
-    if find_sockets(link, port) != Sockets::Elsewhere || backend.is_bound_by_attribute(interface) {
+    let made = match standing.sockets {
+        Sockets::Elsewhere => "was made",
+        Sockets::Contested => "may have been made",
+        Sockets::Here | Sockets::Unknown => return Ok(()),
+    };
+    if backend.is_bound_by_attribute(interface) {
         return Ok(());
     }
-    let up = link.up;
     let (found, _) = namespaces::in_others(Depth::Known, || {
         let home = || routing::count_wildcard_sockets(port, Some(false)).is_none_or(|n| n > 0);
         if up && !home() {
@@ -961,7 +1022,7 @@ fn refuse_port_elsewhere(
         if up && what == "listen-port" {
             return Err(Error::Unsupported(format!(
                 "Cannot give {interface} {by}: another interface is bound to a VRF by it in the network \
-                 namespace where {interface} was made, and {interface} would be bound as well; choose \
+                 namespace where {interface} {made}, and {interface} would be bound as well; choose \
                  another {what}"
             )));
         }
@@ -977,31 +1038,30 @@ fn refuse_port_elsewhere(
 /// moved here. `None` where none do, as far as can be seen.
 ///
 /// # Errors
-/// The rules or the links cannot be read.
+/// The rules cannot be read.
 fn find_bound_elsewhere(
-    backend: &mut Backend,
     update: &Update,
+    standing: &Standing,
     support: Support,
 ) -> Result<Option<Facts>> {
-    if matches!(backend, Backend::Userspace) {
-        return Ok(None);
-    }
-    let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
-        // The change itself says why.
-        return Ok(None);
-    };
+    let Standing {
+        mark,
+        port,
+        up,
+        sockets,
+        shares_mark,
+    } = *standing;
     if (mark, port) == (0, 0) {
         return Ok(None);
     }
-    let task = || Task::modify(&update.interface);
-    let here = read_rules(task())?;
-    let links = read_links(task())?;
-    let Some(link) = find_link(&links, &update.interface) else {
-        return Ok(None);
-    };
-    let sockets = find_sockets(link, port);
+    let here = read_rules(Task::modify(&update.interface))?;
     // The rules here may be another device's, which has the same mark in its own namespace.
-    if sockets != Sockets::Elsewhere && here.find_binding(mark, port).is_some() {
+    let others_rules = match sockets {
+        Sockets::Elsewhere => true,
+        Sockets::Contested => shares_mark,
+        Sockets::Here | Sockets::Unknown => false,
+    };
+    if !others_rules && here.find_binding(mark, port).is_some() {
         return Ok(None);
     }
     // Devices of other namespaces may well have this port.
@@ -1031,7 +1091,7 @@ fn find_bound_elsewhere(
         mark,
         port,
         sockets,
-        up: link.up,
+        up,
         bound_elsewhere: Some(by),
         bound_unseen: seen.is_none(),
         ..Facts::default()

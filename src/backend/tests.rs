@@ -1875,6 +1875,78 @@ fn a_moved_device_does_not_get_a_port_that_its_home_has_bound() {
     assert_eq!(notes, "");
 }
 
+/// A device that was bound at `home` and moved here, where wg9 has its port and is up: the one socket on
+/// the port is wg9's, and does not make the moved one a device of this namespace.
+#[test]
+fn a_neighbours_socket_does_not_open_a_device_that_is_bound_elsewhere() {
+    let (home, _socket) = bound_by_hooks();
+    let port = home.borrow().port;
+    let mark = mem::take(&mut home.borrow_mut().mark);
+    let beside = || {
+        kernel(|state| {
+            (state.mark, state.port, state.away) = (mark, port, true);
+            state.others.push((12, "wg9", 0, port));
+            (state.others_up, state.beside) = (true, vec![(0, 12)]);
+        })
+    };
+    let omitted = |update: &mut Update| {
+        update.bind_dev = Change::Clear;
+        update.bind_dev_omitted = true;
+        update.fwmark = Change::Clear;
+    };
+    let changes: [(fn(&mut Update), bool); 4] = [
+        (omitted, true),
+        (|update| update.fwmark = Change::Clear, true),
+        (|update| update.fwmark = Change::Set(5), false),
+        (|update| update.bind_dev = red(), false),
+    ];
+    for (change, works) in changes {
+        let here = beside();
+        let script = script(&here).beside(Some(script(&home)));
+        let (result, notes) = set_on(&script, change);
+        assert_eq!(result.is_ok(), works, "{result:?} {notes}");
+        let said = result.map_or_else(|error| error.to_string(), |()| notes);
+        assert!(said.contains("another interface has its port"), "{said}");
+        assert_eq!(here.borrow().mark, mark, "{said}");
+    }
+    // The rules for its mark may be wg9's as well.
+    let here = beside();
+    run_hooked(&here, ReceiveMode::Any, |update| {
+        update.bind_dev = red();
+        update.listen_port = Change::Set(port ^ 1);
+    })
+    .0
+    .unwrap();
+    assert_eq!((here.borrow().mark, here.borrow().ours(2)), (mark, 2));
+    here.borrow_mut().port = port;
+    here.borrow_mut().others[0].2 = mark;
+    let kernel = script(&here).beside(Some(script(&home)));
+    let (result, notes) = set_on(&kernel, omitted);
+    result.unwrap();
+    assert!(notes.contains("another interface has its port"), "{notes}");
+    assert_eq!(here.borrow().mark, mark);
+    // Nor does it get a port that its home has bound.
+    let entry = home.borrow().hooks.borrow().entries[&port].clone();
+    let hooks = Rc::clone(&home.borrow().hooks);
+    hooks.borrow_mut().entries.insert(51009, entry);
+    let here = beside();
+    here.borrow_mut().mark = 0;
+    let script = script(&here).beside(Some(script(&home)));
+    let give = |to| set_on(&script, |update| update.listen_port = Change::Set(to)).0;
+    let said = give(51009).unwrap_err().to_string();
+    assert!(said.contains("may have been made"), "{said}");
+    assert_eq!(here.borrow().port, port);
+    give(51010).unwrap();
+    // With a socket for each it is a device of this namespace.
+    let here = beside();
+    here.borrow_mut().away = false;
+    let own = self::script(&here).beside(Some(self::script(&home)));
+    set_on(&own, |update| update.fwmark = Change::Clear)
+        .0
+        .unwrap();
+    assert_eq!(here.borrow().mark, 0);
+}
+
 /// The rules and the entry of a binding go by a mark that another tool took away: with it the device is
 /// bound again.
 #[test]

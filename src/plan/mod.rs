@@ -578,8 +578,16 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
 fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Result<Plan> {
     let interface = update.interface.clone();
     let is_unknown = facts.sockets == Sockets::Unknown && !facts.up;
+    let is_contested = facts.sockets == Sockets::Contested;
     let refuse = |what: &str| {
-        Err(Error::Unsupported(if is_unknown {
+        Err(Error::Unsupported(if is_contested {
+            format!(
+                "Cannot {what} {interface}: policy rules in another network namespace bind by {by}, \
+                 and nothing tells whether it was made there, because another interface has its port \
+                 and there are fewer sockets than interfaces; set the other one down for the moment, \
+                 or move {interface} back there, and do it there"
+            )
+        } else if is_unknown {
             format!(
                 "Cannot {what} {interface} while it is down: policy rules in another network \
                  namespace bind by {by}, and nothing tells whether it was made there; set it up \
@@ -631,6 +639,12 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
             "{interface}: keeps {by}, by which policy rules in another network namespace may bind \
              it: it is down, so nothing tells where it was made"
         ));
+    } else if kept && is_contested {
+        plan.notes.push(format!(
+            "{interface}: keeps {by}, by which policy rules in another network namespace may bind \
+             it: another interface has its port and there are fewer sockets than interfaces, so \
+             nothing tells where it was made"
+        ));
     } else if kept {
         plan.notes.push(format!(
             "{interface}: stays bound by {by}: policy rules in the network namespace where it was \
@@ -653,6 +667,14 @@ fn refuse_second_binding(facts: &Facts, interface: &str, name: &str, by: Selecto
             "Cannot bind {interface} to `{name}' while it is down: policy rules in another network \
              namespace bind by {by}, and nothing tells whether it was made there; set it up first \
              (`ip link set {interface} up'), and bind it then"
+        ));
+    }
+    if facts.sockets == Sockets::Contested {
+        return Error::Unsupported(format!(
+            "Cannot bind {interface} to `{name}': policy rules in another network namespace bind by \
+             {by}, and nothing tells whether it was made there, because another interface has its port \
+             and there are fewer sockets than interfaces; set the other one down for the moment, and \
+             bind it then"
         ));
     }
     let (may, shows) = match facts.bound_unseen {
