@@ -1947,6 +1947,28 @@ fn a_neighbours_socket_does_not_open_a_device_that_is_bound_elsewhere() {
     assert_eq!(here.borrow().mark, 0);
 }
 
+/// `wg doctor` looks at a neighbour's socket as `wg show` does.
+#[test]
+fn a_neighbours_socket_is_not_taken_for_a_devices_own_by_doctor() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    state.borrow_mut().others.push((12, "wg9", 0, port));
+    for (up, away, beside, elsewhere) in [
+        (false, false, vec![], Some(false)),
+        (false, true, vec![], Some(true)),
+        (true, false, vec![(0, 12)], Some(false)),
+        (true, true, vec![(0, 12)], None),
+    ] {
+        {
+            let mut state = state.borrow_mut();
+            (state.others_up, state.away, state.beside) = (up, away, beside);
+        }
+        let facts = with(script(&state), || read_namespace(None)).unwrap();
+        let wg0 = facts.devices.iter().find(|one| one.device.name == "wg0");
+        assert_eq!(wg0.unwrap().elsewhere, elsewhere, "{up} {away}");
+    }
+}
+
 /// The rules and the entry of a binding go by a mark that another tool took away: with it the device is
 /// bound again.
 #[test]

@@ -70,7 +70,7 @@ impl<'a> View<'a> {
             own,
             elsewhere: false,
         };
-        view.elsewhere = view.sends != Sends::Unbound && tunnel.elsewhere;
+        view.elsewhere = view.sends != Sends::Unbound && tunnel.elsewhere == Some(true);
         view.gets = (view.sends != Sends::Unbound).then(|| view.find_gets());
         view
     }
@@ -150,7 +150,7 @@ impl<'a> View<'a> {
             let up = |nic: &Nic| nic.link.up && (nic.link.kind != "wireguard") == self.is_process();
             other.device.name != self.device().name
                 && other.device.listen_port == self.device().listen_port
-                && !other.elsewhere
+                && other.elsewhere != Some(true)
                 && nic.is_some_and(up)
         });
         others.count()
@@ -277,6 +277,8 @@ impl<'a> View<'a> {
             Sends::Attribute { .. } => Some(true),
             // Where the closing rule is all that is left, a family may lack it.
             Sends::Rules { table: None, .. } => None,
+            // Its packets may start in another namespace, with other rules.
+            Sends::Rules { .. } if self.tunnel.elsewhere.is_none() => None,
             Sends::Rules { .. } => Some(faults.is_empty()),
         }
     }
@@ -996,7 +998,7 @@ impl<'a> View<'a> {
         let (Some(own), true) = (self.own, self.sends == Sends::Unbound) else {
             return;
         };
-        if self.facts.rules.is_err() || self.tunnel.elsewhere {
+        if self.facts.rules.is_err() || self.tunnel.elsewhere == Some(true) {
             return;
         }
         let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();

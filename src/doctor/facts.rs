@@ -109,8 +109,9 @@ pub struct Tunnel {
     pub device: Device,
     /// What the kernel's attribute says; empty where it says nothing.
     pub attribute: String,
-    /// Its sockets are in another network namespace.
-    pub elsewhere: bool,
+    /// Its sockets are in another network namespace; `None`: another device has its port, and there
+    /// are fewer sockets than devices, so nothing tells whose they are.
+    pub elsewhere: Option<bool>,
 }
 
 /// Packet filters of this namespace.

@@ -165,7 +165,7 @@ fn stock() -> Facts {
                 peers: vec![peer("203.0.113.10:51002"), peer("[2001:db8:b::10]:51002")],
             },
             attribute: String::new(),
-            elsewhere: false,
+            elsewhere: Some(false),
         }],
         unread: Vec::new(),
         modules: Modules {
@@ -931,7 +931,7 @@ fn other_cases() -> Vec<Case> {
         unseen(|f| f.attribute = Err("no".to_owned())),
         unseen(|f| f.l3mdev_accept = Err("no".to_owned())),
         unseen(|f| f.unread.push(("wg9".to_owned(), "no".to_owned()))),
-        unseen(|f| f.devices[0].elsewhere = true),
+        unseen(|f| f.devices[0].elsewhere = Some(true)),
         Case {
             level: Level::Unseen,
             ..case(
@@ -1216,7 +1216,7 @@ fn sockets_of_others_leave_a_device_unbound() {
         changed(stock(), |f| {
             unbind(f);
             f.hooks.entries = Ok(Vec::new());
-            f.devices[0].elsewhere = true;
+            f.devices[0].elsewhere = Some(true);
         }),
     ];
     for facts in quiet {
@@ -1228,6 +1228,25 @@ fn sockets_of_others_leave_a_device_unbound() {
         codes(&examine(&blind, None, &mut routes)),
         [Code::NotLookedAt]
     );
+}
+
+/// Another device has its port, and there is one socket for both: where the packets of either start is
+/// not known, so nothing says that the rules here stop them.
+#[test]
+fn a_device_that_may_be_elsewhere_is_not_called_closed() {
+    let facts = changed(stock(), |f| {
+        let mut other = f.devices[0].clone();
+        other.device.name = "wg1".to_owned();
+        f.nics.push(nic(10, "wg1", "wireguard", None));
+        f.devices.push(other);
+        f.devices.iter_mut().for_each(|one| one.elsewhere = None);
+    });
+    let report = examine(&facts, None, &mut routes);
+    for summary in &report.devices {
+        assert_eq!(summary.closed, None);
+        assert_eq!(summary.gets, Some(Gets::Unclear));
+    }
+    assert_eq!(report.exit_code(), 2, "{:?}", report.findings);
 }
 
 /// A filter rule about something else, or one that names the VRF as well, is left alone.
