@@ -693,8 +693,11 @@ fn change_bound(
         let words = modules.explain_fallback(&plan.update.interface);
         words.iter().for_each(|line| note(line));
     }
+    // Whoever sets the link up after this meets the hooks as they are told by now. One that was set up
+    // before has sockets that nobody has looked at.
+    let up = is_up(&mut routing, &plan.update.interface).unwrap_or(facts.up);
     let now = Now {
-        up: facts.up,
+        up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
         attribute: matches!(strategy, Strategy::Attribute { .. }),
         unbound: strategy == Strategy::Unbind,
@@ -708,6 +711,12 @@ fn change_bound(
     };
     let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
     removed.and(received)
+}
+
+/// Whether the link of a device is up; `None` where it has none or that cannot be read.
+fn is_up(routing: &mut Routing, interface: &str) -> Option<bool> {
+    let links = routing.read_links().ok()?;
+    find_link(&links, interface).map(|link| link.up)
 }
 
 /// Where the device is to receive from; `None` where no rules bind it.

@@ -1138,7 +1138,7 @@ pub fn has_leftovers(
 
 /// The device as it was before the change, and what is around it after.
 pub struct Now<'a> {
-    /// Only then it has sockets.
+    /// Since the change: only then it has sockets.
     pub up: bool,
     /// It has sockets, and they are in another namespace.
     pub away: bool,

@@ -83,6 +83,8 @@ struct State {
     silent_after_set: bool,
     /// The port that it chooses.
     chosen: u16,
+    /// After so many requests wg0 is set up by somebody else.
+    comes_up: Option<usize>,
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -188,6 +190,14 @@ impl State {
             bytes.extend(said(DONE, &done(errno)));
             bytes
         };
+        match &mut self.comes_up {
+            Some(0) => {
+                (self.comes_up, self.down, self.bound_to) = (None, false, 0);
+                self.bind_by_hooks();
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let generic = family == NlFamily::Generic;
         let is_change = match generic {
             true => kind == WIREGUARD && payload[0] == 1,
@@ -1642,6 +1652,34 @@ fn a_kill_leaves_a_device_bound_or_closed() {
             assert_eq!(entries, usize::from(blue), "{what}");
         }
         assert!(killed > 60, "{killed} kills");
+    }
+}
+
+/// The link goes up while a command binds or unbinds: its sockets are where they belong at the end, and
+/// nothing else is said of them.
+#[test]
+fn a_device_that_comes_up_meanwhile_is_bound_as_it_is_said() {
+    let starts: [fn() -> (Rc<RefCell<State>>, std::net::UdpSocket); 2] = [hooked, bound_by_hooks];
+    for (start, bind_dev, wanted) in [
+        (starts[0], red(), 8),
+        (starts[1], Change::Clear, 0),
+        (starts[1], Change::Set("blue".to_owned()), 9),
+    ] {
+        for moment in 0.. {
+            let (state, _socket) = start();
+            (state.borrow_mut().down, state.borrow_mut().comes_up) = (true, Some(moment));
+            let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
+            let (result, notes) = run_hooked(&state, ReceiveMode::Auto, change);
+            let what = format!("{bind_dev:?} {moment}: {notes}");
+            result.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(entries(&state).len(), usize::from(wanted != 0), "{what}");
+            assert_eq!(notes.contains("only"), wanted != 0, "{what}");
+            if state.borrow().down {
+                assert!(moment > 20, "{what}");
+                break;
+            }
+            assert_eq!(state.borrow().bound_to, wanted, "{what}");
+        }
     }
 }
 
