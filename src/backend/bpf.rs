@@ -419,7 +419,7 @@ impl Changing {
     ) -> HookResult<()> {
         #[cfg(test)]
         if let Some(hooks) = scripted::hooks() {
-            if let Some(reason) = hooks.borrow().unavailable.clone() {
+            if let Some(reason) = hooks.borrow().refusal(all_sockets) {
                 return Err(reason);
             }
             hooks.borrow_mut().entries.insert(port, entry.clone());
@@ -637,6 +637,10 @@ fn open_root() -> HookResult<File> {
 /// Whether the hooks could bind a device's sockets, and leave those of programs alone unless
 /// `all_sockets`: they do so, or the kernel takes the programs. Nothing is attached.
 pub fn try_hooks(all_sockets: bool) -> HookResult<()> {
+    #[cfg(test)]
+    if let Some(hooks) = scripted::hooks() {
+        return hooks.borrow().refusal(all_sockets).map_or(Ok(()), Err);
+    }
     let hooks = Hooks::find_hooks()?;
     if !hooks.attached.is_empty() {
         return match all_sockets {
@@ -655,6 +659,17 @@ pub fn try_hooks(all_sockets: bool) -> HookResult<()> {
         }
     }
     Ok(())
+}
+
+/// Whether programs of ours are at the hooks that bind other programs' sockets as well.
+pub fn binds_all_sockets() -> bool {
+    #[cfg(test)]
+    if let Some(hooks) = scripted::hooks() {
+        let hooks = hooks.borrow();
+        return hooks.blind && !hooks.entries.is_empty();
+    }
+    let hooks = Hooks::find_hooks();
+    hooks.is_ok_and(|hooks| hooks.attached.iter().any(|one| one.all_sockets))
 }
 
 /// Loads the program of a family, the way this kernel takes it.

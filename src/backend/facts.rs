@@ -273,22 +273,27 @@ fn read_hooks(links: &[Link], wanted: bool) -> facts::HookState {
         entries: Ok(Vec::new()),
         stale: Vec::new(),
         unable: None,
+        unable_again: None,
     };
     match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             read.stale = receive::find_unused(&entries, links);
             read.entries = Ok(entries);
+            let try_them = |all_sockets| try_hooks(all_sockets).err().map(|why| first_line(&why));
             if wanted {
-                read.unable = try_hooks(false).err().map(|reason| first_line(&reason));
+                read.unable = try_them(false);
+            }
+            if read.unable.is_some() {
+                read.unable_again = try_them(true);
             }
         }
-        // Such a kernel has no entries either.
-        Err(reason) if reason.is_absence() => {
-            read.unable = Some(first_line(&reason));
-        }
         Err(reason) => {
-            read.entries = Err(first_line(&reason));
-            read.unable = Some(first_line(&reason));
+            let why = first_line(&reason);
+            // Without hooks a kernel has no entries either.
+            if !reason.is_absence() {
+                read.entries = Err(why.clone());
+            }
+            (read.unable, read.unable_again) = (Some(why.clone()), Some(why));
         }
     }
     read

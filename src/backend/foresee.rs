@@ -2,7 +2,8 @@
 //! What [`super::set`] would do that an update does not say. Nothing is changed.
 
 use super::{
-    Backend, Routing, find_bound_elsewhere, find_hooks_fault, find_link, find_standing, name_of_vrf,
+    Backend, Routing, find_bound_elsewhere, find_hooks_fault, find_link, find_standing,
+    name_of_vrf, receive,
 };
 use crate::error::Result;
 use crate::model::{Bind, Change, Device, Receives, Update};
@@ -59,7 +60,9 @@ pub fn foresee_update(
         binds_sockets: by_rules
             && can_bind
             && find_hooks_fault(
-                receive == ReceiveMode::Bound || now.receives == Some(Receives::Bound),
+                receive == ReceiveMode::Bound
+                    || now.receives == Some(Receives::Bound)
+                    || receive::has_entry(&update.interface),
             )
             .is_none(),
         bound_elsewhere,

@@ -67,6 +67,12 @@ pub fn find_hooks_fault(all_sockets: bool) -> Option<String> {
         .map(|reason| reason.to_string())
 }
 
+/// Whether programs at the bind hooks bind the sockets of other programs as well: somebody accepted
+/// that for a device.
+pub fn binds_all_sockets() -> bool {
+    bpf::binds_all_sockets()
+}
+
 /// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.
 ///
 /// # Errors

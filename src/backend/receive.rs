@@ -153,6 +153,15 @@ pub fn own_entry(entries: &[(u16, HookEntry)], port: u16, index: u32) -> Option<
     own.next().map(|(_, entry)| entry)
 }
 
+/// Whether a device has an entry, on whatever port.
+pub fn has_entry(interface: &str) -> bool {
+    let Some(index) = find_index(interface) else {
+        return false;
+    };
+    let mut entries = read_entries().into_iter();
+    entries.any(|(_, entry)| entry.owner == index && !entry.leaving)
+}
+
 /// The entry for a port, where it is another device's.
 pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));

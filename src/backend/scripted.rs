@@ -24,6 +24,16 @@ pub struct ScriptedHooks {
     pub entries: BTreeMap<u16, HookEntry>,
     /// Why they can neither be seen nor changed.
     pub unavailable: Option<Unavailable>,
+    /// Their programs cannot tell the kernel's sockets from others, and bind all on a port.
+    pub blind: bool,
+}
+
+impl ScriptedHooks {
+    /// What the hooks say to somebody who wants the kernel's sockets bound, or `all_sockets`.
+    pub fn refusal(&self, all_sockets: bool) -> Option<Unavailable> {
+        let blind = (self.blind && !all_sockets).then_some(Unavailable::NoBtf);
+        self.unavailable.clone().or(blind)
+    }
 }
 
 #[derive(Clone)]

@@ -1659,14 +1659,13 @@ fn a_kill_leaves_a_device_bound_or_closed() {
 /// nothing else is said of them.
 #[test]
 fn a_device_that_comes_up_meanwhile_is_bound_as_it_is_said() {
-    let starts: [fn() -> (Rc<RefCell<State>>, std::net::UdpSocket); 2] = [hooked, bound_by_hooks];
-    for (start, bind_dev, wanted) in [
-        (starts[0], red(), 8),
-        (starts[1], Change::Clear, 0),
-        (starts[1], Change::Set("blue".to_owned()), 9),
+    for (bound, bind_dev, wanted) in [
+        (false, red(), 8),
+        (true, Change::Clear, 0),
+        (true, Change::Set("blue".to_owned()), 9),
     ] {
         for moment in 0.. {
-            let (state, _socket) = start();
+            let (state, _socket) = if bound { bound_by_hooks() } else { hooked() };
             (state.borrow_mut().down, state.borrow_mut().comes_up) = (true, Some(moment));
             let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
             let (result, notes) = run_hooked(&state, ReceiveMode::Auto, change);
@@ -1932,13 +1931,13 @@ fn a_neighbours_socket_does_not_open_a_device_that_is_bound_elsewhere() {
         update.bind_dev_omitted = true;
         update.fwmark = Change::Clear;
     };
-    let changes: [(fn(&mut Update), bool); 4] = [
-        (omitted, true),
-        (|update| update.fwmark = Change::Clear, true),
-        (|update| update.fwmark = Change::Set(5), false),
-        (|update| update.bind_dev = red(), false),
+    let changes: [fn(&mut Update); 4] = [
+        omitted,
+        |update| update.fwmark = Change::Clear,
+        |update| update.fwmark = Change::Set(5),
+        |update| update.bind_dev = red(),
     ];
-    for (change, works) in changes {
+    for (change, works) in changes.into_iter().zip([true, true, false, false]) {
         let here = beside();
         let script = script(&here).beside(Some(script(&home)));
         let (result, notes) = set_on(&script, change);
@@ -2005,6 +2004,55 @@ fn a_neighbours_socket_is_not_taken_for_a_devices_own_by_doctor() {
         let wg0 = facts.devices.iter().find(|one| one.device.name == "wg0");
         assert_eq!(wg0.unwrap().elsewhere, elsewhere, "{up} {away}");
     }
+}
+
+/// On a kernel whose programs bind every socket on a port, wg0 was bound with that accepted. Another tool
+/// moved it to another port, where its sockets are not bound: to bind it again helps, as for any change of
+/// a device that has an entry.
+#[test]
+fn hooks_that_serve_a_device_with_an_entry_are_not_denied() {
+    let (state, _socket) = hooked();
+    let hooks = Rc::clone(&state.borrow().hooks);
+    hooks.borrow_mut().blind = true;
+    let version = || {
+        let mut text = Vec::new();
+        let printed = with(script(&state), || {
+            crate::cmd::version::print_all("", &mut text)
+        });
+        printed.unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let text = version();
+    assert!(text.contains("sockets: not bound, rules only"), "{text}");
+    let bind = |update: &mut Update| update.bind_dev = red();
+    let (result, notes) = run_hooked(&state, ReceiveMode::Bound, bind);
+    result.unwrap();
+    assert!(notes.contains("receives from red only"), "{notes}");
+    let text = version();
+    assert!(text.contains("sockets: bound by a BPF program"), "{text}");
+    assert!(text.contains("WG_BIND_DEV_RECEIVE=bound"), "{text}");
+
+    let spare = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = spare.local_addr().unwrap().port();
+    (state.borrow_mut().port, state.borrow_mut().bound_to) = (port, 0);
+    let facts = with(script(&state), || read_namespace(None)).unwrap();
+    assert!(facts.hooks.unable.is_some());
+    assert_eq!(facts.hooks.unable_again, None);
+    let update = Update {
+        interface: "wg0".to_owned(),
+        bind_dev: red(),
+        ..Update::default()
+    };
+    let means = with(script(&state), || {
+        let now = get("wg0").unwrap();
+        assert_eq!(now.receives, Some(Receives::Any));
+        foresee_update(&now, &update, BindMode::Auto, ReceiveMode::Auto)
+    });
+    assert!(means.unwrap().binds_sockets);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+    result.unwrap();
+    assert!(notes.contains("receives from red only"), "{notes}");
+    assert_eq!(state.borrow().bound_to, 8);
 }
 
 /// The rules and the entry of a binding go by a mark that another tool took away: with it the device is

@@ -143,6 +143,18 @@ impl<'a> View<'a> {
         self.own.is_some_and(|nic| nic.link.kind != "wireguard")
     }
 
+    /// Why the bind hooks cannot bind its sockets, when it is bound again or set up.
+    pub fn hooks_fault(&self) -> Option<&'a str> {
+        let hooks = &self.facts.hooks;
+        let entries = hooks.entries.as_deref().unwrap_or_default();
+        let index = self.own.map(|nic| nic.link.index);
+        let mut entries = entries.iter();
+        match entries.any(|(_, entry)| Some(entry.owner) == index && !entry.leaving) {
+            true => hooks.unable_again.as_deref(),
+            false => hooks.unable.as_deref(),
+        }
+    }
+
     /// How many other devices of its kind are up and have its port.
     fn count_rivals(&self) -> usize {
         let others = self.facts.devices.iter().filter(|other| {
@@ -923,7 +935,7 @@ impl<'a> View<'a> {
             );
             return;
         }
-        let hooks_serve = self.facts.hooks.unable.is_none();
+        let hooks_fault = self.hooks_fault();
         match gets {
             Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
             Gets::Unclear => report.unseen(
@@ -959,7 +971,7 @@ impl<'a> View<'a> {
                      from {} only",
                     self.describe_place()
                 );
-                match &self.facts.hooks.unable {
+                match hooks_fault {
                     None => report.add(Code::ReceivesEverywhere, name, text, self.bind_again("")),
                     Some(why) => {
                         report.add(
@@ -982,7 +994,7 @@ impl<'a> View<'a> {
                      what arrives in {} does not reach it",
                     self.describe_place()
                 ),
-                if hooks_serve {
+                if hooks_fault.is_none() {
                     self.bind_again("")
                 } else {
                     run("sysctl -w net.ipv4.udp_l3mdev_accept=1".to_owned())

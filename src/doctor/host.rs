@@ -55,7 +55,7 @@ fn report_accept(facts: &Facts, views: &[View], report: &mut Report) {
     };
     let needs_it = |view: &View| match (&view.sends, &view.gets) {
         (Sends::Rules { .. }, Some(Gets::BoundByHook)) => false,
-        (Sends::Rules { .. }, Some(Gets::Down)) => facts.hooks.unable.is_some(),
+        (Sends::Rules { .. }, Some(Gets::Down)) => view.hooks_fault().is_some(),
         (Sends::Rules { .. }, _) => true,
         _ => false,
     };

@@ -148,6 +148,7 @@ fn stock() -> Facts {
             entries: Ok(vec![(PORT, entry)]),
             stale: Vec::new(),
             unable: None,
+            unable_again: None,
         },
         l3mdev_accept: Ok(false),
         rp_filter: Ok(0),
@@ -688,7 +689,7 @@ fn receiving_cases() -> Vec<Case> {
                 Code::ReceivesEverywhere,
                 changed(stock(), |f| {
                     (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
-                    f.hooks.unable = Some("no BTF".to_owned());
+                    (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
                 }),
                 "a wireguard module with WGDEVICE_A_BIND_DEV",
             )
@@ -702,9 +703,35 @@ fn receiving_cases() -> Vec<Case> {
             Code::L3mdevAcceptNeeded,
             changed(stock(), |f| {
                 f.sockets = Ok(unbound());
-                f.hooks.unable = Some("no BTF".to_owned());
+                (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
             }),
             "sysctl -w net.ipv4.udp_l3mdev_accept=1",
+        ),
+        // It has an entry: the hooks bind its sockets again, though not those of others.
+        case(
+            Code::L3mdevAcceptNeeded,
+            changed(stock(), |f| {
+                f.sockets = Ok(unbound());
+                f.hooks.unable = Some("no BTF".to_owned());
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::ReceivesEverywhere,
+            changed(stock(), |f| {
+                (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
+                f.hooks.unable = Some("no BTF".to_owned());
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::L3mdevAcceptOpen,
+            changed(stock(), |f| {
+                (f.sockets, f.l3mdev_accept) = (Ok(vec![socket(53, 0)]), Ok(true));
+                f.hooks.unable = Some("no BTF".to_owned());
+                find(f, WG).link.up = false;
+            }),
+            "sysctl -w net.ipv4.udp_l3mdev_accept=0",
         ),
         case(
             Code::L3mdevAcceptOpen,
