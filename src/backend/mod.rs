@@ -594,6 +594,7 @@ fn change_bound(
             bound_elsewhere = find_bound_elsewhere(&update, standing, support)?;
         }
         if let Some(facts) = bound_elsewhere {
+            receive::sweep_entries();
             let plan = plan::plan(&facts, update, &strategy)?;
             backend.send(&plan.update)?;
             plan.notes.iter().for_each(|line| note(line));
@@ -601,7 +602,7 @@ fn change_bound(
         }
     }
     if strategy == Strategy::Keep && !(update.fwmark.is_keep() && update.listen_port.is_keep()) {
-        refuse_half_bound(&mut backend, &update)?;
+        refuse_half_bound(&mut backend, &update).inspect_err(|_| receive::sweep_entries())?;
     }
     let ends = matches!(strategy, Strategy::Unbind | Strategy::Attribute { .. });
     let left = !ours && ends && has_leftovers(&mut backend, &update.interface, &strategy);

@@ -2055,6 +2055,47 @@ fn hooks_that_serve_a_device_with_an_entry_are_not_denied() {
     assert_eq!(state.borrow().bound_to, 8);
 }
 
+/// `wg doctor` names a command that removes the entry of a device that is gone. It does so of a device
+/// whose binding it does not touch, too.
+#[test]
+fn each_change_removes_the_entry_of_a_device_that_is_gone() {
+    let stale = |state: &Rc<RefCell<State>>| {
+        let entry = crate::model::HookEntry {
+            vrf: "red".to_owned(),
+            owner: 33,
+            ..Default::default()
+        };
+        let hooks = Rc::clone(&state.borrow().hooks);
+        hooks.borrow_mut().entries.insert(51007, entry);
+        let facts = with(script(state), || read_namespace(None)).unwrap();
+        assert_eq!(facts.hooks.stale, [51007]);
+    };
+    let is_left = |state: &Rc<RefCell<State>>| {
+        let entries = entries(state);
+        entries.iter().any(|(port, ..)| *port == 51007)
+    };
+    // As doctor has it: the port that the device has.
+    let again = |state: &Rc<RefCell<State>>, home: Option<ScriptedKernel>| {
+        let port = state.borrow().port;
+        set_on(&script(state).beside(home), |update| {
+            update.listen_port = Change::Set(port);
+        })
+    };
+    let (home, _socket) = bound_by_hooks();
+    let mark = home.borrow().mark;
+    let moved = kernel(|state| (state.mark, state.port, state.away) = (mark, 1, true));
+    stale(&moved);
+    again(&moved, Some(script(&home))).0.unwrap();
+    assert!(!is_left(&moved), "of one that is bound elsewhere");
+
+    let (half, _half_socket) = bound_by_hooks();
+    let is_ours = |rule: &Vec<u8>| priority(rule) == 97 || priority(rule) == 98;
+    half.borrow_mut().rules.retain(|rule| !is_ours(rule));
+    stale(&half);
+    assert!(again(&half, None).0.is_err());
+    assert!(!is_left(&half), "of one that is half bound");
+}
+
 /// The rules and the entry of a binding go by a mark that another tool took away: with it the device is
 /// bound again.
 #[test]

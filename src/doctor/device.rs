@@ -146,13 +146,23 @@ impl<'a> View<'a> {
     /// Why the bind hooks cannot bind its sockets, when it is bound again or set up.
     pub fn hooks_fault(&self) -> Option<&'a str> {
         let hooks = &self.facts.hooks;
-        let entries = hooks.entries.as_deref().unwrap_or_default();
-        let index = self.own.map(|nic| nic.link.index);
-        let mut entries = entries.iter();
-        match entries.any(|(_, entry)| Some(entry.owner) == index && !entry.leaving) {
+        match self.has_entry() {
             true => hooks.unable_again.as_deref(),
             false => hooks.unable.as_deref(),
         }
+    }
+
+    /// Whether the bind hooks have an entry of it, on whatever port.
+    fn has_entry(&self) -> bool {
+        let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
+        let index = self.own.map(|nic| nic.link.index);
+        let mut entries = entries.iter();
+        entries.any(|(_, entry)| Some(entry.owner) == index && !entry.leaving)
+    }
+
+    /// Whether its rules are gone, and what receives is not.
+    pub fn is_half_bound(&self) -> bool {
+        self.sends == Sends::Unbound && self.has_entry()
     }
 
     /// How many other devices of its kind are up and have its port.

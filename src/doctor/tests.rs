@@ -1276,6 +1276,27 @@ fn a_device_that_may_be_elsewhere_is_not_called_closed() {
     assert_eq!(report.exit_code(), 2, "{:?}", report.findings);
 }
 
+/// A device that is half bound does not take the command that removes an entry of another one.
+#[test]
+fn a_stale_entry_is_removed_by_a_device_that_can() {
+    let mend = |facts: &Facts| {
+        let findings = examine(facts, None, &mut routes).findings;
+        let mut stale = findings.into_iter().filter(|f| f.code == Code::StaleEntry);
+        stale.next().unwrap().remedy
+    };
+    let mut facts = changed(stock(), |f| {
+        unbind(f);
+        f.hooks.stale = vec![51007];
+    });
+    assert!(matches!(mend(&facts), Remedy::Do(_)), "{:?}", mend(&facts));
+    let mut other = facts.devices[0].clone();
+    (other.device.name, other.device.listen_port) = ("wg1".to_owned(), 51009);
+    facts.nics.push(nic(10, "wg1", "wireguard", None));
+    facts.devices.push(other);
+    let command = "wg set wg1 listen-port 51009".to_owned();
+    assert_eq!(mend(&facts), Remedy::Run(vec![command]));
+}
+
 /// A filter rule about something else, or one that names the VRF as well, is left alone.
 #[test]
 fn rules_of_a_filter_that_do_no_harm() {
