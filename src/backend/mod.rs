@@ -644,6 +644,7 @@ fn change_bound(
         let (port, mark) = interrupted.check_known(&update.interface, &strategy)?;
         (facts.port, facts.mark, facts.interrupted) = (port, mark, true);
     }
+    facts.keeps_port = receiving.keeps_port(facts.port);
     if ours {
         // A device that was made here and then moved may live on the rules that are to go.
         facts.elsewhere = read_elsewhere(match plan::may_open_others(&facts, &update, &strategy) {
@@ -1218,6 +1219,7 @@ fn read_facts(
         unknown,
         elsewhere: Elsewhere::default(),
         hooked: Vec::new(),
+        keeps_port: false,
         sockets,
         bound_elsewhere: None,
         bound_unseen: false,

@@ -378,6 +378,12 @@ impl Receiving {
         of_others.cloned().collect()
     }
 
+    /// Whether the device has an entry for this port, its own, and keeps it where the kernel could
+    /// choose one.
+    pub fn keeps_port(&self, port: u16) -> bool {
+        self.mode != ReceiveMode::Any && self.own_entries().any(|(own, _)| *own == port)
+    }
+
     /// Finds the entries of this device. An index alone does not tell: a device that was in another
     /// namespace may have come back with a new one, and its old one may be another device's now.
     pub fn find_own(&mut self, mark: u32, port: u16, links: &[Link], others: &[Other]) {

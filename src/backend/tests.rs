@@ -2055,6 +2055,55 @@ fn hooks_that_serve_a_device_with_an_entry_are_not_denied() {
     assert_eq!(state.borrow().bound_to, 8);
 }
 
+/// A file without ListenPort leaves the port whose sockets are bound, also where rules go by ports: the
+/// kernel is not let choose one of theirs.
+#[test]
+fn a_bound_port_stays_beside_rules_that_go_by_a_port() {
+    let (state, _socket) = bound_by_hooks();
+    let (port, mark) = (state.borrow().port, state.borrow().mark);
+    let neighbour = port ^ 1;
+    state.borrow_mut().others.push((12, "wg9", 0, neighbour));
+    let pair = [(97, Action::Table(200)), (98, Action::Unreachable)];
+    let pair = pair.map(|(pref, action)| Rule::new_ours(pref, Selector::Port(neighbour), action));
+    let added = with(script(&state), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.read_rules().unwrap();
+        routing.add_rules(&pair.map(|rule| (Family::V4, rule)), &rules)
+    });
+    added.unwrap();
+    let reload = |update: &mut Update| {
+        update.bind_dev = red();
+        (update.fwmark, update.listen_port) = (Change::Clear, Change::Clear);
+    };
+    let mut update = Update {
+        interface: "wg0".to_owned(),
+        ..Update::default()
+    };
+    reload(&mut update);
+    let foreseen = with(script(&state), || {
+        let now = get("wg0").unwrap();
+        let means = foresee_update(&now, &update, BindMode::Auto, ReceiveMode::Auto).unwrap();
+        crate::plan::changes::find_differences(&now, &update, &means)
+    });
+    assert_eq!(foreseen, []);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, reload);
+    result.unwrap();
+    assert_eq!((state.borrow().port, state.borrow().mark), (port, mark));
+    assert!(notes.contains("receives from red only"), "{notes}");
+    // The sockets on a port that stays have to be its own.
+    {
+        let mut state = state.borrow_mut();
+        state.others.push((13, "wg8", 0, port));
+        state.others_up = true;
+    }
+    let said = run_hooked(&state, ReceiveMode::Auto, reload).0.unwrap_err();
+    assert!(said.to_string().contains("fewer sockets"), "{said}");
+    state.borrow_mut().others.pop();
+    // Without the hooks it gets another one, and not the neighbour's.
+    run_hooked(&state, ReceiveMode::Any, reload).0.unwrap();
+    assert!(![port, neighbour, 0].contains(&state.borrow().port));
+}
+
 /// `wg doctor` names a command that removes the entry of a device that is gone. It does so of a device
 /// whose binding it does not touch, too.
 #[test]

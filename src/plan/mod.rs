@@ -202,6 +202,8 @@ pub struct Facts {
     pub elsewhere: Elsewhere,
     /// The entries of other devices at the bind hooks, by their ports.
     pub hooked: Vec<(u16, HookEntry)>,
+    /// The device has an entry there for its port, and keeps that where the kernel could choose one.
+    pub keeps_port: bool,
     pub sockets: Sockets,
     /// By what rules in the namespace where the device was made bind it; none do here.
     pub bound_elsewhere: Option<Selector>,
@@ -856,7 +858,9 @@ fn bind_by_rules(
         )));
     }
     let port = facts.port_after(&update.listen_port);
-    if facts.sockets == Sockets::Contested && port == facts.port {
+    let stays = port == facts.port || port == 0 && facts.keeps_port;
+    if facts.sockets == Sockets::Contested && stays {
+        let port = facts.port;
         return Err(Error::Unsupported(format!(
             "Cannot bind {interface} to `{name}': {} has port {port}, too, and there are fewer \
              sockets than interfaces: those of one are in another network namespace, and nothing \
@@ -880,7 +884,10 @@ fn bind_by_rules(
             let any = facts.port_after(&update.listen_port) == 0;
             let by_port = |by: &Selector| matches!(by, Selector::Port(_));
             if any && facts.rules.our_selectors().iter().any(by_port) {
-                update.listen_port = Change::Set(facts.free_port);
+                let own = Selector::Port(facts.port);
+                let stays = facts.keeps_port && facts.rules.ours_for(own).is_empty();
+                let port = if stays { facts.port } else { facts.free_port };
+                update.listen_port = Change::Set(port);
             }
             Selector::Mark(mark)
         }
