@@ -1081,8 +1081,8 @@ fn find_bound_elsewhere(
     if !others_rules && here.find_binding(mark, port).is_some() {
         return Ok(None);
     }
-    // Devices of other namespaces may well have this port.
-    let by_port = sockets == Sockets::Elsewhere;
+    // Devices of other namespaces may well have this port, and rules of their own that go by it.
+    let by_port = matches!(sockets, Sockets::Elsewhere | Sockets::Contested);
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
         return Ok(None);
     }
@@ -1091,9 +1091,14 @@ fn find_bound_elsewhere(
         let rules = Routing::open().ok()?.read_rules().ok()?;
         let bindings = rules.find_bindings(mark, port).into_iter();
         let mut selectors = bindings.map(|binding| binding.by);
-        let by = selectors.find(|by| by_port || *by == Selector::Mark(mark))?;
+        let by = selectors.find(|by| match by {
+            Selector::Mark(_) => true,
+            // It has sockets only while it is up.
+            Selector::Port(_) => by_port && (!up || has_spare_socket(port)),
+        })?;
         // A mark may well be chosen there as here, for a VRF of the same table.
-        let explained = binds && !by_port && marks_here()?.contains(&mark);
+        let chosen = binds && sockets != Sockets::Elsewhere && by == Selector::Mark(mark);
+        let explained = chosen && marks_here()?.contains(&mark);
         (!explained).then_some(by)
     });
     // From a container nothing shows but the mark, which we chose and no rule here needs. While the
@@ -1113,6 +1118,31 @@ fn find_bound_elsewhere(
         bound_unseen: seen.is_none(),
         ..Facts::default()
     }))
+}
+
+/// Whether a device that was made in this thread's namespace and moved may have a socket on this port:
+/// there are more than devices here that are up and have it. What cannot be read counts as such.
+fn has_spare_socket(port: u16) -> bool {
+    let count = routing::count_wildcard_sockets(port, Some(false));
+    let devices = || {
+        let links = Routing::open().ok()?.read_links().ok()?;
+        let mut wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
+        // Those that came from elsewhere have their sockets there.
+        let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
+        let up = links.iter().filter(|link| link.kind == KIND && link.up);
+        let mut has_port = |name: &str| {
+            let head = wireguard.get_head(name);
+            head.is_ok_and(|(device, _)| device.listen_port == port)
+        };
+        Some(
+            up.filter(|link| has_port(&link.name) && !came(&link.name))
+                .count(),
+        )
+    };
+    match (count, devices()) {
+        (Some(count), Some(devices)) => count > devices,
+        _ => true,
+    }
 }
 
 /// The marks of the kernel's devices of this thread's namespace; `None` where they cannot be read.

@@ -1984,6 +1984,39 @@ fn a_neighbours_socket_does_not_open_a_device_that_is_bound_elsewhere() {
     assert_eq!(here.borrow().mark, 0);
 }
 
+/// wg0 is bound to nothing and was moved. Rules that go by its port hold it in the namespace where its
+/// socket is, and not in another one that has such a port as well.
+#[test]
+fn rules_by_a_port_count_where_the_socket_may_be() {
+    for (spare, contested, works) in [
+        (vec![], false, true),
+        (vec![(0, 55)], false, false),
+        (vec![], true, true),
+        (vec![(0, 55)], true, false),
+    ] {
+        let (there, _socket) = on_a_port();
+        let port = there.borrow().port;
+        let bind = Update {
+            interface: "wg0".to_owned(),
+            bind_dev: red(),
+            ..Update::default()
+        };
+        run_update(&there, None, bind, BindMode::Port).0.unwrap();
+        there.borrow_mut().beside = spare;
+        let here = kernel(|state| (state.port, state.away) = (port, true));
+        if contested {
+            let mut here = here.borrow_mut();
+            here.others.push((12, "wg9", 0, port));
+            (here.others_up, here.beside) = (true, vec![(0, 12)]);
+        }
+        let script = script(&here).beside(Some(script(&there)));
+        let (result, notes) = set_on(&script, |update| {
+            update.listen_port = Change::Set(port ^ 1);
+        });
+        assert_eq!(result.is_ok(), works, "{result:?} {notes}");
+    }
+}
+
 /// `wg doctor` looks at a neighbour's socket as `wg show` does.
 #[test]
 fn a_neighbours_socket_is_not_taken_for_a_devices_own_by_doctor() {
