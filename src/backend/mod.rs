@@ -1009,12 +1009,8 @@ fn refuse_port_elsewhere(
             _ => Selector::Mark(0),
         },
     ];
-    let made = match standing.sockets {
-        Sockets::Elsewhere => "was made",
-        Sockets::Contested => "may have been made",
-        Sockets::Here | Sockets::Unknown => return Ok(()),
-    };
-    if backend.is_bound_by_attribute(interface) {
+    let moved = matches!(standing.sockets, Sockets::Elsewhere | Sockets::Contested);
+    if !moved || backend.is_bound_by_attribute(interface) {
         return Ok(());
     }
     let (found, _) = namespaces::in_others(Depth::Known, || {
@@ -1037,11 +1033,21 @@ fn refuse_port_elsewhere(
             Selector::Mark(_) => "fwmark",
         };
         if up && what == "listen-port" {
-            return Err(Error::Unsupported(format!(
-                "Cannot give {interface} {by}: another interface is bound to a VRF by it in the network \
-                 namespace where {interface} {made}, and {interface} would be bound as well; choose \
-                 another {what}"
-            )));
+            return Err(Error::Unsupported(
+                if standing.sockets == Sockets::Contested {
+                    format!(
+                        "Cannot give {interface} {by}: another interface is bound to a VRF by it in the \
+                     network namespace where {interface} may have been made, and {interface} would be \
+                     bound as well; choose another {what}"
+                    )
+                } else {
+                    format!(
+                        "Cannot give {interface} {by}: another interface is bound to a VRF by it in the \
+                     network namespace where {interface} was made, and {interface} would be bound as \
+                     well; choose another {what}"
+                    )
+                },
+            ));
         }
         note(&format!(
             "{interface}: another interface is bound to a VRF by {by} in another network namespace: if \
