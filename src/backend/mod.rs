@@ -277,7 +277,8 @@ fn rules_bind(
             Some(Sockets::Contested) => None,
             Some(_) => Some(false),
             // The kernel's devices have a link.
-            None => Some(is_served_elsewhere(device.listen_port)),
+            None if !is_served_elsewhere(device.listen_port) => Some(false),
+            None => (!is_down_elsewhere(&device.name)).then_some(true),
         },
     }
 }
@@ -380,6 +381,18 @@ fn find_sockets(link: &Link, port: u16) -> Sockets {
 /// Whether a program whose device is not here has its sockets elsewhere as well: none has the port.
 fn is_served_elsewhere(port: u16) -> bool {
     port != 0 && routing::count_wildcard_sockets(port, Some(true)) == Some(0)
+}
+
+/// Whether a program's device is in another namespace and down there: the program has no sockets
+/// anywhere then.
+fn is_down_elsewhere(name: &str) -> bool {
+    let (found, _) = namespaces::in_others(Depth::Known, || {
+        let links = Routing::open().ok()?.read_links().ok()?;
+        let link = find_link(&links, name).filter(|link| link.kind == "tun")?;
+        Some(link.up)
+    });
+    let mut found = found.into_iter().flatten().peekable();
+    found.peek().is_some() && found.all(|up| !up)
 }
 
 /// As [`find_sockets`], where other devices of its kind that are up may have the sockets: each has

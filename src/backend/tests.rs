@@ -47,6 +47,8 @@ struct State {
     /// Index, name, mark and port of other devices.
     others: Vec<(i32, &'static str, u32, u16)>,
     others_up: bool,
+    /// They are those of programs.
+    others_are_tuns: bool,
     hooks: Rc<RefCell<ScriptedHooks>>,
     family_errno: i32,
     /// `struct fib_rule_hdr` and attributes.
@@ -306,9 +308,13 @@ impl State {
                 links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
                 links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
-                links.extend(
-                    others.map(|other| link(other.0, other.1, self.others_up, "wireguard", None)),
-                );
+                let kind = if self.others_are_tuns {
+                    "tun"
+                } else {
+                    "wireguard"
+                };
+                links
+                    .extend(others.map(|other| link(other.0, other.1, self.others_up, kind, None)));
                 dump(links, 0)
             }
             (false, RTM_GETRULE, of) => {
@@ -2014,6 +2020,43 @@ fn rules_by_a_port_count_where_the_socket_may_be() {
             update.listen_port = Change::Set(port ^ 1);
         });
         assert_eq!(result.is_ok(), works, "{result:?} {notes}");
+    }
+}
+
+/// A program's device was moved away from its program. While it is down the program has no sockets, and
+/// nothing tells where they will be.
+#[test]
+fn a_programs_device_that_is_down_elsewhere_has_no_sockets_elsewhere() {
+    let (state, _socket) = on_a_port();
+    run(&state, red()).0.unwrap();
+    state.borrow_mut().away = true;
+    let device = Device {
+        name: "wg7".to_owned(),
+        ..with(script(&state), || get_unjudged("wg0")).unwrap()
+    };
+    for (down, tun, elsewhere) in [
+        (true, true, None),
+        (false, true, Some(true)),
+        // Another device has its name there.
+        (true, false, Some(true)),
+    ] {
+        let there = kernel(|state| {
+            state.others.push((12, "wg7", 0, 0));
+            (state.others_up, state.others_are_tuns) = (!down, tun);
+        });
+        let bind = with(script(&state).beside(Some(script(&there))), || {
+            let task = || Task::Other(String::new());
+            let (rules, links) = (read_rules(task()).unwrap(), read_links(task()).unwrap());
+            let binding = rules.find_binding(device.fwmark, device.listen_port);
+            rules_bind(&device, &rules, binding.unwrap(), &links, &[])
+        });
+        let Bind::Rules {
+            elsewhere: said, ..
+        } = bind
+        else {
+            panic!("{bind:?}");
+        };
+        assert_eq!(said, elsewhere, "{down} {tun}");
     }
 }
 
