@@ -295,7 +295,8 @@ impl Hooks {
     pub fn bind_all_sockets(&self) -> bool {
         #[cfg(test)]
         if let Some(hooks) = scripted::hooks() {
-            return hooks.borrow().all_sockets;
+            let hooks = hooks.borrow();
+            return hooks.all_sockets && !hooks.entries.is_empty();
         }
         self.attached.iter().any(|one| one.all_sockets)
     }

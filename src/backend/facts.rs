@@ -17,12 +17,14 @@ use neli::consts::socket::NlFamily;
 use super::bpf::{Hooks, Unavailable, try_hooks};
 use super::netlink::{Failure, Next, Socket};
 use super::routing::{self, Routing};
-use super::{KIND, Wireguard, diag, find_sockets, kernel_bind, receive, userspace};
+use super::{
+    KIND, Wireguard, diag, find_link, find_rivals, kernel_bind, place_sockets, receive, userspace,
+};
 use crate::doctor::facts::{self, Answer, Facts, Filter, Modules, Nic, Seen, Tunnel};
 use crate::error::{Error, Result, Task, strerror};
 use crate::ifname;
 use crate::model::{Bind, Device, Presence};
-use crate::plan::Sockets;
+use crate::plan::{Other, Sockets};
 use crate::sys;
 use crate::wire::nlmsg;
 use crate::wire::route::{self, Link};
@@ -136,7 +138,7 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     let mut devices = Vec::new();
     let mut unread = Vec::new();
     for name in read_names(&links) {
-        match read_tunnel(&name, &links) {
+        match read_tunnel(&name) {
             Ok(tunnel) => devices.push(tunnel),
             Err(error) if only == Some(name.as_str()) => return Err(error),
             Err(error) => unread.push((name, error.to_string())),
@@ -145,9 +147,10 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     if let Some(only) = only {
         if !devices.iter().any(|tunnel| tunnel.device.name == only) {
             // The error that `wg show` gives.
-            devices.push(read_tunnel(only, &links)?);
+            devices.push(read_tunnel(only)?);
         }
     }
+    place_tunnels(&mut devices, &links);
     let has_our_rules = rules
         .as_ref()
         .is_ok_and(|rules| rules.iter_ours().next().is_some());
@@ -193,7 +196,7 @@ fn read_names(links: &[Link]) -> Vec<String> {
     names
 }
 
-fn read_tunnel(name: &str, links: &[Link]) -> Result<Tunnel> {
+fn read_tunnel(name: &str) -> Result<Tunnel> {
     let (device, attribute) = if userspace::is_served(name) {
         (userspace::get(name)?, None)
     } else if name.len() > crate::model::IFNAME_MAX {
@@ -201,28 +204,60 @@ fn read_tunnel(name: &str, links: &[Link]) -> Result<Tunnel> {
     } else {
         Wireguard::open(Task::access(name))?.get(name)?
     };
-    let attribute = attribute.unwrap_or_default();
     Ok(Tunnel {
-        elsewhere: lives_elsewhere(&device, &attribute, links),
         device,
-        attribute,
+        attribute: attribute.unwrap_or_default(),
+        // It takes the other devices to tell.
+        elsewhere: Some(false),
     })
 }
 
-/// Whether the sockets of a device are in another network namespace.
-fn lives_elsewhere(device: &Device, attribute: &str, links: &[Link]) -> bool {
+/// Finds out which devices have their sockets in another network namespace.
+fn place_tunnels(tunnels: &mut [Tunnel], links: &[Link]) {
+    let others: Vec<Other> = tunnels
+        .iter()
+        .map(|tunnel| {
+            let device = &tunnel.device;
+            let link = find_link(links, &device.name);
+            Other {
+                name: device.name.clone(),
+                mark: device.fwmark,
+                port: device.listen_port,
+                userspace: link.is_none_or(|link| link.kind != KIND),
+            }
+        })
+        .collect();
+    for tunnel in tunnels {
+        tunnel.elsewhere = lives_elsewhere(&tunnel.device, &tunnel.attribute, &others, links);
+    }
+}
+
+/// Whether the sockets of a device are in another network namespace; `None` where nothing tells.
+fn lives_elsewhere(
+    device: &Device,
+    attribute: &str,
+    others: &[Other],
+    links: &[Link],
+) -> Option<bool> {
     if !attribute.is_empty() {
         let bind = kernel_bind(device, attribute.to_owned(), links);
-        return matches!(
+        return Some(matches!(
             bind,
             Bind::Kernel {
                 presence: Presence::Unknown,
                 ..
             }
-        );
+        ));
     }
-    let link = links.iter().find(|link| link.is_called(&device.name));
-    link.is_some_and(|link| find_sockets(link, device.listen_port) == Sockets::Elsewhere)
+    let Some(link) = find_link(links, &device.name) else {
+        return Some(false);
+    };
+    let port = device.listen_port;
+    match place_sockets(link, port, &find_rivals(link, port, others, links)) {
+        Sockets::Elsewhere => Some(true),
+        Sockets::Contested => None,
+        Sockets::Here | Sockets::Unknown => Some(false),
+    }
 }
 
 fn read_rp_filter(name: &str) -> Option<u8> {
@@ -238,22 +273,27 @@ fn read_hooks(links: &[Link], wanted: bool) -> facts::HookState {
         entries: Ok(Vec::new()),
         stale: Vec::new(),
         unable: None,
+        unable_again: None,
     };
     match Hooks::find_hooks().and_then(|hooks| hooks.read_entries()) {
         Ok(entries) => {
             read.stale = receive::find_unused(&entries, links);
             read.entries = Ok(entries);
+            let try_them = |all_sockets| try_hooks(all_sockets).err().map(|why| first_line(&why));
             if wanted {
-                read.unable = try_hooks(false).err().map(|reason| first_line(&reason));
+                read.unable = try_them(false);
+            }
+            if read.unable.is_some() {
+                read.unable_again = try_them(true);
             }
         }
-        // Such a kernel has no entries either.
-        Err(reason) if reason.is_absence() => {
-            read.unable = Some(first_line(&reason));
-        }
         Err(reason) => {
-            read.entries = Err(first_line(&reason));
-            read.unable = Some(first_line(&reason));
+            let why = first_line(&reason);
+            // Without hooks a kernel has no entries either.
+            if !reason.is_absence() {
+                read.entries = Err(why.clone());
+            }
+            (read.unable, read.unable_again) = (Some(why.clone()), Some(why));
         }
     }
     read

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What [`super::set`] would do that an update does not say. Nothing is changed.
 
-use super::{Backend, Routing, find_bound_elsewhere, find_hooks_fault, find_link, name_of_vrf};
+use super::{
+    Backend, Routing, find_bound_elsewhere, find_hooks_fault, find_link, find_standing,
+    name_of_vrf, receive,
+};
 use crate::error::Result;
 use crate::model::{Bind, Change, Device, Receives, Update};
 use crate::plan::changes::Means;
@@ -42,7 +45,12 @@ pub fn foresee_update(
     };
     let bound_elsewhere = match strategy {
         Strategy::Keep | Strategy::Unbind => {
-            find_bound_elsewhere(&mut backend, &bind, support)?.and_then(|it| it.bound_elsewhere)
+            let standing = find_standing(&mut backend, &bind)?;
+            let facts = standing.map(|it| find_bound_elsewhere(&bind, &it, support));
+            facts
+                .transpose()?
+                .flatten()
+                .and_then(|it| it.bound_elsewhere)
         }
         Strategy::Attribute { .. } | Strategy::Fallback { .. } => None,
     };
@@ -52,7 +60,9 @@ pub fn foresee_update(
         binds_sockets: by_rules
             && can_bind
             && find_hooks_fault(
-                receive == ReceiveMode::Bound || now.receives == Some(Receives::Bound),
+                receive == ReceiveMode::Bound
+                    || now.receives == Some(Receives::Bound)
+                    || receive::has_entry(&update.interface),
             )
             .is_none(),
         bound_elsewhere,

@@ -67,6 +67,12 @@ pub fn find_hooks_fault(all_sockets: bool) -> Option<String> {
         .map(|reason| reason.to_string())
 }
 
+/// Whether programs at the bind hooks bind the sockets of other programs as well: somebody accepted
+/// that for a device.
+pub fn binds_all_sockets() -> bool {
+    receive::binds_all_sockets()
+}
+
 /// Whether this kernel binds by `WGDEVICE_A_BIND_DEV`.
 ///
 /// # Errors
@@ -271,7 +277,8 @@ fn rules_bind(
             Some(Sockets::Contested) => None,
             Some(_) => Some(false),
             // The kernel's devices have a link.
-            None => Some(is_served_elsewhere(device.listen_port)),
+            None if !is_served_elsewhere(device.listen_port) => Some(false),
+            None => (!is_down_elsewhere(&device.name)).then_some(true),
         },
     }
 }
@@ -374,6 +381,18 @@ fn find_sockets(link: &Link, port: u16) -> Sockets {
 /// Whether a program whose device is not here has its sockets elsewhere as well: none has the port.
 fn is_served_elsewhere(port: u16) -> bool {
     port != 0 && routing::count_wildcard_sockets(port, Some(true)) == Some(0)
+}
+
+/// Whether a program's device is in another namespace and down there: the program has no sockets
+/// anywhere then.
+fn is_down_elsewhere(name: &str) -> bool {
+    let (found, _) = namespaces::in_others(Depth::Known, || {
+        let links = Routing::open().ok()?.read_links().ok()?;
+        let link = find_link(&links, name).filter(|link| link.kind == "tun")?;
+        Some(link.up)
+    });
+    let mut found = found.into_iter().flatten().peekable();
+    found.peek().is_some() && found.all(|up| !up)
 }
 
 /// As [`find_sockets`], where other devices of its kind that are up may have the sockets: each has
@@ -581,8 +600,14 @@ fn change_bound(
         Err(error) => return Err(error),
     };
     if !matches!(strategy, Strategy::Attribute { .. }) {
-        refuse_port_elsewhere(&mut backend, &update, note)?;
-        if let Some(facts) = find_bound_elsewhere(&mut backend, &update, support)? {
+        let standing = find_standing(&mut backend, &update)?;
+        let mut bound_elsewhere = None;
+        if let Some(standing) = &standing {
+            refuse_port_elsewhere(&mut backend, &update, standing, note)?;
+            bound_elsewhere = find_bound_elsewhere(&update, standing, support)?;
+        }
+        if let Some(facts) = bound_elsewhere {
+            receive::sweep_entries();
             let plan = plan::plan(&facts, update, &strategy)?;
             backend.send(&plan.update)?;
             plan.notes.iter().for_each(|line| note(line));
@@ -590,7 +615,7 @@ fn change_bound(
         }
     }
     if strategy == Strategy::Keep && !(update.fwmark.is_keep() && update.listen_port.is_keep()) {
-        refuse_half_bound(&mut backend, &update)?;
+        refuse_half_bound(&mut backend, &update).inspect_err(|_| receive::sweep_entries())?;
     }
     let ends = matches!(strategy, Strategy::Unbind | Strategy::Attribute { .. });
     let left = !ours && ends && has_leftovers(&mut backend, &update.interface, &strategy);
@@ -635,6 +660,7 @@ fn change_bound(
         let (port, mark) = interrupted.check_known(&update.interface, &strategy)?;
         (facts.port, facts.mark, facts.interrupted) = (port, mark, true);
     }
+    facts.keeps_port = receiving.keeps_port(facts.port);
     if ours {
         // A device that was made here and then moved may live on the rules that are to go.
         facts.elsewhere = read_elsewhere(match plan::may_open_others(&facts, &update, &strategy) {
@@ -691,8 +717,11 @@ fn change_bound(
         let words = modules.explain_fallback(&plan.update.interface);
         words.iter().for_each(|line| note(line));
     }
+    // Whoever sets the link up after this meets the hooks as they are told by now. One that was set up
+    // before has sockets that nobody has looked at.
+    let up = is_up(&mut routing, &plan.update.interface).unwrap_or(facts.up);
     let now = Now {
-        up: facts.up,
+        up,
         away: facts.sockets == Sockets::Elsewhere && !facts.interrupted,
         contested: facts.sockets == Sockets::Contested && !facts.interrupted,
         attribute: matches!(strategy, Strategy::Attribute { .. }),
@@ -707,6 +736,12 @@ fn change_bound(
     };
     let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
     removed.and(received)
+}
+
+/// Whether the link of a device is up; `None` where it has none or that cannot be read.
+fn is_up(routing: &mut Routing, interface: &str) -> Option<bool> {
+    let links = routing.read_links().ok()?;
+    find_link(&links, interface).map(|link| link.up)
 }
 
 /// Where the device is to receive from; `None` where no rules bind it.
@@ -907,28 +942,80 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     }
 }
 
+/// A device of the kernel that may have been made in another namespace, as it is before a change.
+struct Standing {
+    mark: u32,
+    port: u16,
+    up: bool,
+    sockets: Sockets,
+    /// One of those that may have its sockets has its mark as well.
+    shares_mark: bool,
+}
+
+/// `None`: a program has the device's sockets, rules have nothing to go by, or the change itself will
+/// say why the device cannot be read.
+///
+/// # Errors
+/// The links cannot be read.
+fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standing>> {
+    if matches!(backend, Backend::Userspace) {
+        return Ok(None);
+    }
+    let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
+        return Ok(None);
+    };
+    if (mark, port) == (0, 0) && !sets_selector(update) {
+        return Ok(None);
+    }
+    let links = read_links(Task::modify(&update.interface))?;
+    let Some(link) = find_link(&links, &update.interface) else {
+        return Ok(None);
+    };
+    let mut standing = Standing {
+        mark,
+        port,
+        up: link.up,
+        sockets: find_sockets(link, port),
+        shares_mark: false,
+    };
+    // The others are asked only where their sockets may pass for its own.
+    if standing.sockets == Sockets::Here {
+        let mut rivals = Vec::new();
+        let is_other = |other: &&Link| other.kind == KIND && other.up && other.index != link.index;
+        for Link { name, .. } in links.iter().filter(is_other) {
+            match backend.mark_and_port(name) {
+                Ok((its_mark, its_port)) if its_port == port => {
+                    standing.shares_mark |= its_mark == mark;
+                    rivals.push(name.clone());
+                }
+                // It may be gone by now.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        standing.sockets = place_sockets(link, port, &rivals);
+    }
+    Ok(Some(standing))
+}
+
+/// Whether the device gets a port or a mark that rules may go by.
+fn sets_selector(update: &Update) -> bool {
+    matches!(update.listen_port, Change::Set(1..)) || matches!(update.fwmark, Change::Set(1..))
+}
+
 /// A device that was made in another namespace and moved must not get a port there by which another
 /// one is bound: rules and bind hooks go by the port alone. While it is down nothing tells where its
 /// sockets will be, and it is only said, as of a mark.
 fn refuse_port_elsewhere(
     backend: &mut Backend,
     update: &Update,
+    standing: &Standing,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let interface = &update.interface;
-    let sets =
-        matches!(update.listen_port, Change::Set(1..)) || matches!(update.fwmark, Change::Set(1..));
-    if !sets || matches!(backend, Backend::Userspace) {
+    let Standing { mark, port, up, .. } = *standing;
+    if !sets_selector(update) {
         return Ok(());
     }
-    // The change itself says why.
-    let Ok((mark, port)) = backend.mark_and_port(interface) else {
-        return Ok(());
-    };
-    let links = read_links(Task::modify(interface))?;
-    let Some(link) = find_link(&links, interface) else {
-        return Ok(());
-    };
     let new = [
         match update.listen_port {
             Change::Set(wanted) if wanted != port => Selector::Port(wanted),
@@ -939,10 +1026,10 @@ fn refuse_port_elsewhere(
             _ => Selector::Mark(0),
         },
     ];
-    if find_sockets(link, port) != Sockets::Elsewhere || backend.is_bound_by_attribute(interface) {
+    let moved = matches!(standing.sockets, Sockets::Elsewhere | Sockets::Contested);
+    if !moved || backend.is_bound_by_attribute(interface) {
         return Ok(());
     }
-    let up = link.up;
     let (found, _) = namespaces::in_others(Depth::Known, || {
         let home = || routing::count_wildcard_sockets(port, Some(false)).is_none_or(|n| n > 0);
         if up && !home() {
@@ -963,11 +1050,21 @@ fn refuse_port_elsewhere(
             Selector::Mark(_) => "fwmark",
         };
         if up && what == "listen-port" {
-            return Err(Error::Unsupported(format!(
-                "Cannot give {interface} {by}: another interface is bound to a VRF by it in the network \
-                 namespace where {interface} was made, and {interface} would be bound as well; choose \
-                 another {what}"
-            )));
+            return Err(Error::Unsupported(
+                if standing.sockets == Sockets::Contested {
+                    format!(
+                        "Cannot give {interface} {by}: another interface is bound to a VRF by it in the \
+                     network namespace where {interface} may have been made, and {interface} would be \
+                     bound as well; choose another {what}"
+                    )
+                } else {
+                    format!(
+                        "Cannot give {interface} {by}: another interface is bound to a VRF by it in the \
+                     network namespace where {interface} was made, and {interface} would be bound as \
+                     well; choose another {what}"
+                    )
+                },
+            ));
         }
         note(&format!(
             "{interface}: another interface is bound to a VRF by {by} in another network namespace: if \
@@ -981,35 +1078,34 @@ fn refuse_port_elsewhere(
 /// moved here. `None` where none do, as far as can be seen.
 ///
 /// # Errors
-/// The rules or the links cannot be read.
+/// The rules cannot be read.
 fn find_bound_elsewhere(
-    backend: &mut Backend,
     update: &Update,
+    standing: &Standing,
     support: Support,
 ) -> Result<Option<Facts>> {
-    if matches!(backend, Backend::Userspace) {
-        return Ok(None);
-    }
-    let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
-        // The change itself says why.
-        return Ok(None);
-    };
+    let Standing {
+        mark,
+        port,
+        up,
+        sockets,
+        shares_mark,
+    } = *standing;
     if (mark, port) == (0, 0) {
         return Ok(None);
     }
-    let task = || Task::modify(&update.interface);
-    let here = read_rules(task())?;
-    let links = read_links(task())?;
-    let Some(link) = find_link(&links, &update.interface) else {
-        return Ok(None);
-    };
-    let sockets = find_sockets(link, port);
+    let here = read_rules(Task::modify(&update.interface))?;
     // The rules here may be another device's, which has the same mark in its own namespace.
-    if sockets != Sockets::Elsewhere && here.find_binding(mark, port).is_some() {
+    let others_rules = match sockets {
+        Sockets::Elsewhere => true,
+        Sockets::Contested => shares_mark,
+        Sockets::Here | Sockets::Unknown => false,
+    };
+    if !others_rules && here.find_binding(mark, port).is_some() {
         return Ok(None);
     }
-    // Devices of other namespaces may well have this port.
-    let by_port = sockets == Sockets::Elsewhere;
+    // Devices of other namespaces may well have this port, and rules of their own that go by it.
+    let by_port = matches!(sockets, Sockets::Elsewhere | Sockets::Contested);
     if sockets == Sockets::Here || (mark == 0 && !by_port) {
         return Ok(None);
     }
@@ -1018,9 +1114,14 @@ fn find_bound_elsewhere(
         let rules = Routing::open().ok()?.read_rules().ok()?;
         let bindings = rules.find_bindings(mark, port).into_iter();
         let mut selectors = bindings.map(|binding| binding.by);
-        let by = selectors.find(|by| by_port || *by == Selector::Mark(mark))?;
+        let by = selectors.find(|by| match by {
+            Selector::Mark(_) => true,
+            // It has sockets only while it is up.
+            Selector::Port(_) => by_port && (!up || has_spare_socket(port)),
+        })?;
         // A mark may well be chosen there as here, for a VRF of the same table.
-        let explained = binds && !by_port && marks_here()?.contains(&mark);
+        let chosen = binds && sockets != Sockets::Elsewhere && by == Selector::Mark(mark);
+        let explained = chosen && marks_here()?.contains(&mark);
         (!explained).then_some(by)
     });
     // From a container nothing shows but the mark, which we chose and no rule here needs. While the
@@ -1035,11 +1136,36 @@ fn find_bound_elsewhere(
         mark,
         port,
         sockets,
-        up: link.up,
+        up,
         bound_elsewhere: Some(by),
         bound_unseen: seen.is_none(),
         ..Facts::default()
     }))
+}
+
+/// Whether a device that was made in this thread's namespace and moved may have a socket on this port:
+/// there are more than devices here that are up and have it. What cannot be read counts as such.
+fn has_spare_socket(port: u16) -> bool {
+    let count = routing::count_wildcard_sockets(port, Some(false));
+    let devices = || {
+        let links = Routing::open().ok()?.read_links().ok()?;
+        let mut wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
+        // Those that came from elsewhere have their sockets there.
+        let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
+        let up = links.iter().filter(|link| link.kind == KIND && link.up);
+        let mut has_port = |name: &str| {
+            let head = wireguard.get_head(name);
+            head.is_ok_and(|(device, _)| device.listen_port == port)
+        };
+        Some(
+            up.filter(|link| has_port(&link.name) && !came(&link.name))
+                .count(),
+        )
+    };
+    match (count, devices()) {
+        (Some(count), Some(devices)) => count > devices,
+        _ => true,
+    }
 }
 
 /// The marks of the kernel's devices of this thread's namespace; `None` where they cannot be read.
@@ -1147,6 +1273,7 @@ fn read_facts(
         elsewhere: Elsewhere::default(),
         hooked: Vec::new(),
         all_sockets: false,
+        keeps_port: false,
         sockets,
         bound_elsewhere: None,
         bound_unseen: false,

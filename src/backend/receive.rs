@@ -170,6 +170,15 @@ fn entry_for(entries: &[(u16, HookEntry)], port: u16) -> Option<&HookEntry> {
     entries.find(|(of, _)| *of == port).map(|(_, entry)| entry)
 }
 
+/// Whether a device has an entry, on whatever port.
+pub fn has_entry(interface: &str) -> bool {
+    let Some(index) = find_index(interface) else {
+        return false;
+    };
+    let mut entries = read_entries().into_iter();
+    entries.any(|(_, entry)| entry.owner == index && !entry.leaving)
+}
+
 /// The entry for a port, where it is another device's.
 pub fn entry_of_another(interface: &str, port: u16) -> Vec<(u16, HookEntry)> {
     let entry = Hooks::find_hooks().and_then(|hooks| hooks.get(port));
@@ -433,6 +442,12 @@ impl Receiving {
         let known = self.known_entries().iter();
         let of_others = known.filter(|(port, _)| !self.own.contains(port));
         of_others.cloned().collect()
+    }
+
+    /// Whether the device has an entry for this port, its own, and keeps it where the kernel could
+    /// choose one.
+    pub fn keeps_port(&self, port: u16) -> bool {
+        self.mode != ReceiveMode::Any && self.own_entries().any(|(own, _)| *own == port)
     }
 
     /// Finds the entries of this device. An index alone does not tell: a device that was in another
@@ -1317,7 +1332,7 @@ pub fn has_leftovers(
 
 /// The device as it was before the change, and what is around it after.
 pub struct Now<'a> {
-    /// Only then it has sockets.
+    /// Since the change: only then it has sockets.
     pub up: bool,
     /// It has sockets, and they are in another namespace.
     pub away: bool,

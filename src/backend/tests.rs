@@ -51,6 +51,8 @@ struct State {
     /// Index, name, mark and port of other devices.
     others: Vec<(i32, &'static str, u32, u16)>,
     others_up: bool,
+    /// They are those of programs.
+    others_are_tuns: bool,
     hooks: Rc<RefCell<ScriptedHooks>>,
     family_errno: i32,
     /// `struct fib_rule_hdr` and attributes.
@@ -89,6 +91,8 @@ struct State {
     silent_after_set: bool,
     /// The port that it chooses.
     chosen: u16,
+    /// After so many requests wg0 is set up by somebody else.
+    comes_up: Option<usize>,
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -194,6 +198,14 @@ impl State {
             bytes.extend(said(DONE, &done(errno)));
             bytes
         };
+        match &mut self.comes_up {
+            Some(0) => {
+                (self.comes_up, self.down, self.bound_to) = (None, false, 0);
+                self.bind_by_hooks();
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let generic = family == NlFamily::Generic;
         let is_change = match generic {
             true => kind == WIREGUARD && payload[0] == 1,
@@ -313,9 +325,13 @@ impl State {
                 links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
                 links.retain(|link| !self.no_red || link[4] != 8);
                 let others = self.others.iter();
-                links.extend(
-                    others.map(|other| link(other.0, other.1, self.others_up, "wireguard", None)),
-                );
+                let kind = if self.others_are_tuns {
+                    "tun"
+                } else {
+                    "wireguard"
+                };
+                links
+                    .extend(others.map(|other| link(other.0, other.1, self.others_up, kind, None)));
                 dump(links, 0)
             }
             (false, RTM_GETRULE, of) => {
@@ -1847,6 +1863,33 @@ fn a_kill_leaves_a_device_bound_or_closed() {
     }
 }
 
+/// The link goes up while a command binds or unbinds: its sockets are where they belong at the end, and
+/// nothing else is said of them.
+#[test]
+fn a_device_that_comes_up_meanwhile_is_bound_as_it_is_said() {
+    for (bound, bind_dev, wanted) in [
+        (false, red(), 8),
+        (true, Change::Clear, 0),
+        (true, Change::Set("blue".to_owned()), 9),
+    ] {
+        for moment in 0.. {
+            let (state, _socket) = if bound { bound_by_hooks() } else { hooked() };
+            (state.borrow_mut().down, state.borrow_mut().comes_up) = (true, Some(moment));
+            let change = |update: &mut Update| update.bind_dev = bind_dev.clone();
+            let (result, notes) = run_hooked(&state, ReceiveMode::Auto, change);
+            let what = format!("{bind_dev:?} {moment}: {notes}");
+            result.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(entries(&state).len(), usize::from(wanted != 0), "{what}");
+            assert_eq!(notes.contains("only"), wanted != 0, "{what}");
+            if state.borrow().down {
+                assert!(moment > 20, "{what}");
+                break;
+            }
+            assert_eq!(state.borrow().bound_to, wanted, "{what}");
+        }
+    }
+}
+
 /// The kernel refuses to close the device, or the hooks cannot be changed once it is.
 #[test]
 fn a_device_that_cannot_be_moved_stays_bound() {
@@ -2079,6 +2122,309 @@ fn a_moved_device_does_not_get_a_port_that_its_home_has_bound() {
     let (result, notes) = give(|update, port, _| update.listen_port = Change::Set(port ^ 1));
     result.unwrap();
     assert_eq!(notes, "");
+}
+
+/// A device that was bound at `home` and moved here, where wg9 has its port and is up: the one socket on
+/// the port is wg9's, and does not make the moved one a device of this namespace.
+#[test]
+fn a_neighbours_socket_does_not_open_a_device_that_is_bound_elsewhere() {
+    let (home, _socket) = bound_by_hooks();
+    let port = home.borrow().port;
+    let mark = mem::take(&mut home.borrow_mut().mark);
+    let beside = || {
+        kernel(|state| {
+            (state.mark, state.port, state.away) = (mark, port, true);
+            state.others.push((12, "wg9", 0, port));
+            (state.others_up, state.beside) = (true, vec![(0, 12)]);
+        })
+    };
+    let omitted = |update: &mut Update| {
+        update.bind_dev = Change::Clear;
+        update.bind_dev_omitted = true;
+        update.fwmark = Change::Clear;
+    };
+    let changes: [fn(&mut Update); 4] = [
+        omitted,
+        |update| update.fwmark = Change::Clear,
+        |update| update.fwmark = Change::Set(5),
+        |update| update.bind_dev = red(),
+    ];
+    for (change, works) in changes.into_iter().zip([true, true, false, false]) {
+        let here = beside();
+        let script = script(&here).beside(Some(script(&home)));
+        let (result, notes) = set_on(&script, change);
+        assert_eq!(result.is_ok(), works, "{result:?} {notes}");
+        let said = result.map_or_else(|error| error.to_string(), |()| notes);
+        assert!(said.contains("another interface has its port"), "{said}");
+        assert_eq!(here.borrow().mark, mark, "{said}");
+    }
+    // The rules for its mark may be wg9's as well.
+    let here = beside();
+    run_hooked(&here, ReceiveMode::Any, |update| {
+        update.bind_dev = red();
+        update.listen_port = Change::Set(port ^ 1);
+    })
+    .0
+    .unwrap();
+    assert_eq!((here.borrow().mark, here.borrow().ours(2)), (mark, 2));
+    here.borrow_mut().port = port;
+    here.borrow_mut().others[0].2 = mark;
+    let kernel = script(&here).beside(Some(script(&home)));
+    let (result, notes) = set_on(&kernel, omitted);
+    result.unwrap();
+    assert!(notes.contains("another interface has its port"), "{notes}");
+    assert_eq!(here.borrow().mark, mark);
+    // Nor does it get a port that its home has bound.
+    let entry = home.borrow().hooks.borrow().entries[&port].clone();
+    let hooks = Rc::clone(&home.borrow().hooks);
+    hooks.borrow_mut().entries.insert(51009, entry);
+    let here = beside();
+    here.borrow_mut().mark = 0;
+    let script = script(&here).beside(Some(script(&home)));
+    let give = |to| set_on(&script, |update| update.listen_port = Change::Set(to)).0;
+    let said = give(51009).unwrap_err().to_string();
+    assert!(said.contains("may have been made"), "{said}");
+    assert_eq!(here.borrow().port, port);
+    give(51010).unwrap();
+    // With a socket for each it is a device of this namespace.
+    let here = beside();
+    here.borrow_mut().away = false;
+    let own = self::script(&here).beside(Some(self::script(&home)));
+    set_on(&own, |update| update.fwmark = Change::Clear)
+        .0
+        .unwrap();
+    assert_eq!(here.borrow().mark, 0);
+}
+
+/// wg0 is bound to nothing and was moved. Rules that go by its port hold it in the namespace where its
+/// socket is, and not in another one that has such a port as well.
+#[test]
+fn rules_by_a_port_count_where_the_socket_may_be() {
+    for (spare, contested, works) in [
+        (vec![], false, true),
+        (vec![(0, 55)], false, false),
+        (vec![], true, true),
+        (vec![(0, 55)], true, false),
+    ] {
+        let (there, _socket) = on_a_port();
+        let port = there.borrow().port;
+        let bind = Update {
+            interface: "wg0".to_owned(),
+            bind_dev: red(),
+            ..Update::default()
+        };
+        run_update(&there, None, bind, BindMode::Port).0.unwrap();
+        there.borrow_mut().beside = spare;
+        let here = kernel(|state| (state.port, state.away) = (port, true));
+        if contested {
+            let mut here = here.borrow_mut();
+            here.others.push((12, "wg9", 0, port));
+            (here.others_up, here.beside) = (true, vec![(0, 12)]);
+        }
+        let script = script(&here).beside(Some(script(&there)));
+        let (result, notes) = set_on(&script, |update| {
+            update.listen_port = Change::Set(port ^ 1);
+        });
+        assert_eq!(result.is_ok(), works, "{result:?} {notes}");
+    }
+}
+
+/// A program's device was moved away from its program. While it is down the program has no sockets, and
+/// nothing tells where they will be.
+#[test]
+fn a_programs_device_that_is_down_elsewhere_has_no_sockets_elsewhere() {
+    let (state, _socket) = on_a_port();
+    run(&state, red()).0.unwrap();
+    state.borrow_mut().away = true;
+    let device = Device {
+        name: "wg7".to_owned(),
+        ..with(script(&state), || get_unjudged("wg0")).unwrap()
+    };
+    for (down, tun, elsewhere) in [
+        (true, true, None),
+        (false, true, Some(true)),
+        // Another device has its name there.
+        (true, false, Some(true)),
+    ] {
+        let there = kernel(|state| {
+            state.others.push((12, "wg7", 0, 0));
+            (state.others_up, state.others_are_tuns) = (!down, tun);
+        });
+        let bind = with(script(&state).beside(Some(script(&there))), || {
+            let task = || Task::Other(String::new());
+            let (rules, links) = (read_rules(task()).unwrap(), read_links(task()).unwrap());
+            let binding = rules.find_binding(device.fwmark, device.listen_port);
+            rules_bind(&device, &rules, binding.unwrap(), &links, &[])
+        });
+        let Bind::Rules {
+            elsewhere: said, ..
+        } = bind
+        else {
+            panic!("{bind:?}");
+        };
+        assert_eq!(said, elsewhere, "{down} {tun}");
+    }
+}
+
+/// `wg doctor` looks at a neighbour's socket as `wg show` does.
+#[test]
+fn a_neighbours_socket_is_not_taken_for_a_devices_own_by_doctor() {
+    let (state, _socket) = bound_by_hooks();
+    let port = state.borrow().port;
+    state.borrow_mut().others.push((12, "wg9", 0, port));
+    for (up, away, beside, elsewhere) in [
+        (false, false, vec![], Some(false)),
+        (false, true, vec![], Some(true)),
+        (true, false, vec![(0, 12)], Some(false)),
+        (true, true, vec![(0, 12)], None),
+    ] {
+        {
+            let mut state = state.borrow_mut();
+            (state.others_up, state.away, state.beside) = (up, away, beside);
+        }
+        let facts = with(script(&state), || read_namespace(None)).unwrap();
+        let wg0 = facts.devices.iter().find(|one| one.device.name == "wg0");
+        assert_eq!(wg0.unwrap().elsewhere, elsewhere, "{up} {away}");
+    }
+}
+
+/// On a kernel whose programs bind every socket on a port, wg0 was bound with that accepted. Another tool
+/// moved it to another port, where its sockets are not bound: to bind it again helps, as for any change of
+/// a device that has an entry.
+#[test]
+fn hooks_that_serve_a_device_with_an_entry_are_not_denied() {
+    let (state, _socket) = hooked();
+    let hooks = Rc::clone(&state.borrow().hooks);
+    hooks.borrow_mut().all_sockets = true;
+    let version = || {
+        let mut text = Vec::new();
+        let printed = with(script(&state), || {
+            crate::cmd::version::print_all("", &mut text)
+        });
+        printed.unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let text = version();
+    assert!(text.contains("sockets: not bound, rules only"), "{text}");
+    let bind = |update: &mut Update| update.bind_dev = red();
+    let (result, notes) = run_hooked(&state, ReceiveMode::Bound, bind);
+    result.unwrap();
+    assert!(notes.contains("receives from red only"), "{notes}");
+    let text = version();
+    assert!(text.contains("sockets: bound by a BPF program"), "{text}");
+    assert!(text.contains("WG_BIND_DEV_RECEIVE=bound"), "{text}");
+
+    let spare = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = spare.local_addr().unwrap().port();
+    (state.borrow_mut().port, state.borrow_mut().bound_to) = (port, 0);
+    let facts = with(script(&state), || read_namespace(None)).unwrap();
+    assert!(facts.hooks.unable.is_some());
+    assert_eq!(facts.hooks.unable_again, None);
+    let update = Update {
+        interface: "wg0".to_owned(),
+        bind_dev: red(),
+        ..Update::default()
+    };
+    let means = with(script(&state), || {
+        let now = get("wg0").unwrap();
+        assert_eq!(now.receives, Some(Receives::Any));
+        foresee_update(&now, &update, BindMode::Auto, ReceiveMode::Auto)
+    });
+    assert!(means.unwrap().binds_sockets);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, bind);
+    result.unwrap();
+    assert!(notes.contains("receives from red only"), "{notes}");
+    assert_eq!(state.borrow().bound_to, 8);
+}
+
+/// A file without ListenPort leaves the port whose sockets are bound, also where rules go by ports: the
+/// kernel is not let choose one of theirs.
+#[test]
+fn a_bound_port_stays_beside_rules_that_go_by_a_port() {
+    let (state, _socket) = bound_by_hooks();
+    let (port, mark) = (state.borrow().port, state.borrow().mark);
+    let neighbour = port ^ 1;
+    state.borrow_mut().others.push((12, "wg9", 0, neighbour));
+    let pair = [(97, Action::Table(200)), (98, Action::Unreachable)];
+    let pair = pair.map(|(pref, action)| Rule::new_ours(pref, Selector::Port(neighbour), action));
+    let added = with(script(&state), || {
+        let mut routing = Routing::open().unwrap();
+        let rules = routing.read_rules().unwrap();
+        routing.add_rules(&pair.map(|rule| (Family::V4, rule)), &rules)
+    });
+    added.unwrap();
+    let reload = |update: &mut Update| {
+        update.bind_dev = red();
+        (update.fwmark, update.listen_port) = (Change::Clear, Change::Clear);
+    };
+    let mut update = Update {
+        interface: "wg0".to_owned(),
+        ..Update::default()
+    };
+    reload(&mut update);
+    let foreseen = with(script(&state), || {
+        let now = get("wg0").unwrap();
+        let means = foresee_update(&now, &update, BindMode::Auto, ReceiveMode::Auto).unwrap();
+        crate::plan::changes::find_differences(&now, &update, &means)
+    });
+    assert_eq!(foreseen, []);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, reload);
+    result.unwrap();
+    assert_eq!((state.borrow().port, state.borrow().mark), (port, mark));
+    assert!(notes.contains("receives from red only"), "{notes}");
+    // The sockets on a port that stays have to be its own.
+    {
+        let mut state = state.borrow_mut();
+        state.others.push((13, "wg8", 0, port));
+        state.others_up = true;
+    }
+    let said = run_hooked(&state, ReceiveMode::Auto, reload).0.unwrap_err();
+    assert!(said.to_string().contains("fewer sockets"), "{said}");
+    state.borrow_mut().others.pop();
+    // Without the hooks it gets another one, and not the neighbour's.
+    run_hooked(&state, ReceiveMode::Any, reload).0.unwrap();
+    assert!(![port, neighbour, 0].contains(&state.borrow().port));
+}
+
+/// `wg doctor` names a command that removes the entry of a device that is gone. It does so of a device
+/// whose binding it does not touch, too.
+#[test]
+fn each_change_removes_the_entry_of_a_device_that_is_gone() {
+    let stale = |state: &Rc<RefCell<State>>| {
+        let entry = crate::model::HookEntry {
+            vrf: "red".to_owned(),
+            owner: 33,
+            ..Default::default()
+        };
+        let hooks = Rc::clone(&state.borrow().hooks);
+        hooks.borrow_mut().entries.insert(51007, entry);
+        let facts = with(script(state), || read_namespace(None)).unwrap();
+        assert_eq!(facts.hooks.stale, [51007]);
+    };
+    let is_left = |state: &Rc<RefCell<State>>| {
+        let entries = entries(state);
+        entries.iter().any(|(port, ..)| *port == 51007)
+    };
+    // As doctor has it: the port that the device has.
+    let again = |state: &Rc<RefCell<State>>, home: Option<ScriptedKernel>| {
+        let port = state.borrow().port;
+        set_on(&script(state).beside(home), |update| {
+            update.listen_port = Change::Set(port);
+        })
+    };
+    let (home, _socket) = bound_by_hooks();
+    let mark = home.borrow().mark;
+    let moved = kernel(|state| (state.mark, state.port, state.away) = (mark, 1, true));
+    stale(&moved);
+    again(&moved, Some(script(&home))).0.unwrap();
+    assert!(!is_left(&moved), "of one that is bound elsewhere");
+
+    let (half, _half_socket) = bound_by_hooks();
+    let is_ours = |rule: &Vec<u8>| priority(rule) == 97 || priority(rule) == 98;
+    half.borrow_mut().rules.retain(|rule| !is_ours(rule));
+    stale(&half);
+    assert!(again(&half, None).0.is_err());
+    assert!(!is_left(&half), "of one that is half bound");
 }
 
 /// The rules and the entry of a binding go by a mark that another tool took away: with it the device is

@@ -24,6 +24,10 @@ pub fn print_all(reference: &str, out: &mut impl Write) -> Result<()> {
     if attribute != Ok(true) {
         let sockets = match backend::find_hooks_fault(false) {
             None => "bound by a BPF program at the bind hooks".to_owned(),
+            Some(why) if backend::binds_all_sockets() => format!(
+                "bound by a BPF program at the bind hooks where WG_BIND_DEV_RECEIVE=bound was given, \
+                 else not bound: {why}"
+            ),
             Some(why) => format!("not bound, rules only: {why}"),
         };
         text += &format!("sockets: {sockets}\n");

@@ -70,7 +70,7 @@ impl<'a> View<'a> {
             own,
             elsewhere: false,
         };
-        view.elsewhere = view.sends != Sends::Unbound && tunnel.elsewhere;
+        view.elsewhere = view.sends != Sends::Unbound && tunnel.elsewhere == Some(true);
         view.gets = (view.sends != Sends::Unbound).then(|| view.find_gets());
         view
     }
@@ -143,6 +143,28 @@ impl<'a> View<'a> {
         self.own.is_some_and(|nic| nic.link.kind != "wireguard")
     }
 
+    /// Why the bind hooks cannot bind its sockets, when it is bound again or set up.
+    pub fn hooks_fault(&self) -> Option<&'a str> {
+        let hooks = &self.facts.hooks;
+        match self.has_entry() {
+            true => hooks.unable_again.as_deref(),
+            false => hooks.unable.as_deref(),
+        }
+    }
+
+    /// Whether the bind hooks have an entry of it, on whatever port.
+    fn has_entry(&self) -> bool {
+        let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
+        let index = self.own.map(|nic| nic.link.index);
+        let mut entries = entries.iter();
+        entries.any(|(_, entry)| Some(entry.owner) == index && !entry.leaving)
+    }
+
+    /// Whether its rules are gone, and what receives is not.
+    pub fn is_half_bound(&self) -> bool {
+        self.sends == Sends::Unbound && self.has_entry()
+    }
+
     /// How many other devices of its kind are up and have its port.
     fn count_rivals(&self) -> usize {
         let others = self.facts.devices.iter().filter(|other| {
@@ -150,7 +172,7 @@ impl<'a> View<'a> {
             let up = |nic: &Nic| nic.link.up && (nic.link.kind != "wireguard") == self.is_process();
             other.device.name != self.device().name
                 && other.device.listen_port == self.device().listen_port
-                && !other.elsewhere
+                && other.elsewhere != Some(true)
                 && nic.is_some_and(up)
         });
         others.count()
@@ -277,6 +299,8 @@ impl<'a> View<'a> {
             Sends::Attribute { .. } => Some(true),
             // Where the closing rule is all that is left, a family may lack it.
             Sends::Rules { table: None, .. } => None,
+            // Its packets may start in another namespace, with other rules.
+            Sends::Rules { .. } if self.tunnel.elsewhere.is_none() => None,
             Sends::Rules { .. } => Some(faults.is_empty()),
         }
     }
@@ -921,7 +945,7 @@ impl<'a> View<'a> {
             );
             return;
         }
-        let hooks_serve = self.facts.hooks.unable.is_none();
+        let hooks_fault = self.hooks_fault();
         match gets {
             Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
             Gets::Unclear => report.unseen(
@@ -957,7 +981,7 @@ impl<'a> View<'a> {
                      from {} only",
                     self.describe_place()
                 );
-                match &self.facts.hooks.unable {
+                match hooks_fault {
                     None => report.add(Code::ReceivesEverywhere, name, text, self.bind_again("")),
                     Some(why) => {
                         report.add(
@@ -980,7 +1004,7 @@ impl<'a> View<'a> {
                      what arrives in {} does not reach it",
                     self.describe_place()
                 ),
-                if hooks_serve {
+                if hooks_fault.is_none() {
                     self.bind_again("")
                 } else {
                     run("sysctl -w net.ipv4.udp_l3mdev_accept=1".to_owned())
@@ -996,7 +1020,7 @@ impl<'a> View<'a> {
         let (Some(own), true) = (self.own, self.sends == Sends::Unbound) else {
             return;
         };
-        if self.facts.rules.is_err() || self.tunnel.elsewhere {
+        if self.facts.rules.is_err() || self.tunnel.elsewhere == Some(true) {
             return;
         }
         let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();

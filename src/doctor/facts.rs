@@ -98,8 +98,12 @@ pub struct HookState {
     pub entries: Seen<Vec<(u16, HookEntry)>>,
     /// The ports of entries whose device is gone.
     pub stale: Vec<u16>,
-    /// Why sockets cannot be bound there; `None`: they can, or nobody asked.
+    /// Why the sockets of a device without an entry cannot be bound there; `None`: they can, or nobody
+    /// asked.
     pub unable: Option<String>,
+    /// As `unable`, of a device that has an entry: whoever made that accepted that the sockets of
+    /// programs on the port are bound as well.
+    pub unable_again: Option<String>,
 }
 
 /// A WireGuard device.
@@ -109,8 +113,9 @@ pub struct Tunnel {
     pub device: Device,
     /// What the kernel's attribute says; empty where it says nothing.
     pub attribute: String,
-    /// Its sockets are in another network namespace.
-    pub elsewhere: bool,
+    /// Its sockets are in another network namespace; `None`: another device has its port, and there
+    /// are fewer sockets than devices, so nothing tells whose they are.
+    pub elsewhere: Option<bool>,
 }
 
 /// Packet filters of this namespace.

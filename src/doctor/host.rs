@@ -55,7 +55,7 @@ fn report_accept(facts: &Facts, views: &[View], report: &mut Report) {
     };
     let needs_it = |view: &View| match (&view.sends, &view.gets) {
         (Sends::Rules { .. }, Some(Gets::BoundByHook)) => false,
-        (Sends::Rules { .. }, Some(Gets::Down)) => facts.hooks.unable.is_some(),
+        (Sends::Rules { .. }, Some(Gets::Down)) => view.hooks_fault().is_some(),
         (Sends::Rules { .. }, _) => true,
         _ => false,
     };
@@ -104,8 +104,9 @@ fn report_hooks(facts: &Facts, views: &[View], report: &mut Report) {
         return;
     }
     for port in &facts.hooks.stale {
-        // Any change of any device makes `wg' remove it.
-        let name = views.first().map_or("wg0", View::name);
+        // Any change of a device makes `wg' remove it. One that is half bound takes none but of its
+        // binding.
+        let view = views.iter().find(|view| !view.is_half_bound());
         report.add(
             Code::StaleEntry,
             None,
@@ -113,8 +114,8 @@ fn report_hooks(facts: &Facts, views: &[View], report: &mut Report) {
                 "the bind hooks still have an entry for port {port}, whose device is gone: the \
                  next socket of the kernel on that port is bound by it"
             ),
-            match views.first().map(|view| view.device().listen_port) {
-                Some(port) if port != 0 => {
+            match view.map(|view| (view.name(), view.device().listen_port)) {
+                Some((name, port)) if port != 0 => {
                     run(format!("wg set {} listen-port {port}", quote(name)))
                 }
                 _ => advise("any command of wg that changes an interface removes it"),

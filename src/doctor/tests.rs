@@ -148,6 +148,7 @@ fn stock() -> Facts {
             entries: Ok(vec![(PORT, entry)]),
             stale: Vec::new(),
             unable: None,
+            unable_again: None,
         },
         l3mdev_accept: Ok(false),
         rp_filter: Ok(0),
@@ -165,7 +166,7 @@ fn stock() -> Facts {
                 peers: vec![peer("203.0.113.10:51002"), peer("[2001:db8:b::10]:51002")],
             },
             attribute: String::new(),
-            elsewhere: false,
+            elsewhere: Some(false),
         }],
         unread: Vec::new(),
         modules: Modules {
@@ -439,6 +440,7 @@ fn the_sysctl_is_needed_where_the_hooks_do_not_serve() {
             facts.sockets = Ok(Vec::new());
             facts.l3mdev_accept = Ok(true);
             facts.hooks.unable = unable.clone();
+            facts.hooks.unable_again = unable.clone();
         });
         let report = examine(&facts, None, &mut routes);
         let found = codes(&report).contains(&Code::L3mdevAcceptOpen);
@@ -765,7 +767,7 @@ fn receiving_cases() -> Vec<Case> {
                 Code::ReceivesEverywhere,
                 changed(stock(), |f| {
                     (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
-                    f.hooks.unable = Some("no BTF".to_owned());
+                    (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
                 }),
                 "a wireguard module with WGDEVICE_A_BIND_DEV",
             )
@@ -779,9 +781,35 @@ fn receiving_cases() -> Vec<Case> {
             Code::L3mdevAcceptNeeded,
             changed(stock(), |f| {
                 f.sockets = Ok(unbound());
-                f.hooks.unable = Some("no BTF".to_owned());
+                (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
             }),
             "sysctl -w net.ipv4.udp_l3mdev_accept=1",
+        ),
+        // It has an entry: the hooks bind its sockets again, though not those of others.
+        case(
+            Code::L3mdevAcceptNeeded,
+            changed(stock(), |f| {
+                f.sockets = Ok(unbound());
+                f.hooks.unable = Some("no BTF".to_owned());
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::ReceivesEverywhere,
+            changed(stock(), |f| {
+                (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
+                f.hooks.unable = Some("no BTF".to_owned());
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::L3mdevAcceptOpen,
+            changed(stock(), |f| {
+                (f.sockets, f.l3mdev_accept) = (Ok(vec![socket(53, 0)]), Ok(true));
+                f.hooks.unable = Some("no BTF".to_owned());
+                find(f, WG).link.up = false;
+            }),
+            "sysctl -w net.ipv4.udp_l3mdev_accept=0",
         ),
         case(
             Code::L3mdevAcceptOpen,
@@ -1008,7 +1036,7 @@ fn other_cases() -> Vec<Case> {
         unseen(|f| f.attribute = Err("no".to_owned())),
         unseen(|f| f.l3mdev_accept = Err("no".to_owned())),
         unseen(|f| f.unread.push(("wg9".to_owned(), "no".to_owned()))),
-        unseen(|f| f.devices[0].elsewhere = true),
+        unseen(|f| f.devices[0].elsewhere = Some(true)),
         Case {
             level: Level::Unseen,
             ..case(
@@ -1293,7 +1321,7 @@ fn sockets_of_others_leave_a_device_unbound() {
         changed(stock(), |f| {
             unbind(f);
             f.hooks.entries = Ok(Vec::new());
-            f.devices[0].elsewhere = true;
+            f.devices[0].elsewhere = Some(true);
         }),
     ];
     for facts in quiet {
@@ -1305,6 +1333,46 @@ fn sockets_of_others_leave_a_device_unbound() {
         codes(&examine(&blind, None, &mut routes)),
         [Code::NotLookedAt]
     );
+}
+
+/// Another device has its port, and there is one socket for both: where the packets of either start is
+/// not known, so nothing says that the rules here stop them.
+#[test]
+fn a_device_that_may_be_elsewhere_is_not_called_closed() {
+    let facts = changed(stock(), |f| {
+        let mut other = f.devices[0].clone();
+        other.device.name = "wg1".to_owned();
+        f.nics.push(nic(10, "wg1", "wireguard", None));
+        f.devices.push(other);
+        f.devices.iter_mut().for_each(|one| one.elsewhere = None);
+    });
+    let report = examine(&facts, None, &mut routes);
+    for summary in &report.devices {
+        assert_eq!(summary.closed, None);
+        assert_eq!(summary.gets, Some(Gets::Unclear));
+    }
+    assert_eq!(report.exit_code(), 2, "{:?}", report.findings);
+}
+
+/// A device that is half bound does not take the command that removes an entry of another one.
+#[test]
+fn a_stale_entry_is_removed_by_a_device_that_can() {
+    let mend = |facts: &Facts| {
+        let findings = examine(facts, None, &mut routes).findings;
+        let mut stale = findings.into_iter().filter(|f| f.code == Code::StaleEntry);
+        stale.next().unwrap().remedy
+    };
+    let mut facts = changed(stock(), |f| {
+        unbind(f);
+        f.hooks.stale = vec![51007];
+    });
+    assert!(matches!(mend(&facts), Remedy::Do(_)), "{:?}", mend(&facts));
+    let mut other = facts.devices[0].clone();
+    (other.device.name, other.device.listen_port) = ("wg1".to_owned(), 51009);
+    facts.nics.push(nic(10, "wg1", "wireguard", None));
+    facts.devices.push(other);
+    let command = "wg set wg1 listen-port 51009".to_owned();
+    assert_eq!(mend(&facts), Remedy::Run(vec![command]));
 }
 
 /// A filter rule about something else, or one that names the VRF as well, is left alone.

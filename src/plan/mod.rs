@@ -205,6 +205,8 @@ pub struct Facts {
     /// Each entry binds the sockets of the kernel and those of processes: the program at the hooks
     /// cannot tell them apart.
     pub all_sockets: bool,
+    /// The device has an entry there for its port, and keeps that where the kernel could choose one.
+    pub keeps_port: bool,
     pub sockets: Sockets,
     /// By what rules in the namespace where the device was made bind it; none do here.
     pub bound_elsewhere: Option<Selector>,
@@ -582,8 +584,16 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
 fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Result<Plan> {
     let interface = update.interface.clone();
     let is_unknown = facts.sockets == Sockets::Unknown && !facts.up;
+    let is_contested = facts.sockets == Sockets::Contested;
     let refuse = |what: &str| {
-        Err(Error::Unsupported(if is_unknown {
+        Err(Error::Unsupported(if is_contested {
+            format!(
+                "Cannot {what} {interface}: policy rules in another network namespace bind by {by}, \
+                 and nothing tells whether it was made there, because another interface has its port \
+                 and there are fewer sockets than interfaces; set the other one down for the moment, \
+                 or move {interface} back there, and do it there"
+            )
+        } else if is_unknown {
             format!(
                 "Cannot {what} {interface} while it is down: policy rules in another network \
                  namespace bind by {by}, and nothing tells whether it was made there; set it up \
@@ -635,6 +645,12 @@ fn keep_bound_elsewhere(facts: &Facts, mut update: Update, by: Selector) -> Resu
             "{interface}: keeps {by}, by which policy rules in another network namespace may bind \
              it: it is down, so nothing tells where it was made"
         ));
+    } else if kept && is_contested {
+        plan.notes.push(format!(
+            "{interface}: keeps {by}, by which policy rules in another network namespace may bind \
+             it: another interface has its port and there are fewer sockets than interfaces, so \
+             nothing tells where it was made"
+        ));
     } else if kept {
         plan.notes.push(format!(
             "{interface}: stays bound by {by}: policy rules in the network namespace where it was \
@@ -657,6 +673,14 @@ fn refuse_second_binding(facts: &Facts, interface: &str, name: &str, by: Selecto
             "Cannot bind {interface} to `{name}' while it is down: policy rules in another network \
              namespace bind by {by}, and nothing tells whether it was made there; set it up first \
              (`ip link set {interface} up'), and bind it then"
+        ));
+    }
+    if facts.sockets == Sockets::Contested {
+        return Error::Unsupported(format!(
+            "Cannot bind {interface} to `{name}': policy rules in another network namespace bind by \
+             {by}, and nothing tells whether it was made there, because another interface has its port \
+             and there are fewer sockets than interfaces; set the other one down for the moment, and \
+             bind it then"
         ));
     }
     let (may, shows) = match facts.bound_unseen {
@@ -838,7 +862,9 @@ fn bind_by_rules(
         )));
     }
     let port = facts.port_after(&update.listen_port);
-    if facts.sockets == Sockets::Contested && port == facts.port {
+    let stays = port == facts.port || port == 0 && facts.keeps_port;
+    if facts.sockets == Sockets::Contested && stays {
+        let port = facts.port;
         return Err(Error::Unsupported(format!(
             "Cannot bind {interface} to `{name}': {} has port {port}, too, and there are fewer \
              sockets than interfaces: those of one are in another network namespace, and nothing \
@@ -862,7 +888,10 @@ fn bind_by_rules(
             let any = facts.port_after(&update.listen_port) == 0;
             let by_port = |by: &Selector| matches!(by, Selector::Port(_));
             if any && facts.rules.our_selectors().iter().any(by_port) {
-                update.listen_port = Change::Set(facts.free_port);
+                let own = Selector::Port(facts.port);
+                let stays = facts.keeps_port && facts.rules.ours_for(own).is_empty();
+                let port = if stays { facts.port } else { facts.free_port };
+                update.listen_port = Change::Set(port);
             }
             Selector::Mark(mark)
         }
