@@ -607,8 +607,15 @@ impl World {
             What::Port(_) if before.bound.is_some() => self.tell_hooks(*device, true),
             _ => {}
         }
+        let rules = world_before.facts(*device, None).rules;
+        let binding = rules.find_binding(before.mark, before.port);
         match what {
             What::Bind { .. } | What::Unbind { .. } => {}
+            // Somebody took the lookup, and no rule says where it led: a mark beside the port that it
+            // is bound by changes nothing.
+            What::Mark(_) if binding.is_some_and(|binding| binding.table.is_none()) => {
+                return Ok(());
+            }
             // Says nothing about the mark, so nothing is looked at.
             What::Mark(Change::Keep) => return Ok(()),
             // Nor does the mark that it has, where somebody took the rule that led it.
@@ -620,9 +627,7 @@ impl World {
             What::Mark(_) | What::Port(_) => {}
         }
         let dev = &self.devices[*device];
-        let rules = world_before.facts(*device, None).rules;
-        let is_bound = rules.find_binding(before.mark, before.port).is_some();
-        if dev.bound.is_none() && !is_bound && dev.port != before.port {
+        if dev.bound.is_none() && binding.is_none() && dev.port != before.port {
             self.has_no_port_of_another(*device)?;
         }
         if let Some(table) = dev.bound {
