@@ -37,12 +37,8 @@ pub fn foresee_update(
     // Without rules there is nothing to ask the hooks about.
     let by_rules = matches!(strategy, Strategy::Fallback { .. })
         && matches!(now.bind, Bind::Rules { .. })
+        && receive != ReceiveMode::Any
         && (update.listen_port == Change::Clear || now.receives != Some(Receives::Bound));
-    let can_bind = match receive {
-        ReceiveMode::Any => false,
-        ReceiveMode::Auto => matches!(backend, Backend::Kernel(_)),
-        ReceiveMode::Bound => true,
-    };
     let bound_elsewhere = match strategy {
         Strategy::Keep | Strategy::Unbind => {
             let standing = find_standing(&mut backend, &bind)?;
@@ -58,7 +54,6 @@ pub fn foresee_update(
         strategy,
         // Who accepted it for this device need not say so at each change.
         binds_sockets: by_rules
-            && can_bind
             && find_hooks_fault(
                 receive == ReceiveMode::Bound
                     || now.receives == Some(Receives::Bound)

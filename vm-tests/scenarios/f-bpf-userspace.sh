@@ -54,6 +54,20 @@ for mode in fwmark port; do
 done
 result unbound "nothing left"
 
+say "what a reload would bind is told before"
+printf '[Interface]\nListenPort = %s\nPrivateKey = %s\nBindDev = vrf_external\n' $PORT "$(cat /tmp/r.key)" >/tmp/file
+printf '[Peer]\nPublicKey = %s\nEndpoint = %s:%s\nAllowedIPs = %s.0/24\n' \
+	"${PUB[peer]}" $PEER4 $PEER_PORT $TUNNEL >>/tmp/file
+WG_BIND_DEV_RECEIVE=any r_wg syncconf wg0 /tmp/file
+expect_on '*'
+r_wg syncconf --dry-run wg0 /tmp/file >/tmp/told
+has 'receives: any -> bound' </tmp/told || die "$(cat /tmp/told)"
+r_wg syncconf wg0 /tmp/file
+wait_for "its sockets to be on the VRF" on_port vrf_external
+[ -z "$(r_wg syncconf --dry-run wg0 /tmp/file | sed '/^+ wg/d')" ] || die "it does not end"
+r_wg set wg0 bind-dev off
+wait_for "its sockets to be on no device" on_port '*'
+
 say "its sockets are not those of a kernel device on its port, which has its own in another namespace"
 r_wg set wg0 bind-dev vrf_external
 netns_add box
