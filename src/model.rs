@@ -488,3 +488,10 @@ pub struct HookEntry {
     /// are bound as well.
     pub inherited: bool,
 }
+
+impl HookEntry {
+    /// Whether it was made for the device with this index, which is bound.
+    pub fn was_accepted_for(&self, index: u32) -> bool {
+        self.owner == index && !self.leaving && !self.inherited
+    }
+}

@@ -249,10 +249,10 @@ fn lives_elsewhere(
             }
         ));
     }
-    let Some(link) = find_link(links, &device.name) else {
-        return Some(false);
-    };
     let port = device.listen_port;
+    let Some(link) = find_link(links, &device.name) else {
+        return super::is_program_elsewhere(&device.name, port);
+    };
     match place_sockets(link, port, &find_rivals(link, port, others, links)) {
         Sockets::Elsewhere => Some(true),
         Sockets::Contested => None,

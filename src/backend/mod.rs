@@ -276,10 +276,17 @@ fn rules_bind(
             Some(Sockets::Elsewhere) => Some(true),
             Some(Sockets::Contested) => None,
             Some(_) => Some(false),
-            // The kernel's devices have a link.
-            None if !is_served_elsewhere(device.listen_port) => Some(false),
-            None => (!is_down_elsewhere(&device.name)).then_some(true),
+            None => is_program_elsewhere(&device.name, device.listen_port),
         },
+    }
+}
+
+/// Whether the sockets of a device without a link here are in another namespace; `None` where nothing
+/// tells. It is a program's: the kernel's have a link.
+fn is_program_elsewhere(name: &str, port: u16) -> Option<bool> {
+    match is_served_elsewhere(port) {
+        false => Some(false),
+        true => (!is_down_elsewhere(name)).then_some(true),
     }
 }
 
@@ -978,8 +985,8 @@ fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standi
         sockets: find_sockets(link, port),
         shares_mark: false,
     };
-    // The others are asked only where their sockets may pass for its own.
-    if standing.sockets == Sockets::Here {
+    // Without another namespace nothing was moved. Else the sockets of the others may pass for its own.
+    if standing.sockets == Sockets::Here && namespaces::has_others() {
         let mut rivals = Vec::new();
         let is_other = |other: &&Link| other.kind == KIND && other.up && other.index != link.index;
         for Link { name, .. } in links.iter().filter(is_other) {
@@ -1031,8 +1038,7 @@ fn refuse_port_elsewhere(
         return Ok(());
     }
     let (found, _) = namespaces::in_others(Depth::Known, || {
-        let home = || routing::count_wildcard_sockets(port, Some(false)).is_none_or(|n| n > 0);
-        if up && !home() {
+        if up && !has_socket(port) {
             return Vec::new();
         }
         let rules = read_rules(Task::ListInterfaces).unwrap_or_default();
@@ -1117,7 +1123,7 @@ fn find_bound_elsewhere(
         let by = selectors.find(|by| match by {
             Selector::Mark(_) => true,
             // It has sockets only while it is up.
-            Selector::Port(_) => by_port && (!up || has_spare_socket(port)),
+            Selector::Port(_) => by_port && (!up || has_socket(port)),
         })?;
         // A mark may well be chosen there as here, for a VRF of the same table.
         let chosen = binds && sockets != Sockets::Elsewhere && by == Selector::Mark(mark);
@@ -1143,29 +1149,11 @@ fn find_bound_elsewhere(
     }))
 }
 
-/// Whether a device that was made in this thread's namespace and moved may have a socket on this port:
-/// there are more than devices here that are up and have it. What cannot be read counts as such.
-fn has_spare_socket(port: u16) -> bool {
-    let count = routing::count_wildcard_sockets(port, Some(false));
-    let devices = || {
-        let links = Routing::open().ok()?.read_links().ok()?;
-        let mut wireguard = Wireguard::open(Task::ListInterfaces).ok()?;
-        // Those that came from elsewhere have their sockets there.
-        let came = |name: &str| routing::is_older_than_namespace(name) == Some(true);
-        let up = links.iter().filter(|link| link.kind == KIND && link.up);
-        let mut has_port = |name: &str| {
-            let head = wireguard.get_head(name);
-            head.is_ok_and(|(device, _)| device.listen_port == port)
-        };
-        Some(
-            up.filter(|link| has_port(&link.name) && !came(&link.name))
-                .count(),
-        )
-    };
-    match (count, devices()) {
-        (Some(count), Some(devices)) => count > devices,
-        _ => true,
-    }
+/// Whether a device that was made in this thread's namespace and moved may have a socket on this port.
+/// Whether that is one of a device here does not show: /sys tells of the namespace that it was mounted
+/// in. What cannot be read counts as one.
+fn has_socket(port: u16) -> bool {
+    routing::count_wildcard_sockets(port, Some(false)).is_none_or(|count| count > 0)
 }
 
 /// The marks of the kernel's devices of this thread's namespace; `None` where they cannot be read.

@@ -170,13 +170,13 @@ fn entry_for(entries: &[(u16, HookEntry)], port: u16) -> Option<&HookEntry> {
     entries.find(|(of, _)| *of == port).map(|(_, entry)| entry)
 }
 
-/// Whether a device has an entry, on whatever port.
+/// Whether a device has an entry that was made for it, on whatever port.
 pub fn has_entry(interface: &str) -> bool {
     let Some(index) = find_index(interface) else {
         return false;
     };
     let mut entries = read_entries().into_iter();
-    entries.any(|(_, entry)| entry.owner == index && !entry.leaving)
+    entries.any(|(_, entry)| entry.was_accepted_for(index))
 }
 
 /// The entry for a port, where it is another device's.
@@ -424,6 +424,12 @@ impl Receiving {
     fn accepts_all_sockets(&self) -> bool {
         let mut own = self.own_entries();
         self.mode == ReceiveMode::Bound || own.any(|(_, entry)| !entry.inherited)
+    }
+
+    /// Whether its entry for the port was made for another device.
+    fn has_inherited(&self, port: u16) -> bool {
+        let mut own = self.own_entries();
+        own.any(|(of, entry)| *of == port && entry.inherited)
     }
 
     fn known_entries(&self) -> &[(u16, HookEntry)] {
@@ -743,6 +749,7 @@ impl Receiving {
             leaving: true,
             owner: index,
             mark: facts.mark,
+            inherited: self.has_inherited(port),
             ..HookEntry::default()
         };
         let news = match goal {
@@ -857,7 +864,7 @@ impl Receiving {
         done.map_err(|reason| self.explain_stuck(&reason))
     }
 
-    /// Undoes [`Receiving::prepare`]: the device was not changed.
+    /// Undoes [`Receiving::prepare_update`]: the device was not changed.
     pub fn roll_back(&mut self) {
         let Some((port, before)) = self.inserted.take() else {
             return;
@@ -945,7 +952,7 @@ impl Receiving {
             // An earlier bind has left it to nobody. Any device elsewhere may have the port by chance.
             || of_nobody && now.binds_to_another(*port, goal, now.elsewhere)
             // One whose sockets the hooks did not bind has no entry.
-            || now.binds_to_another(*port, goal, now.others);
+            || now.binds_to_another(*port, goal, &find_reached(now, self.all_sockets));
         if done.is_ok() && shared {
             // The hooks see a port and no device. The next device must ask which VRF is meant.
             let no_vrf = HookEntry {
@@ -1213,6 +1220,7 @@ impl Receiving {
             leaving: true,
             owner: self.index,
             mark,
+            inherited: self.has_inherited(port),
             ..HookEntry::default()
         };
         Changing::start_change()
@@ -1330,7 +1338,7 @@ pub fn has_leftovers(
     }
 }
 
-/// The device as it was before the change, and what is around it after.
+/// The device and what is around it, as a change finds them.
 pub struct Now<'a> {
     /// Since the change: only then it has sockets.
     pub up: bool,
@@ -1361,12 +1369,24 @@ impl Now<'_> {
     fn binds_to_another(&self, port: u16, goal: &ReceiveGoal, devices: &[Other]) -> bool {
         let vrf = find_link(self.links, &goal.vrf).and_then(|link| link.vrf_table);
         let table = vrf.or_else(|| bind_table(&goal.vrf));
+        // The rules lead there still when the VRF is gone.
+        let table = table.or_else(|| self.rules.find_binding(goal.mark, port)?.table);
         let mut have_it = devices.iter().filter(|other| other.port == port);
         have_it.any(|other| {
             let binding = self.rules.find_binding(other.mark, port);
             binding.is_some_and(|binding| binding.table.is_some() && binding.table != table)
         })
     }
+}
+
+/// The other devices whose sockets the hooks bind as those of this one: they are of this namespace,
+/// and the kernel's or a program's like its own.
+fn find_reached(now: &Now, all_sockets: bool) -> Vec<Other> {
+    let is_reached = |other: &&Other| {
+        let alike = !other.userspace || now.process || all_sockets;
+        alike && find_link(now.links, &other.name).is_some()
+    };
+    now.others.iter().filter(is_reached).cloned().collect()
 }
 
 /// The entry that a device here needs which has this port and is bound by rules; `old` is the one that
@@ -1654,6 +1674,50 @@ mod tests {
     use super::*;
     use crate::model::Action;
     use crate::wire::nlmsg::u32_at;
+
+    /// What the hooks leave alone takes no entry away: sockets of programs, and devices of another
+    /// namespace whose socket file shows here.
+    #[test]
+    fn only_sockets_that_the_hooks_bind_share_an_entry() {
+        let links = [Link {
+            index: 7,
+            name: "wg1".to_owned(),
+            altnames: Vec::new(),
+            kind: "tun".to_owned(),
+            vrf_table: None,
+            up: true,
+        }];
+        let others = ["wg1", "wgX"].map(|name| Other {
+            name: name.to_owned(),
+            userspace: true,
+            ..Other::default()
+        });
+        let rules = Rules::default();
+        let now = |process| Now {
+            up: true,
+            away: false,
+            contested: false,
+            attribute: false,
+            unbound: false,
+            by_rules: true,
+            process,
+            links: &links,
+            others: &others,
+            elsewhere: &[],
+            port: 0,
+            rules: &rules,
+        };
+        for (process, all_sockets) in [(false, false), (true, false), (false, true)] {
+            let reached = find_reached(&now(process), all_sockets);
+            let names: Vec<&str> = reached.iter().map(|other| other.name.as_str()).collect();
+            let expected: &[&str] = if process || all_sockets {
+                &["wg1"]
+            } else {
+                &[]
+            };
+            assert_eq!(names, expected);
+        }
+    }
 
     /// Whoever stays on a port gets the entry: a userspace device as its own, and of two VRFs
     /// neither.

@@ -2200,11 +2200,12 @@ fn a_neighbours_socket_does_not_open_a_device_that_is_bound_elsewhere() {
 /// socket is, and not in another one that has such a port as well.
 #[test]
 fn rules_by_a_port_count_where_the_socket_may_be() {
-    for (spare, contested, works) in [
-        (vec![], false, true),
-        (vec![(0, 55)], false, false),
-        (vec![], true, true),
-        (vec![(0, 55)], true, false),
+    // Whose the socket is does not show, so that one of a device there counts as well.
+    for (down, contested, works) in [
+        (true, false, true),
+        (false, false, false),
+        (true, true, true),
+        (false, true, false),
     ] {
         let (there, _socket) = on_a_port();
         let port = there.borrow().port;
@@ -2214,7 +2215,7 @@ fn rules_by_a_port_count_where_the_socket_may_be() {
             ..Update::default()
         };
         run_update(&there, None, bind, BindMode::Port).0.unwrap();
-        there.borrow_mut().beside = spare;
+        there.borrow_mut().down = down;
         let here = kernel(|state| (state.port, state.away) = (port, true));
         if contested {
             let mut here = here.borrow_mut();
@@ -2743,6 +2744,24 @@ fn an_entry_is_nobodys_while_a_neighbour_is_in_another_vrf() {
     }
 }
 
+/// wg1 is bound to red as well, and red is gone: that is no other VRF.
+#[test]
+fn an_entry_stays_where_a_neighbour_waits_for_the_same_vrf() {
+    let (state, _socket) = hooked();
+    let port = state.borrow().port;
+    state.borrow_mut().others = vec![(12, "wg1", 0x55, port)];
+    add_pair(&script(&state), 0x55, 100);
+    let bind = |update: &mut Update| update.bind_dev = red();
+    run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+    let bound = [(port, "red".to_owned(), 7)];
+    assert_eq!(entries(&state), bound);
+    state.borrow_mut().no_red = true;
+    let same = |update: &mut Update| update.listen_port = Change::Set(port);
+    let (result, notes) = run_hooked(&state, ReceiveMode::Auto, same);
+    result.unwrap();
+    assert_eq!(entries(&state), bound, "{notes}");
+}
+
 /// The program binds every socket on a port. That was accepted for the one that made the entry,
 /// and not for wg0, which inherits it.
 #[test]
@@ -2771,6 +2790,26 @@ fn an_heir_has_not_accepted_what_the_first_one_did() {
         assert_eq!(entries(&state), [(51009, "red".to_owned(), 7)]);
     }
     assert_eq!(state.borrow().mark, mark);
+}
+
+/// Nor has one whose unbinding was killed half way.
+#[test]
+fn an_heir_that_leaves_has_not_accepted_it_either() {
+    let (state, _socket) = bound_by_hooks();
+    let hooks = Rc::clone(&state.borrow().hooks);
+    hooks.borrow_mut().all_sockets = true;
+    change_entry(&state, |entry| entry.inherited = true);
+    assert!(!with(script(&state), || receive::has_entry("wg0")));
+    let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+    let was_leaving = (0..6).any(|lives| {
+        state.borrow_mut().lives = Some(lives);
+        hooks.borrow_mut().unavailable = None;
+        let _ = run_hooked(&state, ReceiveMode::Auto, unbind);
+        let hooks = hooks.borrow();
+        assert!(hooks.entries.values().all(|entry| entry.inherited));
+        hooks.entries.values().any(|entry| entry.leaving)
+    });
+    assert!(was_leaving);
 }
 
 /// The C tool gave a bound device another port. A device of another namespace has the first one, and

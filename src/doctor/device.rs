@@ -146,7 +146,9 @@ impl<'a> View<'a> {
     /// Why the bind hooks cannot bind its sockets, when it is bound again or set up.
     pub fn hooks_fault(&self) -> Option<&'a str> {
         let hooks = &self.facts.hooks;
-        match self.has_entry() {
+        let entries = hooks.entries.as_deref().unwrap_or_default();
+        let index = self.own.map_or(0, |nic| nic.link.index);
+        match entries.iter().any(|(_, e)| e.was_accepted_for(index)) {
             true => hooks.unable_again.as_deref(),
             false => hooks.unable.as_deref(),
         }

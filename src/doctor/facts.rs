@@ -101,8 +101,8 @@ pub struct HookState {
     /// Why the sockets of a device without an entry cannot be bound there; `None`: they can, or nobody
     /// asked.
     pub unable: Option<String>,
-    /// As `unable`, of a device that has an entry: whoever made that accepted that the sockets of
-    /// programs on the port are bound as well.
+    /// As `unable`, of a device that has an entry and did not inherit it: whoever made that accepted
+    /// that the sockets of programs on the port are bound as well.
     pub unable_again: Option<String>,
 }
 

@@ -52,8 +52,8 @@ pub fn tests() -> Vec<Test> {
             run: no_core_files,
         },
         Test {
-            name: "secrets::no_looks_of_others",
-            run: no_looks_of_others,
+            name: "secrets::others_cannot_read_its_memory",
+            run: others_cannot_read_its_memory,
         },
     ]
 }
@@ -428,7 +428,7 @@ fn no_core_files() -> Result<(), String> {
 }
 
 /// Nor do other processes of its user look into its memory: that belongs to root.
-fn no_looks_of_others() -> Result<(), String> {
+fn others_cannot_read_its_memory() -> Result<(), String> {
     sandbox::check_needed()?;
     let nobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
     let probe = Command::new(nobody[0])
