@@ -49,6 +49,41 @@ expect_on vrf_external
 wait_for "the tunnel" ping_tunnel
 result inherited ok
 
+say "one in another VRF that wants no entry: the hooks would bind it, which is said"
+ip -n r link add wg6 type wireguard
+WG_BIND_DEV_RECEIVE=any r_wg set wg6 listen-port $PORT private-key /tmp/r.key bind-dev vrf_b
+has 'the bind hooks bind its sockets to vrf_external as well' </tmp/err || die "it does not say so"
+say "the next bind leaves the entry to nobody, and says so"
+r_wg set wg0 bind-dev vrf_external
+has 'another device has port' </tmp/err || die "it does not say so"
+expect_on vrf_external
+flap wg0
+if ping_tunnel >/dev/null; then
+	die "it receives, and nobody asked which VRF"
+fi
+ip -n r link del wg6
+r_wg set wg0 bind-dev vrf_external
+expect_on vrf_external
+flap wg0
+expect_on vrf_external
+wait_for "the tunnel" ping_tunnel
+result unwanted said
+
+say "the sockets of one that was moved here are elsewhere: it keeps nobody from the port"
+netns_add far
+ip -n far link add wg6 type wireguard
+ip netns exec far "$WG" set wg6 listen-port 51010 private-key /tmp/r.key
+ip -n far link set wg6 netns r
+ip -n r link set wg6 up
+ip -n r link add wg7 type wireguard
+r_wg set wg7 listen-port 51010 private-key /tmp/r.key bind-dev vrf_b
+ip -n r link set wg7 up
+expect_on vrf_b 51010
+expect_on '*' 51010 far
+ip -n r link del wg6
+ip -n r link del wg7
+result foreign ok
+
 say "a VRF where another device has the port"
 ip -n r link add wg6 type wireguard
 ip -n r link set wg6 up
