@@ -45,16 +45,20 @@ expect_receives() {
 }
 
 # expect_hooks NUMBER: so many programs at each bind hook of the cgroup root, and as many of any
-# kind in the kernel beside those that were there before. bpftool is not ours.
+# kind in the kernel. bpftool is not ours.
 expect_hooks() {
 	local n
 	bpftool cgroup show /sys/fs/cgroup >/tmp/hooks 2>&1 || die "bpftool: $(cat /tmp/hooks)"
 	n=$(grep -c 'wg_bind_dev' /tmp/hooks || true)
 	[ "$n" = $((2 * $1)) ] || die "$n programs of ours at the cgroup root, expected $((2 * $1)): $(cat /tmp/hooks)"
-	n=$(bpftool prog show | grep -c 'name wg_bind_dev' || true)
-	[ "$n" = $((2 * $1)) ] || die "$n programs of ours in the kernel, expected $((2 * $1))"
-	n=$(bpftool map show | grep -c 'name wg_bind_dev' || true)
-	[ "$n" = "$1" ] || die "$n maps of ours in the kernel, expected $1"
+	# What was detached is freed a moment later.
+	wait_for "$((2 * $1)) programs and $1 maps of ours in the kernel" are_in_kernel "$1"
+}
+are_in_kernel() {
+	bpftool prog show | grep 'name wg_bind_dev' >/tmp/programs || true
+	bpftool map show | grep 'name wg_bind_dev' >/tmp/maps || true
+	cat /tmp/programs /tmp/maps
+	[[ $(wc -l </tmp/programs) = $((2 * $1)) && $(wc -l </tmp/maps) = "$1" ]]
 }
 
 # attach_somebody multi|override|exclusive|link [CGROUP]: attaches a foreign program that allows everything
