@@ -1675,18 +1675,22 @@ mod tests {
     use crate::model::Action;
     use crate::wire::nlmsg::u32_at;
 
+    fn link(index: u32, name: &str, vrf_table: Option<u32>) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            altnames: Vec::new(),
+            kind: String::new(),
+            vrf_table,
+            up: true,
+        }
+    }
+
     /// What the hooks leave alone takes no entry away: sockets of programs, and devices of another
     /// namespace whose socket file shows here.
     #[test]
     fn only_sockets_that_the_hooks_bind_share_an_entry() {
-        let links = [Link {
-            index: 7,
-            name: "wg1".to_owned(),
-            altnames: Vec::new(),
-            kind: "tun".to_owned(),
-            vrf_table: None,
-            up: true,
-        }];
+        let links = [link(7, "wg1", None)];
         let others = ["wg1", "wgX"].map(|name| Other {
             name: name.to_owned(),
             userspace: true,
@@ -1723,14 +1727,6 @@ mod tests {
     /// neither.
     #[test]
     fn a_port_is_inherited_by_whoever_stays_on_it() {
-        let link = |index, name: &str, vrf_table| Link {
-            index,
-            name: name.to_owned(),
-            altnames: Vec::new(),
-            kind: String::new(),
-            vrf_table,
-            up: true,
-        };
         let links = [
             link(5, "red", Some(100)),
             link(6, "blue", Some(200)),
