@@ -1839,12 +1839,8 @@ mod tests {
             awaited: None,
         };
         let link = Link {
-            index: 8,
-            name: "wg1".into(),
-            altnames: Vec::new(),
             kind: "tun".into(),
-            vrf_table: None,
-            up: true,
+            ..link(8, "wg1", None)
         };
         let program = Other {
             name: "wg1".into(),
