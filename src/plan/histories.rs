@@ -1505,3 +1505,74 @@ fn of_two_bindings_that_counts_which_comes_first() {
         run(&world, &history, &mut Counts::default()).unwrap();
     }
 }
+
+/// Found by the fuzzer: somebody took the lookup by which a device was bound, and another device
+/// brought one to another table for the same mark. The closing rule of the first held nothing then.
+#[test]
+fn a_device_whose_lookup_is_gone_is_not_led_elsewhere() {
+    let lookup = Rule {
+        mark: 0x77,
+        mask: u32::MAX,
+        protocol: 3,
+        action: Action::Table(7),
+        ..Rule::default()
+    };
+    let bind = |device, vrf, fwmark| {
+        Event::Command(Command {
+            device,
+            what: What::Bind {
+                vrf,
+                fwmark,
+                port: Change::Keep,
+                mode: BindMode::Auto,
+            },
+            reuse: None,
+            crash: None,
+        })
+    };
+    let gone = || {
+        let mut world = World {
+            rules: [Some(stock()), Some(stock())],
+            ..World::new(&mut Random::Seed(2))
+        };
+        let mut counts = Counts::default();
+        for event in [
+            Event::AddForeign(vec![0, 1], Some(999), lookup),
+            bind(1, 1, Change::Set(0x77)),
+            Event::DeleteForeign(0, 0),
+            Event::DeleteForeign(1, 0),
+        ] {
+            world.happen(&event, &mut counts).unwrap();
+        }
+        (world, counts)
+    };
+    let joining = bind(0, 0, Change::Set(0x77));
+    for moved in [false, true] {
+        let (mut world, mut counts) = gone();
+        if moved {
+            world.happen(&Event::Move(1), &mut counts).unwrap();
+        }
+        world.happen(&joining, &mut counts).unwrap();
+        assert_eq!((counts.bound, counts.refused), (1, 1), "moved {moved}");
+    }
+    // It is not to be seen, and might be there.
+    let (mut world, mut counts) = gone();
+    for event in [Event::Move(1), Event::Hide(true), joining] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!((counts.bound, counts.refused), (1, 1));
+
+    // Alone it is bound again.
+    let (mut world, mut counts) = gone();
+    let again = bind(1, 0, Change::Keep);
+    world.happen(&again, &mut counts).unwrap();
+    assert_eq!((counts.bound, counts.refused), (2, 0));
+
+    // The entry at the bind hooks names its VRF.
+    let (world, _) = gone();
+    let mut facts = world.facts(0, Some(1));
+    facts.hooked[0].1.vrf = VRFS[1].to_owned();
+    let joins = |table| find_closed(&facts, Flow::marked(0x77), table);
+    assert_eq!(joins(7), None);
+    assert_eq!(joins(1023).as_deref(), Some("wg1"));
+}

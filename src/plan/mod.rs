@@ -1138,6 +1138,8 @@ enum Conflict<'a> {
     Port { name: &'a str },
     /// Another device is bound by the port that this one has, or gets, too.
     BoundByPort { name: &'a str, port: u16 },
+    /// Another device is bound by it, and only its closing rule is left.
+    Closed { name: String },
 }
 
 impl Conflict<'_> {
@@ -1165,12 +1167,45 @@ impl Conflict<'_> {
                 "Cannot bind {interface} by its source port: {name} has the same {by}; {instead}, \
                  or bind by a mark: WG_BIND_DEV_MODE=fwmark"
             ),
+            Conflict::Closed { name } => format!(
+                "Cannot bind {interface}: {name} is bound by the same {by}, and no rule says to which \
+                 VRF any more; {instead}"
+            ),
             Conflict::BoundByPort { name, port } => format!(
                 "Cannot bind {interface}: {name} is bound by its source port {port}, and the \
                  rules for it would take the packets of {interface} as well; give {interface} \
                  another one with listen-port in the same command"
             ),
         })
+    }
+}
+
+/// The other device that a closing rule for this mark keeps from sending, and that nothing tells the
+/// VRF of: somebody took the lookup. Another lookup would lead it there.
+fn find_closed(facts: &Facts, flow: Flow, table: u32) -> Option<String> {
+    let marked = Selector::Mark(flow.mark);
+    let is_closed = flow.by == marked
+        && (facts.rules.find_binding(flow.mark, 0)).is_some_and(|binding| binding.table.is_none());
+    if !is_closed {
+        return None;
+    }
+    let is_bound_there = |other: &Other| {
+        let mut entries = facts.hooked.iter();
+        let entry = entries.find(|(port, entry)| *port == other.port && !entry.leaving);
+        entry.is_some_and(|(_, entry)| facts.vrfs.contains(&(entry.vrf.clone(), table)))
+    };
+    let mut here = facts.others.iter();
+    if let Some(other) = here.find(|dev| dev.carries(marked) && !is_bound_there(dev)) {
+        return Some(other.name.clone());
+    }
+    let mut moved = facts.elsewhere.devices.iter();
+    let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
+    if moved.any(|dev| dev.carries(marked)) {
+        Some("a device in another network namespace".to_owned())
+    } else if unknown && facts.mark != flow.mark {
+        Some("a device that could not be asked, perhaps,".to_owned())
+    } else {
+        None
     }
 }
 
@@ -1219,6 +1254,9 @@ fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> 
             let name = "a device that could not be asked, perhaps,".to_owned();
             return Some(Conflict::Device { name, rule });
         }
+    }
+    if let Some(name) = find_closed(facts, flow, table) {
+        return Some(Conflict::Closed { name });
     }
     // So do those for the port of another device, that this one has as well.
     let by_port = Selector::Port(flow.port);
