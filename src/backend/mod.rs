@@ -699,22 +699,32 @@ fn change_bound(
     }
     let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
         .inspect_err(|_| receiving.roll_back())?;
-    let completed = match closes {
+    // What leads it to the VRF that it leaves goes before its sockets may be on the new one: by the same
+    // mark or port it would send to the old one first.
+    let mut removed = Ok(());
+    if !closes {
+        removed = routing.remove_rules(&plan.remove);
+    }
+    let completed = match closes || removed.is_err() {
         true => Ok(()),
         false => receiving.complete_entry(),
     };
     if closes {
-        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
-        if let Err(left) = moved {
-            if !left.keeps_rules {
-                receiving.roll_back();
-                routing.remove_rules(&added)?;
+        let old = if goal.is_some() { &plan.remove[..] } else { &[] };
+        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks, old);
+        removed = match moved {
+            Ok(removed) if goal.is_some() => removed,
+            // It takes its packets no more, whatever fails from here on.
+            Ok(_) => routing.remove_rules(&plan.remove),
+            Err(left) => {
+                if !left.keeps_rules {
+                    receiving.roll_back();
+                    routing.remove_rules(&added)?;
+                }
+                return Err(left.error);
             }
-            return Err(left.error);
-        }
+        };
     }
-    // What it has left takes its packets no more, whatever fails from here on.
-    let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
     completed?;

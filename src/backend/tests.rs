@@ -2054,6 +2054,38 @@ fn a_rebind_tells_the_hooks_last() {
     assert_eq!(entries(&state), [(port, "blue".to_owned(), 7)]);
 }
 
+/// By one mark or port the rules of both VRFs stand side by side for a moment, the old ones first. A
+/// command that is killed then leaves no device that receives from the new VRF and sends by the old one.
+#[test]
+fn a_rebind_by_one_mark_takes_the_old_rules_first() {
+    let by_mark = |dev: &str, update: &mut Update| {
+        update.fwmark = Change::Set(0x1234);
+        update.bind_dev = Change::Set(dev.to_owned());
+    };
+    for down in [false, true] {
+        let mut whole = false;
+        for (lives, hooks_die_first) in (0..24).flat_map(|n| [(n, false), (n, true)]) {
+            let (state, _socket) = hooked();
+            let bind = |update: &mut Update| by_mark("red", update);
+            run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+            {
+                let mut state = state.borrow_mut();
+                (state.down, state.lives) = (down, Some(lives));
+                state.hooks_die_first = hooks_die_first;
+            }
+            let rebind = |update: &mut Update| by_mark("blue", update);
+            whole |= run_hooked(&state, ReceiveMode::Auto, rebind).0.is_ok();
+            state.borrow_mut().lives = None;
+            forbid(&state, None);
+            let device = with(script(&state), || get("wg0")).unwrap();
+            let apart = matches!(device.receives, Some(Receives::Other(_)));
+            let closed = device.fwmark == CLOSED_MARK;
+            assert!(closed || !apart, "down {down}, {lives}: {device:?}");
+        }
+        assert!(whole, "no command got to its end");
+    }
+}
+
 /// Rules of the namespace where it was made hold a device that is down; here it would get another mark.
 #[test]
 fn a_device_that_is_bound_elsewhere_is_not_bound_here() {
