@@ -1340,7 +1340,7 @@ pub fn has_leftovers(
                 |(known, entry): &(u16, HookEntry)| Some(entry.owner) == index || *known == port;
             entries.any(is_own) || bound()
         }
-        Err(reason) => !reason.is_absence() && bound(),
+        Err(_) => bound(),
     }
 }
 

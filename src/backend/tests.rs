@@ -66,6 +66,8 @@ struct State {
     sets: u32,
     /// How many rules of ours there were at each SET_DEVICE.
     ours_at_set: Vec<usize>,
+    /// Whether it was told a mark.
+    mark_at_set: Vec<bool>,
     policy_errno: i32,
     rules_errno: i32,
     /// Socket diagnosis says only this.
@@ -265,8 +267,11 @@ impl State {
             (true, WIREGUARD, _) => {
                 self.sets += 1;
                 self.ours_at_set.push(self.ours(2) + self.ours(10));
-                let closes = attributes_of(&payload[4..])
-                    .any(|nla| nla.kind() == 7 && u32_at(nla.value(), 0) == CLOSED_MARK);
+                let mut marks = attributes_of(&payload[4..])
+                    .filter_map(|nla| (nla.kind() == 7).then(|| u32_at(nla.value(), 0)));
+                let mark = marks.next();
+                self.mark_at_set.push(mark.is_some());
+                let closes = mark == Some(CLOSED_MARK);
                 if closes && self.silent_when_closed || self.silent_after_set {
                     self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
                 }
@@ -2083,6 +2088,77 @@ fn a_rebind_by_one_mark_takes_the_old_rules_first() {
             assert!(closed || !apart, "down {down}, {lives}: {device:?}");
         }
         assert!(whole, "no command got to its end");
+    }
+}
+
+/// A kernel may keep a route until it is told a mark: also where mark and port stay as they are.
+#[test]
+fn a_mark_is_told_after_the_rules() {
+    let bind = |update: &mut Update, dev: &str| update.bind_dev = Change::Set(dev.to_owned());
+    let state = kernel(|state| state.mark = 0x1234);
+    for (dev, again) in [("red", false), ("red", true), ("blue", false)] {
+        let sets = state.borrow().sets;
+        run_hooked(&state, ReceiveMode::Any, |update| bind(update, dev))
+            .0
+            .unwrap();
+        let state = state.borrow();
+        let told = (state.ours_at_set.last(), state.mark_at_set.last());
+        match again {
+            false => assert_eq!(told, (Some(&4), Some(&true)), "{dev}"),
+            // Nothing was changed.
+            true => assert!(state.sets <= sets + 1),
+        }
+        assert_eq!(state.mark, 0x1234);
+    }
+}
+
+/// A command was killed while the device was closed, and somebody removed the rules since.
+#[test]
+fn a_closed_device_without_rules_gets_no_other_port() {
+    let (state, _socket) = bound_by_hooks();
+    let mark = state.borrow().mark;
+    let rules = std::mem::take(&mut state.borrow_mut().rules);
+    let stock: Vec<Vec<u8>> = rules
+        .iter()
+        .filter(|rule| ![97, 98].contains(&priority(rule)))
+        .cloned()
+        .collect();
+    state.borrow_mut().rules = stock;
+    state.borrow_mut().mark = CLOSED_MARK;
+    let moving = |update: &mut Update| update.listen_port = Change::Set(51009);
+    let said = run_hooked(&state, ReceiveMode::Auto, moving).0.unwrap_err();
+    assert!(said.to_string().contains("ended half way"), "{said}");
+    assert_eq!(state.borrow().mark, CLOSED_MARK);
+    // With its rules it gets its mark back.
+    state.borrow_mut().rules = rules;
+    run_hooked(&state, ReceiveMode::Auto, moving).0.unwrap();
+    assert_eq!(
+        (
+            state.borrow().mark,
+            state.borrow().port,
+            state.borrow().bound_to
+        ),
+        (mark, 51009, 8)
+    );
+}
+
+/// The tree of the hooks may be mounted where this process does not see it: sockets that are bound tell.
+#[test]
+fn bound_sockets_count_where_the_hooks_are_out_of_sight() {
+    for reason in [bpf::Unavailable::NoCgroup2, bpf::Unavailable::Container] {
+        let (state, _socket) = bound_by_hooks();
+        {
+            let mut state = state.borrow_mut();
+            state
+                .rules
+                .retain(|rule| ![97, 98].contains(&priority(rule)));
+            state.mark = 0x1234;
+        }
+        forbid(&state, Some(reason));
+        let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+        let said = run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap_err();
+        assert!(said.to_string().contains("bound to red"), "{said}");
+        assert_eq!(state.borrow().bound_to, 8);
     }
 }
 

@@ -566,7 +566,11 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
     let holds = plan.add.is_empty() && plan.clear.is_empty();
     if kind == Kind::Mark && plain.fwmark.is_keep() && holds {
         // Another port only, and the rules hold.
-        return Ok(Plan::send(plain));
+        let listen_port = plan.update.listen_port;
+        return Ok(Plan::send(Update {
+            listen_port,
+            ..plain
+        }));
     }
     // The attribute was not asked for, and is none of this update's business.
     plan.update.bind_dev = Change::Keep;
@@ -1096,6 +1100,14 @@ fn choose_mark(facts: &Facts, update: &Update, table: u32, present: &[Binding]) 
     // A configuration that states no mark states that there is none; so only "keep" keeps. A
     // mark of our own choosing belongs to the old table and is chosen anew.
     let ours = present.iter().any(Binding::mark_is_ours) || is_our_mark(facts.mark);
+    // So does one that a foreign rule leads to the old table.
+    let adopted = |binding: &Binding| {
+        let own = facts.rules.ours_for(binding.by);
+        let closes = |(_, rule): &(Family, Rule)| rule.action == Action::Unreachable;
+        let leads_away = binding.table.is_some_and(|old| old != table);
+        binding.by == Selector::Mark(facts.mark) && leads_away && own.iter().all(closes)
+    };
+    let ours = ours || present.iter().any(adopted);
     if wanted.is_keep() && !ours && facts.mark != 0 {
         return facts.mark;
     }
