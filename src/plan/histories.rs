@@ -612,8 +612,11 @@ impl World {
         match what {
             What::Bind { .. } | What::Unbind { .. } => {}
             // Somebody took the lookup, and no rule says where it led: a mark beside the port that it
-            // is bound by changes nothing.
-            What::Mark(_) if binding.is_some_and(|binding| binding.table.is_none()) => {
+            // is bound by changes nothing, nor does a port beside the mark. A foreign rule may have held it
+            // by the one that it had.
+            What::Mark(_) | What::Port(_)
+                if binding.is_some_and(|binding| binding.table.is_none()) =>
+            {
                 return Ok(());
             }
             // Says nothing about the mark, so nothing is looked at.
