@@ -523,7 +523,7 @@ fn present_kind(present: &[Binding]) -> Kind {
 }
 
 /// The update does not speak of the binding, but maybe of the mark or the port that carries it.
-fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Plan> {
+fn keep_binding(facts: &Facts, mut update: Update, present: &[Binding]) -> Result<Plan> {
     let Some(binding) = present.first() else {
         let notes = name_takers(facts, &update);
         return Ok(Plan {
@@ -562,6 +562,10 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
         why: &format!("bound to {name}"),
     };
     let plain = update.clone();
+    if kind == Kind::Mark && update.fwmark.is_keep() {
+        // Not another one that leads there, too.
+        update.fwmark = Change::Set(facts.mark);
+    }
     let mut plan = bind_by_rules(facts, update, &goal, present)?;
     let holds = plan.add.is_empty() && plan.clear.is_empty();
     if kind == Kind::Mark && plain.fwmark.is_keep() && holds {
