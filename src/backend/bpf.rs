@@ -126,7 +126,10 @@ impl fmt::Display for Unavailable {
                  mounted on /sys/fs/cgroup)",
             ),
             Unavailable::Container => {
-                f.write_str("the root of the cgroup tree is not in sight from this container")
+                f.write_str(
+                    "the root of the cgroup tree is not in sight: this is a container, or cgroup2 is not \
+                     mounted on /sys/fs/cgroup",
+                )
             }
             Unavailable::NotPermitted => f.write_str(
                 "the bind hooks take root of the host, with CAP_SYS_ADMIN, and no security module against \
