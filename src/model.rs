@@ -98,7 +98,7 @@ impl Bind {
         let Bind::Rules { faults, .. } = self else {
             return false;
         };
-        // One that rules bind has one fault in a family at most.
+        // Of these two, one that rules bind has one in a family at most.
         faults.contains(&(Family::V4, Fault::NotSteered))
             && faults.contains(&(Family::V4, Fault::NotClosed))
     }
@@ -141,7 +141,7 @@ impl fmt::Display for Selector {
 }
 
 /// Why packets that should stay in a table do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No rule takes them to the table, or the closing rule comes first.
     NotSteered,
@@ -149,6 +149,8 @@ pub enum Fault {
     NotClosed,
     /// A foreign rule with this priority comes first.
     Overtaken { pref: u32 },
+    /// No rule is asked for those of an endpoint, which leave by this interface.
+    Escapes { by: String },
 }
 
 impl fmt::Display for Fault {
@@ -157,6 +159,7 @@ impl fmt::Display for Fault {
             Fault::NotSteered => f.write_str("not steered"),
             Fault::NotClosed => f.write_str("not closed"),
             Fault::Overtaken { pref } => write!(f, "overtaken by rule {pref}"),
+            Fault::Escapes { by } => write!(f, "endpoint leaves by {by}"),
         }
     }
 }

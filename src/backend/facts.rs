@@ -75,6 +75,18 @@ impl Reader {
     }
 }
 
+/// The network devices of this namespace.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn read_nics() -> std::result::Result<Vec<Nic>, Failure> {
+    let unopened = |err: std::io::Error| Failure {
+        errno: err.raw_os_error().unwrap_or(libc::EIO),
+        extack: None,
+    };
+    Reader(Socket::open(NlFamily::Route).map_err(unopened)?).read_nics()
+}
+
 /// Asks the kernel for routes.
 pub struct Routes(Socket);
 

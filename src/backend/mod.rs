@@ -17,6 +17,7 @@ mod netlink;
 mod programs;
 mod receive;
 mod routing;
+mod scope;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
@@ -146,6 +147,9 @@ impl Reader {
     pub fn get(&self, interface: &str) -> Result<Device> {
         let (mut device, bind_dev) = read_device(interface)?;
         device.bind = self.find_bind(&device, bind_dev);
+        if !device.bind.is_open() {
+            scope::add_faults(&mut device, self.rules().ok());
+        }
         if let (Bind::Rules { elsewhere, .. }, Ok(links)) = (&device.bind, self.links()) {
             device.receives = match elsewhere {
                 Some(true) => None,
@@ -589,6 +593,7 @@ fn change_bound(
     let mut backend = Backend::open(&update.interface)?;
     // Those who change neither binding, mark nor port do not pay for any.
     if update.bind_dev.is_keep() && update.fwmark.is_keep() && update.listen_port.is_keep() {
+        let _lock = scope::refuse_new_escapes(&update)?;
         receive::sweep_entries();
         return backend.send(&update);
     }
@@ -599,6 +604,7 @@ fn change_bound(
         *name = name_of_vrf(name)?;
     }
     let strategy = Strategy::choose(support, &update, mode)?;
+    scope::refuse_escapes(&update, &strategy)?;
     let ours = match has_our_rules(&update.interface) {
         Ok(ours) => ours && !is_apart(&mut backend, &update),
         // Without a mark and a port no rule of ours can bind it, and the reference does not look

@@ -3,13 +3,15 @@
 
 use std::cell::RefCell;
 use std::mem;
+use std::net::SocketAddrV6;
 use std::rc::Rc;
 
 use neli::consts::socket::NlFamily;
 
 use super::scripted::{DONE, Datagrams, ERROR, ScriptedHooks, ScriptedKernel, done, frame, with};
 use super::*;
-use crate::model::{Action, Family, Rule, Selector};
+use crate::key::PublicKey;
+use crate::model::{Action, Family, PeerUpdate, Rule, Selector};
 use crate::plan::receive::CLOSED_MARK;
 use crate::wire::nlmsg::{attributes_of, u16_at, u32_at};
 
@@ -95,6 +97,11 @@ struct State {
     chosen: u16,
     /// After so many requests wg0 is set up by somebody else.
     comes_up: Option<usize>,
+    /// The keys, addresses and scopes of wg0's peers. Where there are any, `red0` (12) is in `red` and
+    /// `blue0` (11) in `blue`.
+    peers: Vec<(u8, &'static str, u32)>,
+    /// How often rules were asked for.
+    asked_rules: usize,
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -262,6 +269,22 @@ impl State {
                 device.extend(attribute(7, &mark.to_ne_bytes()));
                 let nine = self.nine.iter().filter(|_| other.is_none());
                 device.extend(nine.flat_map(|name| attribute(9, name)));
+                let peers = self.peers.iter().filter(|_| other.is_none());
+                let peers = peers.flat_map(|(key, ip, scope)| {
+                    let ip: std::net::Ipv6Addr = ip.parse().unwrap();
+                    // struct sockaddr_in6
+                    let mut endpoint = vec![10, 0, 0xca, 0x6c, 0, 0, 0, 0];
+                    endpoint.extend(ip.octets());
+                    endpoint.extend(scope.to_ne_bytes());
+                    attribute(
+                        0,
+                        &[attribute(1, &[*key; 32]), attribute(4, &endpoint)].concat(),
+                    )
+                });
+                let peers: Vec<u8> = peers.collect();
+                if !peers.is_empty() {
+                    device.extend(attribute(8, &peers));
+                }
                 dump(vec![device], 0)
             }
             (true, WIREGUARD, _) => {
@@ -329,6 +352,13 @@ impl State {
                 // { IFLA_PROP_LIST: { IFLA_ALT_IFNAME } }
                 links[1].extend(attribute(52, &attribute(53, b"crimson\0")));
                 links.retain(|link| !self.no_red || link[4] != 8);
+                let slave = |index, name, master: u32| {
+                    let link = link(index, name, true, "", None);
+                    [link, attribute(10, &master.to_ne_bytes())].concat()
+                };
+                if !self.peers.is_empty() {
+                    links.extend([slave(11, "blue0", 9), slave(12, "red0", 8)]);
+                }
                 let others = self.others.iter();
                 let kind = if self.others_are_tuns {
                     "tun"
@@ -340,6 +370,7 @@ impl State {
                 dump(links, 0)
             }
             (false, RTM_GETRULE, of) => {
+                self.asked_rules += 1;
                 let rules = self.rules.iter().filter(|rule| rule[0] == of);
                 dump(rules.cloned().collect(), self.rules_errno)
             }
@@ -347,8 +378,10 @@ impl State {
                 self.new_rules += 1;
                 let refused = self.refused_rule == Some(self.new_rules);
                 if !refused || self.takes_refused {
-                    // Behind all of the same priority.
-                    let behind = |rule: &Vec<u8>| priority(rule) > priority(payload);
+                    // Behind all of the same priority and family.
+                    let behind = |rule: &Vec<u8>| {
+                        rule[0] == payload[0] && priority(rule) > priority(payload)
+                    };
                     let at = self.rules.iter().position(behind);
                     let at = at.unwrap_or(self.rules.len());
                     self.rules.insert(at, payload.to_vec());
@@ -2004,7 +2037,7 @@ fn a_device_whose_rules_are_gone_is_still_bound_by_its_entry() {
     state.borrow_mut().rules.retain(|rule| !is_ours(rule));
     let device = with(script(&state), || get("wg0")).unwrap();
     let open = [Fault::NotSteered, Fault::NotClosed];
-    let open = [Family::V4, Family::V6].map(|family| open.map(|fault| (family, fault)));
+    let open = [Family::V4, Family::V6].map(|family| open.clone().map(|fault| (family, fault)));
     let Bind::Rules { dev, faults, .. } = &device.bind else {
         panic!("{:?}", device.bind);
     };
@@ -2939,4 +2972,131 @@ fn no_entry_for_an_old_port_outlives_the_binding() {
         let left = is_moved.then(|| (port, "red".to_owned(), 0));
         assert_eq!(entries(&state), Vec::from_iter(left), "{notes}");
     }
+}
+
+/// wg0 with these peers, and what is asked of it: the keys and endpoints of peers.
+fn with_peers(
+    peers: &[(u8, &'static str, u32)],
+    bind_dev: Change<String>,
+    asked: &[(u8, &str, u32)],
+) -> (Rc<RefCell<State>>, Update) {
+    let state = kernel(|state| {
+        (state.mark, state.port) = (0, 51820);
+        state.peers = [&[(9, "2001:db8::9", 0)], peers].concat();
+    });
+    let peers = asked.iter().map(|(key, ip, scope)| PeerUpdate {
+        endpoint: Some(SocketAddrV6::new(ip.parse().unwrap(), 51820, 0, *scope).into()),
+        ..PeerUpdate::new(PublicKey::from_bytes([*key; 32]))
+    });
+    let update = Update {
+        interface: "wg0".to_owned(),
+        bind_dev,
+        peers: peers.collect(),
+        ..Update::default()
+    };
+    (state, update)
+}
+
+const WORDS: &str = "policy rules do not hold the endpoint [fe80::1%blue0]:51820 of peer \
+                     AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=: its packets would leave by blue0, \
+                     which is in blue; give the peer an endpoint in red in the same command";
+
+/// Of an endpoint on a link of another VRF the kernel asks no rule.
+#[test]
+fn no_device_is_bound_with_an_endpoint_in_another_vrf() {
+    let held = [("fe80::1", 12), ("fe80::1", 0), ("2001:db8::1", 11)];
+    for (ip, scope) in held {
+        let (state, update) = with_peers(&[], red(), &[(1, ip, scope)]);
+        run_update(&state, None, update, BindMode::Fwmark)
+            .0
+            .unwrap();
+    }
+    let escapes = (1, "fe80::1", 11);
+    let new = with_peers(&[], red(), &[escapes]);
+    let old = with_peers(&[escapes], red(), &[(2, "2001:db8::2", 0)]);
+    for (state, update) in [new, old] {
+        let error = run_update(&state, None, update, BindMode::Fwmark)
+            .0
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("Cannot bind wg0 to `red': {WORDS}")
+        );
+        let state = state.borrow();
+        assert_eq!((state.sets, state.ours(2), state.ours(10)), (0, 0, 0));
+    }
+    // One that it leaves in the same command does not count.
+    let mends: [&dyn Fn(&mut Update); 3] = [
+        &|_| {},
+        &|update| {
+            update.peers[0] = PeerUpdate {
+                remove: true,
+                ..PeerUpdate::new(PublicKey::from_bytes([1; 32]))
+            }
+        },
+        &|update| {
+            update.replace_peers = true;
+            update.peers.clear();
+        },
+    ];
+    for mend in mends {
+        let (state, mut update) = with_peers(&[escapes], red(), &[(1, "2001:db8::1", 0)]);
+        mend(&mut update);
+        run_update(&state, None, update, BindMode::Fwmark)
+            .0
+            .unwrap();
+    }
+    // Nor does it where the device is unbound.
+    let (state, update) = with_peers(&[escapes], Change::Clear, &[escapes]);
+    run_update(&state, None, update, BindMode::Fwmark)
+        .0
+        .unwrap();
+}
+
+#[test]
+fn a_bound_device_is_given_no_endpoint_in_another_vrf() {
+    let escapes = (1, "fe80::1", 11);
+    for bound in [true, false] {
+        let (state, update) = with_peers(&[], Change::Keep, &[escapes]);
+        if bound {
+            run(&state, red()).0.unwrap();
+        }
+        let sets = state.borrow().sets;
+        let (result, _) = run_update(&state, None, update, BindMode::Auto);
+        let said = result.map_err(|error| error.to_string());
+        let refused = Err(format!(
+            "Cannot change wg0, which is bound to `red': {WORDS}"
+        ));
+        assert_eq!(said, if bound { refused } else { Ok(()) });
+        assert_eq!(state.borrow().sets, sets + u32::from(!bound));
+    }
+    // What has no scope costs nothing.
+    let (state, update) = with_peers(&[], Change::Keep, &[(1, "2001:db8::1", 0)]);
+    run_update(&state, None, update, BindMode::Auto).0.unwrap();
+    assert_eq!(state.borrow().asked_rules, 0);
+}
+
+/// It may have come by roaming, or by another program.
+#[test]
+fn an_endpoint_in_another_vrf_is_told() {
+    let (state, _) = with_peers(&[], red(), &[]);
+    run(&state, red()).0.unwrap();
+    let faults = || match with(script(&state), || get("wg0").unwrap().bind) {
+        Bind::Rules { faults, .. } => faults,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(faults(), []);
+    let escapes = (1, "fe80::1", 11);
+    state.borrow_mut().peers.extend([escapes, escapes]);
+    let by = "blue0".to_owned();
+    assert_eq!(faults(), [(Family::V6, Fault::Escapes { by })]);
+    state.borrow_mut().peers = vec![(1, "ff02::1", 0)];
+    let by = "the default VRF".to_owned();
+    assert_eq!(faults(), [(Family::V6, Fault::Escapes { by })]);
+    // The rule of the table `local' may stand behind ours.
+    state
+        .borrow_mut()
+        .rules
+        .retain(|one| *one != rule(10, 0, 255, false));
+    assert_eq!(faults(), []);
 }

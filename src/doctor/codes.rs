@@ -15,6 +15,8 @@ pub enum Code {
     FamilyMissing,
     UplinkDown,
     LeakedRoute,
+    EndpointScope,
+    LocalFirst,
     Loop,
     Mtu,
     ReceivesNothing,
@@ -39,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// In the order of docs/doctor.md.
-    pub const ALL: [Code; 31] = [
+    pub const ALL: [Code; 33] = [
         Code::NotSteered,
         Code::RuleInFront,
         Code::NotClosed,
@@ -51,6 +53,8 @@ impl Code {
         Code::FamilyMissing,
         Code::UplinkDown,
         Code::LeakedRoute,
+        Code::EndpointScope,
+        Code::LocalFirst,
         Code::Loop,
         Code::Mtu,
         Code::ReceivesNothing,
@@ -87,6 +91,8 @@ impl Code {
             Code::FamilyMissing => "family-missing",
             Code::UplinkDown => "uplink-down",
             Code::LeakedRoute => "leaked-route",
+            Code::EndpointScope => "endpoint-scope",
+            Code::LocalFirst => "local-first",
             Code::Loop => "loop",
             Code::Mtu => "mtu",
             Code::ReceivesNothing => "receives-nothing",

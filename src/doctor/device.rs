@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::codes::Code;
-use super::facts::{Answer, Facts, Nic, Tunnel};
+use super::facts::{Answer, Facts, Nic, Tunnel, find_place};
 use super::{
     Gets, Level, Reach, Remedy, Report, Sends, Summary, Underlay, advise, link_sysctl, list, quote,
     run,
@@ -13,7 +13,8 @@ use crate::model::{
     Action, Device, Family, Fault, Receives, Rule, Selector, UdpSocket, bind_table,
 };
 use crate::plan::receive::{CLOSED_MARK, judge_sockets};
-use crate::plan::rules::{Flow, Rules, default_mark};
+use crate::plan::rules::{Flow, Rules, TABLE_LOCAL, default_mark};
+use crate::plan::scope::{Escape, find_escape, is_local_first};
 use crate::wire::underlay::{Packet, Route, RouteKind, Way};
 
 /// What WireGuard and UDP put in front of and behind a packet, and an IPv4 or IPv6 header.
@@ -39,6 +40,13 @@ pub struct View<'a> {
     elsewhere: bool,
 }
 
+/// Where the packets of a device go.
+struct Routed {
+    reach: Vec<Reach>,
+    /// Some of them leave elsewhere.
+    open: bool,
+}
+
 /// What the endpoints of one device have in common.
 #[derive(Default)]
 struct Gathered {
@@ -53,6 +61,12 @@ struct Gathered {
     mtu: Option<(u32, u32, String)>,
     filtered: Vec<(IpAddr, u32)>,
     captured: Vec<(IpAddr, u32)>,
+    /// No rule is asked for them.
+    escaped: Vec<(SocketAddr, Escape)>,
+    /// The table `local` has them for this host, or, with the name of a link, for all on it.
+    local: Vec<(IpAddr, Option<String>)>,
+    /// What their scope names is a VRF.
+    vrf_scope: Vec<SocketAddr>,
 }
 
 impl<'a> View<'a> {
@@ -71,7 +85,11 @@ impl<'a> View<'a> {
             elsewhere: false,
         };
         view.elsewhere = view.sends != Sends::Unbound && tunnel.elsewhere == Some(true);
-        view.gets = (view.sends != Sends::Unbound).then(|| view.find_gets());
+        view.gets = match view.sends {
+            Sends::Unbound => None,
+            Sends::Unknown => Some(Gets::Unknown),
+            Sends::Attribute { .. } | Sends::Rules { .. } => Some(view.find_gets()),
+        };
         view
     }
 
@@ -195,7 +213,7 @@ impl<'a> View<'a> {
                     .map(|(_, entry)| entry.vrf.clone())
                     .or_else(|| table.map(crate::model::bind_by_table))
             }
-            (Sends::Unbound, None) => None,
+            (Sends::Unbound | Sends::Unknown, None) => None,
         }
     }
 
@@ -242,7 +260,12 @@ impl<'a> View<'a> {
         summary.closed = self.is_closed(&faults);
         self.report_faults(&faults, report);
         self.report_carrier(report);
-        summary.reach = self.report_routes(&faults, report, ask);
+        let routed = self.report_routes(&faults, report, ask);
+        summary.reach = routed.reach;
+        let here = matches!(self.sends, Sends::Rules { .. }) && self.tunnel.elsewhere.is_some();
+        if routed.open && here {
+            summary.closed = Some(false);
+        }
         self.report_receiving(report);
         self.report_still_bound(report);
         self.report_port(report);
@@ -255,7 +278,7 @@ impl<'a> View<'a> {
             Sends::Rules { table, .. } => table,
             _ => None,
         };
-        if self.sends == Sends::Unbound {
+        if matches!(self.sends, Sends::Unbound | Sends::Unknown) {
             return None;
         }
         Some(match self.namesake() {
@@ -296,7 +319,7 @@ impl<'a> View<'a> {
 
     fn is_closed(&self, faults: &[(Family, Fault)]) -> Option<bool> {
         match self.sends {
-            Sends::Unbound => None,
+            Sends::Unbound | Sends::Unknown => None,
             // The kernel drops what leaves by another device.
             Sends::Attribute { .. } => Some(true),
             // Where the closing rule is all that is left, a family may lack it.
@@ -315,6 +338,8 @@ impl<'a> View<'a> {
         let table = table.map_or_else(|| "a table".to_owned(), |table| format!("table {table}"));
         for (family, fault) in faults {
             let (code, text) = match fault {
+                // It is told with the endpoint.
+                Fault::Escapes { .. } => continue,
                 Fault::NotSteered if self.device().fwmark == CLOSED_MARK => (
                     Code::NotSteered,
                     format!(
@@ -384,7 +409,7 @@ impl<'a> View<'a> {
     fn report_missing(&self, report: &mut Report) {
         let name = Some(self.name());
         let (by, table) = match &self.sends {
-            Sends::Unbound => return,
+            Sends::Unbound | Sends::Unknown => return,
             Sends::Attribute { .. } => (None, None),
             Sends::Rules { by, table, .. } => (Some(*by), *table),
         };
@@ -466,7 +491,7 @@ impl<'a> View<'a> {
 
     // Where packets go.
 
-    /// The endpoints of its peers, each address once.
+    /// The endpoints of its peers, each address once for each link that it is on.
     fn list_endpoints(&self) -> Vec<SocketAddr> {
         let mut found: Vec<SocketAddr> = self
             .device()
@@ -474,8 +499,8 @@ impl<'a> View<'a> {
             .iter()
             .filter_map(|peer| peer.endpoint)
             .collect();
-        found.sort_unstable_by_key(|one| (one.ip(), one.port()));
-        found.dedup_by_key(|one| one.ip());
+        found.sort_unstable_by_key(|one| (one.ip(), scope_of(*one), one.port()));
+        found.dedup_by_key(|one| (one.ip(), scope_of(*one)));
         found
     }
 
@@ -484,18 +509,38 @@ impl<'a> View<'a> {
         faults: &[(Family, Fault)],
         report: &mut Report,
         ask: &mut dyn FnMut(&Packet) -> Answer,
-    ) -> Vec<Reach> {
-        if self.sends != Sends::Unbound && self.carrier.is_none() {
-            // Nowhere, and that is said already.
-            return Vec::new();
-        }
+    ) -> Routed {
+        let bound = matches!(self.sends, Sends::Attribute { .. } | Sends::Rules { .. });
         let mut gathered = Gathered::default();
         let mut reach = Vec::new();
         for endpoint in self.list_endpoints() {
-            reach.push(self.follow_route(endpoint, faults, &mut gathered, ask));
+            if let Some(escape) = self.find_escape(endpoint) {
+                gathered.escaped.push((endpoint, escape));
+            }
+            // Without what it is bound to, nowhere; that is said already.
+            if !bound || self.carrier.is_some() {
+                reach.push(self.follow_route(endpoint, faults, &mut gathered, ask));
+            }
         }
+        let open = !gathered.escaped.is_empty() || !gathered.local.is_empty();
         self.report_gathered(gathered, report);
-        reach
+        Routed { reach, open }
+    }
+
+    /// How the packets of an endpoint get around the rules.
+    fn find_escape(&self, endpoint: SocketAddr) -> Option<Escape> {
+        let (Sends::Rules { by, table, .. }, Ok(rules)) = (&self.sends, &self.facts.rules) else {
+            return None;
+        };
+        let flow = Flow {
+            by: *by,
+            mark: self.device().fwmark,
+            port: self.device().listen_port,
+        };
+        let local_first = is_local_first(rules.in_family(Family::V6)?, flow);
+        find_escape(endpoint, table.unwrap_or(0), local_first, |index| {
+            find_place(&self.facts.nics, index)
+        })
     }
 
     fn follow_route(
@@ -508,12 +553,9 @@ impl<'a> View<'a> {
         let to = endpoint.ip();
         let family = family_of(to);
         let faulty = faults.iter().any(|(of, _)| *of == family);
-        let scope = match endpoint {
-            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
-            _ => 0,
-        };
+        let scope = scope_of(endpoint);
         let way = match (&self.sends, self.carrier) {
-            (Sends::Attribute { .. } | Sends::Unbound, _) if scope != 0 => Way::OutOf(scope),
+            _ if scope != 0 => Way::OutOf(scope),
             (Sends::Attribute { .. }, Some(nic)) => Way::OutOf(nic.link.index),
             // Rules that do not hold say nothing about the VRF's routes.
             (Sends::Rules { .. }, Some(nic)) if faulty => Way::OutOf(nic.link.index),
@@ -533,10 +575,19 @@ impl<'a> View<'a> {
             table: None,
             source: None,
         };
+        let told = gathered
+            .escaped
+            .last()
+            .is_some_and(|(of, _)| *of == endpoint);
         let route = match ask(&packet) {
+            Err(_) if told => return reach,
             Ok(route) if route.kind != RouteKind::Other => route,
             Ok(_) => {
                 self.gather_unreachable(to, "unreachable", gathered);
+                return reach;
+            }
+            Err(_) if self.is_vrf(scope) => {
+                gathered.vrf_scope.push(endpoint);
                 return reach;
             }
             Err(errno) => {
@@ -546,7 +597,16 @@ impl<'a> View<'a> {
             }
         };
         let out = self.facts.nic(route.out);
-        if route.kind == RouteKind::Unicast && self.leaves_elsewhere(&route) {
+        if route.kind != RouteKind::Unicast
+            && self.vrf().is_some()
+            && self.leaves_elsewhere(&route)
+            && !told
+        {
+            let link = out.filter(|_| route.kind == RouteKind::Broadcast);
+            let link = link.map(|nic| nic.link.name.clone());
+            gathered.local.push((to, link));
+        }
+        if route.kind == RouteKind::Unicast && self.leaves_elsewhere(&route) && !told {
             let by = out.map_or_else(|| "another device".to_owned(), |nic| nic.link.name.clone());
             // A route that the kernel, or the closing rule, does not let it use.
             match self.find_captor(family, route.table) {
@@ -561,7 +621,7 @@ impl<'a> View<'a> {
         reach.out = out.map(|nic| nic.link.name.clone());
         reach.table = Some(route.table);
         reach.source = route.source;
-        if route.kind == RouteKind::Unicast {
+        if route.kind == RouteKind::Unicast && !told {
             // A route that is left does not help without an address.
             if scope == 0 && self.lacks_family(to) {
                 gathered.no_family.push(to);
@@ -572,6 +632,11 @@ impl<'a> View<'a> {
             }
         }
         reach
+    }
+
+    fn is_vrf(&self, index: u32) -> bool {
+        let nic = self.facts.nic(index);
+        nic.is_some_and(|nic| nic.link.vrf_table.is_some())
     }
 
     fn is_in(&self, carrier: &Nic, index: u32) -> bool {
@@ -724,7 +789,12 @@ impl<'a> View<'a> {
             mtu,
             filtered,
             captured,
+            escaped,
+            local,
+            vrf_scope,
         } = gathered;
+        self.report_escapes(&escaped, report);
+        self.report_local(&local, report);
         for family in Family::ALL {
             let mine: Vec<_> = no_route
                 .iter()
@@ -743,6 +813,25 @@ impl<'a> View<'a> {
                     list(&ips)
                 ),
                 self.add_route(family, mine[0].0),
+            );
+        }
+        if !vrf_scope.is_empty() {
+            let ips: Vec<String> = vrf_scope.iter().map(|one| one.ip().to_string()).collect();
+            report.add(
+                Code::NoRoute,
+                name,
+                format!(
+                    "nothing can be sent to {}: behind the % is a VRF and no interface",
+                    list(&ips)
+                ),
+                // Elsewhere the kernel itself puts it there, with each packet that arrives in a VRF.
+                advise(match self.facts.attribute {
+                    Ok(true) => "give the peer an endpoint with an interface of the VRF behind the %",
+                    _ => {
+                        "give both ends addresses that are not link-local: without the kernel series \
+                         a packet that arrives in a VRF puts it there"
+                    }
+                }),
             );
         }
         // Where rules bind it, such a rule is a fault of theirs, and told with them.
@@ -844,6 +933,95 @@ impl<'a> View<'a> {
             );
         }
         self.report_arrival(&filtered, &captured, report);
+    }
+
+    /// Endpoints whose packets leave before a rule is asked.
+    fn report_escapes(&self, escaped: &[(SocketAddr, Escape)], report: &mut Report) {
+        for (endpoint, escape) in escaped {
+            let written = escape.write_endpoint(*endpoint);
+            let mut peers = self.device().peers.iter();
+            let peer = peers.find(|peer| {
+                let its = peer.endpoint.filter(|its| its.ip() == endpoint.ip());
+                its.is_some_and(|its| scope_of(its) == scope_of(*endpoint))
+            });
+            let key = peer.map_or_else(|| "KEY".to_owned(), |peer| peer.public_key.to_base64());
+            report.add(
+                Code::EndpointScope,
+                Some(self.name()),
+                format!(
+                    "its packets to {written} leave by {}: the kernel asks no rule of its binding \
+                     for such an address",
+                    escape.describe_way()
+                ),
+                run(format!(
+                    "wg set {} peer {key} endpoint ADDRESS:{}",
+                    quote(self.name()),
+                    endpoint.port()
+                )),
+            );
+        }
+    }
+
+    /// Endpoints that the table `local` has an answer for, in front of the VRF.
+    fn report_local(&self, local: &[(IpAddr, Option<String>)], report: &mut Report) {
+        for family in Family::ALL {
+            let mine: Vec<_> = local
+                .iter()
+                .filter(|(to, _)| family_of(*to) == family)
+                .collect();
+            let Some((_, link)) = mine.first() else {
+                continue;
+            };
+            let ips: Vec<String> = mine.iter().map(|(to, _)| to.to_string()).collect();
+            let loopback = mine.iter().any(|(to, _)| to.is_loopback());
+            let by_kernel = matches!(self.sends, Sends::Attribute { .. });
+            let way = match link {
+                None => "go to this host itself".to_owned(),
+                Some(link) if by_kernel => {
+                    format!("would leave by {link}, so the kernel drops them")
+                }
+                Some(link) => format!("leave by {link}"),
+            };
+            report.add(
+                Code::LocalFirst,
+                Some(self.name()),
+                format!(
+                    "its packets to {} {way}: the table `local' of the default VRF has the address, \
+                     and is asked before the table of {}",
+                    list(&ips),
+                    self.describe_place()
+                ),
+                match self.move_local(family).filter(|_| !loopback) {
+                    Some(remedy) => remedy,
+                    None => Remedy::Do(format!(
+                        "give the peer an endpoint that is in {}",
+                        self.describe_place()
+                    )),
+                },
+            );
+        }
+    }
+
+    /// Puts the rule of the table `local` right behind those that lead to a VRF, as the kernel's
+    /// vrf.rst has it; `None` where a rule of others would come before it then.
+    fn move_local(&self, family: Family) -> Option<Remedy> {
+        let rules = self.facts.rules.as_ref().ok()?.in_family(family)?;
+        let is_local = |rule: &&Rule| rule.action == Action::Table(TABLE_LOCAL);
+        let local = rules.iter().find(is_local)?;
+        // What arrives goes by `l3mdev'.
+        let leads = |rule: &&Rule| rule.l3mdev || rule.is_ours();
+        let behind = rules.iter().rev().find(leads)?.pref;
+        let pref = behind.checked_add(1)?;
+        let between = rules.iter().filter(|rule| rule.pref <= pref);
+        let mut others = between.filter(|rule| !rule.is_ours() && !rule.l3mdev);
+        if !others.all(|rule| is_local(&rule)) {
+            return None;
+        }
+        let ip = format!("ip {}rule", name_option(family));
+        Some(Remedy::Run(vec![
+            format!("{ip} add pref {pref} lookup local"),
+            format!("{ip} del pref {} lookup local", local.pref),
+        ]))
     }
 
     fn report_arrival(
@@ -1149,6 +1327,8 @@ impl<'a> View<'a> {
                     .map_or(0, |nic| nic.link.index)
             }
             Sends::Unbound => 0,
+            // Only a socket on no device is in its way for sure.
+            Sends::Unknown => u32::MAX,
         };
         let in_the_way = sockets
             .iter()
@@ -1176,7 +1356,8 @@ impl<'a> View<'a> {
             return;
         }
         let taken = self.facts.vrf_of_table(mark);
-        if let Some(vrf) = taken.filter(|_| self.sends != Sends::Unbound) {
+        let bound = matches!(self.sends, Sends::Attribute { .. } | Sends::Rules { .. });
+        if let Some(vrf) = taken.filter(|_| bound) {
             report.add(
                 Code::MarkIsTable,
                 Some(self.name()),
@@ -1209,7 +1390,7 @@ impl<'a> View<'a> {
         let name = quote(self.name());
         match &self.sends {
             Sends::Attribute { .. } => run(format!("wg set {name} fwmark off")),
-            Sends::Unbound => {
+            Sends::Unbound | Sends::Unknown => {
                 advise("choose another FwMark, in the file or the program that set this one")
             }
             Sends::Rules { table, .. } => {
@@ -1225,6 +1406,16 @@ impl<'a> View<'a> {
                 ))
             }
         }
+    }
+}
+
+/// The interface behind an address, where the kernel looks at it before anything else.
+fn scope_of(endpoint: SocketAddr) -> u32 {
+    match endpoint {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() || v6.ip().is_multicast() => {
+            v6.scope_id()
+        }
+        _ => 0,
     }
 }
 
@@ -1270,7 +1461,7 @@ fn write_addresses(ips: &[IpAddr]) -> Vec<String> {
 /// entry at the bind hooks names, or that a socket on its port is bound to.
 fn find_carrier<'a>(facts: &'a Facts, tunnel: &Tunnel, sends: &Sends) -> Option<&'a Nic> {
     let table = match sends {
-        Sends::Unbound => return None,
+        Sends::Unbound | Sends::Unknown => return None,
         Sends::Attribute { dev } => return facts.nic_called(dev),
         Sends::Rules { table, .. } => (*table)?,
     };
@@ -1312,7 +1503,13 @@ fn find_sends(facts: &Facts, tunnel: &Tunnel) -> Sends {
         ..
     } = tunnel.device;
     let Ok(rules) = &facts.rules else {
-        return Sends::Unbound;
+        // Without both nothing could tell its packets.
+        let blank = fwmark == 0 && listen_port == 0;
+        return if blank {
+            Sends::Unbound
+        } else {
+            Sends::Unknown
+        };
     };
     if let Some(binding) = rules.find_binding(fwmark, listen_port) {
         return Sends::Rules {

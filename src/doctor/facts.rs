@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::model::{Device, HookEntry, UdpSocket};
 use crate::plan::rules::Rules;
+use crate::plan::scope::Place;
 use crate::wire::route::Link;
 use crate::wire::underlay::{Address, Carrier, Route};
 
@@ -80,6 +81,26 @@ impl Facts {
 pub fn find_real_name<'a>(links: impl Iterator<Item = &'a Link>, name: &'a str) -> &'a str {
     let mut links = links.filter(|link| link.is_called(name));
     links.next().map_or(name, |link| &link.name)
+}
+
+/// What the index behind an address stands for.
+pub fn find_place(nics: &[Nic], index: u32) -> Option<Place<'_>> {
+    let find = |index| nics.iter().find(|nic| nic.link.index == index);
+    let nic = find(index)?;
+    if nic.link.vrf_table.is_some() {
+        return Some(Place::Vrf);
+    }
+    let master = nic.carrier.master.and_then(find).map(|nic| &nic.link);
+    Some(match master.and_then(|vrf| Some((vrf, vrf.vrf_table?))) {
+        Some((vrf, table)) => Place::Member {
+            nic: &nic.link.name,
+            vrf: &vrf.name,
+            table,
+        },
+        None => Place::Free {
+            nic: &nic.link.name,
+        },
+    })
 }
 
 /// A network device.

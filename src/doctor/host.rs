@@ -56,7 +56,7 @@ fn report_accept(facts: &Facts, views: &[View], report: &mut Report) {
     let needs_it = |view: &View| match (&view.sends, &view.gets) {
         (Sends::Rules { .. }, Some(Gets::BoundByHook)) => false,
         (Sends::Rules { .. }, Some(Gets::Down)) => view.hooks_fault().is_some(),
-        (Sends::Rules { .. }, _) => true,
+        (Sends::Rules { .. }, _) | (Sends::Unknown, _) => true,
         _ => false,
     };
     let (Ok(sockets), false) = (&facts.sockets, views.iter().any(needs_it)) else {
@@ -91,7 +91,7 @@ fn report_accept(facts: &Facts, views: &[View], report: &mut Report) {
 }
 
 fn report_hooks(facts: &Facts, views: &[View], report: &mut Report) {
-    let by_rules = |view: &View| matches!(view.sends, Sends::Rules { .. });
+    let by_rules = |view: &View| matches!(view.sends, Sends::Rules { .. } | Sends::Unknown);
     if let Err(why) = &facts.hooks.entries {
         if views.iter().any(by_rules) {
             report.unseen(

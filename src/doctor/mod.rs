@@ -52,6 +52,8 @@ pub struct Finding {
 /// How a device is bound for sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sends {
+    /// The policy rules cannot be read.
+    Unknown,
     Unbound,
     /// By the kernel's attribute.
     Attribute {
@@ -118,7 +120,7 @@ pub struct Summary {
     /// `None`: not bound.
     pub gets: Option<Gets>,
     pub underlay: Option<Underlay>,
-    /// Nothing leaves elsewhere when the device has no route; `None`: not bound, or not known.
+    /// Nothing leaves elsewhere, also when the device has no route; `None`: not bound, or not known.
     pub closed: Option<bool>,
     /// Its sockets are in another network namespace.
     pub elsewhere: bool,

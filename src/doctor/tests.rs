@@ -229,6 +229,35 @@ fn routes(packet: &Packet) -> Answer {
     }
 }
 
+/// What leaves by alt0 leaves by the table of its VRF.
+fn by_alt0(packet: &Packet) -> Answer {
+    match packet.way {
+        Way::OutOf(6) => Ok(route(2000, 6, packet.to)),
+        _ => routes(packet),
+    }
+}
+
+/// The table `local` answers for what is sent.
+fn local(packet: &Packet, kind: RouteKind, out: u32) -> Answer {
+    match packet.way {
+        Way::In(_) => routes(packet),
+        _ => Ok(Route {
+            kind,
+            ..route(255, out, packet.to)
+        }),
+    }
+}
+
+/// `stock`, with one peer that has this endpoint, and with alt0 (6) in vrf_b (7).
+fn with_endpoint(endpoint: &str) -> Facts {
+    changed(stock(), |facts| {
+        let mut vrf = nic(7, "vrf_b", "vrf", None);
+        vrf.link.vrf_table = Some(2000);
+        facts.nics.extend([nic(6, "alt0", "", Some(7)), vrf]);
+        facts.devices[0].device.peers = vec![peer(endpoint)];
+    })
+}
+
 fn codes(report: &Report) -> Vec<Code> {
     let mut codes: Vec<Code> = report.findings.iter().map(|one| one.code).collect();
     codes.dedup();
@@ -702,6 +731,83 @@ fn carrier_cases() -> Vec<Case> {
                 Code::LeakedRoute,
                 patched(),
                 "nothing, if the route is meant",
+            )
+        },
+        Case {
+            ask: by_alt0,
+            ..case(
+                Code::EndpointScope,
+                with_endpoint("[fe80::1%6]:51002"),
+                "wg set wg0 peer k1Zf6J5kI4BhHwNnM3nUzEn6QyhYlcdFLn0jgSjcOFA= endpoint ADDRESS:51002",
+            )
+        },
+        // Whether alt0 is up or not.
+        Case {
+            ask: |packet| match packet.way {
+                Way::OutOf(6) => Err(libc::ENETUNREACH),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::EndpointScope,
+                with_endpoint("[fe80::1%6]:51002"),
+                "wg set wg0 peer k1Zf6J5kI4BhHwNnM3nUzEn6QyhYlcdFLn0jgSjcOFA= endpoint ADDRESS:51002",
+            )
+        },
+        // The VRF itself is behind the %.
+        Case {
+            ask: |packet| match packet.way {
+                Way::OutOf(VRF) => Err(libc::ENETUNREACH),
+                _ => routes(packet),
+            },
+            ..case(
+                Code::NoRoute,
+                with_endpoint("[fe80::1%2]:51002"),
+                "give both ends addresses",
+            )
+        },
+        Case {
+            ask: |packet| local(packet, RouteKind::Local, 1),
+            ..case(
+                Code::LocalFirst,
+                with_endpoint("100.64.0.2:51002"),
+                "ip rule add pref 1001 lookup local",
+            )
+        },
+        Case {
+            ask: |packet| local(packet, RouteKind::Broadcast, CORE),
+            ..case(
+                Code::LocalFirst,
+                with_endpoint("100.64.0.255:51002"),
+                "ip rule add pref 1001 lookup local",
+            )
+        },
+        // In front of the rule of another program there is no way past it.
+        Case {
+            ask: |packet| local(packet, RouteKind::Local, 1),
+            ..case(
+                Code::LocalFirst,
+                changed(with_endpoint("100.64.0.2:51002"), |f| {
+                    v4(f).insert(3, rule(99, Action::Table(51820)));
+                }),
+                "give the peer an endpoint that is in vrf_external",
+            )
+        },
+        Case {
+            ask: |packet| local(packet, RouteKind::Local, 1),
+            ..case(
+                Code::LocalFirst,
+                with_endpoint("127.0.0.1:51002"),
+                "give the peer an endpoint that is in vrf_external",
+            )
+        },
+        Case {
+            ask: |packet| local(packet, RouteKind::Local, 1),
+            ..case(
+                Code::LocalFirst,
+                changed(patched(), |f| {
+                    f.devices[0].device.peers = vec![peer("[fd00:64::2]:51002")];
+                }),
+                "ip -6 rule add pref 1001 lookup local",
             )
         },
         Case {
@@ -1329,10 +1435,89 @@ fn sockets_of_others_leave_a_device_unbound() {
     }
     // Without rules to read, it may as well be bound.
     let blind = changed(stock(), |f| f.rules = Err("no".to_owned()));
+    let report = examine(&blind, None, &mut routes);
+    assert_eq!(codes(&report), [Code::NotLookedAt]);
+    let [summary] = report.devices.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(summary.sends, Sends::Unknown);
     assert_eq!(
-        codes(&examine(&blind, None, &mut routes)),
+        (&summary.gets, summary.closed),
+        (&Some(Gets::Unknown), None)
+    );
+    // Another namespace, or the sysctl that it may need: neither is taken for settled.
+    let away = changed(blind.clone(), |f| f.devices[0].elsewhere = Some(true));
+    assert!(examine(&away, None, &mut routes).devices[0].elsewhere);
+    let open = changed(blind.clone(), |f| f.l3mdev_accept = Ok(true));
+    assert_eq!(
+        codes(&examine(&open, None, &mut routes)),
         [Code::NotLookedAt]
     );
+    // Nothing can bind what has neither a mark nor a port.
+    let blank = changed(blind, |f| {
+        (f.devices[0].device.fwmark, f.devices[0].device.listen_port) = (0, 0);
+        f.hooks.entries = Ok(Vec::new());
+    });
+    let report = examine(&blank, None, &mut routes);
+    assert_eq!(report.devices[0].sends, Sends::Unbound);
+}
+
+#[test]
+fn what_leaves_elsewhere_is_not_called_closed() {
+    type Ask = fn(&Packet) -> Answer;
+    let cases: [(&str, Ask, Option<bool>); 5] = [
+        ("[fe80::1%6]:51002", by_alt0, Some(false)),
+        (
+            "100.64.0.2:51002",
+            |p| local(p, RouteKind::Local, 1),
+            Some(false),
+        ),
+        (
+            "100.64.0.255:51002",
+            |p| local(p, RouteKind::Broadcast, CORE),
+            Some(false),
+        ),
+        // Those of the VRF.
+        ("[fe80::1%3]:51002", routes, Some(true)),
+        (
+            "198.51.100.255:51002",
+            |packet| {
+                let kind = RouteKind::Broadcast;
+                routes(packet).map(|route| match packet.way {
+                    Way::In(_) => route,
+                    _ => Route { kind, ..route },
+                })
+            },
+            Some(true),
+        ),
+    ];
+    for (endpoint, ask, closed) in cases {
+        let report = examine(&with_endpoint(endpoint), None, &mut |packet| ask(packet));
+        assert_eq!(report.devices[0].closed, closed, "{endpoint}: {report:?}");
+        assert_eq!(
+            report.findings.is_empty(),
+            closed == Some(true),
+            "{endpoint}: {report:?}"
+        );
+    }
+}
+
+/// One address on two links is two endpoints.
+#[test]
+fn endpoints_differ_by_their_links() {
+    let mut facts = with_endpoint("[fe80::1%3]:51002");
+    facts.devices[0]
+        .device
+        .peers
+        .push(peer("[fe80::1%6]:51003"));
+    let report = examine(&facts, None, &mut by_alt0);
+    assert_eq!(codes(&report), [Code::EndpointScope]);
+    let out: Vec<_> = report.devices[0]
+        .reach
+        .iter()
+        .map(|one| one.out.as_deref())
+        .collect();
+    assert_eq!(out, [Some("wan0"), Some("alt0")]);
 }
 
 /// Another device has its port, and there is one socket for both: where the packets of either start is

@@ -13,6 +13,7 @@ pub mod changes;
 pub mod histories;
 pub mod receive;
 pub mod rules;
+pub mod scope;
 pub mod sync;
 #[cfg(test)]
 mod tests;

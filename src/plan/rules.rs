@@ -56,7 +56,7 @@ const MARK_PREFIX_MASK: u32 = 0xffff_ff00;
 const OLD_MARK_PREFIX: u32 = 0x7767_0000;
 
 /// `RT_TABLE_LOCAL`
-pub(super) const TABLE_LOCAL: u32 = 255;
+pub const TABLE_LOCAL: u32 = 255;
 
 const PROTO_UDP: u8 = 17;
 

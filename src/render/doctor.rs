@@ -52,6 +52,7 @@ fn print_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     line(
         "sends",
         match sends {
+            Sends::Unknown => "cannot be told, the policy rules cannot be read".to_owned(),
             Sends::Unbound => "by every route of this host (not bound)".to_owned(),
             Sends::Attribute { dev } => format!("by {dev}, by the kernel's attribute"),
             Sends::Rules { by, table, ours } => {
@@ -233,13 +234,14 @@ impl<'a> DeviceJson<'a> {
         } = summary;
         let (by, table) = match sends {
             Sends::Rules { by, table, .. } => (Some(*by), *table),
-            Sends::Unbound | Sends::Attribute { .. } => (None, None),
+            Sends::Unknown | Sends::Unbound | Sends::Attribute { .. } => (None, None),
         };
         let underlay = underlay.as_ref();
         DeviceJson {
             interface: name,
             device: underlay.map(|underlay| underlay.name.as_str()),
             sends: match sends {
+                Sends::Unknown => "unknown",
                 Sends::Unbound => "unbound",
                 Sends::Attribute { .. } => "kernel",
                 Sends::Rules { ours: false, .. } => "foreign-rules",

@@ -27,9 +27,11 @@ const RTAX_MTU: u16 = 2;
 const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
 /// Bytes of `struct rtmsg`.
 const ROUTE_LEN: usize = 12;
-/// `RTN_UNICAST` and `RTN_LOCAL`
+/// `RTN_UNICAST`, `RTN_LOCAL`, `RTN_BROADCAST` and `RTN_MULTICAST`
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
+const BROADCAST: u8 = 3;
+const MULTICAST: u8 = 5;
 
 // linux/if_link.h
 const IFINFOMSG_LEN: usize = 16;
@@ -183,7 +185,9 @@ pub enum RouteKind {
     Unicast,
     /// This host takes it.
     Local,
-    /// Unreachable, prohibit, or another kind that carries nothing to one receiver.
+    /// It is sent to all receivers on a link, or to a group of them.
+    Broadcast,
+    /// Unreachable, prohibit, or another kind that carries nothing.
     Other,
 }
 
@@ -194,6 +198,7 @@ pub fn decode_route(payload: &[u8]) -> Option<Route> {
         kind: match payload[7] {
             UNICAST => RouteKind::Unicast,
             LOCAL => RouteKind::Local,
+            BROADCAST | MULTICAST => RouteKind::Broadcast,
             _ => RouteKind::Other,
         },
         table: u32::from(payload[4]),
@@ -349,6 +354,10 @@ mod tests {
         assert_eq!(decode_route(&bytes), Some(route));
         bytes[7] = 2;
         assert_eq!(decode_route(&bytes).unwrap().kind, RouteKind::Local);
+        for many in [3, 5] {
+            bytes[7] = many;
+            assert_eq!(decode_route(&bytes).unwrap().kind, RouteKind::Broadcast);
+        }
         bytes[7] = 7;
         assert_eq!(decode_route(&bytes).unwrap().kind, RouteKind::Other);
         assert_eq!(decode_route(&bytes[..11]), None);
