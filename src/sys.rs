@@ -893,19 +893,25 @@ pub fn bpf_attached(cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<(Vec<u32>
     Ok((ids[..count].to_vec(), query.attach_flags))
 }
 
-/// Whether the caller may turn ids into descriptors, which takes `CAP_SYS_ADMIN`.
-pub fn bpf_may_look() -> io::Result<()> {
+/// The id of the BPF program that comes after this id, whoever loaded it. It takes `CAP_SYS_ADMIN`.
+pub fn next_bpf_program(after: u32) -> io::Result<Option<u32>> {
     #[repr(C)]
     struct NextId {
         start: u32,
         next: u32,
     }
-    let mut last = NextId {
-        start: i32::MAX as u32 - 1,
+    let mut id = NextId {
+        start: after,
         next: 0,
     };
     // SAFETY: no pointers.
-    was_found(unsafe { call_bpf(BPF_PROG_GET_NEXT_ID, &mut last) }).map(drop)
+    let there = was_found(unsafe { call_bpf(BPF_PROG_GET_NEXT_ID, &mut id) })?;
+    Ok(there.then_some(id.next))
+}
+
+/// Whether the caller may turn ids into descriptors, which takes `CAP_SYS_ADMIN`.
+pub fn bpf_may_look() -> io::Result<()> {
+    next_bpf_program(i32::MAX as u32 - 1).map(drop)
 }
 
 #[cfg(test)]

@@ -126,7 +126,10 @@ impl fmt::Display for Unavailable {
                  mounted on /sys/fs/cgroup)",
             ),
             Unavailable::Container => {
-                f.write_str("the root of the cgroup tree is not in sight from this container")
+                f.write_str(
+                    "the root of the cgroup tree is not in sight: this is a container, or cgroup2 is not \
+                     mounted on /sys/fs/cgroup",
+                )
             }
             Unavailable::NotPermitted => f.write_str(
                 "the bind hooks take root of the host, with CAP_SYS_ADMIN, and no security module against \
@@ -623,6 +626,28 @@ fn take_lock() -> HookResult<File> {
     }
 }
 
+/// Whether the kernel has a program of ours, wherever it is attached.
+fn is_any_loaded() -> io::Result<bool> {
+    let mut last = 0;
+    while let Some(id) = sys::next_bpf_program(last)? {
+        last = id;
+        let name = match BpfProgram::open(id).and_then(|program| program.read_info()) {
+            Ok((name, _)) => name,
+            Err(err) if err.raw_os_error() == Some(libc::ENOENT) => continue,
+            Err(err) => return Err(err),
+        };
+        let is_ours = |family| {
+            [false, true]
+                .map(|all| program_name(family, all))
+                .contains(&&*name)
+        };
+        if Family::ALL.into_iter().any(is_ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The root of the cgroup v2 tree, which only the host has.
 fn open_root() -> HookResult<File> {
     let look = |path: &&str| fs::metadata(Path::new(path).join("cgroup.controllers"));
@@ -632,7 +657,12 @@ fn open_root() -> HookResult<File> {
         return Err(
             match ROOTS.iter().any(|path| look(path).is_err_and(hidden)) {
                 true => Unavailable::NotPermitted,
-                false => Unavailable::NoCgroup2,
+                // It may be mounted where this process does not see it.
+                false => match is_any_loaded() {
+                    Ok(true) => Unavailable::Container,
+                    Ok(false) => Unavailable::NoCgroup2,
+                    Err(err) => explain_failure("Cannot look for BPF programs")(err),
+                },
             },
         );
     };

@@ -699,25 +699,50 @@ fn change_bound(
     }
     let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
         .inspect_err(|_| receiving.roll_back())?;
-    let completed = match closes {
+    // What leads it to the VRF that it leaves goes before its sockets may be on the new one: by the same
+    // mark or port it would send to the old one first.
+    let mut removed = Ok(());
+    if !closes {
+        removed = routing.remove_rules(&plan.remove);
+    }
+    let completed = match closes || removed.is_err() {
         true => Ok(()),
         false => receiving.complete_entry(),
     };
+    // Kernels before 6.9 keep a peer's IPv6 route when rules change; not when they are told a mark.
+    let unsaid = plan.update.fwmark.is_keep() && !(plan.add.is_empty() && plan.clear.is_empty());
+    let is_stale = goal.is_some() && !closes && (unsaid || !plan.remove.is_empty());
+    let flushed = match is_stale && !facts.support.userspace {
+        true => backend.send(&Update {
+            interface: plan.update.interface.clone(),
+            fwmark: Change::Set(marks.after),
+            ..Update::default()
+        }),
+        false => Ok(()),
+    };
     if closes {
-        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks);
-        if let Err(left) = moved {
-            if !left.keeps_rules {
-                receiving.roll_back();
-                routing.remove_rules(&added)?;
+        let old = if goal.is_some() {
+            &plan.remove[..]
+        } else {
+            &[]
+        };
+        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks, old);
+        removed = match moved {
+            Ok(removed) if goal.is_some() => removed,
+            // It takes its packets no more, whatever fails from here on.
+            Ok(_) => routing.remove_rules(&plan.remove),
+            Err(left) => {
+                if !left.keeps_rules {
+                    receiving.roll_back();
+                    routing.remove_rules(&added)?;
+                }
+                return Err(left.error);
             }
-            return Err(left.error);
-        }
+        };
     }
-    // What it has left takes its packets no more, whatever fails from here on.
-    let removed = routing.remove_rules(&plan.remove);
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
-    completed?;
+    completed.and(flushed)?;
     let fallback = matches!(strategy, Strategy::Fallback { .. }) && mode == BindMode::Auto;
     if fallback && !facts.support.attribute && !facts.support.userspace {
         let modules = facts::read_modules();
@@ -911,6 +936,9 @@ fn has_leftovers(backend: &mut Backend, interface: &str, strategy: &Strategy) ->
 fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     let interface = &update.interface;
     let entries = receive::read_entries();
+    if entries.is_empty() {
+        return Ok(());
+    }
     let Ok((mark, port)) = backend.mark_and_port(interface) else {
         return Ok(());
     };
@@ -918,7 +946,8 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     if backend.is_bound_by_attribute(interface) {
         return Ok(());
     }
-    if !entries.iter().any(|(of, _)| *of == port) || mark == CLOSED_MARK {
+    let closed = mark == CLOSED_MARK;
+    if !closed && !entries.iter().any(|(of, _)| *of == port) {
         return Ok(());
     }
     let task = || Task::modify(interface);
@@ -926,6 +955,9 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     let Some(link) = find_link(&links, interface) else {
         return Ok(());
     };
+    if closed {
+        return refuse_half_closed(interface, link.index, &entries, &rules);
+    }
     let own = receive::own_entry(&entries, port, link.index);
     let after = plan::receive::port_after(port, &update.listen_port);
     // The mark that the rules go by may come back.
@@ -944,6 +976,31 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
              sends there any more; bind it again with bind-dev, or unbind it with `bind-dev off', in the \
              same command",
             entry.vrf
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A command left the device closed, and somebody took the rules since: the mark that it would get back
+/// is led nowhere.
+fn refuse_half_closed(
+    interface: &str,
+    index: u32,
+    entries: &[(u16, HookEntry)],
+    rules: &Rules,
+) -> Result<()> {
+    let own = || {
+        let mut own = entries.iter();
+        own.find(|(_, entry)| entry.owner == index && !entry.leaving)
+    };
+    let is_led = |(port, entry): &(u16, HookEntry)| {
+        entry.owner == index && rules.find_binding(entry.mark, *port).is_some()
+    };
+    match own().filter(|_| !entries.iter().any(is_led)) {
+        Some(_) => Err(Error::Unsupported(format!(
+            "Cannot change {interface}: a command that was to bind its sockets ended half way, and no \
+             policy rule leads what it sends to its VRF any more; bind it again with bind-dev, or unbind \
+             it with `bind-dev off', in the same command"
         ))),
         None => Ok(()),
     }

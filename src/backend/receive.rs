@@ -731,8 +731,9 @@ impl Receiving {
         )))
     }
 
-    /// Brings the device from one mark to another over a closed one, while its sockets are made again
-    /// and the hooks are told. Whoever ends this leaves it bound, closed or as it is to be.
+    /// Brings the device from one mark to another over a closed one, while its sockets are made again,
+    /// the hooks are told and the rules of its old VRF go, which may be for the same mark. Whoever ends
+    /// this leaves it bound, closed or as it is to be. Says whether the rules could be removed.
     ///
     /// # Errors
     /// It is bound as before, or closed.
@@ -742,7 +743,8 @@ impl Receiving {
         routing: &mut Routing,
         facts: &Facts,
         marks: Marks,
-    ) -> std::result::Result<(), Left> {
+        old: &[(Family, Rule)],
+    ) -> std::result::Result<Result<()>, Left> {
         let (port, index) = (facts.port, self.index);
         let goal = self.inserted.is_some();
         let leaving = HookEntry {
@@ -762,16 +764,20 @@ impl Receiving {
             error: self.explain_stuck(&reason),
             keeps_rules: false,
         })?;
-        let tell = || match (&mut changing, &news) {
-            (Some(changing), Some((port, entry))) => changing
-                .insert_entry(*port, entry, true)
-                .map_err(|reason| self.explain_stuck(&reason)),
-            _ => Ok(()),
+        let mut removed = Ok(());
+        let tell = |routing: &mut Routing| {
+            if let (Some(changing), Some((port, entry))) = (&mut changing, &news) {
+                changing
+                    .insert_entry(*port, entry, true)
+                    .map_err(|reason| self.explain_stuck(&reason))?;
+            }
+            removed = routing.remove_rules(old);
+            Ok(())
         };
         let port = facts.up.then_some(port);
         let moved = make_again(&self.interface, backend, routing, port, marks, tell);
         self.left = (!goal && moved.is_ok()).then_some(facts.port);
-        moved
+        moved.map(|()| removed)
     }
 
     /// The name of the VRF that the device is known to be bound to.
@@ -924,7 +930,7 @@ impl Receiving {
             };
             if !stay {
                 let marks = Marks::same(goal.mark);
-                make_again(interface, backend, routing, Some(*port), marks, || Ok(()))
+                make_again(interface, backend, routing, Some(*port), marks, |_| Ok(()))
                     .map_err(|left| left.error)?;
                 let after = read();
                 // What was not there before is its own.
@@ -1227,7 +1233,7 @@ impl Receiving {
             .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
             .map_err(|reason| self.explain_stuck(&reason))?;
         let (interface, marks) = (&self.interface, Marks::same(mark));
-        make_again(interface, backend, routing, Some(port), marks, || Ok(()))
+        make_again(interface, backend, routing, Some(port), marks, |_| Ok(()))
             .map_err(|left| left.error)
     }
 
@@ -1334,7 +1340,7 @@ pub fn has_leftovers(
                 |(known, entry): &(u16, HookEntry)| Some(entry.owner) == index || *known == port;
             entries.any(is_own) || bound()
         }
-        Err(reason) => !reason.is_absence() && bound(),
+        Err(_) => bound(),
     }
 }
 
@@ -1513,7 +1519,7 @@ fn make_again(
     routing: &mut Routing,
     port: Option<u16>,
     marks: Marks,
-    tell: impl FnOnce() -> Result<()>,
+    tell: impl FnOnce(&mut Routing) -> Result<()>,
 ) -> std::result::Result<(), Left> {
     let open = |error| Left {
         error,
@@ -1538,7 +1544,7 @@ fn make_again(
     // A command that ended half way left them.
     closing.retain(|(family, rule)| !rules.iter_ours().any(|one| one == (*family, rule)));
     let closing = routing.add_rules(&closing, &rules).map_err(open)?;
-    let done = move_port(interface, backend, port, marks, tell);
+    let done = move_port(interface, backend, port, marks, || tell(routing));
     if matches!(&done, Err(left) if left.keeps_rules) {
         return done;
     }

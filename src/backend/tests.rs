@@ -66,6 +66,8 @@ struct State {
     sets: u32,
     /// How many rules of ours there were at each SET_DEVICE.
     ours_at_set: Vec<usize>,
+    /// Whether it was told a mark.
+    mark_at_set: Vec<bool>,
     policy_errno: i32,
     rules_errno: i32,
     /// Socket diagnosis says only this.
@@ -265,8 +267,11 @@ impl State {
             (true, WIREGUARD, _) => {
                 self.sets += 1;
                 self.ours_at_set.push(self.ours(2) + self.ours(10));
-                let closes = attributes_of(&payload[4..])
-                    .any(|nla| nla.kind() == 7 && u32_at(nla.value(), 0) == CLOSED_MARK);
+                let mut marks = attributes_of(&payload[4..])
+                    .filter_map(|nla| (nla.kind() == 7).then(|| u32_at(nla.value(), 0)));
+                let mark = marks.next();
+                self.mark_at_set.push(mark.is_some());
+                let closes = mark == Some(CLOSED_MARK);
                 if closes && self.silent_when_closed || self.silent_after_set {
                     self.hooks.borrow_mut().unavailable = Some(bpf::Unavailable::Busy);
                 }
@@ -2052,6 +2057,109 @@ fn a_rebind_tells_the_hooks_last() {
     state.borrow_mut().lives = None;
     run_hooked(&state, ReceiveMode::Auto, rebind).0.unwrap();
     assert_eq!(entries(&state), [(port, "blue".to_owned(), 7)]);
+}
+
+/// By one mark or port the rules of both VRFs stand side by side for a moment, the old ones first. A
+/// command that is killed then leaves no device that receives from the new VRF and sends by the old one.
+#[test]
+fn a_rebind_by_one_mark_takes_the_old_rules_first() {
+    let by_mark = |dev: &str, update: &mut Update| {
+        update.fwmark = Change::Set(0x1234);
+        update.bind_dev = Change::Set(dev.to_owned());
+    };
+    for down in [false, true] {
+        let mut whole = false;
+        for (lives, hooks_die_first) in (0..24).flat_map(|n| [(n, false), (n, true)]) {
+            let (state, _socket) = hooked();
+            let bind = |update: &mut Update| by_mark("red", update);
+            run_hooked(&state, ReceiveMode::Auto, bind).0.unwrap();
+            {
+                let mut state = state.borrow_mut();
+                (state.down, state.lives) = (down, Some(lives));
+                state.hooks_die_first = hooks_die_first;
+            }
+            let rebind = |update: &mut Update| by_mark("blue", update);
+            whole |= run_hooked(&state, ReceiveMode::Auto, rebind).0.is_ok();
+            state.borrow_mut().lives = None;
+            forbid(&state, None);
+            let device = with(script(&state), || get("wg0")).unwrap();
+            let apart = matches!(device.receives, Some(Receives::Other(_)));
+            let closed = device.fwmark == CLOSED_MARK;
+            assert!(closed || !apart, "down {down}, {lives}: {device:?}");
+        }
+        assert!(whole, "no command got to its end");
+    }
+}
+
+/// A kernel may keep a route until it is told a mark: also where mark and port stay as they are.
+#[test]
+fn a_mark_is_told_after_the_rules() {
+    let bind = |update: &mut Update, dev: &str| update.bind_dev = Change::Set(dev.to_owned());
+    let state = kernel(|state| state.mark = 0x1234);
+    for (dev, again) in [("red", false), ("red", true), ("blue", false)] {
+        let sets = state.borrow().sets;
+        run_hooked(&state, ReceiveMode::Any, |update| bind(update, dev))
+            .0
+            .unwrap();
+        let state = state.borrow();
+        let told = (state.ours_at_set.last(), state.mark_at_set.last());
+        match again {
+            false => assert_eq!(told, (Some(&4), Some(&true)), "{dev}"),
+            // Nothing was changed.
+            true => assert!(state.sets <= sets + 1),
+        }
+        assert_eq!(state.mark, 0x1234);
+    }
+}
+
+/// A command was killed while the device was closed, and somebody removed the rules since.
+#[test]
+fn a_closed_device_without_rules_gets_no_other_port() {
+    let (state, _socket) = bound_by_hooks();
+    let mark = state.borrow().mark;
+    let rules = std::mem::take(&mut state.borrow_mut().rules);
+    let stock: Vec<Vec<u8>> = rules
+        .iter()
+        .filter(|rule| ![97, 98].contains(&priority(rule)))
+        .cloned()
+        .collect();
+    state.borrow_mut().rules = stock;
+    state.borrow_mut().mark = CLOSED_MARK;
+    let moving = |update: &mut Update| update.listen_port = Change::Set(51009);
+    let said = run_hooked(&state, ReceiveMode::Auto, moving).0.unwrap_err();
+    assert!(said.to_string().contains("ended half way"), "{said}");
+    assert_eq!(state.borrow().mark, CLOSED_MARK);
+    // With its rules it gets its mark back.
+    state.borrow_mut().rules = rules;
+    run_hooked(&state, ReceiveMode::Auto, moving).0.unwrap();
+    assert_eq!(
+        (
+            state.borrow().mark,
+            state.borrow().port,
+            state.borrow().bound_to
+        ),
+        (mark, 51009, 8)
+    );
+}
+
+/// The tree of the hooks may be mounted where this process does not see it: sockets that are bound tell.
+#[test]
+fn bound_sockets_count_where_the_hooks_are_out_of_sight() {
+    for reason in [bpf::Unavailable::NoCgroup2, bpf::Unavailable::Container] {
+        let (state, _socket) = bound_by_hooks();
+        {
+            let mut state = state.borrow_mut();
+            state
+                .rules
+                .retain(|rule| ![97, 98].contains(&priority(rule)));
+            state.mark = 0x1234;
+        }
+        forbid(&state, Some(reason));
+        let unbind = |update: &mut Update| update.bind_dev = Change::Clear;
+        let said = run_hooked(&state, ReceiveMode::Auto, unbind).0.unwrap_err();
+        assert!(said.to_string().contains("bound to red"), "{said}");
+        assert_eq!(state.borrow().bound_to, 8);
+    }
 }
 
 /// Rules of the namespace where it was made hold a device that is down; here it would get another mark.

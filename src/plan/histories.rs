@@ -612,8 +612,11 @@ impl World {
         match what {
             What::Bind { .. } | What::Unbind { .. } => {}
             // Somebody took the lookup, and no rule says where it led: a mark beside the port that it
-            // is bound by changes nothing.
-            What::Mark(_) if binding.is_some_and(|binding| binding.table.is_none()) => {
+            // is bound by changes nothing, nor does a port beside the mark. A foreign rule may have held it
+            // by the one that it had.
+            What::Mark(_) | What::Port(_)
+                if binding.is_some_and(|binding| binding.table.is_none()) =>
+            {
                 return Ok(());
             }
             // Says nothing about the mark, so nothing is looked at.
@@ -1575,4 +1578,61 @@ fn a_device_whose_lookup_is_gone_is_not_led_elsewhere() {
     let joins = |table| find_closed(&facts, Flow::marked(0x77), table);
     assert_eq!(joins(7), None);
     assert_eq!(joins(1023).as_deref(), Some("wg1"));
+}
+
+/// Found by the fuzzer: a foreign rule takes the new port before the pair does, and an administrator's
+/// lookup for another mark leads to the same VRF. The pair was thought to stand for that one.
+#[test]
+fn the_pair_comes_before_a_rule_for_the_new_port() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    };
+    let bind = |device, fwmark, port, mode| {
+        Event::Command(Command {
+            device,
+            what: What::Bind {
+                vrf: 1,
+                fwmark,
+                port,
+                mode,
+            },
+            reuse: None,
+            crash: None,
+        })
+    };
+    let lookup = Rule {
+        mark: 0x77,
+        mask: u32::MAX,
+        protocol: 3,
+        action: Action::Table(7),
+        ..Rule::default()
+    };
+    let of_port = Rule {
+        protocol: 3,
+        source_ports: Some((51001, 51001)),
+        action: Action::Goto,
+        ..Rule::default()
+    };
+    let mut counts = Counts::default();
+    for event in [
+        Event::AddForeign(vec![1], Some(50), lookup),
+        bind(
+            1,
+            Change::Set(0x770000ff),
+            Change::Set(51002),
+            BindMode::Auto,
+        ),
+        Event::AddForeign(vec![0], None, of_port),
+        bind(2, Change::Keep, Change::Keep, BindMode::Fwmark),
+        Event::Command(Command {
+            device: 1,
+            what: What::Port(Change::Set(51001)),
+            reuse: None,
+            crash: None,
+        }),
+    ] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!((counts.done, counts.refused), (3, 0));
 }

@@ -523,7 +523,7 @@ fn present_kind(present: &[Binding]) -> Kind {
 }
 
 /// The update does not speak of the binding, but maybe of the mark or the port that carries it.
-fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Plan> {
+fn keep_binding(facts: &Facts, mut update: Update, present: &[Binding]) -> Result<Plan> {
     let Some(binding) = present.first() else {
         let notes = name_takers(facts, &update);
         return Ok(Plan {
@@ -562,11 +562,19 @@ fn keep_binding(facts: &Facts, update: Update, present: &[Binding]) -> Result<Pl
         why: &format!("bound to {name}"),
     };
     let plain = update.clone();
+    if kind == Kind::Mark && update.fwmark.is_keep() {
+        // Not another one that leads there, too.
+        update.fwmark = Change::Set(facts.mark);
+    }
     let mut plan = bind_by_rules(facts, update, &goal, present)?;
     let holds = plan.add.is_empty() && plan.clear.is_empty();
     if kind == Kind::Mark && plain.fwmark.is_keep() && holds {
         // Another port only, and the rules hold.
-        return Ok(Plan::send(plain));
+        let listen_port = plan.update.listen_port;
+        return Ok(Plan::send(Update {
+            listen_port,
+            ..plain
+        }));
     }
     // The attribute was not asked for, and is none of this update's business.
     plan.update.bind_dev = Change::Keep;
@@ -1096,6 +1104,14 @@ fn choose_mark(facts: &Facts, update: &Update, table: u32, present: &[Binding]) 
     // A configuration that states no mark states that there is none; so only "keep" keeps. A
     // mark of our own choosing belongs to the old table and is chosen anew.
     let ours = present.iter().any(Binding::mark_is_ours) || is_our_mark(facts.mark);
+    // So does one that a foreign rule leads to the old table.
+    let adopted = |binding: &Binding| {
+        let own = facts.rules.ours_for(binding.by);
+        let closes = |(_, rule): &(Family, Rule)| rule.action == Action::Unreachable;
+        let leads_away = binding.table.is_some_and(|old| old != table);
+        binding.by == Selector::Mark(facts.mark) && leads_away && own.iter().all(closes)
+    };
+    let ours = ours || present.iter().any(adopted);
     if wanted.is_keep() && !ours && facts.mark != 0 {
         return facts.mark;
     }

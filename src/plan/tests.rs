@@ -381,6 +381,69 @@ fn an_administrators_rule_is_adopted_and_stays() {
     }
 }
 
+/// Without a word about the mark it was `wg` that took the administrator's: it is none for another VRF.
+#[test]
+fn an_adopted_mark_is_left_with_its_vrf() {
+    let mut rules = stock();
+    insert(&mut rules, marked(999, 0x1023, TABLE));
+    let mut facts = facts(rules.clone());
+    let plan = auto(&facts, &bind());
+    apply(&mut facts, &plan);
+    facts.mark = 0x1023;
+    facts.target = Target::Vrf { table: 7 };
+    let to_b = Update {
+        bind_dev: Change::Set("vrf_b".to_owned()),
+        ..bind()
+    };
+    let plan = auto(&facts, &to_b);
+    assert_eq!(plan.update.fwmark, Change::Set(default_mark(7)));
+    apply(&mut facts, &plan);
+    assert_tight(&facts, default_mark(7), 7);
+    let theirs: Vec<Rule> = facts.rules.v4.clone().unwrap_or_default();
+    assert!(
+        !theirs
+            .iter()
+            .any(|rule| rule.our_selector() == Some(Selector::Mark(0x1023)))
+    );
+    // Named in the command it is refused.
+    facts.mark = 0x1023;
+    let named = Update {
+        fwmark: Change::Set(0x1023),
+        ..to_b
+    };
+    assert!(decide(&facts, &named, BindMode::Auto).is_err());
+}
+
+/// The kernel could choose the port of another device's rules for one that may have any.
+#[test]
+fn a_device_that_may_have_any_port_gets_none_of_the_rules() {
+    let mut facts = facts(stock());
+    let plan = auto(&facts, &bind());
+    apply(&mut facts, &plan);
+    facts.mark = MARK;
+    facts.port = 51001;
+    facts.free_port = 40000;
+    for (family, action) in [
+        (Family::V4, Action::Table(7)),
+        (Family::V6, Action::Table(7)),
+    ] {
+        let rule = Rule::new_ours(97, Selector::Port(51009), action);
+        facts.rules.change_rule(family, &rule, true);
+    }
+    facts.others.push(Other {
+        name: "wg1".to_owned(),
+        port: 51009,
+        ..Other::default()
+    });
+    let any = Update {
+        interface: "wg0".to_owned(),
+        listen_port: Change::Clear,
+        ..Update::default()
+    };
+    let plan = decide(&facts, &any, BindMode::Auto).unwrap();
+    assert_eq!(plan.update.listen_port, Change::Set(40000));
+}
+
 #[test]
 fn a_family_that_the_administrator_forgot_is_completed() {
     let mut facts = facts(stock());

@@ -30,7 +30,7 @@ nsenter --net=/run/netns/r unshare --pid --fork --mount --mount-proc bash -c '
 	mount --bind /sys/fs/cgroup/box /sys/fs/cgroup
 	exec "$@"' bash "$WG" set wg0 bind-dev vrf_external 2>/tmp/err || die "it fails: $(cat /tmp/err)"
 cat /tmp/err
-expect_named 'the root of the cgroup tree is not in sight from this container'
+expect_named 'the root of the cgroup tree is not in sight: this is a container'
 expect_hooks 0
 r_wg set wg0 bind-dev off
 result container named
@@ -59,9 +59,21 @@ r_wg set wg0 bind-dev off
 mount -t cgroup2 none /sys/fs/cgroup
 r_wg set wg0 bind-dev vrf_external
 expect_on vrf_external
-r_wg set wg0 bind-dev off
-expect_hooks 0
 result cgroup2 named
+
+say "the tree goes out of sight while its hooks bind: that they do is known from the programs"
+umount -l /sys/fs/cgroup
+ip -n r link set wg0 down
+r_wg set wg0 bind-dev off
+grep -q 'cannot be seen: the root of the cgroup tree is not in sight' /tmp/err || die "no word of the entry that stays: $(cat /tmp/err)"
+ip -n r link set wg0 up
+expect_on vrf_external
+r_fails 'bound to vrf_external, and would stay so' -- set wg0 bind-dev off
+mount -t cgroup2 none /sys/fs/cgroup
+r_wg set wg0 bind-dev off
+expect_on '*'
+expect_hooks 0
+result out-of-sight told
 
 [ -e /sys/kernel/security/lockdown ] || mount -t securityfs none /sys/kernel/security 2>/tmp/err || true
 if [ -w /sys/kernel/security/lockdown ]; then

@@ -28,6 +28,8 @@ FEW=2
 # The marks of vrf_b, and of a tunnel whose sockets are made again.
 MARK_B=0x770000d0
 CLOSED=0x78000000
+# One that is kept while the VRF changes.
+OWN_MARK=0x1234
 POINTS=0
 OTHER_PORT=51009
 OPEN=0
@@ -198,11 +200,22 @@ look() {
 	if ! has_attr; then
 		case $(ip netns exec r "$C" show wg0 fwmark)/$on in
 		"$CLOSED"/* | "$MARK/vrf_external " | "$MARK_B/vrf_b ") ;;
+		"$OWN_MARK/vrf_external ") leads_to 1023 "$1" ;;
+		"$OWN_MARK/vrf_b ") leads_to 2000 "$1" ;;
 		*) die "killed at $1, it sends by one way and receives by another: $(state)" ;;
 		esac
 	fi
 	send_one
 	[[ $on != *'*'* ]] || die "killed at $1: its port is open: $(state)"
+}
+# leads_to TABLE WHERE: of two lookups for one mark the first one counts.
+leads_to() {
+	local family first
+	for family in 4 6; do
+		[ $family = 4 ] || has_ipv6 || continue
+		first=$(ours $family | awk -v mark=$OWN_MARK '$3 == mark && $4 == "lookup" && !n++ { print $5 }')
+		[ "$first" = "$1" ] || die "killed at $2: IPv$family goes to table $first, and it receives from $on: $(state)"
+	done
 }
 works() {
 	wait_for "the tunnel" ping_tunnel
@@ -213,6 +226,13 @@ back() {
 back
 watch
 kills rebind set wg0 bind-dev vrf_external
+if ! has_attr; then
+	back() {
+		ip netns exec r "$WG" set wg0 fwmark $OWN_MARK bind-dev vrf_b 2>/tmp/err || die "binding again: $(cat /tmp/err)"
+	}
+	back
+	kills rebind-by-one-mark set wg0 fwmark $OWN_MARK bind-dev vrf_external
+fi
 assert_none leak "ciphertext in the default VRF"
 
 # conf KEEPALIVE FIRST END: a file with the peer, and others by number.
