@@ -427,26 +427,54 @@ pub fn read_modules() -> Modules {
         for folder in ["kernel/drivers/net/wireguard", "updates", "extra"] {
             find_modules(&entry.path().join(folder), MODULE_DEPTH, &mut files);
         }
+        let built = is_built_by_dkms(Path::new("/var/lib/dkms"), &release);
         for file in files {
-            modules.files.push((release.clone(), has_mark(&file)));
+            modules
+                .files
+                .push((release.clone(), has_mark(&file, built)));
         }
     }
     modules
 }
 
-/// Modules of WireGuard that are not compressed: what people build themselves is not.
+/// Whether DKMS has put the module of wg-vrf-TREE-dkms into the modules of this kernel: it keeps a link
+/// `wg-vrf-TREE/kernel-RELEASE-MACHINE` as long as the module is there.
+fn is_built_by_dkms(dkms: &Path, release: &str) -> bool {
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let ours = list(dkms).filter(|entry| entry.file_name().as_bytes().starts_with(b"wg-vrf-"));
+    ours.flat_map(|package| list(&package.path())).any(|entry| {
+        let name = entry.file_name();
+        let built = name.to_str().and_then(|name| name.strip_prefix("kernel-"));
+        // The name of a machine has no hyphen.
+        built
+            .and_then(|name| name.rsplit_once('-'))
+            .is_some_and(|(kernel, _)| kernel == release)
+    })
+}
+
+/// Modules of WireGuard. Those of DKMS and of the distribution may be compressed.
 fn find_modules(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth > 0 => find_modules(&path, depth - 1, found),
-            _ if entry.file_name() == "wireguard.ko" => found.push(path),
-            _ => {}
+            _ => {
+                let name = entry.file_name();
+                let suffix = name.as_bytes().strip_prefix(b"wireguard.ko");
+                if matches!(suffix, Some(b"" | b".gz" | b".xz" | b".zst")) {
+                    found.push(path);
+                }
+            }
         }
     }
 }
 
-fn has_mark(file: &Path) -> bool {
+/// Whether a module has the attribute. Into one that is compressed nobody looks: it has it where DKMS `built`
+/// it from our source.
+fn has_mark(file: &Path, built: bool) -> bool {
+    if file.extension().is_none_or(|extension| extension != "ko") {
+        return built && file.components().any(|part| part.as_os_str() == "dkms");
+    }
     let mut bytes = Vec::new();
     let read =
         fs::File::open(file).and_then(|file| file.take(MODULE_BYTES).read_to_end(&mut bytes));
@@ -512,11 +540,22 @@ mod tests {
         fs::write(deep.join("wireguard.ko"), b"\0No such device to bind to\0").unwrap();
         fs::write(folder.join("wireguard.ko"), b"\0No such device to find\0").unwrap();
         fs::write(folder.join("vrf.ko"), b"").unwrap();
+        // That of the distribution, and that of DKMS.
+        for place in ["kernel", "updates/dkms"] {
+            fs::create_dir_all(folder.join(place)).unwrap();
+            fs::write(folder.join(place).join("wireguard.ko.xz"), b"").unwrap();
+        }
+        let kernel = "dkms/wg-vrf-6.12/kernel-6.12.5+deb13-amd64-x86_64";
+        fs::create_dir_all(folder.join(kernel)).unwrap();
+        let is_built = |release| is_built_by_dkms(&folder.join("dkms"), release);
+        assert!(is_built("6.12.5+deb13-amd64") && !is_built("6.12.5+deb13"));
         let mut found = Vec::new();
         find_modules(&folder, MODULE_DEPTH, &mut found);
         found.sort();
-        let marks: Vec<bool> = found.iter().map(|file| has_mark(file)).collect();
+        let look = |built| found.iter().map(|file| has_mark(file, built)).collect();
+        let (with, without): (Vec<bool>, Vec<bool>) = (look(true), look(false));
         fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(marks, [true, false]);
+        assert_eq!(with, [true, false, true, false]);
+        assert_eq!(without, [true, false, false, false]);
     }
 }

@@ -17,22 +17,22 @@ networkd_config() {
 	echo "systemd-network:x:998:" >>/etc/group
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 	mkdir -p $ETC /run/systemd/netif
-	cp /lib/wgvrf/examples/networkd/* $ETC/
+	(
+		umask 077
+		cd /lib/wgvrf/examples
+		install -m640 -g systemd-network networkd/20-wg-cr02.netdev /etc/systemd/network/
+		install -m640 -g systemd-network /tmp/site1.key /etc/wireguard/wg-cr02.key
+		chgrp systemd-network /etc/wireguard
+		chmod 750 /etc/wireguard
+		install -m644 networkd/10-vrf_external.netdev networkd/*.network /etc/systemd/network/
+		# What only a kernel without the attribute needs.
+		has_attr || install -Dm644 networkd/foreign-rules.conf /etc/systemd/networkd.conf.d/foreign-rules.conf
+	)
+	[ "$(stat -c '%a %G' $ETC/20-wg-cr02.netdev)" = "640 systemd-network" ] || die "others read 20-wg-cr02.netdev"
 	sed -i "s|PUBLIC_KEY_OF_THE_PEER|$(cat /tmp/site2.pub)|" $ETC/20-wg-cr02.netdev
-	install -m640 -g systemd-network /tmp/site1.key /etc/wireguard/wg-cr02.key
 	chgrp systemd-network $ETC/20-wg-cr02.netdev
-	chmod 640 $ETC/20-wg-cr02.netdev
-	chgrp systemd-network /etc/wireguard
-	chmod 750 /etc/wireguard
 	chown -R systemd-network: /run/systemd/netif
-	# What only a kernel without the attribute needs.
-	if has_attr; then
-		sed -i '/^FirewallMark/d' $ETC/20-wg-cr02.netdev
-		rm $ETC/foreign-rules.conf
-	else
-		mkdir -p /etc/systemd/networkd.conf.d
-		mv $ETC/foreign-rules.conf /etc/systemd/networkd.conf.d/
-	fi
+	! has_attr || sed -i '/^FirewallMark/d' $ETC/20-wg-cr02.netdev
 }
 
 # networkd_mark: the administrator's own mark, in the tunnel and in rules for the VRF's table.

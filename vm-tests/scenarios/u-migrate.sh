@@ -66,6 +66,7 @@ for line in "up ip rule add fwmark 0x1023 table 1023" "up ip -6 rule add fwmark 
 done
 mkdir -p /etc/sysctl.d
 echo "net.ipv4.udp_l3mdev_accept = 1" >/etc/sysctl.d/60-l3mdev.conf
+mkdir -p /root/before-bind-dev && cp -an /etc/wireguard /etc/network /etc/sysctl.d /root/before-bind-dev/
 boot
 wan_up
 run sysctl -p /etc/sysctl.d/60-l3mdev.conf
@@ -128,11 +129,11 @@ step file-again 2 write_down
 close_sysctl() {
 	run sysctl -w net.ipv4.udp_l3mdev_accept=0
 	[ "$(grep -rl udp_l3mdev_accept /etc/sysctl.*)" = /etc/sysctl.d/60-l3mdev.conf ] || die "the file is not found"
-	sed -i.before '/udp_l3mdev_accept/d' /etc/sysctl.d/60-l3mdev.conf
+	sed -i '/udp_l3mdev_accept/d' /etc/sysctl.d/60-l3mdev.conf
 	[ ! -s /etc/sysctl.d/60-l3mdev.conf ] || die "the file still sets something"
 }
 open_sysctl() {
-	mv /etc/sysctl.d/60-l3mdev.conf.before /etc/sysctl.d/60-l3mdev.conf
+	cp -a /root/before-bind-dev/sysctl.d/60-l3mdev.conf /etc/sysctl.d/60-l3mdev.conf
 	run sysctl -w net.ipv4.udp_l3mdev_accept=1
 	[ "$(cat /etc/sysctl.d/60-l3mdev.conf)" = "net.ipv4.udp_l3mdev_accept = 1" ] || die "the file is not as before"
 }
@@ -156,21 +157,25 @@ give_up() {
 	local present
 	wg show all fwmark
 	! "$WG" show all fwmark | has 0x1023 || die "a tunnel has the mark"
-	sed -i.before '/^FwMark/d' /etc/wireguard/wg-cr02.conf
-	sed -i.before '/fwmark 0x1023/d' /etc/network/interfaces
-	run ip rule del fwmark 0x1023 table 1023
-	run ip -6 rule del fwmark 0x1023 table 1023
+	sed -i '/^FwMark/d' /etc/wireguard/wg-cr02.conf
+	sed -i '/fwmark 0x1023/d' /etc/network/interfaces
+	# As a second ifup of the VRF leaves them.
+	ip rule add pref 996 fwmark 0x1023 table 1023
+	ip -6 rule add pref 996 fwmark 0x1023 table 1023
+	while ip rule del fwmark 0x1023 table 1023; do :; done
+	while ip -6 rule del fwmark 0x1023 table 1023; do :; done
+	ip rule show table 1023 && ip -6 rule show table 1023
 	present=$(state)
 	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
 	[ "$(state)" = "$present" ] || die "syncconf changed something: $(state)"
-	! policy | has 'fwmark 0x1023' || has_attr || die "the mark stays"
+	! policy | has 'fwmark 0x1023' || die "the rules stay"
 	is_bound 0x770000ff
 }
 take_rules() {
 	run ip rule add fwmark 0x1023 table 1023
 	run ip -6 rule add fwmark 0x1023 table 1023
-	mv /etc/wireguard/wg-cr02.conf.before /etc/wireguard/wg-cr02.conf
-	mv /etc/network/interfaces.before /etc/network/interfaces
+	sed -i '/^\[Interface\]/a FwMark = 0x1023' /etc/wireguard/wg-cr02.conf
+	cp -a /root/before-bind-dev/network/interfaces /etc/network/interfaces
 	grep -qx 'FwMark = 0x1023' /etc/wireguard/wg-cr02.conf || die "the mark is not in the file again"
 	grep -q 'up ip rule add fwmark 0x1023' /etc/network/interfaces || die "the rules are not in the file again"
 }

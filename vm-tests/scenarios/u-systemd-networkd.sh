@@ -30,6 +30,22 @@ wait_for "networkd to put wan0 into the VRF" wan_ready
 tunnel_works "after boot"
 result boot works
 
+say "the timer that looks names up again runs as long as the tunnel is there"
+timer=$(systemd-escape --template=wg-reresolve@.timer wg-cr02)
+timer_is() {
+	local state
+	state=$(inside systemctl is-active "$timer" || true)
+	echo "$timer: $state"
+	[ "$state" = "$1" ]
+}
+cp /lib/wgvrf/examples/systemd/wg-reresolve@.* /etc/systemd/system/
+# As for networkd: the peer of a name, and nothing else.
+printf '[Peer]\nPublicKey = %s\nEndpoint = %s:%s\n' "$(cat /tmp/site2.pub)" "$FAR4" "$PORT" >/etc/wireguard/wg-cr02.conf
+run "$WG" reresolve wg-cr02 /etc/wireguard/wg-cr02.conf
+run inside systemctl daemon-reload
+run inside sh -c 'systemctl enable --now "$(systemd-escape --template=wg-reresolve@.timer wg-cr02)"'
+wait_for "the timer to run" timer_is active
+
 say "a link whose name is a command: root's shell takes it for a name"
 for name in 'x;>is-run;' 'y$(id>is-run)' '`id>is-run`'; do
 	echo "BIND_DEV=vrf_external" >"/etc/wireguard/$name.bind"
@@ -54,12 +70,14 @@ result down-up works
 say "the tunnel is deleted, and networkd makes it again"
 index=$(index_of wg-cr02)
 run ip link del wg-cr02
+wait_for "the timer to stop" timer_is inactive
 run inside systemctl --no-block restart systemd-networkd
 is_new() {
 	[ -e /sys/class/net/wg-cr02 ] && [ "$(index_of wg-cr02)" != "$index" ]
 }
 wait_for "networkd to make the tunnel again" is_new
 wait_for "wg-bind@.service to bind the new tunnel and bring it up" bound_and_up
+wait_for "the timer to run again" timer_is active
 tunnel_works "after it was made again"
 
 say "the VRF is deleted, and networkd makes it again: the tunnel is bound to the new one"

@@ -54,3 +54,16 @@ tunnel_works "after it was made again"
 capture_stop decoy
 assert_none decoy "encrypted packets in the default VRF"
 result recreate works
+
+if ! has_attr; then
+	say "the service of the rules gets another mark: what wg added stays"
+	own=$(our_rules)
+	run inside systemctl stop wg-cr02-rules.service
+	[ "$(our_rules)" = "$own" ] || die "wg had $own rules: $(policy)"
+	! policy | has 'proto static' || die "its own rules stay: $(policy)"
+	sed -i 's/0x1023/0x770000ff/' /etc/systemd/system/wg-cr02-rules.service
+	run inside sh -c 'systemctl daemon-reload && systemctl start wg-cr02-rules.service'
+	[ "$(policy | grep -c 'proto static')" = 4 ] || die "not its four rules: $(policy)"
+	tunnel_works "after the service started again"
+	result rules-again works
+fi

@@ -3,7 +3,7 @@
 # title: each symptom of docs/troubleshooting.md is provoked, found and mended; what docs/concepts.md and docs/network.md say
 # needs: any
 # tool: ours
-# packages: nftables
+# packages: nftables, jq
 # modules: nf_tables
 # timeout: 300
 # smp: 1
@@ -36,6 +36,13 @@ finds_not() {
 	wg doctor wg-cr02 >/tmp/doctor || true
 	! grep -q "^$1\( (note)\)\?: " /tmp/doctor
 }
+# monitored STATE CODE: the check of the examples says it.
+monitored() {
+	local code=0
+	sh /lib/wgvrf/examples/monitoring/check_wg >/tmp/check || code=$?
+	cat /tmp/check
+	[[ $code = "$2" && $(</tmp/check) == "$1: "* ]] || die "the check ends with $code"
+}
 healthy() {
 	wg doctor wg-cr02 >/tmp/doctor || die "$1: $(cat /tmp/doctor)"
 }
@@ -60,26 +67,28 @@ speaks() {
 router_world
 hash nft
 
+binds_sockets || udp_l3mdev_accept 1
+config /etc/wireguard/wg-cr02.conf
+wan_link
+
 say "concepts.md: a front-door VRF"
 ip link add vrf_external type vrf table 1023
 ip link set vrf_external up
-wan_link
 ip link set wan0 master vrf_external
 ip link set wan0 up
 ip addr add 198.51.100.10/24 dev wan0
 ip route add default via 198.51.100.1 dev wan0 table 1023
 ip addr add 2001:db8:a::10/64 dev wan0
 ip -6 route add default via fe80::1 dev wan0 table 1023
-binds_sockets || udp_l3mdev_accept 1
-config /etc/wireguard/wg-cr02.conf
 ip link add wg-cr02 type wireguard
 wg setconf wg-cr02 /etc/wireguard/wg-cr02.conf
-ip addr add $INSIDE4 dev wg-cr02
-ip addr add $INSIDE6 dev wg-cr02
 wg set wg-cr02 bind-dev vrf_external
+ip addr add 192.0.2.42/31 dev wg-cr02
+ip addr add 2001:db8:fd26::1/126 dev wg-cr02
 ip link set wg-cr02 up
 tunnel_works "through the VRF"
 healthy "when bound"
+monitored OK 0
 says "bind device: vrf_external" wg show wg-cr02
 says vrf_external ip -d link show type vrf
 if has_attr; then
@@ -109,6 +118,7 @@ grep -q '203.0.113.10.51001' /tmp/seen || die "not seen: $(cat /tmp/seen)"
 say "the VRF is empty, and has no route then"
 ip link set wan0 nomaster
 finds vrf-empty
+monitored CRITICAL 2
 ip link set wan0 master vrf_external
 lost vrf-empty
 finds no-route
