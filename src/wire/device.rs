@@ -120,7 +120,7 @@ impl Messages<'_> {
     fn take_peer(&mut self) {
         if self.open.is_none() {
             let next = self.peers.next();
-            self.open = next.map(|peer| (peer, peer.allowed_ips.iter().peekable(), true));
+            self.open = next.map(|peer| (peer, sent_ips(peer).peekable(), true));
         }
     }
 
@@ -167,7 +167,7 @@ impl Messages<'_> {
         let open = self.open.iter().map(|(peer, _, _)| *peer);
         let mut size = 0;
         for peer in open.chain(self.peers.clone()) {
-            let prefixes = peer.allowed_ips.iter().map(|ip| allowed_ip_len(&ip));
+            let prefixes = sent_ips(peer).map(|ip| allowed_ip_len(&ip));
             size += pad_length(peer_len(peer, true)) + 4;
             size += prefixes.take(PEERS_MAX / 4).sum::<usize>();
             if size >= PEERS_MAX {
@@ -233,6 +233,15 @@ fn number_to_send<T: Copy + Default>(change: &Change<T>) -> Option<T> {
     }
 }
 
+/// The prefixes that are sent. The kernel looks at no value of a peer that is to go, and prefixes that
+/// take another message would make it again.
+fn sent_ips(peer: &PeerUpdate) -> Unpack<'_, AllowedIpUpdate> {
+    match peer.remove {
+        true => Unpack::default(),
+        false => peer.allowed_ips.iter(),
+    }
+}
+
 /// Bytes of [`put_peer`].
 fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
     let key = pad_length(KEY_LEN);
@@ -240,7 +249,7 @@ fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
     if !peer_flags(peer, head).is_empty() {
         len += pad_length(4);
     }
-    if head {
+    if head && !peer.remove {
         if !peer.preshared_key.is_keep() {
             len += key;
         }
@@ -277,7 +286,7 @@ fn peer_flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
 fn put_peer(bytes: &mut Request, peer: &PeerUpdate, head: bool) {
     let PeerUpdate {
         public_key,
-        remove: _,
+        remove,
         update_only: _,
         replace_allowed_ips: _,
         preshared_key,
@@ -286,7 +295,7 @@ fn put_peer(bytes: &mut Request, peer: &PeerUpdate, head: bool) {
         allowed_ips: _,
     } = peer;
     put(bytes, WGPEER_A_PUBLIC_KEY, public_key.as_bytes());
-    if head {
+    if head && !remove {
         match preshared_key {
             Change::Keep => {}
             Change::Set(key) => put(bytes, WGPEER_A_PRESHARED_KEY, key.as_bytes()),
