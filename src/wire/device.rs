@@ -40,6 +40,8 @@ pub const WG_CMD_SET_DEVICE: u8 = 1;
 pub const WGDEVICE_A_BIND_DEV: u16 = 9;
 
 // linux/wireguard.h
+const WGDEVICE_A_IFNAME: u16 = 2;
+const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
 const WGDEVICE_A_PEERS: u16 = 8;
 const WGPEER_A_PUBLIC_KEY: u16 = 1;
 const WGPEER_A_PRESHARED_KEY: u16 = 2;
@@ -423,6 +425,12 @@ impl Decoder {
         for nla in attributes_of(body) {
             match nla.kind() {
                 WGDEVICE_A_PEERS => self.read_peers(nla.value())?,
+                WGDEVICE_A_IFNAME => self.device.name = nlmsg::read_name(nla.value()),
+                // From the buffer, which is wiped, to its place: as a value of the codec it would be
+                // left on the stack.
+                WGDEVICE_A_PRIVATE_KEY => {
+                    self.device.private_key = read_key(nla.value(), WGDEVICE_A_PRIVATE_KEY)?;
+                }
                 WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::read_name(nla.value())),
                 _ => {
                     self.read_attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?)
@@ -440,10 +448,6 @@ impl Decoder {
 
     fn read_attribute(&mut self, attribute: WireguardAttribute) {
         match attribute {
-            WireguardAttribute::IfName(name) => self.device.name = name,
-            WireguardAttribute::PrivateKey(mut bytes) => {
-                self.device.private_key = take_key(&mut bytes);
-            }
             // All zero where there is no private key.
             WireguardAttribute::PublicKey(bytes) => {
                 let key = PublicKey::from_bytes(bytes);
@@ -478,10 +482,7 @@ impl Decoder {
             };
             match kind {
                 WGPEER_A_PRESHARED_KEY => {
-                    // From the buffer, which is wiped, to its place.
-                    let key = Key::from_slice(value);
-                    let key = key.ok_or_else(|| explain_length(value, kind, KEY_LEN))?;
-                    peer.preshared_key = (!key.is_zero()).then_some(key);
+                    peer.preshared_key = read_key(value, kind)?;
                 }
                 WGPEER_A_ENDPOINT => peer.endpoint = Some(decode_endpoint(value)?),
                 WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => {
@@ -596,11 +597,10 @@ fn empty_peer(public_key: PublicKey) -> Peer {
     }
 }
 
-/// All zero is the kernel's "none". The copy handed in is wiped.
-fn take_key(bytes: &mut [u8; KEY_LEN]) -> Option<Key> {
-    let key = Key::from_bytes(*bytes);
-    bytes.zeroize();
-    (!key.is_zero()).then_some(key)
+/// All zero is the kernel's "none".
+fn read_key(value: &[u8], kind: u16) -> Result<Option<Key>, String> {
+    let key = Key::from_slice(value).ok_or_else(|| explain_length(value, kind, KEY_LEN))?;
+    Ok((!key.is_zero()).then_some(key))
 }
 
 #[cfg(test)]
@@ -951,9 +951,6 @@ mod tests {
         let mut sent = [WireguardAttribute::PrivateKey([1; KEY_LEN])];
         wipe_key(&mut sent);
         assert_eq!(sent, [WireguardAttribute::PrivateKey([0; KEY_LEN])]);
-        let mut received = [3; KEY_LEN];
-        assert_eq!(take_key(&mut received), Some(Key::from_bytes([3; KEY_LEN])));
-        assert_eq!(received, [0; KEY_LEN]);
     }
 
     /// A key is in no memory of this process once the request is gone. It is looked for by its halves
@@ -998,7 +995,10 @@ mod tests {
         assert!(count() > 0, "the update has it");
         let request = encode_set(1, &update).next();
         assert!(count() > 1, "the request has it, too");
-        drop(request);
+        // An answer with it leaves none either.
+        let mut decoder = Decoder::new("wg0");
+        decoder.add_answer(&request.unwrap()[16..]).unwrap();
+        assert!(decoder.finish_device().0.private_key.is_some());
         update.private_key = Change::Keep;
         assert_eq!(count(), 0);
         // More than one message, and the last one is small.
