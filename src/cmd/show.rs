@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Call;
 use crate::address::Names;
 use crate::backend;
-use crate::error::{Error, Result, Task, shown};
+use crate::error::{Error, Result, Task, shown_value};
+use crate::ifname;
 use crate::model::{Bind, Device};
 use crate::parse::words::{self, Field};
 use crate::render::{self, Options};
@@ -146,7 +147,7 @@ fn find_known_field(call: &Call, field: &str) -> Result<Field> {
     words::find_field(field).ok_or_else(|| {
         Error::Invalid(format!(
             "Invalid parameter: `{}'{}\n{}",
-            shown(field),
+            shown_value(field),
             words::hint_at(field, words::FIELDS.iter().map(|(name, _)| *name)),
             call.usage
         ))

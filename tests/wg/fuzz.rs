@@ -255,7 +255,7 @@ fn explain_difference(case: &Case, difference: &str) -> Option<&'static str> {
     if ours.contains("Port is not 0-65535") {
         return Some(corpus::TRUNCATED_PORT);
     }
-    if ours.contains("(hidden)'") {
+    if ours.contains("(hidden)") {
         return Some(corpus::SECRET);
     }
     if ours.contains("Unable to read configuration: ") {
