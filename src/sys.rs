@@ -406,6 +406,49 @@ pub fn netlink_option(socket: RawFd, option: libc::c_int) -> io::Result<()> {
     check_result(done)
 }
 
+/// The longest message that a netlink socket takes. Its buffer is made larger first where `wanted`
+/// needs that and the system allows it.
+pub fn make_send_room(socket: RawFd, wanted: usize) -> usize {
+    /// What the kernel keeps for itself (`netlink_sendmsg`).
+    const KEPT: usize = 32;
+    let room = || {
+        let mut size: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the pointers are to a number and its length, which outlive the call.
+        let done = unsafe {
+            libc::getsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUF,
+                (&raw mut size).cast(),
+                &raw mut length,
+            )
+        };
+        match done {
+            0 => usize::try_from(size).unwrap_or(0).saturating_sub(KEPT),
+            _ => wanted,
+        }
+    };
+    let size = libc::c_int::try_from(wanted + KEPT).unwrap_or(libc::c_int::MAX);
+    // The second one takes rights, and no limit counts for it.
+    for option in [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE] {
+        if room() >= wanted {
+            break;
+        }
+        // SAFETY: the pointer and the length describe `size`, which outlives the call.
+        unsafe {
+            libc::setsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                option,
+                (&raw const size).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+    }
+    room()
+}
+
 /// Connects to the Unix socket at `path`. Waits no longer than `patience` for a program that does
 /// not accept.
 ///

@@ -92,6 +92,15 @@ impl Channel {
         }
     }
 
+    /// The longest request that can be sent, where one of `wanted` bytes is meant.
+    fn make_room(&self, wanted: usize) -> usize {
+        match self {
+            Channel::Kernel(socket) => sys::make_send_room(socket.as_raw_fd(), wanted),
+            #[cfg(test)]
+            Channel::Scripted(_) => wanted,
+        }
+    }
+
     /// The length of a datagram and the port id of its sender.
     fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, u32)> {
         match self {
@@ -129,6 +138,12 @@ impl Socket {
     /// asked here then.
     pub fn is_busy(&self) -> bool {
         self.busy
+    }
+
+    /// The longest request that can be sent, where one of `wanted` bytes is meant: a system may give
+    /// its sockets less than that.
+    pub fn make_room(&self, wanted: usize) -> usize {
+        self.channel.make_room(wanted)
     }
 
     /// Sends a request and waits for its acknowledgement; answers in front of it go to `data`.

@@ -57,6 +57,9 @@ const WGALLOWEDIP_A_IPADDR: u16 = 2;
 const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
 const WGALLOWEDIP_A_FLAGS: u16 = 4;
 
+/// No message is longer than this: what stands in front of the peers, and the peers.
+pub const LONGEST: usize = 512 + u16::MAX as usize;
+
 /// What fits between the header of WGDEVICE_A_PEERS and the end that 16 bits can name.
 const PEERS_MAX: usize = (u16::MAX as usize - 4) & !3;
 
@@ -91,6 +94,7 @@ pub fn encode_set(family: u16, update: &Update) -> Messages<'_> {
         peers: update.peers.iter(),
         open: None,
         first: true,
+        longest: LONGEST,
     }
 }
 
@@ -102,6 +106,8 @@ pub struct Messages<'a> {
     /// The peer that comes next, what is left of its prefixes, and whether nothing of it was sent.
     open: Option<(&'a PeerUpdate, Peekable<Unpack<'a, AllowedIpUpdate>>, bool)>,
     first: bool,
+    /// What the socket takes.
+    longest: usize,
 }
 
 impl Iterator for Messages<'_> {
@@ -119,6 +125,13 @@ impl Iterator for Messages<'_> {
 }
 
 impl Messages<'_> {
+    /// The same in messages of at most so many bytes. A socket takes some thousand, which is more than
+    /// a device with the keys of one peer and a prefix.
+    pub fn fit(mut self, longest: usize) -> Self {
+        self.longest = longest;
+        self
+    }
+
     fn take_peer(&mut self) {
         if self.open.is_none() {
             let next = self.peers.next();
@@ -135,7 +148,8 @@ impl Messages<'_> {
             return head;
         }
         // It never grows: what grows leaves keys behind.
-        let room = self.size_left().min(PEERS_MAX);
+        let room = self.longest.saturating_sub(head.len() + 4);
+        let room = room.min(self.size_left()).min(PEERS_MAX);
         let mut bytes = Request::new(Vec::with_capacity(head.len() + 4 + room));
         bytes.extend_from_slice(&head);
         let list = open_nest(&mut bytes, WGDEVICE_A_PEERS);
@@ -892,7 +906,7 @@ mod tests {
         // As few as 64 KiB of peers allow: every message but the last is full to one prefix.
         assert_eq!(messages.len(), total.div_ceil(65_532), "{total} bytes");
         for message in &messages {
-            assert!(message.len() <= 16 + 4 + 200 + 65_535);
+            assert!(message.len() <= LONGEST);
         }
     }
 
@@ -920,6 +934,21 @@ mod tests {
                 })
                 .count();
             assert_eq!(found, 0);
+        }
+    }
+
+    /// A system may give its sockets less than a message can have.
+    #[test]
+    fn a_message_is_no_longer_than_its_socket_takes() {
+        let all = update((0..100).map(|n| busy_peer(n, n * 3)).collect());
+        let whole = applied(&all).0;
+        for longest in [1000, 4576, 65_504, LONGEST] {
+            let mut kernel = FakeKernel::default();
+            for message in encode_set(FAMILY_ID, &all).fit(longest) {
+                assert!(message.len() <= longest, "{} of {longest}", message.len());
+                kernel.set(&message, "wg0");
+            }
+            assert_eq!(kernel, whole, "{longest}");
         }
     }
 
