@@ -53,7 +53,7 @@ const KIND: &str = "wireguard";
 pub fn list() -> Result<Vec<String>> {
     let mut routing = Routing::open().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     let links = routing
-        .read_links()
+        .list_links()
         .map_err(|failure| failure.with_task(Task::ListInterfaces))?;
     let served = userspace::list_devices().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     Ok(merge_names(&links, served))

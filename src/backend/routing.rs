@@ -37,6 +37,16 @@ impl Routing {
             })
     }
 
+    /// The links of a list for people and scripts. Where links come and go all the time it may lack
+    /// some, as the reference's.
+    pub fn list_links(&mut self) -> std::result::Result<Vec<Link>, Failure> {
+        self.0
+            .dump_as_it_is(&mut route::get_links(), Vec::new, |links, payload| {
+                links.extend(route::decode_link(payload));
+                Ok(Next::More)
+            })
+    }
+
     /// All rules, in the order in which the kernel asks them.
     pub fn read_rules(&mut self) -> std::result::Result<Rules, Failure> {
         Ok(Rules {
