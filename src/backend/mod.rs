@@ -911,7 +911,17 @@ fn has_leftovers(backend: &mut Backend, interface: &str, strategy: &Strategy) ->
 fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     let interface = &update.interface;
     let entries = receive::read_entries();
-    let Ok((mark, port)) = backend.mark_and_port(interface) else {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    // A program that is slow to tell does not hold up a change that the reference makes at once.
+    let read = match backend {
+        Backend::Kernel(_) => backend.mark_and_port(interface),
+        Backend::Userspace => {
+            userspace::get_neighbour(interface).map(|device| (device.fwmark, device.listen_port))
+        }
+    };
+    let Ok((mark, port)) = read else {
         return Ok(());
     };
     // An entry may be left of a binding by rules: it does nothing any more.
