@@ -30,6 +30,9 @@ use crate::wire::nlmsg;
 use crate::wire::route::{self, Link};
 use crate::wire::underlay::{self, Packet};
 
+/// Stands for the interfaces that could not be listed; no interface has this name.
+const UNLISTED: &str = "(userspace interfaces)";
+
 /// What a program that lists the packet filter may take.
 const FILTER_PATIENCE: Duration = Duration::from_secs(10);
 const FILTER_BYTES: u64 = 16 * 1024 * 1024;
@@ -136,8 +139,9 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
         Err(error) => Err(error.to_string()),
     };
     let mut devices = Vec::new();
-    let mut unread = Vec::new();
-    for name in read_names(&links) {
+    let (names, unlisted) = read_names(&links);
+    let mut unread: Vec<_> = unlisted.into_iter().collect();
+    for name in names {
         match read_tunnel(&name) {
             Ok(tunnel) => devices.push(tunnel),
             Err(error) if only == Some(name.as_str()) => return Err(error),
@@ -188,12 +192,20 @@ fn read_names(links: &[Link]) -> Vec<String> {
         .filter(|link| link.kind == KIND)
         .map(|link| link.name.clone())
         .collect();
-    for name in userspace::list_devices().unwrap_or_default() {
+    let mut unlisted = None;
+    let served = userspace::list_devices().unwrap_or_else(|err| {
+        unlisted = Some((
+            UNLISTED.to_owned(),
+            Error::io(Task::ListInterfaces, &err).to_string(),
+        ));
+        Vec::new()
+    });
+    for name in served {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names
+    (names, unlisted)
 }
 
 fn read_tunnel(name: &str) -> Result<Tunnel> {
