@@ -50,8 +50,9 @@ pub fn look_up_name(
 ) -> std::result::Result<SocketAddr, LookupError> {
     // A NUL cannot be part of a name or a service: the same answer as for an unknown one.
     let service = CString::new(service).map_err(|_| LookupError(libc::EAI_SERVICE))?;
+    // The scope of an address is the name of an interface.
     let host = host
-        .map(CString::new)
+        .map(|host| CString::new(crate::ifname::name_bytes(host).into_owned()))
         .transpose()
         .map_err(|_| LookupError(libc::EAI_NONAME))?;
     // SAFETY: addrinfo is plain data for which all zero is a valid "no hint" value.

@@ -3,7 +3,7 @@
 //!
 //! Nothing is changed. Where a fact cannot be read, the reason takes its place.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -186,7 +186,8 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     })
 }
 
-fn read_names(links: &[Link]) -> Vec<String> {
+/// The names of all devices, and what to tell of those that cannot be listed.
+fn read_names(links: &[Link]) -> (Vec<String>, Option<(String, String)>) {
     let mut names: Vec<String> = links
         .iter()
         .filter(|link| link.kind == KIND)
@@ -273,9 +274,9 @@ fn lives_elsewhere(
 }
 
 fn read_rp_filter(name: &str) -> Option<u8> {
-    let name = ifname::to_bytes(name)?;
-    let name = String::from_utf8(name).ok()?;
-    let value = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).ok()?;
+    let name = ifname::name_bytes(name);
+    let path = [b"/proc/sys/net/ipv4/conf/", &*name, b"/rp_filter"].concat();
+    let value = fs::read_to_string(OsStr::from_bytes(&path)).ok()?;
     value.trim().parse().ok()
 }
 

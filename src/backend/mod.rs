@@ -440,7 +440,7 @@ impl Backend {
         if userspace::is_served(interface) {
             Ok(Backend::Userspace)
         } else if interface.len() > IFNAME_MAX {
-            // There cannot be such a device; the reference says so too.
+            // There cannot be such a device. The reference cuts the name and changes another one.
             Err(Error::os(Task::modify(interface), libc::ENODEV))
         } else {
             Wireguard::open(Task::modify(interface)).map(Backend::Kernel)

@@ -69,7 +69,7 @@ fn pad_length(value: usize) -> usize {
 
 /// Asks for one device.
 pub fn encode_get(family: u16, interface: &str) -> Request {
-    let name = WireguardAttribute::IfName(interface.to_owned());
+    let name = name_attribute(WGDEVICE_A_IFNAME, &ifname::name_bytes(interface));
     nlmsg::encode_request(
         &new_message(family, WireguardCmd::GetDevice, vec![name]),
         NLM_F_DUMP | nlmsg::ACK,
@@ -117,7 +117,8 @@ impl Iterator for Messages<'_> {
         self.take_peer();
         if !std::mem::take(&mut self.first) {
             self.open.as_ref()?;
-            let name = WireguardAttribute::IfName(self.update.interface.clone());
+            let name = ifname::name_bytes(&self.update.interface);
+            let name = name_attribute(WGDEVICE_A_IFNAME, &name);
             return Some(self.encode_message(vec![name]));
         }
         Some(self.encode_message(device_attributes(self.update)))
@@ -207,7 +208,10 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         peers: _,
     } = update;
     let mut attributes = Vec::with_capacity(8);
-    attributes.push(WireguardAttribute::IfName(interface.clone()));
+    attributes.push(name_attribute(
+        WGDEVICE_A_IFNAME,
+        &ifname::name_bytes(interface),
+    ));
     match private_key {
         Change::Keep => {}
         Change::Set(key) => attributes.push(WireguardAttribute::PrivateKey(*key.as_bytes())),
@@ -225,12 +229,8 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         Change::Clear => Some(""),
     };
     if let Some(name) = name {
-        let mut bytes = ifname::to_bytes(name).unwrap_or_else(|| name.as_bytes().to_vec());
-        bytes.push(0);
-        attributes.push(WireguardAttribute::Other(DefaultNla::new(
-            WGDEVICE_A_BIND_DEV,
-            bytes,
-        )));
+        let bytes = ifname::to_bytes(name).unwrap_or_else(|| name.as_bytes().to_vec());
+        attributes.push(name_attribute(WGDEVICE_A_BIND_DEV, &bytes));
     }
     if *replace_peers {
         attributes.push(WireguardAttribute::Flags(
@@ -238,6 +238,11 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         ));
     }
     attributes
+}
+
+/// The name of an interface, which may be bytes that are no text.
+fn name_attribute(kind: u16, name: &[u8]) -> WireguardAttribute {
+    WireguardAttribute::Other(DefaultNla::new(kind, [name, b"\0"].concat()))
 }
 
 /// What is sent for a number: 0 clears it.
@@ -966,13 +971,43 @@ mod tests {
 
     #[test]
     fn a_peer_is_removed_by_its_flag() {
-        let gone = PeerUpdate {
-            remove: true,
-            ..PeerUpdate::new(p(1))
+        // More prefixes than a message takes, too: the second one must not make it again.
+        for ips in [0, 1, 5000] {
+            let gone = PeerUpdate {
+                remove: true,
+                ..busy_peer(1, ips)
+            };
+            let peers = vec![busy_peer(1, 1), busy_peer(2, 1), gone];
+            let (kernel, messages) = applied(&update(peers));
+            assert!(
+                kernel.peers.keys().eq([k(2).as_bytes().as_slice()]),
+                "{ips}"
+            );
+            assert_eq!(messages.len(), 1);
+        }
+    }
+
+    /// The kernel allows nearly any byte in the name of an interface.
+    #[test]
+    fn a_name_is_bytes_on_the_way() {
+        let name = ifname::from_bytes(b"gr\xfcn");
+        let named = |message: &[u8]| {
+            let attributes = nlas(&message[20..]);
+            attributes.iter().find(|a| a.0 == 2).unwrap().1.clone()
         };
-        let peers = vec![busy_peer(1, 1), busy_peer(2, 1), gone];
-        let (kernel, _) = applied(&update(peers));
-        assert!(kernel.peers.keys().eq([k(2).as_bytes().as_slice()]));
+        assert_eq!(named(&encode_get(FAMILY_ID, &name)), b"gr\xfcn\0");
+        let update = Update {
+            interface: name.clone(),
+            ..update((0..2).map(|n| busy_peer(n, 3000)).collect())
+        };
+        let messages: Vec<_> = encode_set(FAMILY_ID, &update).collect();
+        assert!(messages.len() > 1);
+        for message in &messages {
+            assert_eq!(named(message), b"gr\xfcn\0");
+        }
+        let mut decoder = Decoder::new("wg0");
+        decoder.add_answer(&messages[0][16..]).unwrap();
+        assert_eq!(decoder.finish_device().0.name, name);
     }
 
     #[test]
