@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str;
 
 use crate::bytes::split_bytes;
-use crate::model::AllowedIp;
+use crate::ifname;
+use crate::model::{AllowedIp, IFNAME_MAX};
 
 /// How numbers become names.
 #[derive(Clone, Copy)]
@@ -16,16 +17,20 @@ pub struct Names {
     pub interface: fn(u32) -> Option<String>,
 }
 
-/// Text that is put together here and written at once: the longest is `[IPv6%scope]:port`.
+/// The longest text: `[IPv6%scope]:port`. Three characters may stand for each byte of a scope.
+const LONGEST: usize = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%]:65535".len() + 3 * IFNAME_MAX;
+
+/// Text that is put together here and written at once.
 struct Short {
-    bytes: [u8; 80],
+    /// The digits of an octet are copied at once, needed or not.
+    bytes: [u8; LONGEST + 2],
     length: usize,
 }
 
 impl Short {
     fn new() -> Self {
         Short {
-            bytes: [0; 80],
+            bytes: [0; LONGEST + 2],
             length: 0,
         }
     }
@@ -96,7 +101,8 @@ impl Short {
         }
     }
 
-    fn add_endpoint(&mut self, addr: SocketAddr, names: &Names) {
+    /// With `raw` the name of a scope has its bytes, which may be no text.
+    fn add_endpoint(&mut self, addr: SocketAddr, names: &Names, raw: bool) {
         match addr {
             SocketAddr::V4(v4) => self.add_v4(*v4.ip()),
             SocketAddr::V6(v6) => {
@@ -106,7 +112,10 @@ impl Short {
                     let name = is_link_local(*v6.ip()).then(|| (names.interface)(v6.scope_id()));
                     let name = name.flatten().unwrap_or_else(|| v6.scope_id().to_string());
                     self.add(b"%");
-                    self.add(name.as_bytes());
+                    match raw {
+                        true => self.add(&ifname::name_bytes(&name)),
+                        false => self.add(name.as_bytes()),
+                    }
                 }
                 self.add(b"]");
             }
@@ -225,24 +234,24 @@ impl Display for Prefix {
 pub struct Endpoint<'a>(pub SocketAddr, pub &'a Names);
 
 impl Endpoint<'_> {
-    fn to_text(&self) -> Short {
+    fn to_text(&self, raw: bool) -> Short {
         let mut text = Short::new();
-        text.add_endpoint(self.0, self.1);
+        text.add_endpoint(self.0, self.1, raw);
         text
     }
 
-    /// Writes it without the formatting machinery.
+    /// Writes it for programs, with the bytes of a name, and without the formatting machinery.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(self.to_text().as_bytes())
+        out.write_all(self.to_text(true).as_bytes())
     }
 }
 
 impl Display for Endpoint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_text().fmt(f)
+        self.to_text(false).fmt(f)
     }
 }
 
@@ -353,6 +362,8 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     /// Every choice of groups that are zero, short or long, and those that end as IPv4 does.
@@ -383,6 +394,25 @@ mod tests {
                 Some(endpoint)
             );
         }
+    }
+
+    /// Of each byte of a name that is no text, three characters are shown.
+    #[test]
+    fn the_longest_scope_has_room() {
+        let names = Names {
+            interface: |_| Some(ifname::from_bytes(&[0xff; IFNAME_MAX])),
+        };
+        let addr: Ipv6Addr = "fe81:1111:2222:3333:4444:5555:6666:7777".parse().unwrap();
+        let addr = SocketAddrV6::new(addr, 65535, 0, 4_294_967_295);
+        let endpoint = Endpoint(addr.into(), &names);
+        let scope = "%ff".repeat(IFNAME_MAX);
+        let shown = format!("[fe81:1111:2222:3333:4444:5555:6666:7777%{scope}]:65535");
+        assert_eq!(endpoint.to_string(), shown);
+        // Programs get the name as it is.
+        let mut written = Vec::new();
+        endpoint.write(&mut written).unwrap();
+        assert_eq!(written, *ifname::name_bytes(&shown));
+        assert_eq!(written.len(), shown.len() - 2 * IFNAME_MAX);
     }
 
     /// The text of an address with a byte taken out, or one put in.

@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::cmd::conf::{SYNC_OPTIONS, SyncOptions};
 use crate::cmd::{self, Call, Output};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result, shown_value};
 use crate::parse::words;
 
 /// What `wg --version` prints: scripts read this line to learn what the tool can do, so it names
@@ -168,7 +168,7 @@ pub fn run(program: &str, mut args: Vec<OsString>, out: &mut Output) -> Result<(
         let help = help_text(program);
         return Err(Error::Invalid(format!(
             "Invalid subcommand: `{}'{}\n{}",
-            shown(&unknown),
+            shown_value(&unknown),
             words::hint_at(&unknown, VERBS.iter().map(|verb| verb.name)),
             help.trim_end()
         )));

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::model::{IFNAME_MAX, is_interface_name};
@@ -142,6 +143,9 @@ impl Task {
     }
 }
 
+/// Stands for a secret.
+pub const HIDDEN: &str = "(hidden)";
+
 const NO_WIREGUARD: &str = "is the wireguard module loaded? modprobe wireguard";
 
 /// What may help: the one table. Nothing is better than advice that is wrong.
@@ -169,6 +173,9 @@ fn find_remedy(task: &Task, errno: i32) -> Option<String> {
             libc::EADDRINUSE => "another socket has this port; choose a listen port".to_owned(),
             _ => return None,
         }),
+        (Task::OpenFile { path }, _) if path == HIDDEN => {
+            Some("this is a key; give the name of a file".to_owned())
+        }
         (Task::AskKernel, libc::EPROTONOSUPPORT) => Some(NO_WIREGUARD.to_owned()),
         (Task::Bind { interface, dev }, libc::ENODEV) => Some(format!(
             "there is no `{dev}' where {interface} was created; create it first, for example \
@@ -209,7 +216,7 @@ impl Error {
     }
 
     pub fn open_file(path: &Path, err: &io::Error) -> Self {
-        let path = shown(path.display());
+        let path = shown_path(path);
         Error::io(Task::OpenFile { path }, err)
     }
 
@@ -242,6 +249,70 @@ pub fn strerror(errno: i32) -> String {
 /// A value as an error of one line shows it.
 pub fn shown(value: impl Display) -> String {
     printable(&value.to_string()).replace('\n', "?")
+}
+
+/// A value that may be, or have in it, a secret key in a wrong place.
+pub fn shown_value(value: &str) -> String {
+    shown(hide_keys(value))
+}
+
+/// The path of a file; not the key that was given in its place.
+pub fn shown_path(path: &Path) -> String {
+    let text = path.as_os_str().as_bytes();
+    let (digits, padded) = match text.strip_suffix(b"=") {
+        Some(digits) => (digits, true),
+        None => (text, false),
+    };
+    // A path may well have as many letters.
+    let is_key = digits.len() == KEY_DIGITS
+        && digits.iter().all(is_base64)
+        && (padded || !digits.starts_with(b"/"));
+    match is_key {
+        true => HIDDEN.to_owned(),
+        false => shown(path.display()),
+    }
+}
+
+/// Digits of a key in base64, without the padding.
+const KEY_DIGITS: usize = 43;
+
+/// From so many on they may be those of a key of which some are lost.
+const MANY_DIGITS: usize = 40;
+
+fn is_base64(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
+}
+
+/// The text without what may be a key in it.
+pub fn hide_keys(text: &str) -> Cow<'_, str> {
+    let mut hidden = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = split_key(rest) {
+        hidden += before;
+        hidden += HIDDEN;
+        rest = after;
+    }
+    if rest.len() == text.len() {
+        return text.into();
+    }
+    (hidden + rest).into()
+}
+
+/// What stands before the first key and behind it.
+fn split_key(text: &str) -> Option<(&str, &str)> {
+    let mut start = 0;
+    for run in text
+        .as_bytes()
+        .chunk_by(|a, b| is_base64(a) == is_base64(b))
+    {
+        let end = start + run.len();
+        if run.len() >= MANY_DIGITS && is_base64(&run[0]) {
+            let after = &text[end..];
+            return Some((&text[..start], after.strip_prefix('=').unwrap_or(after)));
+        }
+        start = end;
+    }
+    None
 }
 
 /// A text of several lines as a terminal may get it. The name of a file, a device or a value in it
@@ -279,6 +350,11 @@ impl Display for Error {
 fn explain_os(task: &Task, errno: i32, words: Option<&str>) -> String {
     let mut text = format!("{}: {}", task.words(), strerror(errno));
     if let Some(value) = task.value() {
+        let value = match task {
+            // Paths are shown as they may be.
+            Task::OpenFile { .. } | Task::ReadConfiguration { .. } => value.into(),
+            _ => hide_keys(value),
+        };
         text += &format!(": `{value}'");
     }
     // About an interface, the words of the one who refused are better than a guess from a number.

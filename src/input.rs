@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::bytes::split_bytes;
-use crate::error::{Error, Result, Task, shown};
+use crate::error::{Error, Result, Task, shown_path};
 use crate::ifname;
 use crate::parse::value::is_space;
 use crate::sys;
@@ -73,7 +73,7 @@ pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Res
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
             // The reference takes a directory for an empty file and clears the device.
             Err(err) => {
-                let path = shown(path.display());
+                let path = shown_path(path);
                 return Err(Error::io(Task::ReadConfiguration { path }, &err));
             }
         };
@@ -93,7 +93,7 @@ fn too_long(path: &Path) -> Error {
         "Configuration does not end within {} MiB, {} MiB of them without comments: `{}'",
         LONGEST_FILE >> 20,
         LONGEST_TEXT >> 20,
-        shown(path.display())
+        shown_path(path)
     ))
 }
 

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 
 use wg_vrf::cli;
+use wg_vrf::cmd::Stdout;
 use wg_vrf::error::Error;
 use zeroize::Zeroize;
 
@@ -28,7 +29,7 @@ fn run(mut args: Vec<OsString>) -> u8 {
     };
     // Not by std's own handle: it takes a descriptor that cannot be written for one that can.
     let out = match io::stdout().as_fd().try_clone_to_owned() {
-        Ok(out) => File::from(out),
+        Ok(out) => Stdout(File::from(out)),
         Err(err) => return fail(&Error::output(err)),
     };
     let mut out = BufWriter::with_capacity(BUFFER, out);
@@ -38,7 +39,12 @@ fn run(mut args: Vec<OsString>) -> u8 {
     if let (_, Ok(mut keys)) = out.into_parts() {
         keys.zeroize();
     }
-    match result.and(flushed) {
+    let result = match (result, flushed) {
+        // An exit code alone does not tell that the output is lost.
+        (Ok(()) | Err(Error::Reported | Error::Ended(_)), Err(lost)) => Err(lost),
+        (result, _) => result,
+    };
+    match result {
         Ok(()) => SUCCESS,
         Err(Error::Output {
             broken_pipe: true, ..

@@ -342,6 +342,13 @@ impl<T: Pack + fmt::Debug> fmt::Debug for Packed<T> {
 /// Gives what is in a [`Packed`].
 pub struct Unpack<'a, T>(&'a [u8], PhantomData<T>);
 
+impl<T> Default for Unpack<'_, T> {
+    /// Nothing.
+    fn default() -> Self {
+        Unpack(&[], PhantomData)
+    }
+}
+
 impl<T: Pack> Iterator for Unpack<'_, T> {
     type Item = T;
 

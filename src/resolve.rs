@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::address::parse_endpoint;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result, shown, shown_path, shown_value};
 use crate::input;
 use crate::key::{BASE64_LEN, Key, PublicKey};
 use crate::model::{Change, PeerUpdate, Update};
@@ -359,7 +359,7 @@ fn resolve_port(text: &str) -> Result<Change<u16>> {
             return Err(Error::Invalid(format!(
                 "{}: `{}'",
                 error.text(),
-                shown(text)
+                shown_value(text)
             )));
         }
     };
@@ -376,7 +376,7 @@ fn check_port(port: &str, whole: &str) -> Result<()> {
     match value::parse_port(port) {
         Port::TooLarge => Err(Error::Invalid(format!(
             "Port is not 0-65535: `{}'",
-            shown(whole)
+            shown_value(whole)
         ))),
         Port::Number(_) | Port::Name => Ok(()),
     }
@@ -405,7 +405,7 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
     if !matches!(length, Ok(BASE64_LEN)) {
         return Err(Error::Invalid(format!(
             "Invalid length key in key file: `{}'",
-            shown(path.display())
+            shown_path(path)
         )));
     }
     let trailing = match input::trailing_byte(&mut file, false) {
@@ -416,7 +416,7 @@ fn read_key_file(path: &Path) -> Result<Option<Key>> {
     if let Some(trailing) = trailing {
         return Err(Error::Invalid(format!(
             "Found trailing character in key file: `{trailing}': `{}'",
-            shown(path.display())
+            shown_path(path)
         )));
     }
     let text = std::str::from_utf8(text.as_slice()).unwrap_or_default();
@@ -598,7 +598,7 @@ fn look_up(text: &str, retries: Retries, say: &Say) -> Result<SocketAddr> {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        let line = format!("{}: `{}'", error.text(), shown(text));
+        let line = format!("{}: `{}'", error.text(), shown_value(text));
         left = match left {
             Retries::Forever => Retries::Forever,
             Retries::Times(times) if times > 0 => Retries::Times(times - 1),

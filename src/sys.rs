@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 // Bytes, names, services and random bytes.
@@ -50,8 +50,9 @@ pub fn look_up_name(
 ) -> std::result::Result<SocketAddr, LookupError> {
     // A NUL cannot be part of a name or a service: the same answer as for an unknown one.
     let service = CString::new(service).map_err(|_| LookupError(libc::EAI_SERVICE))?;
+    // The scope of an address is the name of an interface.
     let host = host
-        .map(CString::new)
+        .map(|host| CString::new(crate::ifname::name_bytes(host).into_owned()))
         .transpose()
         .map_err(|_| LookupError(libc::EAI_NONAME))?;
     // SAFETY: addrinfo is plain data for which all zero is a valid "no hint" value.
@@ -292,6 +293,9 @@ unsafe extern "C" {}
 /// A bit for each of the descriptors 0, 1 and 2 that was closed when the process began.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
+/// Whether SIGPIPE was ignored when the process began.
+static IGNORES_SIGPIPE: AtomicBool = AtomicBool::new(false);
+
 /// Makes a function of the arguments, argv[0] among them, the program's own `main`.
 ///
 /// The one that std makes also reads /proc/self/maps with sscanf(3), to know the end of the stack
@@ -311,7 +315,8 @@ macro_rules! entry {
 }
 
 /// Runs the program as std would: standard streams that were closed are /dev/null, a reader that
-/// has gone is an error and no signal, and a panic ends in exit code 101.
+/// has gone is an error and no signal, and a panic ends in exit code 101. But what is written to a
+/// standard output that was closed is an error.
 ///
 /// # Safety
 /// `argc` and `argv` are those of a C `main`.
@@ -326,12 +331,18 @@ pub unsafe fn enter(
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) < 0 {
                 CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+                let mode = if fd == libc::STDOUT_FILENO {
+                    libc::O_RDONLY
+                } else {
+                    libc::O_RDWR
+                };
+                libc::open(c"/dev/null".as_ptr(), mode);
             }
         }
     }
     // SAFETY: ignoring a signal touches no memory of ours.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    IGNORES_SIGPIPE.store(before == libc::SIG_IGN, Ordering::Relaxed);
     let args = (0..usize::try_from(argc).unwrap_or(0)).map(|at| {
         // SAFETY: there are `argc` C strings in `argv`, and they outlive `main`.
         let arg = unsafe { CStr::from_ptr(*argv.add(at)) };
@@ -339,6 +350,11 @@ pub unsafe fn enter(
     });
     let args = args.collect();
     std::panic::catch_unwind(|| run(args)).unwrap_or(101).into()
+}
+
+/// Whether the caller ignores SIGPIPE.
+pub fn ignores_sigpipe() -> bool {
+    IGNORES_SIGPIPE.load(Ordering::Relaxed)
 }
 
 /// Whether this descriptor (0, 1 or 2) was closed when the process began: what it is now is not
@@ -389,6 +405,49 @@ pub fn netlink_option(socket: RawFd, option: libc::c_int) -> io::Result<()> {
         )
     };
     check_result(done)
+}
+
+/// The longest message that a netlink socket takes. Its buffer is made larger first where `wanted`
+/// needs that and the system allows it.
+pub fn make_send_room(socket: RawFd, wanted: usize) -> usize {
+    /// What the kernel keeps for itself (`netlink_sendmsg`).
+    const KEPT: usize = 32;
+    let room = || {
+        let mut size: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the pointers are to a number and its length, which outlive the call.
+        let done = unsafe {
+            libc::getsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUF,
+                (&raw mut size).cast(),
+                &raw mut length,
+            )
+        };
+        match done {
+            0 => usize::try_from(size).unwrap_or(0).saturating_sub(KEPT),
+            _ => wanted,
+        }
+    };
+    let size = libc::c_int::try_from(wanted + KEPT).unwrap_or(libc::c_int::MAX);
+    // The second one takes rights, and no limit counts for it.
+    for option in [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE] {
+        if room() >= wanted {
+            break;
+        }
+        // SAFETY: the pointer and the length describe `size`, which outlives the call.
+        unsafe {
+            libc::setsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                option,
+                (&raw const size).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+    }
+    room()
 }
 
 /// Connects to the Unix socket at `path`. Waits no longer than `patience` for a program that does

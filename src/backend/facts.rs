@@ -3,7 +3,7 @@
 //!
 //! Nothing is changed. Where a fact cannot be read, the reason takes its place.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -29,6 +29,9 @@ use crate::sys;
 use crate::wire::nlmsg;
 use crate::wire::route::{self, Link};
 use crate::wire::underlay::{self, Packet};
+
+/// Stands for the interfaces that could not be listed; no interface has this name.
+const UNLISTED: &str = "(userspace interfaces)";
 
 /// What a program that lists the packet filter may take.
 const FILTER_PATIENCE: Duration = Duration::from_secs(10);
@@ -148,8 +151,9 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
         Err(error) => Err(error.to_string()),
     };
     let mut devices = Vec::new();
-    let mut unread = Vec::new();
-    for name in read_names(&links) {
+    let (names, unlisted) = read_names(&links);
+    let mut unread: Vec<_> = unlisted.into_iter().collect();
+    for name in names {
         match read_tunnel(&name) {
             Ok(tunnel) => devices.push(tunnel),
             Err(error) if only == Some(name.as_str()) => return Err(error),
@@ -194,18 +198,27 @@ pub fn read_namespace(only: Option<&str>) -> Result<Facts> {
     })
 }
 
-fn read_names(links: &[Link]) -> Vec<String> {
+/// The names of all devices, and what to tell of those that cannot be listed.
+fn read_names(links: &[Link]) -> (Vec<String>, Option<(String, String)>) {
     let mut names: Vec<String> = links
         .iter()
         .filter(|link| link.kind == KIND)
         .map(|link| link.name.clone())
         .collect();
-    for name in userspace::list_devices().unwrap_or_default() {
+    let mut unlisted = None;
+    let served = userspace::list_devices().unwrap_or_else(|err| {
+        unlisted = Some((
+            UNLISTED.to_owned(),
+            Error::io(Task::ListInterfaces, &err).to_string(),
+        ));
+        Vec::new()
+    });
+    for name in served {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names
+    (names, unlisted)
 }
 
 fn read_tunnel(name: &str) -> Result<Tunnel> {
@@ -273,9 +286,9 @@ fn lives_elsewhere(
 }
 
 fn read_rp_filter(name: &str) -> Option<u8> {
-    let name = ifname::to_bytes(name)?;
-    let name = String::from_utf8(name).ok()?;
-    let value = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).ok()?;
+    let name = ifname::name_bytes(name);
+    let path = [b"/proc/sys/net/ipv4/conf/", &*name, b"/rp_filter"].concat();
+    let value = fs::read_to_string(OsStr::from_bytes(&path)).ok()?;
     value.trim().parse().ok()
 }
 

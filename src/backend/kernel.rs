@@ -97,7 +97,8 @@ impl Wireguard {
 
     /// The messages for an update, ready for [`Wireguard::send`].
     pub fn encode_update<'a>(&self, update: &'a Update) -> device::Messages<'a> {
-        device::encode_set(self.family, update)
+        let longest = self.socket.make_room(device::LONGEST);
+        device::encode_set(self.family, update).fit(longest)
     }
 
     /// Sends one message and waits until it was acted upon.

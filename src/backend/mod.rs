@@ -54,7 +54,7 @@ const KIND: &str = "wireguard";
 pub fn list() -> Result<Vec<String>> {
     let mut routing = Routing::open().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     let links = routing
-        .read_links()
+        .list_links()
         .map_err(|failure| failure.with_task(Task::ListInterfaces))?;
     let served = userspace::list_devices().map_err(|err| Error::io(Task::ListInterfaces, &err))?;
     Ok(merge_names(&links, served))
@@ -444,7 +444,7 @@ impl Backend {
         if userspace::is_served(interface) {
             Ok(Backend::Userspace)
         } else if interface.len() > IFNAME_MAX {
-            // There cannot be such a device; the reference says so too.
+            // There cannot be such a device. The reference cuts the name and changes another one.
             Err(Error::os(Task::modify(interface), libc::ENODEV))
         } else {
             Wireguard::open(Task::modify(interface)).map(Backend::Kernel)
@@ -945,7 +945,14 @@ fn refuse_half_bound(backend: &mut Backend, update: &Update) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
-    let Ok((mark, port)) = backend.mark_and_port(interface) else {
+    // A program that is slow to tell does not hold up a change that the reference makes at once.
+    let read = match backend {
+        Backend::Kernel(_) => backend.mark_and_port(interface),
+        Backend::Userspace => {
+            userspace::get_neighbour(interface).map(|device| (device.fwmark, device.listen_port))
+        }
+    };
+    let Ok((mark, port)) = read else {
         return Ok(());
     };
     // An entry may be left of a binding by rules: it does nothing any more.

@@ -92,6 +92,15 @@ impl Channel {
         }
     }
 
+    /// The longest request that can be sent, where one of `wanted` bytes is meant.
+    fn make_room(&self, wanted: usize) -> usize {
+        match self {
+            Channel::Kernel(socket) => sys::make_send_room(socket.as_raw_fd(), wanted),
+            #[cfg(test)]
+            Channel::Scripted(_) => wanted,
+        }
+    }
+
     /// The length of a datagram and the port id of its sender.
     fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, u32)> {
         match self {
@@ -131,6 +140,12 @@ impl Socket {
         self.busy
     }
 
+    /// The longest request that can be sent, where one of `wanted` bytes is meant: a system may give
+    /// its sockets less than that.
+    pub fn make_room(&self, wanted: usize) -> usize {
+        self.channel.make_room(wanted)
+    }
+
     /// Sends a request and waits for its acknowledgement; answers in front of it go to `data`.
     pub fn ask(&mut self, request: &mut [u8], mut data: impl FnMut(&[u8])) -> Result<(), Failure> {
         self.send(request)?;
@@ -156,18 +171,44 @@ impl Socket {
         mut start: impl FnMut() -> T,
         mut add: impl FnMut(&mut T, &[u8]) -> Result<Next, String>,
     ) -> Result<T, Failure> {
-        for attempt in 0..DUMP_ATTEMPTS {
+        let (gathered, whole) = self.dump_attempts(request, &mut start, &mut add)?;
+        whole.then_some(gathered).ok_or_else(|| {
+            Failure::new(
+                libc::EAGAIN,
+                &format!("it changed during each of {DUMP_ATTEMPTS} attempts to read it"),
+            )
+        })
+    }
+
+    /// As [`Socket::dump`], and what the last attempt gave where none was consistent.
+    pub fn dump_as_it_is<T>(
+        &mut self,
+        request: &mut [u8],
+        mut start: impl FnMut() -> T,
+        mut add: impl FnMut(&mut T, &[u8]) -> Result<Next, String>,
+    ) -> Result<T, Failure> {
+        let (gathered, _) = self.dump_attempts(request, &mut start, &mut add)?;
+        Ok(gathered)
+    }
+
+    /// What was gathered, and whether it is consistent.
+    fn dump_attempts<T>(
+        &mut self,
+        request: &mut [u8],
+        start: &mut impl FnMut() -> T,
+        add: &mut impl FnMut(&mut T, &[u8]) -> Result<Next, String>,
+    ) -> Result<(T, bool), Failure> {
+        let mut attempt = 0;
+        loop {
             let mut gathered = start();
-            if self.dump_once(request, |payload| add(&mut gathered, payload))? {
-                return Ok(gathered);
+            let whole = self.dump_once(request, |payload| add(&mut gathered, payload))?;
+            attempt += 1;
+            if whole || attempt == DUMP_ATTEMPTS {
+                return Ok((gathered, whole));
             }
             // Another process changes it right now. Wait a moment, a longer one each time.
             std::thread::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20))));
         }
-        Err(Failure::new(
-            libc::EAGAIN,
-            &format!("it changed during each of {DUMP_ATTEMPTS} attempts to read it"),
-        ))
     }
 
     /// Whether the dump was consistent. `Next::Enough` leaves the rest unread, and the kernel
@@ -401,8 +442,16 @@ mod tests {
         let whole = vec![(0, vec![data(2), data(3)]), (0, vec![end()])];
         let seen = dumped(vec![torn_data, torn_done.clone(), whole]).unwrap();
         assert_eq!(seen, [2, 3], "nothing of a torn attempt is kept");
-        let never = (0..DUMP_ATTEMPTS).map(|_| torn_done.clone()).collect();
-        assert_eq!(errno(dumped(never)), libc::EAGAIN);
+        let never: Vec<Says> = (0..DUMP_ATTEMPTS).map(|_| torn_done.clone()).collect();
+        assert_eq!(errno(dumped(never.clone())), libc::EAGAIN);
+        // Where that is better than nothing.
+        let seen = socket(never, |socket| {
+            socket.dump_as_it_is(&mut request(), Vec::new, |seen, payload| {
+                seen.push(payload[0]);
+                Ok(Next::More)
+            })
+        });
+        assert_eq!(seen.unwrap(), [1]);
     }
 
     #[test]

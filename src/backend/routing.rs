@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Links and policy rules of this network namespace, and the lock around changing them.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use neli::consts::socket::NlFamily;
 use super::diag;
 use super::netlink::{Failure, Next, Socket};
 use crate::error::{Error, Result, Task, strerror};
+use crate::ifname;
 use crate::model::{Family, Rule};
 use crate::plan::rules::Rules;
 use crate::sys;
@@ -32,6 +35,16 @@ impl Routing {
     pub fn read_links(&mut self) -> std::result::Result<Vec<Link>, Failure> {
         self.0
             .dump(&mut route::get_links(), Vec::new, |links, payload| {
+                links.extend(route::decode_link(payload));
+                Ok(Next::More)
+            })
+    }
+
+    /// The links of a list for people and scripts. Where links come and go all the time it may lack
+    /// some, as the reference's.
+    pub fn list_links(&mut self) -> std::result::Result<Vec<Link>, Failure> {
+        self.0
+            .dump_as_it_is(&mut route::get_links(), Vec::new, |links, payload| {
                 links.extend(route::decode_link(payload));
                 Ok(Next::More)
             })
@@ -243,7 +256,11 @@ pub fn find_free_port() -> Option<u16> {
 /// made, and the first one of a namespace is that of its loopback. A link keeps its folder when
 /// it moves.
 pub fn is_older_than_namespace(link: &str) -> Option<bool> {
-    let number = |name: &str| Some(fs::metadata(format!("/sys/class/net/{name}/")).ok()?.ino());
+    let number = |name: &str| {
+        let name = ifname::name_bytes(name);
+        let path = [b"/sys/class/net/", &*name, b"/"].concat();
+        Some(fs::metadata(OsStr::from_bytes(&path)).ok()?.ino())
+    };
     Some(number(link)? < number("lo")?)
 }
 

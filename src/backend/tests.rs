@@ -908,7 +908,7 @@ fn a_binding_that_cannot_be_looked_up_is_unknown() {
 fn no_file_is_printed_of_a_binding_that_is_unknown() {
     let state = kernel(|state| (state.mark, state.rules_errno) = (0x77, libc::ENOBUFS));
     let null = std::fs::File::options().write(true).open("/dev/null");
-    let mut out = std::io::BufWriter::new(null.unwrap());
+    let mut out = std::io::BufWriter::new(crate::cmd::Stdout(null.unwrap()));
     let call = crate::cmd::Call {
         program: "wg",
         usage: "",

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Devices of a userspace program (wireguard-go and its like), over their Unix sockets.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::address::Names;
 use crate::error::{Error, Result, Task};
+use crate::ifname;
 use crate::model::{Device, Update};
 use crate::sys;
 use crate::wire::uapi::{self, Answer, Broken, Decoder, Next, Progress};
@@ -45,17 +48,20 @@ const NEIGHBOUR: Limits = Limits {
     answer: 64 * 1024,
 };
 
-fn socket_path(interface: &str) -> Option<PathBuf> {
+/// The socket of an interface, where there is one.
+fn find_socket(interface: &str) -> Option<PathBuf> {
     if interface.is_empty() || interface.contains('/') {
         return None;
     }
-    Some(PathBuf::from(format!("{DIRECTORY}/{interface}{SUFFIX}")))
-}
-
-/// The socket of an interface, where there is one.
-fn find_socket(interface: &str) -> Option<PathBuf> {
-    socket_path(interface)
-        .filter(|path| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()))
+    // What stands for a byte elsewhere may be the name of a file here.
+    let decoded = ifname::name_bytes(interface);
+    let names = [interface.as_bytes(), &*decoded];
+    let differ = names[0] != names[1];
+    let mut paths = names[..=usize::from(differ)].iter().map(|name| {
+        let path = [DIRECTORY.as_bytes(), b"/", name, SUFFIX.as_bytes()].concat();
+        PathBuf::from(OsString::from_vec(path))
+    });
+    paths.find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()))
 }
 
 /// Connects. Removes a socket without a listener, as the reference does.
@@ -98,10 +104,9 @@ fn list_in(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-        if let Some(name) = name.filter(|name| !name.is_empty() && is_served(name)) {
-            names.push(name.to_owned());
-        }
+        let name = name.as_bytes().strip_suffix(SUFFIX.as_bytes());
+        let name = name.map(ifname::from_bytes);
+        names.extend(name.filter(|name| !name.is_empty() && is_served(name)));
     }
     Ok(names)
 }

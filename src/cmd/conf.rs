@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::Call;
 use crate::backend;
 use crate::error::{Error, Result, Task, shown};
+use crate::ifname;
 use crate::input;
 use crate::model::{Change, Update};
 use crate::parse::conf;
@@ -90,7 +92,7 @@ fn update_of_everything() -> Update {
 /// The update that a file asks for; `base` has what applies unless the file says otherwise.
 fn read_update(interface: &OsStr, file: &OsStr, base: Update) -> Result<Update> {
     let base = Update {
-        interface: interface.to_string_lossy().into_owned(),
+        interface: ifname::from_bytes(interface.as_bytes()),
         ..base
     };
     let say = super::say_from_threads();

@@ -2,11 +2,13 @@
 //! `wg doctor`: what keeps a binding from holding, and the command that mends it.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::Call;
 use crate::backend;
 use crate::doctor;
 use crate::error::{Error, Result};
+use crate::ifname;
 use crate::render;
 
 /// What follows the verb in its usage text.
@@ -18,7 +20,10 @@ pub fn usage() -> String {
 const BLIND: u8 = 2;
 
 pub fn doctor(call: Call, words: &[OsString]) -> Result<()> {
-    let words: Vec<_> = words.iter().map(|arg| arg.to_string_lossy()).collect();
+    let words: Vec<_> = words
+        .iter()
+        .map(|arg| ifname::from_bytes(arg.as_bytes()))
+        .collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let (interface, json) = match words.as_slice() {
         ["-h" | "--help" | "help"] => {
@@ -26,7 +31,10 @@ pub fn doctor(call: Call, words: &[OsString]) -> Result<()> {
             return Ok(());
         }
         [] | ["all"] => (None, false),
-        ["json"] if !backend::list()?.iter().any(|name| name == "json") => (None, true),
+        // What keeps the interfaces from being listed is in the report.
+        ["json"] if !backend::list().is_ok_and(|names| names.iter().any(|name| name == "json")) => {
+            (None, true)
+        }
         ["all", "json"] => (None, true),
         [interface] => (Some(*interface), false),
         [interface, "json"] => (Some(*interface), true),

@@ -18,6 +18,7 @@ use crate::backend;
 use crate::error::{Result, printable};
 use crate::model::Update;
 use crate::resolve::{self, Say};
+use crate::sys;
 
 /// One call of the tool, as a verb sees it.
 pub struct Call<'a> {
@@ -29,7 +30,26 @@ pub struct Call<'a> {
 }
 
 /// Where verbs print. A type rather than a trait object: short writes to it are copies, not calls.
-pub type Output = BufWriter<File>;
+pub type Output = BufWriter<Stdout>;
+
+/// Standard output. Where the caller ignores SIGPIPE, as services of systemd do, a reader that is gone
+/// is nobody's affair: a C program goes on, and ends as if all had been read.
+pub struct Stdout(pub File);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe && sys::ignores_sigpipe() => {
+                Ok(bytes.len())
+            }
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// One line for the user on stderr.
 fn print_note(line: &str) {

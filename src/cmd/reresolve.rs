@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use super::Call;
 use crate::address::Endpoint;
 use crate::backend;
 use crate::error::{Error, Result, Task};
+use crate::ifname;
 use crate::input;
 use crate::model::{Device, PeerUpdate, Update};
 use crate::parse::{Draft, Step, conf};
@@ -27,7 +29,7 @@ const LOOKUPS: usize = 256;
 /// Looks up the endpoints that `file` names for peers without a handshake of late, and sets those
 /// that have changed. Other settings of the file, those of wg-quick included, are not looked at.
 pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
-    let interface = interface.to_string_lossy().into_owned();
+    let interface = ifname::from_bytes(interface.as_bytes());
     let mut kept = Endpoints::default();
     let mut parser = conf::Parser::default();
     let mut steps = Vec::new();

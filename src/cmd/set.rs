@@ -2,16 +2,18 @@
 //! `wg set`
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::Call;
 use crate::error::Result;
+use crate::ifname;
 use crate::model::Update;
 use crate::parse::args;
 use crate::resolve;
 
 pub fn set(_: Call, interface: &OsStr, words: &[OsString]) -> Result<()> {
     let base = Update {
-        interface: interface.to_string_lossy().into_owned(),
+        interface: ifname::from_bytes(interface.as_bytes()),
         ..Update::default()
     };
     let update = resolve::resolve(args::parse(words), base, &super::say_from_threads())?;

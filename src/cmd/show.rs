@@ -4,19 +4,24 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Call;
 use crate::address::Names;
 use crate::backend;
-use crate::error::{Error, Result, Task, shown};
+use crate::error::{Error, Result, Task, shown_value};
+use crate::ifname;
 use crate::model::{Bind, Device};
 use crate::parse::words::{self, Field};
 use crate::render::{self, Options};
 use crate::sys;
 
 pub fn show(call: Call, words: &[OsString]) -> Result<()> {
-    let words: Vec<_> = words.iter().map(|arg| arg.to_string_lossy()).collect();
+    let words: Vec<_> = words
+        .iter()
+        .map(|arg| ifname::from_bytes(arg.as_bytes()))
+        .collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
         [] | ["all"] => show_all(call, None),
@@ -64,7 +69,10 @@ fn show_interfaces(call: Call) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    writeln!(call.out, "{}", names.join(" ")).map_err(Error::output)
+    let names: Vec<_> = names.iter().map(|name| ifname::name_bytes(name)).collect();
+    let mut line = names.join(&b' ');
+    line.push(b'\n');
+    call.out.write_all(&line).map_err(Error::output)
 }
 
 /// Every device. One that cannot be read is said and left out; all of them is a failure.
@@ -146,7 +154,7 @@ fn find_known_field(call: &Call, field: &str) -> Result<Field> {
     words::find_field(field).ok_or_else(|| {
         Error::Invalid(format!(
             "Invalid parameter: `{}'{}\n{}",
-            shown(field),
+            shown_value(field),
             words::hint_at(field, words::FIELDS.iter().map(|(name, _)| *name)),
             call.usage
         ))

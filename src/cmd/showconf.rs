@@ -2,16 +2,18 @@
 //! `wg showconf`
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::Call;
 use crate::backend;
 use crate::error::{Error, Result};
+use crate::ifname;
 use crate::model::{Bind, Selector};
 use crate::plan::receive::CLOSED_MARK;
 use crate::render;
 
 pub fn showconf(call: Call, interface: &OsStr) -> Result<()> {
-    let device = backend::get(&interface.to_string_lossy())?;
+    let device = backend::get(&ifname::from_bytes(interface.as_bytes()))?;
     check_known(&device.name, &device.bind)?;
     render::conf::print(&device, &super::show::interface_names(), call.out).map_err(Error::output)
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result, shown_value};
 use crate::ifname;
 use crate::parse::words::{self, KEYWORDS, Scope, Word};
 use crate::parse::{Draft, KeySource, Step, value};
@@ -25,7 +25,7 @@ pub fn parse(args: &[OsString]) -> Draft {
         let Some(keyword) = known else {
             draft.stopped = Some(Error::Invalid(format!(
                 "Invalid argument: {}{}",
-                shown(&name),
+                shown_value(&name),
                 explain_word(&name, scope)
             )));
             break;

@@ -4,10 +4,12 @@
 //! A line loses its comment and all its blanks before anything else is looked at; section names
 //! and keys may be in any case.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroizing;
 
 use crate::bytes::split_text;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, HIDDEN, Result, hide_keys, shown};
 use crate::parse::words::{self, KEYWORDS, Scope, Word};
 use crate::parse::{Draft, KeySource, Step, value};
 
@@ -78,10 +80,11 @@ fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> R
             Some((keyword.word, value))
         });
     let Some((word, value)) = known else {
+        let line = hide_secret(line);
         return Err(Error::Invalid(format!(
             "Line unrecognized: `{}'{}",
-            shown(hide_secret(line)),
-            explain_line(section, line)
+            shown(&line),
+            explain_line(section, &line)
         )));
     };
     let step = match word {
@@ -123,16 +126,29 @@ fn explain_line(section: Option<Scope>, line: &str) -> String {
     }
 }
 
-/// The line as an error may show it: a secret in the wrong section stays one.
-fn hide_secret(line: &str) -> String {
-    match line.split_once('=') {
-        Some((key, value))
-            if !value.is_empty()
-                && (key.eq_ignore_ascii_case("PrivateKey")
-                    || key.eq_ignore_ascii_case("PresharedKey")) =>
-        {
-            format!("{key}=(hidden)")
-        }
-        _ => line.to_owned(),
+/// The line as an error may show it: a secret in the wrong section, or under a misspelled word, stays
+/// one. Of an unknown line with a secret, the word in front of it is shown.
+fn hide_secret(line: &str) -> Cow<'_, str> {
+    const SECRETS: [&str; 2] = ["PrivateKey", "PresharedKey"];
+    let (word, value) = match line.find(['=', ':']) {
+        Some(at) => line.split_at(at + 1),
+        None => (line, ""),
+    };
+    let name = word.trim_end_matches(['=', ':']);
+    if name.eq_ignore_ascii_case("PublicKey") {
+        return line.into();
+    }
+    if !value.is_empty() && words::find_nearest(name, SECRETS.into_iter()).is_some() {
+        return format!("{word}{HIDDEN}").into();
+    }
+    // The word and the key, and nothing between them but blanks, which are gone.
+    let behind = |secret: &str| {
+        let (start, value) = line.split_at_checked(secret.len())?;
+        let said = !value.trim_start_matches(['=', ':']).is_empty();
+        (said && start.eq_ignore_ascii_case(secret)).then_some(start)
+    };
+    match SECRETS.into_iter().find_map(behind) {
+        Some(word) => format!("{word}{HIDDEN}").into(),
+        None => hide_keys(line),
     }
 }

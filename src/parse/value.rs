@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::address::parse_ip;
 use crate::bytes::split_text;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, HIDDEN, Result, hide_keys, shown, shown_value};
 use crate::ifname;
 use crate::key::{Key, PublicKey};
 use crate::model::{AllowedIp, AllowedIpUpdate, Change, IFNAME_MAX, bind_table};
@@ -17,7 +17,7 @@ pub fn is_space(c: char) -> bool {
 }
 
 fn reject_value<T>(what: &str, value: &str) -> Result<T> {
-    Err(Error::Invalid(format!("{what}: `{}'", shown(value))))
+    Err(Error::Invalid(format!("{what}: `{}'", shown_value(value))))
 }
 
 /// Digits only, and not more than `max`. Leading zeros do not make it octal.
@@ -114,15 +114,17 @@ pub fn bind_dev_text(name: &str) -> String {
 pub fn parse_public_key(text: &str) -> Result<PublicKey> {
     match PublicKey::from_base64(text) {
         Some(key) => Ok(key),
-        None => reject_value("Key is not the correct length or format", text),
+        None => Err(Error::Invalid(format!("{WRONG_KEY}: `{}'", shown(text)))),
     }
 }
+
+const WRONG_KEY: &str = "Key is not the correct length or format";
 
 /// A key that is not shown, as a wrong one is mostly a right one with a typing error.
 pub fn parse_secret_key(text: &str) -> Result<Key> {
     match Key::from_base64(text) {
         Some(key) => Ok(key),
-        None => reject_value("Key is not the correct length or format", "(hidden)"),
+        None => reject_value(WRONG_KEY, HIDDEN),
     }
 }
 
@@ -223,6 +225,9 @@ fn parse_prefix(text: &str) -> Result<AllowedIp> {
         None => (text, None),
     };
     let Some(ip) = parse_ip(addr.as_bytes()) else {
+        // A key may have a slash.
+        let whole = hide_keys(text);
+        let addr = if *whole == *text { addr } else { &*whole };
         return reject_value("Unable to parse IP address", addr);
     };
     let max = match ip {
@@ -308,10 +313,57 @@ mod tests {
             format!("[Peer]\nPrivateKey = {wrong}\n"),
             format!("[Interface]\npresharedkey = {wrong}\n"),
             format!("PrivateKey = {wrong}\n"),
+            format!("[Interface]\nPrivateKey: {wrong}\n"),
+            format!("[Interface]\nPrivatKey = {wrong}\n"),
         ] {
             let draft = crate::parse::conf::parse(&line);
             let error = draft.stopped.expect("an error").to_string();
             assert!(!error.contains("AAEC"), "{error}");
+        }
+    }
+
+    /// Nor is one that stands under another word, or under none.
+    #[test]
+    fn keys_in_other_places_are_not_shown() {
+        // With a slash in its middle, at which a prefix would end.
+        let key = "qAECAwQFBgcICQoLDA0ODxAREhM/FRYXGBkaGxwdHh8=";
+        for (line, wanted) in [
+            (
+                "[Interface]\nPrivatKey = @",
+                "`PrivatKey=(hidden)' (did you mean `PrivateKey'?)",
+            ),
+            ("[Interface]\nPrivate-Key = @", "`Private-Key=(hidden)'"),
+            ("[Interface]\nPrivateKey: @", "`PrivateKey:(hidden)'"),
+            ("[Peer]\nPresharedKey @", "`PresharedKey(hidden)'"),
+            ("[Peer]\nPSK=@", "`PSK=(hidden)'"),
+            ("[Peer]\n@", "`(hidden)'"),
+            ("@", "`(hidden)'"),
+            ("[Interface]\n@ = x", "`(hidden)=x'"),
+            ("[Peer]\nAllowedIPs = @", "address: `(hidden)'"),
+            ("[Peer]\nAllowedIPs = 10.0.0.0/8, +@", "address: `(hidden)'"),
+            (
+                "[Peer]\nAllowedIPs = 10.0.0.0/@",
+                "format: `10.0.0.(hidden)'",
+            ),
+            ("[Peer]\nPersistentKeepalive = @", "1-65535: `(hidden)'"),
+            ("[Interface]\nFwMark = @", "0xffffffff: `(hidden)'"),
+            (
+                "[Interface]\nBindDev = @",
+                "bytes, which no interface name is: `(hidden)'",
+            ),
+            // What everybody may see is shown.
+            ("[Interface]\nPublicKey = @", "`PublicKey=@'"),
+        ] {
+            let text = format!("{}\n", line.replace('@', key));
+            let error = crate::parse::conf::parse(&text).stopped.expect("an error");
+            let error = error.to_string();
+            assert!(error.contains(&wanted.replace('@', key)), "{error}");
+            let public = line.contains("PublicKey");
+            assert_eq!(
+                error.contains("qAEC") || error.contains("FRYX"),
+                public,
+                "{error}"
+            );
         }
     }
 }

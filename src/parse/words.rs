@@ -164,13 +164,18 @@ pub fn find_field(text: &str) -> Option<Field> {
 
 /// What an error adds about an unknown word: the nearest of those that could stand there.
 pub fn hint_at<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let plain = |word: &str| word.to_ascii_lowercase().replace(['-', '_'], "");
-    let likeness = |known: &str| strsim::jaro_winkler(&plain(word), &plain(known));
-    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest.filter(|nearest| likeness(nearest) >= LIKE) {
+    match find_nearest(word, known) {
         Some(nearest) => format!(" (did you mean `{nearest}'?)"),
         None => String::new(),
     }
+}
+
+/// The word that is meant by a misspelled one.
+pub fn find_nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |word: &str| word.to_ascii_lowercase().replace(['-', '_'], "");
+    let likeness = |known: &str| strsim::jaro_winkler(&plain(word), &plain(known));
+    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.filter(|nearest| likeness(nearest) >= LIKE)
 }
 
 /// From here on a word is a misspelled other one.

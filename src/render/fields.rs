@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use crate::address::{Endpoint, Names, Prefix, write_decimal};
+use crate::ifname;
 use crate::key::{Key, PublicKey};
 use crate::model::{Bind, Device, Peer};
 use crate::parse::words::Field;
@@ -42,8 +43,10 @@ pub fn print(
         receives: _,
         peers,
     } = device;
-    let label = label.map_or_else(String::new, |label| format!("{label}\t"));
-    let label = label.as_bytes();
+    let label = label.map_or_else(Vec::new, |label| {
+        [&*ifname::name_bytes(label), b"\t"].concat()
+    });
+    let label = label.as_slice();
     match field {
         Field::PublicKey => {
             out.write_all(label)?;
@@ -63,7 +66,7 @@ pub fn print(
         }
         Field::BindDev => {
             out.write_all(label)?;
-            out.write_all(bind_word(bind).as_bytes())?;
+            out.write_all(&ifname::name_bytes(bind_word(bind)))?;
         }
         Field::Dump => {
             out.write_all(label)?;

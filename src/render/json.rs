@@ -150,10 +150,11 @@ impl<'a> BindJson<'a> {
                         Some(Receives::Other(devices)) => devices,
                         _ => &[],
                     },
-                    state: match dev {
-                        _ if !problems.is_empty() => "faulty",
-                        Some(_) => "bound",
-                        None => "missing",
+                    state: match (elsewhere, dev) {
+                        _ if !faults.is_empty() => "faulty",
+                        (Some(true) | None, _) => "unknown",
+                        (Some(false), Some(_)) => "bound",
+                        (Some(false), None) => "missing",
                     },
                     problems,
                 })
@@ -273,17 +274,21 @@ mod tests {
                 Receives::Other(vec!["vrf_b".to_owned()]),
                 Receives::Unclear,
             ] {
-                for (dev, fault) in [
-                    (Some("vrf_a"), None),
-                    (Some("vrf_a"), Some(Fault::NotClosed)),
-                    (None, None),
+                for (dev, fault, elsewhere) in [
+                    (Some("vrf_a"), None, Some(false)),
+                    (Some("vrf_a"), Some(Fault::NotClosed), Some(false)),
+                    (None, None, Some(false)),
+                    (Some("vrf_a"), None, Some(true)),
+                    (Some("vrf_a"), Some(Fault::NotClosed), Some(true)),
+                    (Some("vrf_a"), None, None),
+                    (None, None, None),
                 ] {
                     let bind = Bind::Rules {
                         dev: dev.map(str::to_owned),
                         by,
                         table: 1023,
                         faults: fault.map(|fault| (Family::V4, fault)).into_iter().collect(),
-                        elsewhere: Some(false),
+                        elsewhere,
                     };
                     all.push((bind, Some(receives.clone())));
                 }
@@ -300,6 +305,36 @@ mod tests {
             let from = json.get("receivesFrom").cloned();
             let other = matches!(receives, Some(Receives::Other(_)));
             assert_eq!(from, other.then(|| serde_json::json!(["vrf_b"])), "{json}");
+        }
+    }
+
+    /// As docs/json.md has it, and in its order.
+    #[test]
+    fn one_state_for_each_binding() {
+        for (bind, receives) in all_bindings() {
+            let json = BindJson::new(&bind, receives.as_ref()).expect("bound");
+            let json = serde_json::to_value(json).expect("json");
+            let wanted = match &bind {
+                Bind::Off | Bind::Unknown { .. } => "unknown",
+                Bind::Kernel { presence, .. } => match presence {
+                    Presence::Present => "bound",
+                    Presence::Missing => "missing",
+                    Presence::Unknown => "unknown",
+                },
+                Bind::Rules { faults, .. } if !faults.is_empty() => "faulty",
+                Bind::Rules {
+                    elsewhere: Some(true) | None,
+                    ..
+                } => "unknown",
+                Bind::Rules { dev: None, .. } => "missing",
+                Bind::Rules { .. } => "bound",
+            };
+            assert_eq!(json["state"], wanted, "{bind:?}");
+            let explained = json.get("problems").is_some();
+            assert_eq!(
+                explained,
+                wanted == "faulty" || json["method"] != "kernel" && wanted == "unknown"
+            );
         }
     }
 

@@ -53,7 +53,7 @@ pub fn print(device: &Device, options: &Options, out: &mut impl Write) -> io::Re
         out,
         "{}: {}",
         Paint(on, &[GREEN, BOLD], "interface"),
-        Paint(on, &[GREEN], name)
+        Paint(on, &[GREEN], shown(name))
     )?;
     if let Some(key) = public_key {
         write_line(out, on, "public key", key.to_base64().as_str())?;

@@ -40,6 +40,8 @@ pub const WG_CMD_SET_DEVICE: u8 = 1;
 pub const WGDEVICE_A_BIND_DEV: u16 = 9;
 
 // linux/wireguard.h
+const WGDEVICE_A_IFNAME: u16 = 2;
+const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
 const WGDEVICE_A_PEERS: u16 = 8;
 const WGPEER_A_PUBLIC_KEY: u16 = 1;
 const WGPEER_A_PRESHARED_KEY: u16 = 2;
@@ -55,6 +57,9 @@ const WGALLOWEDIP_A_IPADDR: u16 = 2;
 const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
 const WGALLOWEDIP_A_FLAGS: u16 = 4;
 
+/// No message is longer than this: what stands in front of the peers, and the peers.
+pub const LONGEST: usize = 512 + u16::MAX as usize;
+
 /// What fits between the header of WGDEVICE_A_PEERS and the end that 16 bits can name.
 const PEERS_MAX: usize = (u16::MAX as usize - 4) & !3;
 
@@ -64,7 +69,7 @@ fn pad_length(value: usize) -> usize {
 
 /// Asks for one device.
 pub fn encode_get(family: u16, interface: &str) -> Request {
-    let name = WireguardAttribute::IfName(interface.to_owned());
+    let name = name_attribute(WGDEVICE_A_IFNAME, &ifname::name_bytes(interface));
     nlmsg::encode_request(
         &new_message(family, WireguardCmd::GetDevice, vec![name]),
         NLM_F_DUMP | nlmsg::ACK,
@@ -89,6 +94,7 @@ pub fn encode_set(family: u16, update: &Update) -> Messages<'_> {
         peers: update.peers.iter(),
         open: None,
         first: true,
+        longest: LONGEST,
     }
 }
 
@@ -100,6 +106,8 @@ pub struct Messages<'a> {
     /// The peer that comes next, what is left of its prefixes, and whether nothing of it was sent.
     open: Option<(&'a PeerUpdate, Peekable<Unpack<'a, AllowedIpUpdate>>, bool)>,
     first: bool,
+    /// What the socket takes.
+    longest: usize,
 }
 
 impl Iterator for Messages<'_> {
@@ -109,7 +117,8 @@ impl Iterator for Messages<'_> {
         self.take_peer();
         if !std::mem::take(&mut self.first) {
             self.open.as_ref()?;
-            let name = WireguardAttribute::IfName(self.update.interface.clone());
+            let name = ifname::name_bytes(&self.update.interface);
+            let name = name_attribute(WGDEVICE_A_IFNAME, &name);
             return Some(self.encode_message(vec![name]));
         }
         Some(self.encode_message(device_attributes(self.update)))
@@ -117,10 +126,17 @@ impl Iterator for Messages<'_> {
 }
 
 impl Messages<'_> {
+    /// The same in messages of at most so many bytes. A socket takes some thousand, which is more than
+    /// a device with the keys of one peer and a prefix.
+    pub fn fit(mut self, longest: usize) -> Self {
+        self.longest = longest;
+        self
+    }
+
     fn take_peer(&mut self) {
         if self.open.is_none() {
             let next = self.peers.next();
-            self.open = next.map(|peer| (peer, peer.allowed_ips.iter().peekable(), true));
+            self.open = next.map(|peer| (peer, sent_ips(peer).peekable(), true));
         }
     }
 
@@ -133,7 +149,8 @@ impl Messages<'_> {
             return head;
         }
         // It never grows: what grows leaves keys behind.
-        let room = self.size_left().min(PEERS_MAX);
+        let room = self.longest.saturating_sub(head.len() + 4);
+        let room = room.min(self.size_left()).min(PEERS_MAX);
         let mut bytes = Request::new(Vec::with_capacity(head.len() + 4 + room));
         bytes.extend_from_slice(&head);
         let list = open_nest(&mut bytes, WGDEVICE_A_PEERS);
@@ -167,7 +184,7 @@ impl Messages<'_> {
         let open = self.open.iter().map(|(peer, _, _)| *peer);
         let mut size = 0;
         for peer in open.chain(self.peers.clone()) {
-            let prefixes = peer.allowed_ips.iter().map(|ip| allowed_ip_len(&ip));
+            let prefixes = sent_ips(peer).map(|ip| allowed_ip_len(&ip));
             size += pad_length(peer_len(peer, true)) + 4;
             size += prefixes.take(PEERS_MAX / 4).sum::<usize>();
             if size >= PEERS_MAX {
@@ -191,7 +208,10 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         peers: _,
     } = update;
     let mut attributes = Vec::with_capacity(8);
-    attributes.push(WireguardAttribute::IfName(interface.clone()));
+    attributes.push(name_attribute(
+        WGDEVICE_A_IFNAME,
+        &ifname::name_bytes(interface),
+    ));
     match private_key {
         Change::Keep => {}
         Change::Set(key) => attributes.push(WireguardAttribute::PrivateKey(*key.as_bytes())),
@@ -209,12 +229,8 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         Change::Clear => Some(""),
     };
     if let Some(name) = name {
-        let mut bytes = ifname::to_bytes(name).unwrap_or_else(|| name.as_bytes().to_vec());
-        bytes.push(0);
-        attributes.push(WireguardAttribute::Other(DefaultNla::new(
-            WGDEVICE_A_BIND_DEV,
-            bytes,
-        )));
+        let bytes = ifname::to_bytes(name).unwrap_or_else(|| name.as_bytes().to_vec());
+        attributes.push(name_attribute(WGDEVICE_A_BIND_DEV, &bytes));
     }
     if *replace_peers {
         attributes.push(WireguardAttribute::Flags(
@@ -222,6 +238,11 @@ fn device_attributes(update: &Update) -> Vec<WireguardAttribute> {
         ));
     }
     attributes
+}
+
+/// The name of an interface, which may be bytes that are no text.
+fn name_attribute(kind: u16, name: &[u8]) -> WireguardAttribute {
+    WireguardAttribute::Other(DefaultNla::new(kind, [name, b"\0"].concat()))
 }
 
 /// What is sent for a number: 0 clears it.
@@ -233,6 +254,15 @@ fn number_to_send<T: Copy + Default>(change: &Change<T>) -> Option<T> {
     }
 }
 
+/// The prefixes that are sent. The kernel looks at no value of a peer that is to go, and prefixes that
+/// take another message would make it again.
+fn sent_ips(peer: &PeerUpdate) -> Unpack<'_, AllowedIpUpdate> {
+    match peer.remove {
+        true => Unpack::default(),
+        false => peer.allowed_ips.iter(),
+    }
+}
+
 /// Bytes of [`put_peer`].
 fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
     let key = pad_length(KEY_LEN);
@@ -240,7 +270,7 @@ fn peer_len(peer: &PeerUpdate, head: bool) -> usize {
     if !peer_flags(peer, head).is_empty() {
         len += pad_length(4);
     }
-    if head {
+    if head && !peer.remove {
         if !peer.preshared_key.is_keep() {
             len += key;
         }
@@ -277,7 +307,7 @@ fn peer_flags(peer: &PeerUpdate, head: bool) -> WireguardPeerFlags {
 fn put_peer(bytes: &mut Request, peer: &PeerUpdate, head: bool) {
     let PeerUpdate {
         public_key,
-        remove: _,
+        remove,
         update_only: _,
         replace_allowed_ips: _,
         preshared_key,
@@ -286,7 +316,7 @@ fn put_peer(bytes: &mut Request, peer: &PeerUpdate, head: bool) {
         allowed_ips: _,
     } = peer;
     put(bytes, WGPEER_A_PUBLIC_KEY, public_key.as_bytes());
-    if head {
+    if head && !remove {
         match preshared_key {
             Change::Keep => {}
             Change::Set(key) => put(bytes, WGPEER_A_PRESHARED_KEY, key.as_bytes()),
@@ -414,6 +444,12 @@ impl Decoder {
         for nla in attributes_of(body) {
             match nla.kind() {
                 WGDEVICE_A_PEERS => self.read_peers(nla.value())?,
+                WGDEVICE_A_IFNAME => self.device.name = nlmsg::read_name(nla.value()),
+                // From the buffer, which is wiped, to its place: as a value of the codec it would be
+                // left on the stack.
+                WGDEVICE_A_PRIVATE_KEY => {
+                    self.device.private_key = read_key(nla.value(), WGDEVICE_A_PRIVATE_KEY)?;
+                }
                 WGDEVICE_A_BIND_DEV => self.bind_dev = Some(nlmsg::read_name(nla.value())),
                 _ => {
                     self.read_attribute(WireguardAttribute::parse(&nla).map_err(|e| e.to_string())?)
@@ -431,10 +467,6 @@ impl Decoder {
 
     fn read_attribute(&mut self, attribute: WireguardAttribute) {
         match attribute {
-            WireguardAttribute::IfName(name) => self.device.name = name,
-            WireguardAttribute::PrivateKey(mut bytes) => {
-                self.device.private_key = take_key(&mut bytes);
-            }
             // All zero where there is no private key.
             WireguardAttribute::PublicKey(bytes) => {
                 let key = PublicKey::from_bytes(bytes);
@@ -469,10 +501,7 @@ impl Decoder {
             };
             match kind {
                 WGPEER_A_PRESHARED_KEY => {
-                    // From the buffer, which is wiped, to its place.
-                    let key = Key::from_slice(value);
-                    let key = key.ok_or_else(|| explain_length(value, kind, KEY_LEN))?;
-                    peer.preshared_key = (!key.is_zero()).then_some(key);
+                    peer.preshared_key = read_key(value, kind)?;
                 }
                 WGPEER_A_ENDPOINT => peer.endpoint = Some(decode_endpoint(value)?),
                 WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => {
@@ -587,11 +616,10 @@ fn empty_peer(public_key: PublicKey) -> Peer {
     }
 }
 
-/// All zero is the kernel's "none". The copy handed in is wiped.
-fn take_key(bytes: &mut [u8; KEY_LEN]) -> Option<Key> {
-    let key = Key::from_bytes(*bytes);
-    bytes.zeroize();
-    (!key.is_zero()).then_some(key)
+/// All zero is the kernel's "none".
+fn read_key(value: &[u8], kind: u16) -> Result<Option<Key>, String> {
+    let key = Key::from_slice(value).ok_or_else(|| explain_length(value, kind, KEY_LEN))?;
+    Ok((!key.is_zero()).then_some(key))
 }
 
 #[cfg(test)]
@@ -883,7 +911,7 @@ mod tests {
         // As few as 64 KiB of peers allow: every message but the last is full to one prefix.
         assert_eq!(messages.len(), total.div_ceil(65_532), "{total} bytes");
         for message in &messages {
-            assert!(message.len() <= 16 + 4 + 200 + 65_535);
+            assert!(message.len() <= LONGEST);
         }
     }
 
@@ -914,6 +942,21 @@ mod tests {
         }
     }
 
+    /// A system may give its sockets less than a message can have.
+    #[test]
+    fn a_message_is_no_longer_than_its_socket_takes() {
+        let all = update((0..100).map(|n| busy_peer(n, n * 3)).collect());
+        let whole = applied(&all).0;
+        for longest in [1000, 4576, 65_504, LONGEST] {
+            let mut kernel = FakeKernel::default();
+            for message in encode_set(FAMILY_ID, &all).fit(longest) {
+                assert!(message.len() <= longest, "{} of {longest}", message.len());
+                kernel.set(&message, "wg0");
+            }
+            assert_eq!(kernel, whole, "{longest}");
+        }
+    }
+
     #[test]
     fn incremental_changes_keep_their_order() {
         let mut peer = PeerUpdate::new(p(1));
@@ -928,13 +971,43 @@ mod tests {
 
     #[test]
     fn a_peer_is_removed_by_its_flag() {
-        let gone = PeerUpdate {
-            remove: true,
-            ..PeerUpdate::new(p(1))
+        // More prefixes than a message takes, too: the second one must not make it again.
+        for ips in [0, 1, 5000] {
+            let gone = PeerUpdate {
+                remove: true,
+                ..busy_peer(1, ips)
+            };
+            let peers = vec![busy_peer(1, 1), busy_peer(2, 1), gone];
+            let (kernel, messages) = applied(&update(peers));
+            assert!(
+                kernel.peers.keys().eq([k(2).as_bytes().as_slice()]),
+                "{ips}"
+            );
+            assert_eq!(messages.len(), 1);
+        }
+    }
+
+    /// The kernel allows nearly any byte in the name of an interface.
+    #[test]
+    fn a_name_is_bytes_on_the_way() {
+        let name = ifname::from_bytes(b"gr\xfcn");
+        let named = |message: &[u8]| {
+            let attributes = nlas(&message[20..]);
+            attributes.iter().find(|a| a.0 == 2).unwrap().1.clone()
         };
-        let peers = vec![busy_peer(1, 1), busy_peer(2, 1), gone];
-        let (kernel, _) = applied(&update(peers));
-        assert!(kernel.peers.keys().eq([k(2).as_bytes().as_slice()]));
+        assert_eq!(named(&encode_get(FAMILY_ID, &name)), b"gr\xfcn\0");
+        let update = Update {
+            interface: name.clone(),
+            ..update((0..2).map(|n| busy_peer(n, 3000)).collect())
+        };
+        let messages: Vec<_> = encode_set(FAMILY_ID, &update).collect();
+        assert!(messages.len() > 1);
+        for message in &messages {
+            assert_eq!(named(message), b"gr\xfcn\0");
+        }
+        let mut decoder = Decoder::new("wg0");
+        decoder.add_answer(&messages[0][16..]).unwrap();
+        assert_eq!(decoder.finish_device().0.name, name);
     }
 
     #[test]
@@ -942,9 +1015,6 @@ mod tests {
         let mut sent = [WireguardAttribute::PrivateKey([1; KEY_LEN])];
         wipe_key(&mut sent);
         assert_eq!(sent, [WireguardAttribute::PrivateKey([0; KEY_LEN])]);
-        let mut received = [3; KEY_LEN];
-        assert_eq!(take_key(&mut received), Some(Key::from_bytes([3; KEY_LEN])));
-        assert_eq!(received, [0; KEY_LEN]);
     }
 
     /// A key is in no memory of this process once the request is gone. It is looked for by its halves
@@ -989,7 +1059,10 @@ mod tests {
         assert!(count() > 0, "the update has it");
         let request = encode_set(1, &update).next();
         assert!(count() > 1, "the request has it, too");
-        drop(request);
+        // An answer with it leaves none either.
+        let mut decoder = Decoder::new("wg0");
+        decoder.add_answer(&request.unwrap()[16..]).unwrap();
+        assert!(decoder.finish_device().0.private_key.is_some());
         update.private_key = Change::Keep;
         assert_eq!(count(), 0);
         // More than one message, and the last one is small.

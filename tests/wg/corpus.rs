@@ -163,6 +163,7 @@ impl Group {
 pub const TRUNCATED_PORT: &str = "a port above 65535 is an error";
 pub const UNREAD_FILE: &str = "a file that cannot be read is an error";
 pub const SECRET: &str = "a wrong secret key is not shown";
+pub const LONG_NAME: &str = "a name that is too long changes nothing";
 pub const NO_SETTLED_ERRNO: &str = "the error of a userspace device is shown in words";
 
 /// Every group of cases with the name of its golden file.
@@ -858,6 +859,17 @@ fn set_shapes() -> (&'static str, Vec<Case>) {
     let case = group.add(&["set", "wg0", "fwmark", "1"]);
     case.devices = vec![("wg0".to_owned(), String::new(), 1)];
     case.differs = Some(NO_SETTLED_ERRNO);
+    // The kernel has no longer names than the device of this one.
+    let case = group.add(&["set", "longname-012345x", "fwmark", "1"]);
+    case.devices = vec![("longname-012345".to_owned(), String::new(), 0)];
+    case.differs = Some(LONG_NAME);
+    for args in [
+        &["set", "wg0", K][..],
+        &["set", "wg0", "peer", K1, K],
+        &["set", "wg0", "peer", K1, "allowed-ips", K],
+    ] {
+        group.on_empty(args).differs = Some(SECRET);
+    }
     group.done()
 }
 
@@ -905,6 +917,8 @@ fn key_files() -> (&'static str, Vec<Case>) {
             .on_empty(&["set", "wg0", "private-key", "/dev/stdin"])
             .stdin = input;
     }
+    group.on_empty(&["set", "wg0", "private-key", K]);
+    group.on_empty(&["set", "wg0", "peer", K1, "preshared-key", K]);
     group.done()
 }
 
@@ -1084,11 +1098,24 @@ pub fn list_texts() -> Vec<(Vec<u8>, Option<&'static str>)> {
         format!("{i}FwMark = 1{}\n", " ".repeat(5000)).into_bytes(),
         None,
     ));
-    texts.push(("a".repeat(5000).into_bytes(), None));
+    texts.push(("a".repeat(5000).into_bytes(), Some(SECRET)));
     texts.push((
         b"[Interface]\n# \xff\xfe\nListenPort = 5 # \x80\n".to_vec(),
         None,
     ));
+    // Secrets in places where none is meant to be.
+    for line in [
+        format!("{i}PrivatKey = {K}\n"),
+        format!("{i}PrivateKey: {K}\n"),
+        format!("{p}PresharedKey {K}\n"),
+        format!("{p}PSK = {K}\n"),
+        format!("{p}AllowedIPs = {K}\n"),
+        format!("{p}PersistentKeepalive = {K}\n"),
+        format!("{i}FwMark = {K}\n"),
+    ] {
+        texts.push((line.into_bytes(), Some(SECRET)));
+    }
+    texts.push((format!("{i}PublicKey = {K}\n").into_bytes(), None));
     texts
 }
 

@@ -255,8 +255,11 @@ fn explain_difference(case: &Case, difference: &str) -> Option<&'static str> {
     if ours.contains("Port is not 0-65535") {
         return Some(corpus::TRUNCATED_PORT);
     }
-    if ours.contains("(hidden)'") {
+    if ours.contains("(hidden)") {
         return Some(corpus::SECRET);
+    }
+    if ours.contains("(interface names have at most 15 bytes)") {
+        return Some(corpus::LONG_NAME);
     }
     if ours.contains("Unable to read configuration: ") {
         return Some(corpus::UNREAD_FILE);

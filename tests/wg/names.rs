@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Names of endpoints: what is tried again, how often, and all at the same time.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Test;
@@ -8,6 +11,7 @@ use crate::corpus::{K, K1, K2, K3, hex};
 use crate::dns::Server;
 use crate::sandbox;
 use crate::tool::{self, Case, DIR, Outcome};
+use crate::uapi::Device;
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -34,6 +38,14 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "names::reresolve",
             run: reresolve,
+        },
+        Test {
+            name: "names::interface_of_bytes",
+            run: interface_of_bytes,
+        },
+        Test {
+            name: "names::interface_with_escapes",
+            run: interface_with_escapes,
         },
         Test {
             name: "names::first_error_is_reported",
@@ -278,6 +290,91 @@ fn reresolve() -> Result<(), String> {
             hex(1)
         )]
     );
+    Ok(())
+}
+
+fn wg(args: &[&[u8]]) -> (Option<i32>, Vec<u8>, String) {
+    let tool = tool::ours();
+    let output = Command::new(&tool[0])
+        .args(&tool[1..])
+        .args(args.iter().map(|arg| OsStr::from_bytes(arg)))
+        .output()
+        .expect("run");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), output.stdout, stderr)
+}
+
+/// The kernel allows nearly any byte in the name of an interface, and a file system as well.
+fn interface_of_bytes() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let name = &b"gr\xfcn"[..];
+    let device = Device::start(OsStr::from_bytes(name), "listen_port=5\nfwmark=7\n", 0);
+    for (args, wanted) in [
+        (&[&b"show"[..], b"interfaces"][..], &b"gr\xfcn\n"[..]),
+        (&[b"show", name, b"listen-port"], b"5\n"),
+        (&[b"show", b"all", b"fwmark"], b"gr\xfcn\t0x7\n"),
+        (
+            &[b"show", b"all", b"dump"],
+            b"gr\xfcn\t(none)\t(none)\t5\t0x7\n",
+        ),
+        (
+            &[b"showconf", name],
+            b"[Interface]\nListenPort = 5\nFwMark = 0x7\n\n",
+        ),
+        // For people, and for what takes text only.
+        (
+            &[b"show", name],
+            b"interface: gr%fcn\n  listening port: 5\n  fwmark: 0x7\n",
+        ),
+        (&[b"show", b"gr%fcn", b"fwmark"], b"0x7\n"),
+    ] {
+        let (code, stdout, stderr) = wg(args);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{args:?}");
+        assert_eq!(stdout, wanted, "{args:?}");
+    }
+    let (code, json, _) = wg(&[b"show", name, b"json"]);
+    assert_eq!(code, Some(0));
+    assert!(json.starts_with(b"{\n\t\"gr%fcn\": {"), "{json:?}");
+    let conf = format!("{DIR}/bytes.conf");
+    std::fs::write(&conf, "[Interface]\nListenPort = 6\n").expect("file");
+    for args in [
+        &[&b"set"[..], name, b"fwmark", b"8"][..],
+        &[b"setconf", name, conf.as_bytes()],
+        &[b"addconf", name, conf.as_bytes()],
+        &[b"syncconf", name, conf.as_bytes()],
+    ] {
+        let (code, _, stderr) = wg(args);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{args:?}");
+        assert_eq!(device.take_sets().len(), 1, "{args:?}");
+    }
+    assert_eq!(wg(&[b"reresolve", name, conf.as_bytes()]).0, Some(0));
+    let (code, text, _) = wg(&[b"doctor", name]);
+    assert_eq!(code, Some(0), "{}", String::from_utf8_lossy(&text));
+    let _ = std::fs::remove_file(&conf);
+
+    // A % in the name of a socket stands for itself.
+    let _other = Device::start("wg0", "fwmark=9\n", 0);
+    assert_eq!(wg(&[b"show", b"wg%30", b"fwmark"]).0, Some(1));
+    let _literal = Device::start("wg%fc", "fwmark=10\n", 0);
+    let (code, stdout, _) = wg(&[b"show", b"wg%fc", b"fwmark"]);
+    assert_eq!((code, stdout.as_slice()), (Some(0), &b"0xa\n"[..]));
+    Ok(())
+}
+
+/// Those on the terminal get no control characters; programs get the name.
+fn interface_with_escapes() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let name = &b"a\x1b[31mb"[..];
+    let _device = Device::start(OsStr::from_bytes(name), "listen_port=5\n", 0);
+    for args in [&[&b"show"[..]][..], &[b"show", name]] {
+        let (code, stdout, _) = wg(args);
+        assert_eq!(code, Some(0));
+        let wanted = &b"interface: a?[31mb\n  listening port: 5\n"[..];
+        assert_eq!(stdout, wanted, "{args:?}");
+    }
+    assert_eq!(wg(&[b"show", b"interfaces"]).1, b"a\x1b[31mb\n");
+    let line = &b"a\x1b[31mb\t5\n"[..];
+    assert_eq!(wg(&[b"show", b"all", b"listen-port"]).1, line);
     Ok(())
 }
 

@@ -33,6 +33,14 @@ pub fn tests() -> Vec<Test> {
             run: served_elsewhere,
         },
         Test {
+            name: "rights::not_asked",
+            run: not_asked,
+        },
+        Test {
+            name: "rights::unlisted",
+            run: unlisted,
+        },
+        Test {
             name: "rights::none",
             run: none,
         },
@@ -207,6 +215,39 @@ fn served_elsewhere() -> Result<(), String> {
     let _socket = std::net::UdpSocket::bind(("0.0.0.0", 51001)).map_err(|err| err.to_string())?;
     let outcome = run_without("-perfmon", &BIND);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    Ok(())
+}
+
+/// A change takes no answer but that to the change itself: the program may be slow to tell its state.
+fn not_asked() -> Result<(), String> {
+    check_needed()?;
+    let device = Device::start("wg0", "listen_port=1\n", 0);
+    for words in [["listen-port", "5"], ["fwmark", "7"], ["listen-port", "0"]] {
+        let outcome = run_without("-perfmon", &[&["set", "wg0"][..], &words].concat());
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert_eq!((device.take_gets(), device.take_sets().len()), (0, 1));
+    }
+    Ok(())
+}
+
+/// Interfaces that cannot be listed are not interfaces without a fault.
+fn unlisted() -> Result<(), String> {
+    check_needed()?;
+    let folder = "/var/run/wireguard";
+    std::fs::remove_dir(folder).expect("a folder");
+    std::fs::write(folder, "").expect("a file");
+    let said = "Unable to list interfaces: Not a directory";
+    for words in [
+        &["doctor"][..],
+        &["doctor", "all"],
+        &["doctor", "json"],
+        &["doctor", "all", "json"],
+    ] {
+        let outcome = run_without("-perfmon", words);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stdout.contains("not-looked-at"), "{outcome:?}");
+        assert!(outcome.stdout.contains(said), "{outcome:?}");
+    }
     Ok(())
 }
 

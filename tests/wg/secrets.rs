@@ -48,6 +48,10 @@ pub fn tests() -> Vec<Test> {
             run: wrong_key,
         },
         Test {
+            name: "secrets::key_for_a_name",
+            run: key_for_a_name,
+        },
+        Test {
             name: "secrets::no_core_files",
             run: no_core_files,
         },
@@ -404,6 +408,80 @@ fn wrong_key() -> Result<(), String> {
             "the text of the wrong key is left"
         );
     }
+    Ok(())
+}
+
+/// A key where the name of a file, or another word, is to stand: what is said ends up in a log.
+fn key_for_a_name() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let _device = Device::start("wg0", "", 0);
+    // One has a slash, as a path may.
+    for secret in [base64(key(0)), format!("ab/cd/{}", &base64(key(1))[6..])] {
+        assert!(Key::from_base64(&secret).is_some(), "{secret}");
+        let (secret, public) = (secret.as_str(), base64(make_public(1)));
+        let endpoint = format!("{secret}:51820");
+        let calls: &[(&[&str], bool)] = &[
+            (&["set", "wg0", "private-key", secret], true),
+            (&["set", "wg0", "private-key", &secret[..43]], true),
+            (
+                &["set", "wg0", "peer", &public, "preshared-key", secret],
+                true,
+            ),
+            (&["setconf", "wg0", secret], true),
+            (&["addconf", "wg0", secret], true),
+            (&["syncconf", "wg0", secret], true),
+            (&["reresolve", "wg0", secret], true),
+            (&["set", "wg0", secret], false),
+            (&["set", "wg0", "listen-port", secret], false),
+            (&["set", "wg0", "fwmark", secret], false),
+            (&["set", "wg0", "bind-dev", secret], false),
+            (&["set", "wg0", "peer", &public, secret], false),
+            (&["set", "wg0", "peer", &public, "endpoint", secret], false),
+            (
+                &["set", "wg0", "peer", &public, "endpoint", &endpoint],
+                false,
+            ),
+            (
+                &["set", "wg0", "peer", &public, "allowed-ips", secret],
+                false,
+            ),
+            (
+                &[
+                    "set",
+                    "wg0",
+                    "peer",
+                    &public,
+                    "persistent-keepalive",
+                    secret,
+                ],
+                false,
+            ),
+            (&["set", secret, "listen-port", "5"], false),
+            (&["show", secret], false),
+            (&["show", "wg0", secret], false),
+            (&["show", "all", secret], false),
+            (&["showconf", secret], false),
+            (&["setconf", secret, "/dev/null"], false),
+            (&["doctor", secret], false),
+            (&[secret], false),
+        ];
+        for (call, path) in calls {
+            let outcome = tool::call(&tool::ours(), &text(call), "", &[]);
+            let said = &outcome.stderr;
+            assert!(matches!(outcome.code, Some(1 | 2)), "{outcome:?}");
+            assert!(said.contains("(hidden)"), "{call:?}: {said}");
+            for part in [&secret[..5], &secret[8..20], &secret[30..43]] {
+                assert!(!said.contains(part), "{call:?}: {said}");
+            }
+            let told = said.contains("(this is a key; give the name of a file)");
+            assert_eq!(told, *path, "{call:?}: {said}");
+        }
+    }
+    // A path is shown.
+    let long = "/etc/wireguard/keys/interfaces/external/wg0";
+    let call = text(&["set", "wg0", "private-key", long]);
+    let outcome = tool::call(&tool::ours(), &call, "", &[]);
+    assert!(outcome.stderr.contains(long), "{outcome:?}");
     Ok(())
 }
 

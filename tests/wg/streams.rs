@@ -20,6 +20,14 @@ pub fn tests() -> Vec<Test> {
             run: closed_output,
         },
         Test {
+            name: "streams::full_output",
+            run: full_output,
+        },
+        Test {
+            name: "streams::reader_gone",
+            run: reader_gone,
+        },
+        Test {
             name: "streams::endless_comments",
             run: || read_endless("yes '# comment'"),
         },
@@ -127,10 +135,70 @@ fn closed_output() -> Result<(), String> {
         let (code, ..) = shell(&format!("$WG {verb} 1<> /dev/null"));
         assert_eq!(code, Some(0), "{verb}");
     }
-    // Scripts ask this way whether a device is there.
-    let _device = Device::start("wg0", "listen_port=5\n", 0);
-    let (code, _, stderr) = shell("$WG show wg0 >&-");
+    // Nor is anything else that was to be printed.
+    let device = Device::start("wg0", "listen_port=5\n", 0);
+    for call in [
+        "show",
+        "show wg0",
+        "show wg0 json",
+        "show interfaces",
+        "showconf wg0",
+        "help",
+        "--version",
+        "version --all",
+        "doctor wg0",
+        "syncconf --dry-run --exit-code wg0 /dev/null",
+    ] {
+        let (code, _, stderr) = shell(&format!("$WG {call} >&-"));
+        assert_eq!((code, stderr.as_str()), (Some(1), wanted), "{call}");
+    }
+    // Who prints nothing needs no output.
+    let (code, _, stderr) = shell("$WG set wg0 fwmark 7 >&-");
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(device.take_sets().len(), 1);
+    Ok(())
+}
+
+/// What could not be printed is an error, also where the exit code is to say something else.
+fn full_output() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let peer = format!("public_key={}\n", crate::corpus::hex(1));
+    let _device = Device::start("wg0", &format!("listen_port=5\n{peer}"), 0);
+    for (call, usual) in [
+        ("syncconf --dry-run --exit-code wg0 /dev/null", 2),
+        ("doctor wg0", 0),
+        ("show wg0", 0),
+    ] {
+        let (code, stdout, _) = shell(&format!("$WG {call}"));
+        assert_eq!(code, Some(usual), "{call}");
+        assert!(!stdout.is_empty(), "{call}");
+        let (code, _, stderr) = shell(&format!("$WG {call} > /dev/full"));
+        let wanted = "Unable to write to standard output: No space left on device\n";
+        assert_eq!((code, stderr.as_str()), (Some(1), wanted), "{call}");
+    }
+    Ok(())
+}
+
+/// A service may ignore SIGPIPE, as systemd's do unless they say otherwise: the reference then ends as
+/// if all had been read.
+fn reader_gone() -> Result<(), String> {
+    sandbox::check_needed()?;
+    let peers: String = (0..4000u32)
+        .map(|number| format!("public_key={number:064x}\n"))
+        .collect();
+    let _device = Device::start("wg0", &format!("listen_port=5\n{peers}"), 0);
+    for (call, code) in [
+        ("show wg0", 0),
+        ("show wg0 dump", 0),
+        ("genkey", 0),
+        ("syncconf --dry-run --exit-code wg0 /dev/null", 2),
+    ] {
+        for (before, wanted) in [("trap '' PIPE", code), ("true", 128 + 13)] {
+            let line = format!("{before}; {{ sleep 0.3; $WG {call}; echo $? >&2; }} | true");
+            let (_, _, stderr) = shell(&line);
+            assert_eq!(stderr, format!("{wanted}\n"), "{line}");
+        }
+    }
     Ok(())
 }
 

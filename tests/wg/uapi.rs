@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A scripted userspace device: answers `get=1` with a given state, records every `set=1`.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,6 +15,8 @@ struct Shared {
     state: String,
     errno: i32,
     sets: Vec<String>,
+    /// How often it was asked for its state.
+    gets: usize,
     ended: bool,
     /// Its answer to every request.
     raw: Option<Raw>,
@@ -41,14 +44,18 @@ pub struct Device {
 impl Device {
     /// `state` is what follows `get=1`, without the last `errno=0`. `@now-5@` in it becomes the
     /// time five seconds before the answer.
-    pub fn start(name: &str, state: &str, errno: i32) -> Self {
-        let path = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
+    pub fn start(name: impl AsRef<OsStr>, state: &str, errno: i32) -> Self {
+        let mut path = OsString::from("/var/run/wireguard/");
+        path.push(name);
+        path.push(".sock");
+        let path = PathBuf::from(path);
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("listen");
         let shared = Arc::new(Mutex::new(Shared {
             state: state.to_owned(),
             errno,
             sets: Vec::new(),
+            gets: 0,
             ended: false,
             raw: None,
             holds_sets: false,
@@ -84,6 +91,11 @@ impl Device {
     /// The requests to change it, since the last call.
     pub fn take_sets(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.lock().expect("device").sets)
+    }
+
+    /// How often it was asked for its state, since the last call.
+    pub fn take_gets(&self) -> usize {
+        std::mem::take(&mut self.shared.lock().expect("device").gets)
     }
 }
 
@@ -129,6 +141,7 @@ fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
         let mut shared = shared.lock().expect("device");
         let errno = shared.errno;
         if request.starts_with("get=1") {
+            shared.gets += 1;
             format!("{}errno={errno}\n\n", at_now(&shared.state))
         } else if request.is_empty() {
             // The tool only looked whether a device is here.

@@ -84,3 +84,9 @@ run "$C" setconf wg0 /tmp/one.conf
 say "and one more to each family"
 run "$WG" set wg0 peer "$(printf '%042d8=' 1)" allowed-ips +10.0.0.0/8,+fd02::/16
 same incremental 1 20002
+
+say "where sockets have less room than a message can have"
+sysctl -qw net.core.wmem_default=65536
+many 1000 >/tmp/thousand.conf
+run "$WG" setconf wg0 /tmp/thousand.conf
+same small-buffer 1000 2000
