@@ -291,7 +291,8 @@ impl State {
                 self.sets += 1;
                 self.ours_at_set.push(self.ours(2) + self.ours(10));
                 let mut marks = attributes_of(&payload[4..])
-                    .filter_map(|nla| (nla.kind() == 7).then(|| u32_at(nla.value(), 0)));
+                    .filter(|nla| nla.kind() == 7)
+                    .map(|nla| u32_at(nla.value(), 0));
                 let mark = marks.next();
                 self.mark_at_set.push(mark.is_some());
                 let closes = mark == Some(CLOSED_MARK);
