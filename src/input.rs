@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::str;
 
 use zeroize::Zeroizing;
 
-use crate::bytes::split_bytes;
 use crate::error::{Error, Result, Task, shown_path};
 use crate::ifname;
 use crate::parse::value::is_space;
@@ -16,7 +16,7 @@ use crate::sys;
 
 /// Bytes of one read(2).
 const PART: usize = 16 * 1024;
-/// Most lines of a configuration fit.
+/// Most lines that begin in one part and end in the next fit.
 const SHORT_LINE: usize = 1024;
 /// Bytes that are read of a configuration.
 const LONGEST_FILE: u64 = 512 * 1024 * 1024;
@@ -58,14 +58,15 @@ fn standard_stream(path: &Path) -> Option<RawFd> {
 }
 
 /// Hands the lines of a configuration to `take`, without comments and blanks, and none that is
-/// empty: they mean nothing, and are most of what an endless file has. Never more than a line is held.
+/// empty: they mean nothing, and are most of what an endless file has. Never more than a part and a line
+/// are held.
 ///
 /// # Errors
 /// The file cannot be read, or does not end, or `take` says so.
 pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let mut file = open_input(path)?.take(LONGEST_FILE);
     let mut part = Zeroizing::new(vec![0; PART]);
-    let mut line = Line::new();
+    let mut lines = Lines::new();
     loop {
         let length = match file.read(&mut part) {
             Ok(0) => break,
@@ -77,15 +78,17 @@ pub fn read_config(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Res
                 return Err(Error::io(Task::ReadConfiguration { path }, &err));
             }
         };
-        line.add_part(&part[..length], &mut take)?;
-        if line.all + line.text.len() > LONGEST_TEXT {
+        lines.add_part(&part[..length]);
+        lines.hand_over(&mut take)?;
+        if lines.all + lines.length > LONGEST_TEXT {
             return Err(too_long(path));
         }
     }
     if file.limit() == 0 {
         return Err(too_long(path));
     }
-    line.end_line(&mut take)
+    lines.add_part(b"\n");
+    lines.hand_over(&mut take)
 }
 
 fn too_long(path: &Path) -> Error {
@@ -97,82 +100,118 @@ fn too_long(path: &Path) -> Error {
     ))
 }
 
-/// What says something in a line of a text that comes in parts.
-struct Line {
+/// What says something in a text that comes in parts.
+struct Lines {
+    /// Up to `length` they are lines, none of them empty, each but the last with its newline.
     text: Zeroizing<Vec<u8>>,
+    length: usize,
+    /// Where the lines end.
+    ends: Vec<usize>,
     /// A comment has begun.
     ended: bool,
-    /// Bytes of the lines before it.
+    /// Bytes of the lines that were handed over.
     all: usize,
 }
 
-impl Line {
+impl Lines {
     fn new() -> Self {
-        Line {
-            text: Zeroizing::new(Vec::with_capacity(SHORT_LINE)),
+        Lines {
+            text: Zeroizing::new(vec![0; PART + SHORT_LINE]),
+            length: 0,
+            ends: Vec::new(),
             ended: false,
             all: 0,
         }
     }
 
-    /// Hands the lines that end in this part to `take`.
-    fn add_part(&mut self, part: &[u8], take: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
+    fn add_part(&mut self, part: &[u8]) {
+        // Eight are written where fewer count.
+        if self.text.len() - self.length < part.len() + 8 {
+            self.grow(part.len() + 8);
+        }
+        let (text, mut length) = (self.text.as_mut_slice(), self.length);
+        let mut start = self.ends.last().map_or(0, |end| end + 1);
         let mut rest = part;
-        while !rest.is_empty() {
+        loop {
             if self.ended {
-                let Some((_, after)) = split_bytes(rest, b'\n') else {
+                let Some(newline) = sys::find_byte(rest, b'\n') else {
                     break;
                 };
-                rest = after;
-                self.end_line(take)?;
-                continue;
-            }
-            if self.text.capacity() - self.text.len() <= 8 {
-                self.grow();
+                rest = &rest[newline..];
+                self.ended = false;
             }
             // Eight at once: those before the first that may mean something else.
-            if let Some(eight) = rest.first_chunk::<8>() {
+            while let (Some(eight), Some(room)) = (
+                rest.first_chunk::<8>(),
+                text[length..].first_chunk_mut::<8>(),
+            ) {
+                *room = *eight;
                 let plain = count_plain(*eight);
-                let end = self.text.len() + plain;
-                self.text.extend_from_slice(eight);
-                self.text.truncate(end);
+                length += plain;
                 rest = &rest[plain..];
-                if plain == 8 {
-                    continue;
+                if plain < 8 {
+                    break;
                 }
             }
-            let first = rest[0];
-            rest = &rest[1..];
+            let [first, after @ ..] = rest else {
+                break;
+            };
+            rest = after;
             match first {
-                b'\n' => self.end_line(take)?,
+                b'\n' if length == start => {}
+                b'\n' => {
+                    text[length] = b'\n';
+                    self.ends.push(length);
+                    length += 1;
+                    start = length;
+                }
                 // A NUL ends a line, as it ends a C string.
                 b'#' | 0 => self.ended = true,
-                byte if is_space(char::from(byte)) => {}
-                byte => self.text.push(byte),
+                byte if is_space(char::from(*byte)) => {}
+                byte => {
+                    text[length] = *byte;
+                    length += 1;
+                }
             }
         }
-        Ok(())
+        self.length = length;
     }
 
     /// Not in place, which would leave keys in freed memory.
     #[cold]
-    fn grow(&mut self) {
-        let mut larger = Zeroizing::new(Vec::with_capacity(self.text.capacity() * 2));
-        larger.extend_from_slice(&self.text);
+    fn grow(&mut self, more: usize) {
+        let mut larger = Zeroizing::new(vec![0; 2 * self.text.len() + more]);
+        larger[..self.length].copy_from_slice(&self.text[..self.length]);
         self.text = larger;
     }
 
-    /// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.
-    fn end_line(&mut self, take: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
-        let taken = match std::str::from_utf8(&self.text) {
-            Ok("") => Ok(()),
-            Ok(text) => take(text),
-            Err(_) => take(&Zeroizing::new(ifname::from_bytes(&self.text))),
-        };
-        self.all += self.text.len();
-        self.text.clear();
-        self.ended = false;
-        taken
+    /// Hands the lines that have ended to `take`.
+    fn hand_over(&mut self, take: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
+        let whole = self.ends.last().map_or(0, |end| end + 1);
+        let bytes = &self.text[..whole];
+        // All at once, which takes a fifth of the time.
+        let text = str::from_utf8(bytes);
+        let mut start = 0;
+        for end in self.ends.drain(..) {
+            match text {
+                Ok(text) => take(&text[start..end])?,
+                Err(_) => take_bytes(&bytes[start..end], take)?,
+            }
+            start = end + 1;
+        }
+        self.all += whole;
+        self.text.copy_within(whole..self.length, 0);
+        self.length -= whole;
+        Ok(())
+    }
+}
+
+/// Bytes that are not UTF-8 are in the name of a device, or in lines that are wrong anyway.
+#[cold]
+fn take_bytes(line: &[u8], take: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
+    match str::from_utf8(line) {
+        Ok(line) => take(line),
+        Err(_) => take(&Zeroizing::new(ifname::from_bytes(line))),
     }
 }
 
@@ -210,16 +249,16 @@ mod tests {
     use super::*;
 
     fn lines(parts: &[&[u8]]) -> Vec<String> {
-        let (mut line, mut lines) = (Line::new(), Vec::new());
+        let (mut lines, mut kept) = (Lines::new(), Vec::new());
         let mut keep = |text: &str| {
-            lines.push(text.to_owned());
+            kept.push(text.to_owned());
             Ok(())
         };
-        for part in parts {
-            line.add_part(part, &mut keep).unwrap();
+        for part in parts.iter().copied().chain([&b"\n"[..]]) {
+            lines.add_part(part);
+            lines.hand_over(&mut keep).unwrap();
         }
-        line.end_line(&mut keep).unwrap();
-        lines
+        kept
     }
 
     #[test]

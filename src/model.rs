@@ -292,35 +292,100 @@ pub struct AllowedIpUpdate {
 }
 
 /// The prefixes of a peer in as few bytes as they take: large devices have a million of them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Packed<T>(Box<[u8]>, PhantomData<T>);
+#[derive(Clone)]
+pub struct Packed<T>(Bytes, PhantomData<T>);
 
-impl<T: Pack> Packed<T> {
-    pub fn iter(&self) -> Unpack<'_, T> {
-        Unpack(&self.0, PhantomData)
+/// As many as most peers have need no place of their own: a prefix takes 5 bytes, or 17.
+const FEW: usize = 30;
+
+#[derive(Clone)]
+enum Bytes {
+    Few { length: u8, bytes: [u8; FEW] },
+    Many(Vec<u8>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Few { length, bytes } => &bytes[..usize::from(*length)],
+            Bytes::Many(all) => all,
+        }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether both say the same in the same order; nothing is removed.
-    pub fn is_like<U>(&self, other: &Packed<U>) -> bool {
-        self.0 == other.0
+    fn add(&mut self, more: &[u8]) {
+        match self {
+            Bytes::Few { length, bytes } => {
+                let start = usize::from(*length);
+                match bytes.get_mut(start..start + more.len()) {
+                    Some(room) => {
+                        room.copy_from_slice(more);
+                        *length += more.len() as u8;
+                    }
+                    None => *self = Bytes::Many([&bytes[..start], more].concat()),
+                }
+            }
+            Bytes::Many(all) => all.extend_from_slice(more),
+        }
     }
 }
 
+impl<T: Pack> Packed<T> {
+    pub fn push(&mut self, one: &T) {
+        one.pack(|bytes| self.0.add(bytes));
+    }
+
+    /// Adds those of another list.
+    pub fn append(&mut self, more: &Packed<T>) {
+        self.0.add(more.0.as_slice());
+    }
+
+    /// Gives back what was reserved for more.
+    pub fn shrink_to_fit(&mut self) {
+        if let Bytes::Many(all) = &mut self.0 {
+            all.shrink_to_fit();
+        }
+    }
+
+    pub fn iter(&self) -> Unpack<'_, T> {
+        Unpack(self.0.as_slice(), PhantomData)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.as_slice().is_empty()
+    }
+}
+
+impl<T> Packed<T> {
+    /// Whether both say the same in the same order; nothing is removed.
+    pub fn is_like<U>(&self, other: &Packed<U>) -> bool {
+        self.0.as_slice() == other.0.as_slice()
+    }
+}
+
+impl<T> PartialEq for Packed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_like(other)
+    }
+}
+
+impl<T> Eq for Packed<T> {}
+
 impl<T> Default for Packed<T> {
     fn default() -> Self {
-        Packed(Box::default(), PhantomData)
+        let bytes = Bytes::Few {
+            length: 0,
+            bytes: [0; FEW],
+        };
+        Packed(bytes, PhantomData)
     }
 }
 
 impl<T: Pack> FromIterator<T> for Packed<T> {
     fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
-        let mut bytes = Vec::with_capacity(64);
-        all.into_iter().for_each(|one| one.pack(&mut bytes));
-        Packed(bytes.as_slice().into(), PhantomData)
+        let mut packed = Packed::default();
+        all.into_iter().for_each(|one| packed.push(&one));
+        packed.shrink_to_fit();
+        packed
     }
 }
 
@@ -359,7 +424,8 @@ impl<T: Pack> Iterator for Unpack<'_, T> {
 
 /// What can be in a [`Packed`].
 pub trait Pack: Sized {
-    fn pack(&self, bytes: &mut Vec<u8>);
+    /// Hands what it takes to `add`.
+    fn pack(&self, add: impl FnMut(&[u8]));
     /// Takes the next one from the front; `None` at the end.
     fn unpack(bytes: &mut &[u8]) -> Option<Self>;
 }
@@ -370,15 +436,16 @@ const PACKED_V4: u8 = 129;
 const PACKED_REMOVE: u8 = 255;
 
 impl Pack for AllowedIp {
-    fn pack(&self, bytes: &mut Vec<u8>) {
+    fn pack(&self, mut add: impl FnMut(&[u8])) {
         match self.addr {
             IpAddr::V4(v4) => {
-                bytes.push(PACKED_V4 + self.cidr.min(32));
-                bytes.extend_from_slice(&v4.octets());
+                let [a, b, c, d] = v4.octets();
+                add(&[PACKED_V4 + self.cidr.min(32), a, b, c, d]);
             }
             IpAddr::V6(v6) => {
-                bytes.push(self.cidr.min(128));
-                bytes.extend_from_slice(&v6.octets());
+                let mut bytes = [self.cidr.min(128); 17];
+                bytes[1..].copy_from_slice(&v6.octets());
+                add(&bytes);
             }
         }
     }
@@ -401,11 +468,11 @@ impl Pack for AllowedIp {
 }
 
 impl Pack for AllowedIpUpdate {
-    fn pack(&self, bytes: &mut Vec<u8>) {
+    fn pack(&self, mut add: impl FnMut(&[u8])) {
         if self.remove {
-            bytes.push(PACKED_REMOVE);
+            add(&[PACKED_REMOVE]);
         }
-        self.prefix.pack(bytes);
+        self.prefix.pack(add);
     }
 
     fn unpack(bytes: &mut &[u8]) -> Option<Self> {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::env;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +20,7 @@ use crate::address::parse_endpoint;
 use crate::error::{Error, Result, shown, shown_path, shown_value};
 use crate::input;
 use crate::key::{BASE64_LEN, Key, PublicKey};
-use crate::model::{Change, PeerUpdate, Update};
+use crate::model::{AllowedIpUpdate, Change, Packed, PeerUpdate, Update};
 use crate::parse::value::{self, Port};
 use crate::parse::{AllowedIps, Draft, KeySource, Step};
 use crate::plan::BindMode;
@@ -123,6 +124,8 @@ pub fn receive_mode() -> Result<ReceiveMode> {
 /// A peer while its steps are being read; files may name its key last.
 #[derive(Default)]
 struct PeerDraft {
+    /// There is one. Words of a peer come behind a `Step::Peer`; without one they change nothing.
+    open: bool,
     public_key: Option<PublicKey>,
     remove: bool,
     replace_allowed_ips: bool,
@@ -131,13 +134,14 @@ struct PeerDraft {
     /// The name of an endpoint is in [`Resolver::waiting`]; those that follow get in line.
     endpoint_waits: bool,
     persistent_keepalive: Change<u16>,
-    allowed_ips: Vec<crate::model::AllowedIpUpdate>,
+    allowed_ips: Packed<AllowedIpUpdate>,
 }
 
 impl PeerDraft {
     /// `None` without a public key.
     fn finish(self) -> Option<PeerUpdate> {
         let PeerDraft {
+            open: _,
             public_key,
             remove,
             replace_allowed_ips,
@@ -145,15 +149,16 @@ impl PeerDraft {
             endpoint,
             endpoint_waits: _,
             persistent_keepalive,
-            allowed_ips,
+            mut allowed_ips,
         } = self;
+        allowed_ips.shrink_to_fit();
         Some(PeerUpdate {
             remove,
             replace_allowed_ips,
             preshared_key,
             endpoint,
             persistent_keepalive,
-            allowed_ips: allowed_ips.into_iter().collect(),
+            allowed_ips,
             ..PeerUpdate::new(public_key?)
         })
     }
@@ -183,7 +188,7 @@ pub struct Resolver<'a> {
     whole_peers: bool,
     say: &'a Say,
     /// The peer that steps are about.
-    open: Option<PeerDraft>,
+    peer: PeerDraft,
     /// A peer before it has no public key.
     keyless: bool,
     /// Read where there is an endpoint.
@@ -208,7 +213,7 @@ impl<'a> Resolver<'a> {
             update: base,
             whole_peers,
             say,
-            open: None,
+            peer: PeerDraft::default(),
             keyless: false,
             retries: None,
             waiting: Vec::new(),
@@ -220,9 +225,7 @@ impl<'a> Resolver<'a> {
     /// # Errors
     /// For [`Resolver::finish`], which knows whether one before it comes first.
     pub fn apply(&mut self, step: Step) -> Result<()> {
-        // Words of a peer come behind a `Step::Peer`; without one they have nothing to change.
-        let mut no_peer = PeerDraft::default();
-        let peer = self.open.as_mut().unwrap_or(&mut no_peer);
+        let peer = &mut self.peer;
         match step {
             Step::PrivateKey(source) => self.update.private_key = resolve_secret(source)?,
             Step::ListenPort(text) => {
@@ -236,10 +239,8 @@ impl<'a> Resolver<'a> {
             }
             Step::Peer => {
                 self.close_peer();
-                self.open = Some(PeerDraft {
-                    replace_allowed_ips: self.whole_peers,
-                    ..PeerDraft::default()
-                });
+                self.peer.open = true;
+                self.peer.replace_allowed_ips = self.whole_peers;
             }
             Step::PublicKey(key) => peer.public_key = Some(key),
             Step::Remove => peer.remove = true,
@@ -270,7 +271,7 @@ impl<'a> Resolver<'a> {
                 if peer.allowed_ips.is_empty() {
                     peer.allowed_ips = prefixes;
                 } else {
-                    peer.allowed_ips.extend(prefixes);
+                    peer.allowed_ips.append(&prefixes);
                 }
                 if self.waiting.is_empty() {
                     warnings.iter().for_each(|warning| (self.say)(warning));
@@ -284,10 +285,13 @@ impl<'a> Resolver<'a> {
     }
 
     fn close_peer(&mut self) {
-        match self.open.take().map(PeerDraft::finish) {
-            None => {}
-            Some(None) => self.keyless = true,
-            Some(Some(peer)) => self.update.peers.push(peer),
+        let peer = mem::take(&mut self.peer);
+        if !peer.open {
+            return;
+        }
+        match peer.finish() {
+            None => self.keyless = true,
+            Some(peer) => self.update.peers.push(peer),
         }
     }
 

@@ -1026,7 +1026,7 @@ fn wg_quicks_rules_are_for_a_default_route() {
     let update = |prefix: &str, remove| {
         let (list, _) = crate::parse::value::parse_allowed_ips(prefix);
         let mut peer = crate::model::PeerUpdate::new(crate::key::PublicKey::from_bytes([1; 32]));
-        let prefixes = list.prefixes.into_iter();
+        let prefixes = list.prefixes.iter();
         peer.allowed_ips = prefixes
             .map(|ip| crate::model::AllowedIpUpdate { remove, ..ip })
             .collect();

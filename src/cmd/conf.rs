@@ -98,12 +98,9 @@ fn read_update(interface: &OsStr, file: &OsStr, base: Update) -> Result<Update> 
     let say = super::say_from_threads();
     let mut resolver = Resolver::new(base, true, &say);
     let mut parser = conf::Parser::default();
-    let mut steps = Vec::new();
     // Line by line: neither the text of a large file nor its steps are held.
     let read = input::read_config(Path::new(file), |line| {
-        let parsed = parser.read_line(line, &mut steps);
-        steps.drain(..).try_for_each(|step| resolver.apply(step))?;
-        parsed
+        parser.read_line(line, &mut |step| resolver.apply(step))
     });
     resolver.finish(read.err())
 }

@@ -35,7 +35,10 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
     let mut steps = Vec::new();
     input::read_config(Path::new(file), |line| {
         if kept.take_line(line) {
-            parser.read_line(line, &mut steps)
+            parser.read_line(line, &mut |step| {
+                steps.push(step);
+                Ok(())
+            })
         } else {
             Ok(())
         }

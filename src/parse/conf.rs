@@ -22,7 +22,11 @@ pub fn parse(text: &str) -> Draft {
     };
     let mut parser = Parser::default();
     for line in text.split('\n') {
-        if let Err(error) = parser.read_line(&strip_line(line), &mut draft.steps) {
+        let mut keep = |step| {
+            draft.steps.push(step);
+            Ok(())
+        };
+        if let Err(error) = parser.read_line(&strip_line(line), &mut keep) {
             draft.stopped = Some(error);
             break;
         }
@@ -37,23 +41,32 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Adds what a line says to `steps`. It has no comment and no blanks.
+    /// Hands what a line says to `take`. It has no comment and no blanks.
     ///
     /// # Errors
-    /// The line says nothing that is known. Steps may have been added all the same.
-    pub fn read_line(&mut self, line: &str, steps: &mut Vec<Step>) -> Result<()> {
+    /// The line says nothing that is known, or `take` says so. A step may have been taken all the same.
+    pub fn read_line(
+        &mut self,
+        line: &str,
+        take: &mut impl FnMut(Step) -> Result<()>,
+    ) -> Result<()> {
         if line.is_empty() {
         } else if line.eq_ignore_ascii_case("[interface]") {
             self.section = Some(Scope::Interface);
         } else if line.eq_ignore_ascii_case("[peer]") {
             self.section = Some(Scope::Peer);
-            steps.push(Step::Peer);
+            take(Step::Peer)?;
         } else {
-            parse_setting(self.section, line, steps)
-                .map_err(|error| Error::InFile(Box::new(error)))?;
+            let (step, rest) = parse_setting(self.section, line).map_err(in_file)?;
+            take(step)?;
+            rest.map_err(in_file)?;
         }
         Ok(())
     }
+}
+
+fn in_file(error: Error) -> Error {
+    Error::InFile(Box::new(error))
 }
 
 /// Without comment and blanks; a NUL ends the line, as it ends a C string.
@@ -68,8 +81,8 @@ fn strip_line(line: &str) -> Zeroizing<String> {
     text
 }
 
-/// One `Key=value` line.
-fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> Result<()> {
+/// One `Key=value` line, and what is wrong with the rest of a list.
+fn parse_setting(section: Option<Scope>, line: &str) -> Result<(Step, Result<()>)> {
     let known = split_text(line, b'=')
         .filter(|(_, value)| !value.is_empty())
         .and_then(|(key, value)| {
@@ -98,15 +111,13 @@ fn parse_setting(section: Option<Scope>, line: &str, steps: &mut Vec<Step>) -> R
         Word::Endpoint => Step::Endpoint(value.to_owned()),
         Word::PersistentKeepalive => Step::PersistentKeepalive(value::parse_keepalive(value)?),
         Word::AllowedIps => {
-            let (list, result) = value::parse_allowed_ips(value);
-            steps.push(Step::AllowedIps(list));
-            return result;
+            let (list, rest) = value::parse_allowed_ips(value);
+            return Ok((Step::AllowedIps(list), rest));
         }
         // Has no key, so it was not found above.
         Word::Remove => Step::Remove,
     };
-    steps.push(step);
-    Ok(())
+    Ok((step, Ok(())))
 }
 
 /// What is wrong with a line that says nothing.

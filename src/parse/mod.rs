@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::key::{Key, PublicKey};
-use crate::model::{AllowedIpUpdate, Change};
+use crate::model::{AllowedIpUpdate, Change, Packed};
 
 /// One thing the user asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum KeySource {
 pub struct AllowedIps {
     /// Replace what the peer had, rather than change it (`+` or `-` before a prefix).
     pub replace: bool,
-    pub prefixes: Vec<AllowedIpUpdate>,
+    pub prefixes: Packed<AllowedIpUpdate>,
     /// What the user should hear although the list is good.
     pub warnings: Vec<String>,
 }

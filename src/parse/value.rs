@@ -213,7 +213,7 @@ fn add_prefixes(text: &str, list: &mut AllowedIps) -> Result<()> {
                 &entry[sign..]
             ));
         }
-        list.prefixes.push(AllowedIpUpdate { prefix, remove });
+        list.prefixes.push(&AllowedIpUpdate { prefix, remove });
     }
     Ok(())
 }
