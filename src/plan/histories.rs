@@ -273,7 +273,9 @@ impl World {
         let Ok(plan) = fresh.plan(device, &same) else {
             return Ok(());
         };
-        let ours = facts.rules.ours_for(by);
+        let mut ours = facts.rules.ours_for(by);
+        // One that is never asked cannot be removed without its twin in front of a foreign rule.
+        ours.dedup();
         // A closing rule at the priority of a foreign lookup: what came behind both since then would
         // have taken its place.
         let stood = ours.iter().all(|(family, closing)| {
@@ -1635,4 +1637,50 @@ fn the_pair_comes_before_a_rule_for_the_new_port() {
         world.happen(&event, &mut counts).unwrap();
     }
     assert_eq!((counts.done, counts.refused), (3, 0));
+}
+
+/// Found by the fuzzer: at priority 0 a killed command left a closing rule behind a foreign rule, and
+/// taking it away would have taken its twin in front of that.
+#[test]
+fn a_twin_behind_a_foreign_rule_stays() {
+    let mut world = World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    };
+    let bind = |vrf, crash| {
+        Event::Command(Command {
+            device: 1,
+            what: What::Bind {
+                vrf,
+                fwmark: Change::Keep,
+                port: Change::Set(51002),
+                mode: BindMode::Port,
+            },
+            reuse: None,
+            crash,
+        })
+    };
+    let narrow = Rule {
+        protocol: 3,
+        narrowed: true,
+        action: Action::Table(FOREIGN),
+        ..Rule::default()
+    };
+    let everything = Rule {
+        narrowed: false,
+        action: Action::Table(7),
+        ..narrow
+    };
+    let mut counts = Counts::default();
+    for event in [
+        Event::AddForeign(vec![0, 1], Some(1), narrow),
+        bind(0, None),
+        Event::AddForeign(vec![0, 1], Some(0), everything),
+        bind(1, Some(5)),
+        bind(0, None),
+    ] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!((counts.bound, counts.refused), (2, 0), "{}", world.shown());
+    world.end(&mut counts).unwrap();
 }

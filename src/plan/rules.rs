@@ -559,16 +559,29 @@ pub(super) fn arrange_pair(
             insert_rule(&mut model, *rule);
         }
     }
-    let mut remove: Vec<Rule> = model
+    let ours = model
         .iter()
-        .filter(|rule| rule.our_selector() == Some(flow.by))
-        .copied()
-        .collect();
+        .filter(|rule| rule.our_selector() == Some(flow.by));
+    let mut remove: Vec<Rule> = ours.copied().collect();
+    let mut without_twins = remove.clone();
+    without_twins.retain(|rule| !place.rules.contains(rule));
     for rule in &place.rules {
         // One of each stays. Of two that are equal the kernel removes the first.
         if let Some(at) = remove.iter().rposition(|r| r == rule) {
             remove.remove(at);
         }
+    }
+    let holds = |remove: &[Rule]| {
+        let mut left = model.clone();
+        for rule in remove {
+            let at = left.iter().position(|r| r == rule);
+            at.map(|at| left.remove(at));
+        }
+        find_fault(&left, flow, table).is_none()
+    };
+    // The first may be the one that counts. What stands behind it is never asked, and may stay.
+    if !holds(&remove) && holds(&without_twins) {
+        remove = without_twins;
     }
     // Closing rules first: the lookups behind them come to life before those in front go.
     remove.sort_by_key(|rule| rule.action != Action::Unreachable);
