@@ -15,6 +15,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use crate::ifname;
+
 // Bytes, names, services and random bytes.
 
 /// The place of the first `byte`: `memchr(3)`, which std has and does not always use.
@@ -41,6 +43,17 @@ impl LookupError {
     }
 }
 
+/// The bytes of a host. What stands behind the first `%` of an address is the name of an interface, or
+/// its number.
+fn host_bytes(host: &str) -> Vec<u8> {
+    match host.split_once('%') {
+        Some((address, scope)) if address.contains(':') => {
+            [address.as_bytes(), b"%", &ifname::name_bytes(scope)].concat()
+        }
+        _ => ifname::name_bytes(host).into_owned(),
+    }
+}
+
 /// `getaddrinfo(3)` for UDP; `host: None` looks up only the service. The first answer counts,
 /// as in the reference. With `numeric`, no name service is asked about the host.
 pub fn look_up_name(
@@ -50,9 +63,8 @@ pub fn look_up_name(
 ) -> std::result::Result<SocketAddr, LookupError> {
     // A NUL cannot be part of a name or a service: the same answer as for an unknown one.
     let service = CString::new(service).map_err(|_| LookupError(libc::EAI_SERVICE))?;
-    // The scope of an address is the name of an interface.
     let host = host
-        .map(|host| CString::new(crate::ifname::name_bytes(host).into_owned()))
+        .map(|host| CString::new(host_bytes(host)))
         .transpose()
         .map_err(|_| LookupError(libc::EAI_NONAME))?;
     // SAFETY: addrinfo is plain data for which all zero is a valid "no hint" value.
@@ -135,7 +147,7 @@ pub fn interface_name(index: u32) -> Option<String> {
         return None;
     }
     let name = CStr::from_bytes_until_nul(&name).ok()?;
-    Some(crate::ifname::from_bytes(name.to_bytes()))
+    Some(ifname::from_bytes(name.to_bytes()))
 }
 
 /// Fills `bytes` from the kernel's generator, waiting until it is seeded.
@@ -504,7 +516,7 @@ pub fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
 
 /// The index of an interface.
 pub fn if_index(name: &str) -> Option<u32> {
-    let name = CString::new(crate::ifname::to_bytes(name)?).ok()?;
+    let name = CString::new(ifname::to_bytes(name)?).ok()?;
     // SAFETY: the pointer is to a NUL-terminated string that outlives the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
         0 => None,
@@ -985,6 +997,17 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+    }
+
+    /// `a0` is also how a byte is shown.
+    #[test]
+    fn a_scope_begins_behind_the_first_percent_sign() {
+        assert_eq!(host_bytes("fe80::1%a0"), b"fe80::1%a0");
+        assert_eq!(host_bytes("fe80::1%%a0"), b"fe80::1%\xa0");
+        assert_eq!(host_bytes("b%fcro.example"), b"b\xfcro.example");
+        // The name of lo may be anything; its number is 1.
+        let named = look_up_name(Some("fe80::1%1"), "51820", true).unwrap();
+        assert_eq!(named, "[fe80::1%1]:51820".parse().unwrap());
     }
 
     #[test]
