@@ -316,15 +316,13 @@ impl Mirrors {
     }
 }
 
-/// The sources.list of a private root.
+/// The sources.list of a private root. Who builds for another architecture sees its packages, too.
 fn write_sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
     let keyring = ["gpg", "pgp"].map(|end| format!("{KEYRING}.{end}"));
-    let keyring = keyring.iter().find(|path| Path::new(path).exists());
-    let keyring = keyring.ok_or_else(|| {
-        Error::other(
-            "no keyring of Debian's archive; install Debian's package `debian-archive-keyring'",
-        )
-    })?;
+    let Some(keyring) = keyring.iter().find(|path| Path::new(path).exists()) else {
+        bail!("no keyring of Debian's archive; install Debian's package `debian-archive-keyring'");
+    };
+    let host = env::var("DEB_HOST_ARCH").map_or(String::new(), |arch| format!(",{arch}"));
     let mut text = String::new();
     for suite in suites {
         let site = match &mirrors.security {
@@ -333,7 +331,7 @@ fn write_sources(suites: &[&str], mirrors: &Mirrors) -> Result<String> {
             None if suite.ends_with("-security") => continue,
             _ => &mirrors.main,
         };
-        text += &format!("deb [arch=amd64 signed-by={keyring}] {site} {suite} main\n");
+        text += &format!("deb [arch=amd64{host} signed-by={keyring}] {site} {suite} main\n");
     }
     Ok(text)
 }

@@ -146,16 +146,18 @@ impl Headers {
         }
         let release = package.trim_start_matches("linux-headers-").to_owned();
         let mut packages = named(&package, &["linux-headers-", "linux-kbuild-"])?;
-        // `gcc-14`, `gcc-14-for-host`, or `linux-compiler-gcc-12-x86`.
+        // `gcc-14`, `gcc-14-for-host`, or `linux-compiler-gcc-12-x86`; kbuild knows the prefix, too.
         let compiler = named(&package, &["gcc-", "linux-compiler-gcc-"])?.concat();
-        let compiler = compiler.trim_start_matches("linux-compiler-");
+        let compiler = ["linux-compiler-", "-x86", "-for-host"]
+            .iter()
+            .fold(compiler, |name, part| name.replace(part, ""));
         packages.push(package.clone());
         packages.sort();
         Ok(Self {
             package,
             release,
             packages,
-            compiler: compiler.trim_end_matches("-x86").replace("-for-host", ""),
+            compiler: env::var("CROSS_COMPILE").unwrap_or_default() + &compiler,
         })
     }
 
