@@ -10,6 +10,7 @@ fn main() {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     if !flags.contains("-fuse-ld=") {
         let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-        println!("cargo::rustc-link-arg-bin=wg=-Wl,-T,{folder}/{script}");
+        println!("cargo::rustc-link-arg-bin=wg=-T");
+        println!("cargo::rustc-link-arg-bin=wg={folder}/{script}");
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::ifname;
 use crate::model::{IFNAME_MAX, is_interface_name};
 
 /// An error becomes text once, in `main`. Every variant but `Ended` makes `wg` exit with 1.
@@ -158,7 +159,7 @@ fn find_remedy(task: &Task, errno: i32) -> Option<String> {
             | Task::Modify { interface },
             errno,
         ) => Some(match errno {
-            libc::ENODEV | libc::ENAMETOOLONG if interface.len() > IFNAME_MAX => {
+            libc::ENODEV | libc::ENAMETOOLONG if ifname::is_too_long(interface) => {
                 format!("interface names have at most {IFNAME_MAX} bytes")
             }
             libc::ENODEV if !is_interface_name(interface) => {

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::model::IFNAME_MAX;
+
 /// A name, or text with names in it, as text.
 pub fn from_bytes(name: &[u8]) -> String {
     // Reserved beforehand: of a whole file, growing would leave a copy behind that is not wiped.
@@ -60,6 +62,11 @@ pub fn name_bytes(text: &str) -> Cow<'_, [u8]> {
         rest = after;
     }
     bytes.into()
+}
+
+/// Whether it has more bytes than the kernel takes.
+pub fn is_too_long(name: &str) -> bool {
+    name_bytes(name).len() > IFNAME_MAX
 }
 
 fn read_digit(digit: u8) -> u8 {

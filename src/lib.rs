@@ -126,7 +126,7 @@ mod tests {
     }
 
     /// Commands of docs/install.md and README.md that no script runs, by how they begin, and why not.
-    const NOT_RUN: [(&str, &str); 28] = [
+    const NOT_RUN: [(&str, &str); 29] = [
         (
             "cargo xtask ",
             "some take hours; the tests of xtask look at what they are asked",
@@ -164,6 +164,7 @@ mod tests {
             "systemctl disable ",
             "it holds from the next boot on, and there is none",
         ),
+        ("rustup target add ", "the toolchain is its user's"),
         ("openssl ", "it needs the certificate of an operator"),
         ("mokutil ", "it needs firmware with Secure Boot"),
         ("packaging/check", "these are the scripts"),

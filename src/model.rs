@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::ifname;
 use crate::key::{Key, PublicKey};
 
 /// Longest name of a network device, in bytes, without the NUL (`IFNAMSIZ - 1`, linux/if.h).
@@ -19,7 +20,8 @@ pub const IFNAME_MAX: usize = 15;
 /// Whether a network device can have this name, by the kernel's rule (`dev_valid_name`).
 pub fn is_interface_name(name: &str) -> bool {
     let blank = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
-    (1..=IFNAME_MAX).contains(&name.len())
+    !name.is_empty()
+        && !ifname::is_too_long(name)
         && name != "."
         && name != ".."
         && !name.contains(['/', ':'])

@@ -633,7 +633,8 @@ fn is_any_loaded() -> io::Result<bool> {
         last = id;
         let name = match BpfProgram::open(id).and_then(|program| program.read_info()) {
             Ok((name, _)) => name,
-            Err(err) if err.raw_os_error() == Some(libc::ENOENT) => continue,
+            // Gone meanwhile, or none of ours.
+            Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::EPERM)) => continue,
             Err(err) => return Err(err),
         };
         let is_ours = |family| {

@@ -224,7 +224,7 @@ fn read_names(links: &[Link]) -> (Vec<String>, Option<(String, String)>) {
 fn read_tunnel(name: &str) -> Result<Tunnel> {
     let (device, attribute) = if userspace::is_served(name) {
         (userspace::get(name)?, None)
-    } else if name.len() > crate::model::IFNAME_MAX {
+    } else if ifname::is_too_long(name) {
         return Err(Error::os(Task::access(name), libc::ENAMETOOLONG));
     } else {
         Wireguard::open(Task::access(name))?.get(name)?

@@ -26,10 +26,12 @@ mod userspace;
 
 use std::cell::OnceCell;
 
+use crate::doctor::facts::Nic;
 use crate::error::{Error, Result, Task};
+use crate::ifname;
 use crate::model::{
-    Bind, Change, Device, Family, Fault, HookEntry, IFNAME_MAX, Presence, Receives, Rule, Selector,
-    Update, bind_table,
+    Bind, Change, Device, Family, Fault, HookEntry, Presence, Receives, Rule, Selector, Update,
+    bind_table,
 };
 use crate::plan::receive::{Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
@@ -110,7 +112,7 @@ pub fn get_unjudged(interface: &str) -> Result<Device> {
 fn read_device(interface: &str) -> Result<(Device, Option<String>)> {
     if userspace::is_served(interface) {
         Ok((userspace::get(interface)?, None))
-    } else if interface.len() > IFNAME_MAX {
+    } else if ifname::is_too_long(interface) {
         // Said by the reference before it asks the kernel.
         Err(Error::os(Task::access(interface), libc::ENAMETOOLONG))
     } else {
@@ -125,6 +127,7 @@ pub struct Reader {
     links: OnceCell<std::result::Result<Vec<Link>, String>>,
     devices: OnceCell<std::result::Result<Vec<Other>, String>>,
     entries: OnceCell<Vec<(u16, HookEntry)>>,
+    nics: OnceCell<Option<Vec<Nic>>>,
     _sockets: Option<diag::Snapshot>,
 }
 
@@ -148,7 +151,8 @@ impl Reader {
         let (mut device, bind_dev) = read_device(interface)?;
         device.bind = self.find_bind(&device, bind_dev);
         if !device.bind.is_open() {
-            scope::add_faults(&mut device, self.rules().ok());
+            let nics = || self.nics.get_or_init(|| facts::read_nics().ok()).as_deref();
+            scope::add_faults(&mut device, self.rules().ok(), nics);
         }
         if let (Bind::Rules { elsewhere, .. }, Ok(links)) = (&device.bind, self.links()) {
             device.receives = match elsewhere {
@@ -443,7 +447,7 @@ impl Backend {
     fn open(interface: &str) -> Result<Self> {
         if userspace::is_served(interface) {
             Ok(Backend::Userspace)
-        } else if interface.len() > IFNAME_MAX {
+        } else if ifname::is_too_long(interface) {
             // There cannot be such a device. The reference cuts the name and changes another one.
             Err(Error::os(Task::modify(interface), libc::ENODEV))
         } else {
@@ -748,7 +752,10 @@ fn change_bound(
     }
     // The device has changed by now, even if the rules could not be removed.
     plan.notes.iter().for_each(|line| note(line));
-    completed.and(flushed)?;
+    completed?;
+    if receiving.awaits_entry() {
+        return removed;
+    }
     let fallback = matches!(strategy, Strategy::Fallback { .. }) && mode == BindMode::Auto;
     if fallback && !facts.support.attribute && !facts.support.userspace {
         let modules = facts::read_modules();
@@ -773,7 +780,7 @@ fn change_bound(
         rules: &plan.rules_after(&facts.rules),
     };
     let received = receiving.finish_change(goal.as_ref(), &mut backend, &mut routing, &now, note);
-    removed.and(received)
+    removed.and(flushed).and(received)
 }
 
 /// Whether the link of a device is up; `None` where it has none or that cannot be read.

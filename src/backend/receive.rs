@@ -870,6 +870,11 @@ impl Receiving {
         done.map_err(|reason| self.explain_stuck(&reason))
     }
 
+    /// Whether [`Receiving::complete_entry`] is still to come: sockets that are made now receive nothing.
+    pub fn awaits_entry(&self) -> bool {
+        self.awaited.is_some()
+    }
+
     /// Undoes [`Receiving::prepare_update`]: the device was not changed.
     pub fn roll_back(&mut self) {
         let Some((port, before)) = self.inserted.take() else {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::facts::read_nics;
 use super::routing::Lock;
 use super::{Reader, find_link, read_device, read_links};
-use crate::doctor::facts::find_place;
+use crate::doctor::facts::{Nic, find_place};
 use crate::error::{Error, Result, Task};
 use crate::key::PublicKey;
 use crate::model::{Bind, Device, Family, Fault, PeerUpdate, Update, bind_by_table, bind_table};
@@ -112,7 +112,12 @@ fn list_kept(update: &Update) -> Result<Vec<(PublicKey, SocketAddr)>> {
 }
 
 /// Adds the endpoints of a device that its rules do not hold to what is wrong with its binding.
-pub fn add_faults(device: &mut Device, rules: Option<&Rules>) {
+/// `read_nics` gives the network devices of this namespace, if they can be read.
+pub fn add_faults<'a>(
+    device: &mut Device,
+    rules: Option<&Rules>,
+    read_nics: impl FnOnce() -> Option<&'a [Nic]>,
+) {
     let Bind::Rules {
         by,
         table,
@@ -127,7 +132,7 @@ pub fn add_faults(device: &mut Device, rules: Option<&Rules>) {
     if !endpoints.any(is_scoped) {
         return;
     }
-    let Ok(nics) = read_nics() else {
+    let Some(nics) = read_nics() else {
         return;
     };
     let flow = Flow {
@@ -139,7 +144,7 @@ pub fn add_faults(device: &mut Device, rules: Option<&Rules>) {
     let local_first = rules.is_none_or(|rules| is_local_first(rules, flow));
     for endpoint in device.peers.iter().filter_map(|peer| peer.endpoint) {
         let escape = find_escape(endpoint, *table, local_first, |index| {
-            find_place(&nics, index)
+            find_place(nics, index)
         });
         let fault = escape.map(|escape| {
             let by = escape.name_way();

@@ -77,7 +77,7 @@ fn parse_step(word: Word, value: OsString, steps: &mut Vec<Step>) -> Result<()> 
         }
         Word::Remove => Step::Remove,
         Word::PresharedKey => Step::PresharedKey(KeySource::File(PathBuf::from(value))),
-        Word::Endpoint => Step::Endpoint(text.into_owned()),
+        Word::Endpoint => Step::Endpoint(ifname::from_bytes(value.as_bytes())),
         Word::PersistentKeepalive => Step::PersistentKeepalive(value::parse_keepalive(&text)?),
         Word::AllowedIps => {
             let (list, result) = value::parse_allowed_ips(&text.replace(value::is_space, ""));

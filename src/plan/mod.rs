@@ -430,6 +430,7 @@ fn plan_change(facts: &Facts, update: Update, strategy: &Strategy) -> Result<Pla
                 table: vrf_table(&update.interface, name, &facts.target)?,
                 kind: kind.unwrap_or_else(|| present_kind(&present)),
                 why,
+                keeps: false,
             };
             bind_by_rules(facts, update, &goal, &present)
         }
@@ -561,6 +562,7 @@ fn keep_binding(facts: &Facts, mut update: Update, present: &[Binding]) -> Resul
         table,
         kind,
         why: &format!("bound to {name}"),
+        keeps: true,
     };
     let plain = update.clone();
     if kind == Kind::Mark && update.fwmark.is_keep() {
@@ -848,6 +850,8 @@ struct RuleGoal<'a> {
     kind: Kind,
     /// For the note that names the mark.
     why: &'a str,
+    /// The update does not speak of the binding.
+    keeps: bool,
 }
 
 fn bind_by_rules(
@@ -861,6 +865,7 @@ fn bind_by_rules(
         table,
         kind,
         why,
+        keeps,
     } = *goal;
     let interface = update.interface.clone();
     if facts.sockets == Sockets::Elsewhere {
@@ -927,7 +932,13 @@ fn bind_by_rules(
              the same command"
         )));
     }
-    if let Some(conflict) = find_conflict(facts, flow, table) {
+    // A rule behind a pair that stays does no harm.
+    let stands = keeps && facts.rules.find_faults(flow, table).is_empty();
+    let conflict = match stands {
+        true => find_conflicting_device(facts, flow, table),
+        false => find_conflict(facts, flow, table),
+    };
+    if let Some(conflict) = conflict {
         let fits = |mark: &u32| {
             let flow = Flow {
                 by: Selector::Mark(*mark),
@@ -1057,7 +1068,8 @@ fn warn_of_limits(plan: &mut Plan, facts: &Facts, goal: &RuleGoal, flow: Flow) {
         ));
     }
     let sharing = facts.sharing(flow.by);
-    if !sharing.is_empty() && facts.rules.ours_for(flow.by).is_empty() {
+    let leads = |(_, rule): &(Family, Rule)| matches!(rule.action, Action::Table(_));
+    if !sharing.is_empty() && !facts.rules.ours_for(flow.by).iter().any(leads) {
         notes.push(format!(
             "{interface}: {} is also that of {}, which goes to {name} with it",
             flow.by,
@@ -1206,20 +1218,27 @@ fn find_closed(facts: &Facts, flow: Flow, table: u32) -> Option<String> {
     if !is_closed {
         return None;
     }
-    let is_bound_there = |other: &Other| {
+    // A device that has the mark already was led where the other one was: it brings that back.
+    let joins = facts.mark != flow.mark;
+    let is_apart = |other: &Other| {
         let mut entries = facts.hooked.iter();
         let entry = entries.find(|(port, entry)| *port == other.port && !entry.leaving);
-        entry.is_some_and(|(_, entry)| facts.vrfs.contains(&(entry.vrf.clone(), table)))
+        match entry.filter(|(_, entry)| !entry.vrf.is_empty()) {
+            Some((_, entry)) => !facts.vrfs.contains(&(entry.vrf.clone(), table)),
+            None => joins,
+        }
     };
     let mut here = facts.others.iter();
-    if let Some(other) = here.find(|dev| dev.carries(marked) && !is_bound_there(dev)) {
+    if let Some(other) = here.find(|dev| dev.carries(marked) && is_apart(dev)) {
         return Some(other.name.clone());
     }
     let mut moved = facts.elsewhere.devices.iter();
     let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
-    if moved.any(|dev| dev.carries(marked)) {
+    if !joins {
+        None
+    } else if moved.any(|dev| dev.carries(marked)) {
         Some("a device in another network namespace".to_owned())
-    } else if unknown && facts.mark != flow.mark {
+    } else if unknown {
         Some("a device that could not be asked, perhaps,".to_owned())
     } else {
         None
@@ -1227,17 +1246,24 @@ fn find_closed(facts: &Facts, flow: Flow, table: u32) -> Option<String> {
 }
 
 fn find_conflict(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> {
-    let theirs = facts.rules.iter_rules().map(|(_, rule)| rule).find(|rule| {
+    let rule = find_conflicting_rule(facts, flow, table).map(Conflict::Rule);
+    rule.or_else(|| find_conflicting_device(facts, flow, table))
+}
+
+/// The foreign rule that leads these packets elsewhere, wherever it stands.
+fn find_conflicting_rule(facts: &Facts, flow: Flow, table: u32) -> Option<&Rule> {
+    let mut rules = facts.rules.iter_rules().map(|(_, rule)| rule);
+    rules.find(|rule| {
         let elsewhere = match rule.action {
             Action::Table(to) => to != table && to != TABLE_LOCAL,
             Action::Goto => true,
             Action::Unreachable | Action::Drop | Action::Nop | Action::Other => false,
         };
         !rule.is_ours() && rule.looks_at(flow) && elsewhere
-    });
-    if let Some(rule) = theirs {
-        return Some(Conflict::Rule(rule));
-    }
+    })
+}
+
+fn find_conflicting_device(facts: &Facts, flow: Flow, table: u32) -> Option<Conflict<'_>> {
     let sharing = facts.sharing(flow.by);
     if let (Selector::Port(_), Some(name)) = (flow.by, sharing.first()) {
         return Some(Conflict::Port { name });

@@ -414,6 +414,27 @@ fn an_adopted_mark_is_left_with_its_vrf() {
     assert!(decide(&facts, &named, BindMode::Auto).is_err());
 }
 
+/// A foreign rule for the mark behind the pair takes nothing from it: another port is none of its business.
+#[test]
+fn a_rule_behind_the_pair_does_not_hold_up_a_new_port() {
+    let mut facts = facts(stock());
+    let plan = auto(&facts, &bind());
+    apply(&mut facts, &plan);
+    (facts.mark, facts.port) = (MARK, 51001);
+    insert(facts.rules.v4.as_mut().unwrap(), marked(200, MARK, 900));
+    let moved = Update {
+        interface: "wg0".to_owned(),
+        listen_port: Change::Set(51009),
+        ..Update::default()
+    };
+    let plan = decide(&facts, &moved, BindMode::Auto).unwrap();
+    assert_eq!(plan.update.listen_port, Change::Set(51009));
+    assert_eq!((plan.add, plan.remove), (vec![], vec![]));
+    // In front of the pair it is named.
+    insert(facts.rules.v4.as_mut().unwrap(), marked(1, MARK, 900));
+    assert!(decide(&facts, &moved, BindMode::Auto).is_err());
+}
+
 /// The kernel could choose the port of another device's rules for one that may have any.
 #[test]
 fn a_device_that_may_have_any_port_gets_none_of_the_rules() {
