@@ -126,7 +126,7 @@ mod tests {
     }
 
     /// Commands of docs/install.md and README.md that no script runs, by how they begin, and why not.
-    const NOT_RUN: [(&str, &str); 29] = [
+    const NOT_RUN: [(&str, &str); 30] = [
         (
             "cargo xtask ",
             "some take hours; the tests of xtask look at what they are asked",
@@ -160,6 +160,10 @@ mod tests {
             "a line for AppArmor, whose profile Debian 12 and 13 lack",
         ),
         ("systemctl disable --now ", "it stops that timer, or rules"),
+        (
+            "systemctl stop wg-cr02-rules.service && rm ",
+            "a scenario stops it, and keeps the file",
+        ),
         (
             "systemctl disable ",
             "it holds from the next boot on, and there is none",

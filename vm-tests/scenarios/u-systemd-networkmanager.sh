@@ -61,6 +61,8 @@ if ! has_attr; then
 	run inside systemctl stop wg-cr02-rules.service
 	[ "$(our_rules)" = "$own" ] || die "wg had $own rules: $(policy)"
 	! policy | has 'proto static' || die "its own rules stay: $(policy)"
+	# The mark that step 3 of the migration writes into it.
+	sed -i 's/0x770000ff/0x1023/' /etc/systemd/system/wg-cr02-rules.service
 	sed -i 's/0x1023/0x770000ff/' /etc/systemd/system/wg-cr02-rules.service
 	run inside sh -c 'systemctl daemon-reload && systemctl start wg-cr02-rules.service'
 	[ "$(policy | grep -c 'proto static')" = 4 ] || die "not its four rules: $(policy)"
