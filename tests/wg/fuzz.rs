@@ -249,6 +249,45 @@ fn has_repeats(state: &str) -> bool {
     })
 }
 
+/// Whether both say the same in other bytes: the reference prints those that are no text, or control a
+/// terminal, as they are, and ours as `%` and two digits, or as `?`.
+fn differs_in_odd_bytes(difference: &str) -> bool {
+    let read_errors = |part: &str| -> String {
+        let lines = part.lines().filter_map(|line| line.strip_prefix("err \""));
+        let plain = lines.map(|line| {
+            let line = line.strip_suffix('"').unwrap_or(line);
+            let line = line.strip_suffix("\\n").unwrap_or(line);
+            line.split(" (did you mean ").next().unwrap_or_default()
+        });
+        plain.collect()
+    };
+    let drop_odd = |text: &str| -> String {
+        let mut kept = String::new();
+        let mut rest = text;
+        while let Some(next) = rest.chars().next() {
+            let escape = match rest.strip_prefix("\\u{") {
+                Some(digits) => digits.find('}').map(|at| at + "\\u{}".len()),
+                None => None,
+            };
+            let byte = rest.strip_prefix('%').and_then(|digits| digits.get(..2));
+            let byte = byte.filter(|digits| u8::from_str_radix(digits, 16).is_ok_and(|b| b > 0x7f));
+            let odd = escape
+                .or(byte.map(|_| 3))
+                .or(matches!(next, '?' | '\u{fffd}').then_some(next.len_utf8()));
+            if odd.is_none() {
+                kept.push(next);
+            }
+            rest = &rest[odd.unwrap_or(next.len_utf8())..];
+        }
+        kept
+    };
+    let Some((reference, ours)) = difference.split_once("ours:\n") else {
+        return false;
+    };
+    let (reference, ours) = (read_errors(reference), read_errors(ours));
+    !ours.is_empty() && drop_odd(&reference) == drop_odd(&ours)
+}
+
 /// The reason of a difference that is meant; each is in docs/differences.md.
 fn explain_difference(case: &Case, difference: &str) -> Option<&'static str> {
     let ours = difference.split("ours:\n").nth(1).unwrap_or_default();
@@ -260,6 +299,11 @@ fn explain_difference(case: &Case, difference: &str) -> Option<&'static str> {
     }
     if ours.contains("(interface names have at most 15 bytes)") {
         return Some(corpus::LONG_NAME);
+    }
+    if differs_in_odd_bytes(difference) {
+        return Some(
+            "control characters, and bytes that are no text, are shown by other characters",
+        );
     }
     if ours.contains("Unable to read configuration: ") {
         return Some(corpus::UNREAD_FILE);
