@@ -98,7 +98,7 @@ impl Escape {
         }
     }
 
-    /// The same, in a few words.
+    /// The way by which packets leave, in a word or a few.
     pub fn name_way(&self) -> String {
         match &self.nic {
             Some(nic) => nic.clone(),

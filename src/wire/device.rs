@@ -126,7 +126,7 @@ impl Iterator for Messages<'_> {
 }
 
 impl Messages<'_> {
-    /// The same in messages of at most so many bytes. A socket takes some thousand, which is more than
+    /// Messages of at most so many bytes. A socket takes some thousand, which is more than
     /// a device with the keys of one peer and a prefix.
     pub fn fit(mut self, longest: usize) -> Self {
         self.longest = longest;

@@ -66,7 +66,7 @@ for line in "up ip rule add fwmark 0x1023 table 1023" "up ip -6 rule add fwmark 
 done
 mkdir -p /etc/sysctl.d
 echo "net.ipv4.udp_l3mdev_accept = 1" >/etc/sysctl.d/60-l3mdev.conf
-mkdir -p /root/before-bind-dev && cp -an /etc/wireguard /etc/network /etc/sysctl.d /root/before-bind-dev/
+mkdir -m700 -p /var/backups/before-bind-dev && cp -an /etc/wireguard /etc/network /etc/sysctl.d /var/backups/before-bind-dev/
 boot
 wan_up
 run sysctl -p /etc/sysctl.d/60-l3mdev.conf
@@ -133,7 +133,7 @@ close_sysctl() {
 	[ ! -s /etc/sysctl.d/60-l3mdev.conf ] || die "the file still sets something"
 }
 open_sysctl() {
-	cp -a /root/before-bind-dev/sysctl.d/60-l3mdev.conf /etc/sysctl.d/60-l3mdev.conf
+	cp -a /var/backups/before-bind-dev/sysctl.d/60-l3mdev.conf /etc/sysctl.d/60-l3mdev.conf
 	run sysctl -w net.ipv4.udp_l3mdev_accept=1
 	[ "$(cat /etc/sysctl.d/60-l3mdev.conf)" = "net.ipv4.udp_l3mdev_accept = 1" ] || die "the file is not as before"
 }
@@ -175,7 +175,7 @@ take_rules() {
 	run ip rule add fwmark 0x1023 table 1023
 	run ip -6 rule add fwmark 0x1023 table 1023
 	sed -i '/^\[Interface\]/a FwMark = 0x1023' /etc/wireguard/wg-cr02.conf
-	cp -a /root/before-bind-dev/network/interfaces /etc/network/interfaces
+	cp -a /var/backups/before-bind-dev/network/interfaces /etc/network/interfaces
 	grep -qx 'FwMark = 0x1023' /etc/wireguard/wg-cr02.conf || die "the mark is not in the file again"
 	grep -q 'up ip rule add fwmark 0x1023' /etc/network/interfaces || die "the rules are not in the file again"
 }
