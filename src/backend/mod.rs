@@ -739,7 +739,7 @@ fn change_bound(
         let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks, old);
         removed = match moved {
             Ok(removed) if goal.is_some() => removed,
-            // It takes its packets no more, whatever fails from here on.
+            // Its old VRF takes its packets no more, whatever fails from here on.
             Ok(_) => routing.remove_rules(&plan.remove),
             Err(left) => {
                 if !left.keeps_rules {
@@ -1009,21 +1009,16 @@ fn refuse_half_closed(
     entries: &[(u16, HookEntry)],
     rules: &Rules,
 ) -> Result<()> {
-    let own = || {
-        let mut own = entries.iter();
-        own.find(|(_, entry)| entry.owner == index && !entry.leaving)
-    };
-    let is_led = |(port, entry): &(u16, HookEntry)| {
-        entry.owner == index && rules.find_binding(entry.mark, *port).is_some()
-    };
-    match own().filter(|_| !entries.iter().any(is_led)) {
-        Some(_) => Err(Error::Unsupported(format!(
-            "Cannot change {interface}: a command that was to bind its sockets ended half way, and no \
-             policy rule leads what it sends to its VRF any more; bind it again with bind-dev, or unbind \
-             it with `bind-dev off', in the same command"
-        ))),
-        None => Ok(()),
+    let mut own = entries.iter().filter(|(_, entry)| entry.owner == index);
+    let is_led = |(port, entry): &(u16, HookEntry)| rules.find_binding(entry.mark, *port).is_some();
+    if own.clone().any(is_led) || own.all(|(_, entry)| entry.leaving) {
+        return Ok(());
     }
+    Err(Error::Unsupported(format!(
+        "Cannot change {interface}: a command that was to bind its sockets ended half way, and no \
+         policy rule leads what it sends to its VRF any more; bind it again with bind-dev, or unbind \
+         it with `bind-dev off', in the same command"
+    )))
 }
 
 /// A device of the kernel that may have been made in another namespace, as it is before a change.

@@ -1057,6 +1057,14 @@ fn wg_quick_rules(world: &mut World, mark: u32, add: bool) {
     }
 }
 
+/// Both families are on, with the kernel's own rules.
+fn stock_world() -> World {
+    World {
+        rules: [Some(stock()), Some(stock())],
+        ..World::new(&mut Random::Seed(2))
+    }
+}
+
 fn bind_first(world: &mut World, counts: &mut Counts) {
     let command = Command {
         device: 0,
@@ -1076,10 +1084,7 @@ fn bind_first(world: &mut World, counts: &mut Counts) {
 
 #[test]
 fn restarts_of_wg_quick_do_not_wear_it_out() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let mut counts = Counts::default();
     let mut first = None;
     for restart in 0..100 {
@@ -1098,10 +1103,7 @@ fn restarts_of_wg_quick_do_not_wear_it_out() {
 
 #[test]
 fn rules_without_a_priority_do_not_wear_it_out() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let mut counts = Counts::default();
     bind_first(&mut world, &mut counts);
     let rule = Rule {
@@ -1131,10 +1133,7 @@ fn rules_without_a_priority_do_not_wear_it_out() {
 #[test]
 fn the_closing_rule_never_comes_first() {
     for pref in 0..4 {
-        let mut world = World {
-            rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random::Seed(2))
-        };
+        let mut world = stock_world();
         let foreign = Rule {
             protocol: 3,
             narrowed: true,
@@ -1170,10 +1169,7 @@ fn the_closing_rule_never_comes_first() {
 /// behind it at the same priority. The closing rule belongs behind that one.
 #[test]
 fn a_lookup_behind_the_pair_at_one_priority_is_adopted() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let everything = Rule {
         protocol: 3,
         action: Action::Goto,
@@ -1212,10 +1208,7 @@ fn a_lookup_behind_the_pair_at_one_priority_is_adopted() {
 /// whose own VRF was gone.
 #[test]
 fn a_port_of_a_moved_device_is_not_taken() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let mut counts = Counts::default();
     bind_first(&mut world, &mut counts);
     world.devices[2].port = world.devices[0].port;
@@ -1242,10 +1235,7 @@ fn a_port_of_a_moved_device_is_not_taken() {
 /// Found by the fuzzer: as above, but the lookup for the moved device's mark is an administrator's.
 #[test]
 fn a_port_of_a_moved_device_with_an_adopted_lookup_is_not_taken() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let bind = |device, vrf, mode| {
         Event::Command(Command {
             device,
@@ -1282,10 +1272,7 @@ fn a_port_of_a_moved_device_with_an_adopted_lookup_is_not_taken() {
 /// another place, behind a foreign rule that takes only the moved one's packets.
 #[test]
 fn a_port_that_binds_a_moved_device_is_not_taken() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let port = 51009;
     let bind = |device, fwmark| {
         Event::Command(Command {
@@ -1349,10 +1336,7 @@ fn rules_of_a_moved_device_are_not_taken_for_ones_own() {
         (None, moved_one(), vec![get_port(0), again.clone()]),
         (Some(get_port(0)), moved_one(), vec![again]),
     ] {
-        let mut world = World {
-            rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random::Seed(2))
-        };
+        let mut world = stock_world();
         let mut counts = Counts::default();
         let run = |world: &mut World, counts: &mut Counts, (device, what)| {
             let command = Command {
@@ -1421,10 +1405,7 @@ fn the_mark_of_rules_that_are_left_is_not_taken_before_they_go() {
         ]
     };
     for crash in 0..8 {
-        let world = World {
-            rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random::Seed(2))
-        };
+        let world = stock_world();
         let mut counts = Counts::default();
         run(&world, &history(crash), &mut counts).unwrap();
         assert!(counts.crashed >= 1, "{counts:?}");
@@ -1460,10 +1441,7 @@ fn a_lookup_that_came_later_is_not_taken_for_the_binding() {
         crash: None,
     });
     for table in [MAIN, 1023] {
-        let world = World {
-            rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random::Seed(2))
-        };
+        let world = stock_world();
         let mut counts = Counts::default();
         let history = [
             Event::AddForeign(vec![0, 1], Some(999), lookup(7)),
@@ -1505,10 +1483,7 @@ fn of_two_bindings_that_counts_which_comes_first() {
         ..Rule::default()
     };
     for crash in 0..10 {
-        let world = World {
-            rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random::Seed(2))
-        };
+        let world = stock_world();
         let history = [
             bind(1, Change::Set(66), BindMode::Port, None),
             Event::Hide(true),
@@ -1545,10 +1520,7 @@ fn a_device_whose_lookup_is_gone_is_not_led_elsewhere() {
         })
     };
     let gone = || {
-        let mut world = World {
-            rules: [Some(stock()), Some(stock())],
-            ..World::new(&mut Random::Seed(2))
-        };
+        let mut world = stock_world();
         let mut counts = Counts::default();
         for event in [
             Event::AddForeign(vec![0, 1], Some(999), lookup),
@@ -1606,10 +1578,7 @@ fn a_device_whose_lookup_is_gone_is_not_led_elsewhere() {
 /// lookup for another mark leads to the same VRF. The pair was thought to stand for that one.
 #[test]
 fn the_pair_comes_before_a_rule_for_the_new_port() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let bind = |device, fwmark, port, mode| {
         Event::Command(Command {
             device,
@@ -1663,10 +1632,7 @@ fn the_pair_comes_before_a_rule_for_the_new_port() {
 /// taking it away would have taken its twin in front of that.
 #[test]
 fn a_twin_behind_a_foreign_rule_stays() {
-    let mut world = World {
-        rules: [Some(stock()), Some(stock())],
-        ..World::new(&mut Random::Seed(2))
-    };
+    let mut world = stock_world();
     let bind = |vrf, crash| {
         Event::Command(Command {
             device: 1,
