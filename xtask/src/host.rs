@@ -126,7 +126,6 @@ fn read_tests(stdout: &str) -> Outcome {
                     _ => {}
                 }
             }
-            continue;
         }
         let test = line.strip_prefix("test ");
         let Some((name, end)) = test.and_then(|rest| rest.split_once(" ... ")) else {
@@ -139,7 +138,8 @@ fn read_tests(stdout: &str) -> Outcome {
         if let Some(why) = mimic.or(end.strip_prefix("ignored, ")) {
             read.skips.push(format!("{name}: {why}"));
         } else if end == "FAILED" {
-            read.again.push(format!("cargo test --workspace {name}"));
+            let part = ["--workspace", "--test long"][usize::from(name.starts_with("long::"))];
+            read.again.push(format!("cargo test {part} {name}"));
         }
     }
     read.again.dedup();
@@ -155,7 +155,7 @@ mod tests {
         let read = read_tests(
             "running 2 tests\n\
              test a::fine ... ok\n\
-             test b::bad ... FAILED\n\
+             test b::bad ... FAILED\ntest long::c ... FAILED\n\
              test b::other ... ignored, needs `cpio'\n\
              test words::zsh   ... ignored (zsh is not installed)\n\
              test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
@@ -164,8 +164,8 @@ mod tests {
         assert_eq!(read.count.to_string(), "13 passed, 2 failed, 3 skipped");
         let skips = ["b::other: needs `cpio'", "words::zsh: zsh is not installed"];
         assert_eq!(read.skips, skips);
-        assert_eq!(read.again, ["cargo test --workspace b::bad"]);
-        let none = read_tests("error: could not compile").count;
-        assert_eq!(none, Count::default());
+        assert_eq!(read.again[0], "cargo test --workspace b::bad");
+        assert_eq!(read.again[1..], ["cargo test --test long long::c"]);
+        assert_eq!(read_tests("error: broken").count, Count::default());
     }
 }
