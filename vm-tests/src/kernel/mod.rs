@@ -92,7 +92,7 @@ pub fn prepare_kernel(
     cache: &Cache,
 ) -> Result<BootableKernel> {
     let (named, tree, patched) = match &kernel.from {
-        Origin::Package(_) => (None, None, false),
+        Origin::Package(package) => (None, Some(&package.tree), false),
         Origin::Module(module) => (module.series.as_ref(), Some(&module.tree), true),
         Origin::Build(build) => (build.series.as_ref(), Some(&build.tree), build.patched),
     };
@@ -120,14 +120,6 @@ pub fn prepare_kernel(
             BootableKernel::from_image(kernel, &image, &version)?
         }
     };
-    // Debian's own image is what some patched one is made from.
-    let made_of_it = table::read_kernels()?
-        .into_iter()
-        .find_map(|k| match k.from {
-            Origin::Module(module) if module.base == kernel.name => Some(module.tree),
-            _ => None,
-        });
-    let tree = tree.or(made_of_it.as_ref());
     let tree = tree.map(|name| trees.find_tree(name).cloned());
     boot.tree = tree.transpose()?;
     boot.series = series;

@@ -50,6 +50,8 @@ pub struct Only {
 pub struct Package {
     pub name: String,
     pub suites: Vec<String>,
+    /// The tree of kernel-patches that has its source.
+    pub tree: String,
 }
 
 /// The image of `base` with a `wireguard.ko` built from a tree of kernel-patches.
