@@ -66,7 +66,7 @@ for line in "up ip rule add fwmark 0x1023 table 1023" "up ip -6 rule add fwmark 
 done
 mkdir -p /etc/sysctl.d
 echo "net.ipv4.udp_l3mdev_accept = 1" >/etc/sysctl.d/60-l3mdev.conf
-mkdir -m700 -p /var/backups/before-bind-dev && cp -an /etc/wireguard /etc/network /etc/sysctl.d /var/backups/before-bind-dev/
+mkdir -m700 /var/backups/before-bind-dev && cp -a /etc/wireguard /etc/network /etc/sysctl.d /var/backups/before-bind-dev/
 boot
 wan_up
 run sysctl -p /etc/sysctl.d/60-l3mdev.conf
