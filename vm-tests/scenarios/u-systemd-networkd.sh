@@ -45,6 +45,13 @@ run "$WG" reresolve wg-cr02 /etc/wireguard/wg-cr02.conf
 run inside systemctl daemon-reload
 run inside sh -c 'systemctl enable --now "$(systemd-escape --template=wg-reresolve@.timer wg-cr02)"'
 wait_for "the timer to run" timer_is active
+# A peer that was never heard, and whose address changed: the service of the timer sets the one of the name.
+run "$WG" set wg-cr02 peer "$(cat /tmp/site2.pub)" remove
+run "$WG" set wg-cr02 peer "$(cat /tmp/site2.pub)" allowed-ips 0.0.0.0/0,::/0 endpoint 203.0.113.99:$PORT persistent-keepalive 25
+run inside systemctl start "$(systemd-escape --template=wg-reresolve@.service wg-cr02)"
+"$WG" show wg-cr02 endpoints | has "$FAR4:$PORT" || die "the endpoint stays: $("$WG" show wg-cr02 endpoints)"
+tunnel_works "after the service"
+result reresolve works
 
 say "a link whose name is a command: root's shell takes it for a name"
 for name in 'x;>is-run;' 'y$(id>is-run)' '`id>is-run`'; do
