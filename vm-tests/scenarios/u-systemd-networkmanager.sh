@@ -66,6 +66,11 @@ if ! has_attr; then
 	sed -i 's/0x1023/0x770000ff/' /etc/systemd/system/wg-cr02-rules.service
 	run inside sh -c 'systemctl daemon-reload && systemctl start wg-cr02-rules.service'
 	[ "$(policy | grep -c 'proto static')" = 4 ] || die "not its four rules: $(policy)"
+	run inside sh -c 'sed s/ExecStart=.*-4.*unreachable.*// /etc/systemd/system/wg-cr02-rules.service >/etc/systemd/system/without.service'
+	! run inside sh -c 'systemctl daemon-reload && systemctl stop wg-cr02-rules.service && systemctl start without.service' ||
+		die "a unit whose rule is not there did not fail"
+	run inside systemctl start wg-cr02-rules.service
+	[ "$(policy | grep -c 'proto static')" = 4 ] || die "not its four rules: $(policy)"
 	# wg had taken the rules that went: the tunnel is closed until it is bound again.
 	run "$WG" set wg-cr02 bind-dev vrf_external
 	tunnel_works "after the service started again"
