@@ -104,8 +104,14 @@ step bind 2 bind
 step bind-back 2 unbind
 step bind-again 2 bind
 
+changes_nothing() {
+	local changes
+	changes=$("$WG" syncconf --dry-run wg-cr02 /etc/wireguard/wg-cr02.conf)
+	[ -z "$changes" ] || die "syncconf would change: $changes"
+}
 write_down() {
 	sed -i '/^\[Interface\]/a BindDev = vrf_external' /etc/wireguard/wg-cr02.conf
+	changes_nothing
 	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
 	is_bound 0x1023
 	wg syncconf wg-cr02 <(wg-quick strip wg-cr02)
@@ -128,7 +134,7 @@ step file-again 2 write_down
 
 close_sysctl() {
 	run sysctl -w net.ipv4.udp_l3mdev_accept=0
-	[ "$(grep -rl udp_l3mdev_accept /etc/sysctl.*)" = /etc/sysctl.d/60-l3mdev.conf ] || die "the file is not found"
+	[ "$(grep -rl udp_l3mdev_accept /etc/sysctl.* /etc/network /etc/wireguard)" = /etc/sysctl.d/60-l3mdev.conf ] || die "the file is not found"
 	sed -i '/udp_l3mdev_accept/d' /etc/sysctl.d/60-l3mdev.conf
 	[ ! -s /etc/sysctl.d/60-l3mdev.conf ] || die "the file still sets something"
 }
