@@ -511,6 +511,11 @@ impl World {
             .bound
             .filter(|table| self.is_tight(&before, *table).is_ok());
         let world_before = self.clone();
+        // Which VRF the devices with its mark had is not known: the one may bind the others again.
+        let rules = self.facts(*device, None).rules;
+        let is_lost = rules
+            .find_binding(before.mark, 0)
+            .is_some_and(|one| one.table.is_none());
         let tight: Vec<(usize, u32)> = self
             .devices
             .iter()
@@ -518,16 +523,8 @@ impl World {
             .filter_map(|(at, dev)| {
                 let table = dev.bound.filter(|_| at != *device)?;
                 self.is_tight(dev, table).ok()?;
-                // A foreign rule holds both by chance, and which VRF they had is not known: the one may
-                // bind the other again.
-                let rules = self.facts(*device, None).rules;
-                let lost = rules
-                    .find_binding(dev.mark, 0)
-                    .is_some_and(|one| one.table.is_none());
-                if lost && dev.mark == before.mark {
-                    return None;
-                }
-                Some((at, table))
+                // A foreign rule holds it by chance.
+                (!is_lost || dev.mark != before.mark).then_some((at, table))
             })
             .collect();
         let mut left = crash.unwrap_or(usize::MAX);
@@ -568,6 +565,17 @@ impl World {
         for (other, table) in tight {
             self.is_tight(&self.devices[other], table)
                 .map_err(|why| format!("wg{other} was bound, and is not any more: {why}"))?;
+        }
+        for at in (0..self.devices.len()).filter(|at| is_lost && at != device) {
+            let dev = &self.devices[at];
+            let was_closed = dev.bound.is_some() && world_before.reached(dev, &[]).is_empty();
+            if was_closed && dev.mark == before.mark {
+                self.leads_only_to(dev, &TABLES)?;
+            }
+            let follows = |table| dev.mark == before.mark && self.is_tight(dev, table).is_err();
+            if dev.bound.is_some_and(follows) {
+                self.devices[at].bound = None;
+            }
         }
         if !whole {
             counts.crashed += 1;
@@ -1554,6 +1562,21 @@ fn a_device_whose_lookup_is_gone_is_not_led_elsewhere() {
     world
         .happen(&bind(0, 1, Change::Keep), &mut counts)
         .unwrap();
+    assert_eq!((counts.bound, counts.refused), (2, 0));
+
+    // It leads the other one to where it goes: no entry at the hooks says here that they differ.
+    let (mut world, mut counts) = gone();
+    world.devices[0].mark = 0x77;
+    world.devices[0].bound = Some(7);
+    let mark = Command {
+        device: 0,
+        what: What::Mark(Change::Set(default_mark(1023))),
+        reuse: None,
+        crash: None,
+    };
+    for event in [bind(1, 0, Change::Keep), Event::Command(mark)] {
+        world.happen(&event, &mut counts).unwrap();
+    }
     assert_eq!((counts.bound, counts.refused), (2, 0));
 
     // Alone it is bound again.
