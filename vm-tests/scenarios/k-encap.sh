@@ -76,18 +76,18 @@ ipsec() {
 	ip -n "$ns" xfrm policy add src "$to" dst "$from" proto udp dir in tmpl src "$to" dst "$from" proto esp mode tunnel
 }
 
-# The policies name one address.
+# The policies name one address. Until r calls it, r may speak to the last one, in the other family.
 ip -n r addr del 198.51.100.10/24 dev ext0
 ip -n r addr del 2001:db8:1::10/64 dev ext0
 for ends in "198.51.100.1 198.51.100.2" "2001:db8:1::1 2001:db8:1::2"; do
 	read -r near far <<<"$ends"
-	called=$far
-	[ "${far#*:}" = "$far" ] || called="[$far]"
+	called=$far family=ip
+	[ "${far#*:}" = "$far" ] || called="[$far]" family=ip6
 	say "IPsec between $near and $far, in the VRF"
 	ipsec r "$near" "$far"
 	ipsec p "$far" "$near"
 	capture_start esp r ext0 "esp"
-	capture_start bare r ext0 "udp src port $RPORT"
+	capture_start bare r ext0 "$family and udp src port $RPORT"
 	capture_start main r main0 "esp or udp port $RPORT"
 	restart
 	r_calls "$called"
@@ -114,8 +114,8 @@ ip -n r -6 route add 2001:db8:16::2/128 table 1001 via 2001:db8:64::2 dev main0
 for ends in "198.51.100.1 198.51.100.2 100.64.0.1 172.16.0.2" \
 	"2001:db8:1::1 2001:db8:1::2 2001:db8:64::1 2001:db8:16::2"; do
 	read -r near far out_near out_far <<<"$ends"
-	called=$far
-	[ "${far#*:}" = "$far" ] || called="[$far]"
+	called=$far family=ip
+	[ "${far#*:}" = "$far" ] || called="[$far]" family=ip6
 	say "IPsec from $near to $far, through the core"
 	key=$(printf %s "$near" | sha256sum | cut -c-64)
 	for ns in r p; do
@@ -127,8 +127,8 @@ for ends in "198.51.100.1 198.51.100.2 100.64.0.1 172.16.0.2" \
 	ip -n p xfrm policy add src "$near" dst "$far" proto udp dir in \
 		tmpl src "$out_near" dst "$out_far" proto esp mode tunnel
 	capture_start esp r main0 "esp"
-	capture_start bare r main0 "udp src port $RPORT"
-	capture_start bare_in_red r ext0 "udp src port $RPORT"
+	capture_start bare r main0 "$family and udp src port $RPORT"
+	capture_start bare_in_red r ext0 "$family and udp src port $RPORT"
 	restart
 	r_calls "$called"
 	works r 3

@@ -67,6 +67,11 @@ done
 mkdir -p /etc/sysctl.d
 echo "net.ipv4.udp_l3mdev_accept = 1" >/etc/sysctl.d/60-l3mdev.conf
 mkdir -m700 /var/backups/before-bind-dev && cp -a /etc/wireguard /etc/network /etc/sysctl.d /var/backups/before-bind-dev/
+echo "# Debian 12 has one" >/etc/sysctl.conf
+mkdir -p /etc/systemd/network /etc/NetworkManager/system-connections
+cp -a /etc/sysctl.conf /var/backups/before-bind-dev/
+cp -a /etc/systemd/network /var/backups/before-bind-dev/systemd-network
+cp -a /etc/NetworkManager/system-connections /var/backups/before-bind-dev/
 boot
 wan_up
 run sysctl -p /etc/sysctl.d/60-l3mdev.conf
@@ -104,14 +109,12 @@ step bind 2 bind
 step bind-back 2 unbind
 step bind-again 2 bind
 
-changes_nothing() {
-	local changes
-	changes=$("$WG" syncconf --dry-run wg-cr02 /etc/wireguard/wg-cr02.conf)
-	[ -z "$changes" ] || die "syncconf would change: $changes"
-}
 write_down() {
 	sed -i '/^\[Interface\]/a BindDev = vrf_external' /etc/wireguard/wg-cr02.conf
-	changes_nothing
+	if [ "$("$WG" show wg-cr02 bind-dev)" != off ]; then
+		wg syncconf --dry-run wg-cr02 /etc/wireguard/wg-cr02.conf >/tmp/changes
+		[ ! -s /tmp/changes ] || die "syncconf would change: $(cat /tmp/changes)"
+	fi
 	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
 	is_bound 0x1023
 	wg syncconf wg-cr02 <(wg-quick strip wg-cr02)
