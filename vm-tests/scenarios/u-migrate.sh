@@ -66,6 +66,7 @@ for line in "up ip rule add fwmark 0x1023 table 1023" "up ip -6 rule add fwmark 
 done
 mkdir -p /etc/sysctl.d
 echo "net.ipv4.udp_l3mdev_accept = 1" >/etc/sysctl.d/60-l3mdev.conf
+mkdir -p /var/backups
 mkdir -m700 /var/backups/before-bind-dev && cp -a /etc/wireguard /etc/network /etc/sysctl.d /var/backups/before-bind-dev/
 echo "# Debian 12 has one" >/etc/sysctl.conf
 mkdir -p /etc/systemd/network /etc/NetworkManager/system-connections
@@ -113,7 +114,7 @@ write_down() {
 	sed -i '/^\[Interface\]/a BindDev = vrf_external' /etc/wireguard/wg-cr02.conf
 	if [ "$("$WG" show wg-cr02 bind-dev)" != off ]; then
 		wg syncconf --dry-run wg-cr02 /etc/wireguard/wg-cr02.conf >/tmp/changes
-		[ ! -s /tmp/changes ] || die "syncconf would change: $(cat /tmp/changes)"
+		! grep -v '^+ ' /tmp/changes || die "syncconf would change something"
 	fi
 	wg syncconf wg-cr02 /etc/wireguard/wg-cr02.conf
 	is_bound 0x1023
