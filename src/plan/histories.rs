@@ -572,7 +572,9 @@ impl World {
             if was_closed && dev.mark == before.mark {
                 self.leads_only_to(dev, &TABLES)?;
             }
-            let follows = |table| dev.mark == before.mark && self.is_tight(dev, table).is_err();
+            let is_led = world_before.reached(dev, &[]) != self.reached(dev, &[]);
+            let follows =
+                |table| is_led && dev.mark == before.mark && self.is_tight(dev, table).is_err();
             if dev.bound.is_some_and(follows) {
                 self.devices[at].bound = None;
             }

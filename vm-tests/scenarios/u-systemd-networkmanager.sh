@@ -63,12 +63,21 @@ if ! has_attr; then
 	! policy | has 'proto static' || die "its own rules stay: $(policy)"
 	# The mark that step 3 of the migration writes into it.
 	sed -i 's/0x770000ff/0x1023/' /etc/systemd/system/wg-cr02-rules.service
-	sed -i 's/0x1023/0x770000ff/' /etc/systemd/system/wg-cr02-rules.service
 	run inside sh -c 'systemctl daemon-reload && systemctl start wg-cr02-rules.service'
-	[ "$(policy | grep -c 'proto static')" = 4 ] || die "not its four rules: $(policy)"
-	run inside sh -c 'sed s/ExecStart=.*-4.*unreachable.*// /etc/systemd/system/wg-cr02-rules.service >/etc/systemd/system/without.service'
-	! run inside sh -c 'systemctl daemon-reload && systemctl stop wg-cr02-rules.service && systemctl start without.service' ||
-		die "a unit whose rule is not there did not fail"
+	[ "$(policy | grep -c 'fwmark 0x1023 .*proto static')" = 4 ] || die "not its four rules: $(policy)"
+	run inside systemctl stop wg-cr02-rules.service
+	sed -i 's/0x1023/0x770000ff/' /etc/systemd/system/wg-cr02-rules.service
+	# A unit with a rule of another table, and one less.
+	sed 's/ExecStart=.*-4.*unreachable.*//' /etc/systemd/system/wg-cr02-rules.service >/etc/systemd/system/without.service
+	sed 's/\(-6 rule add.*lookup\) 1023/\1 1024/' /etc/systemd/system/wg-cr02-rules.service >/etc/systemd/system/other.service
+	run inside systemctl daemon-reload
+	for unit in without other; do
+		! run inside systemctl start $unit.service || die "$unit.service did not fail"
+		[ "$(inside systemctl show --value -p Result $unit.service)" = exit-code ] || die "$unit.service failed otherwise"
+		for family in -4 -6; do
+			while ip $family rule del fwmark 0x770000ff protocol static; do :; done
+		done
+	done
 	run inside systemctl start wg-cr02-rules.service
 	[ "$(policy | grep -c 'proto static')" = 4 ] || die "not its four rules: $(policy)"
 	# wg had taken the rules that went: the tunnel is closed until it is bound again.
