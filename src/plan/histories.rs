@@ -648,7 +648,12 @@ impl World {
             }
             // Of a device that is bound by its mark, neither does a port.
             What::Port(_) if before.bound.is_some() && held.is_none() => return Ok(()),
-            What::Mark(_) | What::Port(_) => {}
+            What::Mark(_) | What::Port(_) => {
+                // A rule of others led it elsewhere: it stays where that leads.
+                if let (Some(_), None, Some(binding)) = (before.bound, held, binding) {
+                    self.devices[*device].bound = binding.table;
+                }
+            }
         }
         let dev = &self.devices[*device];
         if dev.bound.is_none() && binding.is_none() && dev.port != before.port {
