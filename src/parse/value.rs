@@ -22,10 +22,12 @@ fn reject_value<T>(what: &str, value: &str) -> Result<T> {
 
 /// Digits only, and not more than `max`. Leading zeros do not make it octal.
 fn parse_decimal(text: &str, max: u64) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok().filter(|value| *value <= max)
+    let number = text.bytes().try_fold(0u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        let shifted = number.checked_mul(10).filter(|_| digit < 10)?;
+        shifted.checked_add(digit.into())
+    });
+    number.filter(|number| !text.is_empty() && *number <= max)
 }
 
 /// `off`, a decimal number or a hexadecimal one behind `0x`.
