@@ -1700,3 +1700,49 @@ fn a_twin_behind_a_foreign_rule_stays() {
     assert_eq!((counts.bound, counts.refused), (2, 0), "{}", world.shown());
     world.end(&mut counts).unwrap();
 }
+
+/// Found by the fuzzer: a command that took the device to another VRF by its port ended half way, and its
+/// lookup had to stay while the device was bound by a mark, as nothing told who needs it. Its port
+/// is asked again: the lookup goes before the mark does.
+#[test]
+fn what_leads_elsewhere_goes_before_the_device_goes_by_it() {
+    let bind = |vrf, fwmark, mode, crash| {
+        Event::Command(Command {
+            device: 1,
+            what: What::Bind {
+                vrf,
+                fwmark,
+                port: Change::Keep,
+                mode,
+            },
+            reuse: None,
+            crash,
+        })
+    };
+    // It takes no packet without a mark, so that the rules for the port may stand behind it.
+    let marked = Rule {
+        mark: 0x7800_0000,
+        mask: 0xff,
+        invert: true,
+        protocol: 3,
+        local_output: true,
+        action: Action::Table(FOREIGN),
+        ..Rule::default()
+    };
+    for ends in 0..4 {
+        let mut world = stock_world();
+        let mut counts = Counts::default();
+        for event in [
+            Event::AddForeign(vec![0, 1], Some(93), marked),
+            bind(1, Change::Clear, BindMode::Port, None),
+            Event::Hide(true),
+            bind(0, Change::Keep, BindMode::Auto, Some(1)),
+            bind(1, Change::Keep, BindMode::Fwmark, None),
+            bind(1, Change::Clear, BindMode::Port, Some(ends)),
+        ] {
+            world.happen(&event, &mut counts).unwrap();
+        }
+        assert_eq!((counts.bound + counts.crashed, counts.refused), (4, 0));
+        world.end(&mut counts).unwrap();
+    }
+}

@@ -286,8 +286,8 @@ pub struct Plan {
     pub update: Update,
     /// A rule that is there already is added a second time: what is removed is then the first.
     pub add: Vec<(Family, Rule)>,
-    /// Goes before the update is sent, which gives the device a mark or port that no device has,
-    /// but that rules of an earlier one still take elsewhere.
+    /// Goes before the update is sent, which has the device go by a mark or port that it did not go by,
+    /// but that rules of an earlier binding still take elsewhere.
     pub clear: Vec<(Family, Rule)>,
     pub remove: Vec<(Family, Rule)>,
     /// For the user, once all is done.
@@ -958,6 +958,9 @@ fn bind_by_rules(
     };
     let mut plan = Plan::send(update);
 
+    let goes_by_another = present
+        .iter()
+        .any(|binding| binding.by != by && binding.table == present[0].table);
     let mut theirs = false;
     for (family, rules) in facts.rules.iter_families() {
         let place = find_place(rules, flow, table).map_err(|rule| {
@@ -970,13 +973,15 @@ fn bind_by_rules(
         theirs |= place.adopted;
         let (add, remove) = arrange_pair(rules, &place, flow, table);
         plan.add.extend(add.into_iter().map(|rule| (family, rule)));
-        // An earlier device's rules may lead elsewhere: this one gets its mark after they went.
-        let out = if facts.is_unused(by) {
-            &mut plan.clear
-        } else {
-            &mut plan.remove
-        };
-        out.extend(remove.into_iter().map(|rule| (family, rule)));
+        for rule in remove {
+            // What leads elsewhere goes before the device goes by it, and what nobody needs.
+            let leads_away = matches!(rule.action, Action::Table(to) if to != table);
+            let out = match facts.is_unused(by) || leads_away && goes_by_another {
+                true => &mut plan.clear,
+                false => &mut plan.remove,
+            };
+            out.push((family, rule));
+        }
     }
     // What carried the binding before.
     for old in present.iter().map(|binding| binding.by) {
