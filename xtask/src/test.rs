@@ -97,7 +97,7 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         failed: of(Kind::Failed),
         skipped: of(Kind::Skipped),
     });
-    let missing = data.count_missing();
+    let missing = data.count_missing(None);
     data.run.part = !options.full || !plain || options.wanted.wg.is_some() || missing > 0;
     if !data.cells.is_empty() {
         let file = matrix::save_data(&data)?;
@@ -110,9 +110,6 @@ pub fn run_tests(options: &Options, cache: &Cache, screen: &Screen) -> Result<Ex
         let with = plan::prefix_tool(" with ", &o.tool);
         let (kernel, reason, scenarios) = (&o.kernel, &o.reason, o.scenarios.join(" "));
         println!("not applicable  {kernel}{with}: {reason}: {scenarios}");
-    }
-    if data.kernels.len() > 1 && runs > 1 {
-        println!("\n{}", data.to_table().trim_end());
     }
     if plain {
         let taken = |p: &Planned| cells.iter().any(|c| c.get_ids() == p.get_ids());

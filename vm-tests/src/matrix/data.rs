@@ -48,6 +48,9 @@ pub struct Heading {
     /// A kernel has the attribute.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attr: bool,
+    /// All that applies to a kernel has passed in each run since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// One scenario on one kernel with one tool.
@@ -147,11 +150,29 @@ impl Data {
         Some(Known::NotApplicable(&obstacle.reason))
     }
 
-    /// Counts the cells without a result. A whole matrix has none.
-    pub fn count_missing(&self) -> usize {
-        let none = self.not_applicable.iter().map(|o| o.scenarios.len());
-        (self.kernels.len() * self.tools.len() * self.scenarios.len())
-            .saturating_sub(self.cells.len() + none.sum::<usize>())
+    /// Counts the cells without a result, on one kernel or on all. A whole matrix has none.
+    pub fn count_missing(&self, kernel: Option<&Heading>) -> usize {
+        let here = |name: &String| kernel.is_none_or(|kernel| kernel.name == *name);
+        let kernels = self.kernels.iter().filter(|k| here(&k.name)).count();
+        let cells = self.cells.iter().filter(|c| here(&c.kernel)).count();
+        let none = self.not_applicable.iter().filter(|o| here(&o.kernel));
+        let none: usize = none.map(|o| o.scenarios.len()).sum();
+        (kernels * self.tools.len() * self.scenarios.len()).saturating_sub(cells + none)
+    }
+
+    /// Fills in since when each kernel works: as `earlier` has it, or since this run.
+    pub fn find_since(&mut self, earlier: &Data) {
+        let works = |kernel: &Heading| {
+            let count = |kind| self.count_kind(kind, |c| c.kernel == kernel.name);
+            let missing = self.count_missing(Some(kernel));
+            count(Kind::Passed) > 0 && count(Kind::Failed) + missing == 0
+        };
+        let works: Vec<_> = self.kernels.iter().map(works).collect();
+        for (kernel, works) in self.kernels.iter_mut().zip(works) {
+            let before = earlier.kernels.iter().find(|k| k.name == kernel.name);
+            let since = before.and_then(|k| k.since).unwrap_or(self.run.finished);
+            kernel.since = works.then_some(since);
+        }
     }
 
     /// Counts the cells of a kind among those that were run.
@@ -181,40 +202,6 @@ impl Data {
     pub fn read(file: &Path) -> Result<Self> {
         Self::parse(file, &fs::read_to_string(file)?)
     }
-
-    /// The verdicts as a table for a terminal: the scenarios that were run, by kernel, for each
-    /// tool; `-` is not applicable.
-    pub fn to_table(&self) -> String {
-        let mut text = String::new();
-        for tool in &self.tools {
-            let mut rows = vec![vec![format!("with {}", tool.name)]];
-            rows[0].extend(self.kernels.iter().map(|k| k.name.clone()));
-            let ran = |s: &&Heading| {
-                let here = |c: &Cell| c.tool == tool.name && c.scenario == s.name;
-                self.cells.iter().any(here)
-            };
-            for scenario in self.scenarios.iter().filter(ran) {
-                let words = self.kernels.iter().map(|kernel| {
-                    match self.find_known(&kernel.name, &tool.name, &scenario.name) {
-                        Some(Known::Seen(seen)) => match seen.outcome.get_kind() {
-                            Kind::Passed => "ok",
-                            Kind::Failed => "FAILED",
-                            Kind::Skipped => "skipped",
-                        },
-                        Some(Known::NotApplicable(_)) => "-",
-                        None => "?",
-                    }
-                });
-                let row = std::iter::once(&*scenario.name).chain(words);
-                rows.push(row.map(str::to_owned).collect());
-            }
-            if rows.len() > 1 {
-                text += &kit::screen::align_columns(&rows);
-                text += "\n";
-            }
-        }
-        text
-    }
 }
 
 fn to_line<T: Serialize>(value: &T) -> String {
@@ -243,7 +230,7 @@ pub mod tests {
         let data = read_sample();
         let text = data.to_json();
         assert_eq!(text, SAMPLE);
-        assert_eq!(data.count_missing(), 0);
+        assert_eq!(data.count_missing(None), 0);
         assert!(text.contains("{\"outcome\":{\"ending\":\"splat\",\"why\":\"WARNING"));
         let text = text.replace("\"splat\"", "\"perfect\"");
         let line = 1 + text.lines().position(|l| l.contains("perfect")).unwrap();
@@ -253,14 +240,14 @@ pub mod tests {
     }
 
     #[test]
-    fn the_table_has_a_row_for_each_scenario_that_ran() {
-        let expected = "with ours  debian-6.1  patched-6.1\n\
-                        k-one      -           ok\n\
-                        smoke      ok          FAILED\n\
-                        \n\
-                        with c-sid  debian-6.1  patched-6.1\n\
-                        smoke       skipped     ok\n\
-                        \n";
-        assert_eq!(read_sample().to_table(), expected);
+    fn a_kernel_works_since_the_first_of_the_runs_without_a_failure() {
+        let (sample, none) = (read_sample(), Data::default());
+        let mut data = sample.clone();
+        data.run.finished = Timestamp::MAX;
+        for (earlier, since) in [(&sample, sample.run.finished), (&none, Timestamp::MAX)] {
+            data.find_since(earlier);
+            let found: Vec<_> = data.kernels.iter().map(|k| k.since).collect();
+            assert_eq!(found, [Some(since), None]);
+        }
     }
 }

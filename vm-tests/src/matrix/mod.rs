@@ -41,7 +41,8 @@ pub fn write_results(options: &Options) -> Result<ExitCode> {
         None if !options.check && full.exists() => full,
         None => committed_file(),
     };
-    let data = Data::read(&file)?;
+    let mut data = Data::read(&file)?;
+    data.find_since(&read_committed()?);
     let mut differs = false;
     for (name, text) in page::write_files(&data) {
         let place = repo::find_root().join("docs").join(name);

@@ -10,6 +10,7 @@ use crate::run::verdict::Kind;
 /// The files of the page, by their names in docs/.
 pub fn write_files(data: &Data) -> [(&'static str, String); 2] {
     let mut text = String::from("# Results of the matrix\n\n");
+    write_kernels(data, &mut text);
     write_introduction(data, &mut text);
     write_summary(data, &mut text);
     let mut notes = Notes::default();
@@ -46,6 +47,30 @@ fn list_heads(first: &str, headings: &[Heading]) -> Vec<String> {
     std::iter::once(first.to_owned()).chain(names).collect()
 }
 
+/// What somebody wants to know first.
+fn write_kernels(data: &Data, text: &mut String) {
+    let rows = data.kernels.iter().map(|kernel| {
+        let count = |kind| data.count_kind(kind, |c| c.kernel == kernel.name);
+        let (failed, missing) = (count(Kind::Failed), data.count_missing(Some(kernel)));
+        let works = match (failed, missing) {
+            (0, 0) => format!("yes, {} passed", count(Kind::Passed)),
+            (0, _) => format!("not known, {missing} missing"),
+            (_, _) => format!("**no, {failed} failed**"),
+        };
+        let day = kernel.since.map(|since| since.strftime("%F").to_string());
+        let attr = if kernel.attr { "yes" } else { "no" };
+        vec![
+            kernel.name.clone(),
+            escape_text(&kernel.version),
+            attr.into(),
+            works,
+            day.unwrap_or("–".into()),
+        ]
+    });
+    let head = ["kernel", "version", "attribute", "works", "since"].map(str::to_owned);
+    *text += &format!("{}\n", write_table(&head, "---", rows.collect()));
+}
+
 fn write_introduction(data: &Data, text: &mut String) {
     let run = &data.run;
     *text += &format!(
@@ -64,7 +89,7 @@ fn write_introduction(data: &Data, text: &mut String) {
             data.cells.len()
         );
     }
-    let missing = data.count_missing();
+    let missing = data.count_missing(None);
     if missing > 0 {
         *text +=
             &format!("**This was a part of the matrix; {missing} of its cells are missing.**\n\n");
@@ -163,21 +188,14 @@ fn write_cell(scenario: &str, cell: Option<Known<'_>>, notes: &mut Notes) -> Str
 }
 
 fn write_versions(data: &Data, text: &mut String) {
-    let rows = data.kernels.iter().map(|kernel| {
-        let (attr, version) = (kernel.attr, escape_text(&kernel.version));
-        let attr = if attr { "yes" } else { "no" };
-        vec![kernel.name.clone(), attr.into(), version]
-    });
-    let head = ["kernel", "attribute", "version"].map(str::to_owned);
-    let table = write_table(&head, "---", rows.collect());
-    *text += &format!("\n## Versions\n\n{table}");
     let rows = data.tools.iter().map(|tool| {
         let name = format!("{}: {}", tool.name, escape_text(&tool.title));
         vec![name, escape_text(&tool.version)]
     });
     let head = ["tool", "version"].map(str::to_owned);
-    *text += &format!("\n{}", write_table(&head, "---", rows.collect()));
-    *text += &format!("\nGuests ran in {}.\n", escape_text(&data.run.qemu));
+    let table = write_table(&head, "---", rows.collect());
+    let qemu = escape_text(&data.run.qemu);
+    *text += &format!("\n## Versions\n\n{table}\nGuests ran in {qemu}.\n");
 }
 
 /// Text that is no markup, and stays in its cell of a table.
@@ -215,7 +233,8 @@ mod tests {
             "2. smoke: WARNING: &lt;a&gt; &amp; \\]\\]&gt;",
             "no bind-dev (1 cells)",
             "Not measured in this run",
-            "| patched-6.1 | yes | 6.1.170-1 |",
+            "| debian-6.1 | 6.1.170-1 | no | yes, 1 passed | 2026-11-22 |",
+            "| patched-6.1 | 6.1.170-1 | yes | **no, 1 failed** | – |",
             "finished 2026-11-22T16:25:00Z",
         ] {
             assert!(page.contains(line), "`{line}' is not in\n{page}");
