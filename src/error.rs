@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::ifname;
@@ -257,21 +256,17 @@ pub fn shown_value(value: &str) -> String {
     shown(hide_keys(value))
 }
 
-/// The path of a file; not the key that was given in its place.
+/// The path of a file; not a key that was given in its place, whatever stands around it.
 pub fn shown_path(path: &Path) -> String {
-    let text = path.as_os_str().as_bytes();
-    let (digits, padded) = match text.strip_suffix(b"=") {
-        Some(digits) => (digits, true),
-        None => (text, false),
-    };
-    // A path may well have as many letters.
-    let is_key = digits.len() == KEY_DIGITS
-        && digits.iter().all(is_base64)
-        && (padded || !digits.starts_with(b"/"));
-    match is_key {
-        true => HIDDEN.to_owned(),
-        false => shown(path.display()),
-    }
+    let text = path.display().to_string();
+    shown(hide_runs(&text, |before, run, after| {
+        // A path may well have as many letters, but is hardly as mixed.
+        let has = |kind: fn(&u8) -> bool| run.iter().any(kind);
+        let mixed =
+            has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+        let absolute = run.starts_with(b"/") && !before.ends_with('.');
+        after.starts_with('=') || !absolute && (mixed || run.len() == KEY_DIGITS)
+    }))
 }
 
 /// Digits of a key in base64, without the padding.
@@ -286,34 +281,30 @@ fn is_base64(byte: &u8) -> bool {
 
 /// The text without what may be a key in it.
 pub fn hide_keys(text: &str) -> Cow<'_, str> {
-    let mut hidden = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = split_key(rest) {
-        hidden += before;
-        hidden += HIDDEN;
-        rest = after;
-    }
-    if rest.len() == text.len() {
-        return text.into();
-    }
-    (hidden + rest).into()
+    hide_runs(text, |_, _, _| true)
 }
 
-/// What stands before the first key and behind it.
-fn split_key(text: &str) -> Option<(&str, &str)> {
-    let mut start = 0;
+/// The text without those of many digits that are a key, by what stands before and behind them.
+fn hide_runs(text: &str, is_key: impl Fn(&str, &[u8], &str) -> bool) -> Cow<'_, str> {
+    let mut hidden = String::new();
+    let (mut kept, mut start) = (0, 0);
     for run in text
         .as_bytes()
         .chunk_by(|a, b| is_base64(a) == is_base64(b))
     {
         let end = start + run.len();
-        if run.len() >= MANY_DIGITS && is_base64(&run[0]) {
-            let after = &text[end..];
-            return Some((&text[..start], after.strip_prefix('=').unwrap_or(after)));
+        let many = run.len() >= MANY_DIGITS && is_base64(&run[0]);
+        if many && is_key(&text[..start], run, &text[end..]) {
+            hidden += &text[kept..start];
+            hidden += HIDDEN;
+            kept = end + usize::from(text[end..].starts_with('='));
         }
         start = end;
     }
-    None
+    match kept {
+        0 => text.into(),
+        _ => (hidden + &text[kept..]).into(),
+    }
 }
 
 /// A text of several lines as a terminal may get it. The name of a file, a device or a value in it
@@ -398,6 +389,37 @@ mod tests {
             "Unable to access interface: No such device: `wg9' (no such WireGuard interface: \
              ip link add wg9 type wireguard)"
         );
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_a_file_is_hidden_and_a_path_is_not() {
+        let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk";
+        for text in [
+            format!("{key}="),
+            format!("./{key}="),
+            format!("/{key}="),
+            format!("{key}=="),
+            format!("'{key}='"),
+            format!("{key}= "),
+            format!("key={key}="),
+            format!("{key}{key}"),
+            key[1..].to_owned(),
+            format!("./{}", &key[2..]),
+            format!("x{key}"),
+        ] {
+            let said = shown_path(Path::new(&text));
+            assert!(
+                said.contains(HIDDEN) && !said.contains(&key[5..25]),
+                "{said}"
+            );
+        }
+        for path in [
+            "/etc/wireguard/Routers2026/Router12/privatekey0",
+            "../etc/wireguard/routers/router/private/keys",
+            "/run/credentials/wg-quick@wg0.service/private-key",
+        ] {
+            assert_eq!(shown_path(Path::new(path)), path);
+        }
     }
 
     #[test]

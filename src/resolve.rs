@@ -59,8 +59,9 @@ impl Retries {
             return Ok(Retries::DEFAULT);
         };
         let text = text.to_string_lossy();
-        Retries::parse(&text)
-            .ok_or_else(|| Error::Invalid(format!("Unable to parse {name}: `{}'", shown(&text))))
+        Retries::parse(&text).ok_or_else(|| {
+            Error::Invalid(format!("Unable to parse {name}: `{}'", shown_value(&text)))
+        })
     }
 
     /// A number as strtoul(3) reads it: nothing at all is 0, blanks and a plus sign may lead.
@@ -99,7 +100,7 @@ pub fn bind_mode() -> Result<BindMode> {
         Some("port") => Ok(BindMode::Port),
         _ => Err(Error::Invalid(format!(
             "{name} is neither auto, kernel, fwmark nor port: `{}'",
-            shown(text.to_string_lossy())
+            shown_value(&text.to_string_lossy())
         ))),
     }
 }
@@ -116,7 +117,7 @@ pub fn receive_mode() -> Result<ReceiveMode> {
         Some("bound") => Ok(ReceiveMode::Bound),
         _ => Err(Error::Invalid(format!(
             "{name} is neither auto, any nor bound: `{}'",
-            text.to_string_lossy()
+            shown_value(&text.to_string_lossy())
         ))),
     }
 }
