@@ -21,8 +21,9 @@ use crate::plan::rules::Rules;
 use crate::sys;
 use crate::wire::route::{self, Link};
 
-/// How long one command waits for another that is changing rules.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one command waits for another that is changing rules. Longer than one may talk to the program
+/// that serves a userspace device.
+const LOCK_PATIENCE: Duration = Duration::from_secs(75);
 
 /// A socket to routing netlink.
 pub struct Routing(Socket);
@@ -146,9 +147,9 @@ fn explain_rule(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Er
 
 /// The file whose lock is held while rules, marks and ports are read and changed.
 ///
-/// It is a sysctl. The kernel checks CAP_NET_ADMIN over this namespace's network when a process
-/// opens it, and each namespace has its own. So a process without privileges cannot hold the
-/// lock, nothing is left behind, and /run need not be writable. The file is never read. Two
+/// It is a sysctl with mode 0600. The kernel lets root of this namespace's user namespace open it, and who
+/// has CAP_NET_ADMIN over it, and each namespace has its own. So a process of another user cannot hold
+/// the lock, nothing is left behind, and /run need not be writable. The file is never read. Two
 /// processes exclude each other when they see one mount of /proc. Those of different mount
 /// namespaces do, too, unless one has mounted a /proc of its own.
 const LOCK_FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";

@@ -4,7 +4,7 @@
 # needs: fallback
 # tool: ours
 # packages: util-linux
-# timeout: 180
+# timeout: 240
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
@@ -28,7 +28,7 @@ kill $holder
 result unprivileged refused
 
 say "held by root: nothing is changed, and that is said"
-ip netns exec r flock $lock sleep 60 &
+ip netns exec r flock $lock sleep 120 &
 holder=$!
 wait_for "the lock to be held" sh -c "! ip netns exec r flock -n $lock true"
 r_fails "holds the lock" -- set wg0 bind-dev vrf_external
