@@ -108,6 +108,11 @@ pub fn get_unjudged(interface: &str) -> Result<Device> {
     read_device(interface).map(|(device, _)| device)
 }
 
+/// Whether a program serves this interface.
+pub fn is_userspace(interface: &str) -> bool {
+    userspace::is_served(interface)
+}
+
 /// A device, and the value of `WGDEVICE_A_BIND_DEV` where there is one.
 fn read_device(interface: &str) -> Result<(Device, Option<String>)> {
     if userspace::is_served(interface) {

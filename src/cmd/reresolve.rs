@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Call;
-use crate::address::Endpoint;
+use crate::address::{Endpoint, Names};
 use crate::backend;
-use crate::error::{Error, Result, Task};
+use crate::error::{Error, Result, Task, shown};
 use crate::ifname;
 use crate::input;
 use crate::model::{Device, PeerUpdate, Update};
@@ -44,7 +44,7 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
         }
     })?;
     let read_device = || {
-        backend::get(&interface).map_err(|error| {
+        backend::get_unjudged(&interface).map_err(|error| {
             error.with_task(Task::Retrieve {
                 interface: interface.clone(),
             })
@@ -62,39 +62,63 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
     let names = super::show::interface_names();
     let all = look_up(drafts);
     // That may have taken minutes.
-    let device = read_device()?;
+    let mut device = read_device()?;
+    let served = backend::is_userspace(&interface);
+    let mut lost = Ok(());
     for found in all {
-        let peer = match found {
-            Ok(peer) => peer,
+        // Not every program knows `update_only': a peer that was removed meanwhile would come back.
+        if served {
+            device = read_device()?;
+        }
+        let changed = found.and_then(|peer| change_endpoint(&interface, &device, peer, &names));
+        match changed {
+            Ok(None) => {}
+            // A log that is full is no reason to leave the other peers where they were.
+            Ok(Some(line)) => {
+                if lost.is_ok() {
+                    lost = writeln!(call.out, "{line}").map_err(Error::output);
+                }
+            }
             Err(error) => {
                 super::print_note(&error.to_string());
                 failed = true;
-                continue;
             }
-        };
-        let Some((before, peer)) = find_change(&device, peer) else {
-            continue;
-        };
-        let Some(endpoint) = peer.endpoint else {
-            continue;
-        };
-        let line = format!(
-            "{interface}: peer {}: endpoint: {} -> {}",
-            peer.public_key.to_base64(),
-            before.map_or_else(
-                || "none".to_owned(),
-                |before| Endpoint(before, &names).to_string()
-            ),
-            Endpoint(endpoint, &names)
-        );
-        super::apply_update(Update {
-            interface: interface.clone(),
-            peers: vec![peer],
-            ..Update::default()
-        })?;
-        writeln!(call.out, "{line}").map_err(Error::output)?;
+        }
     }
-    if failed { Err(Error::Reported) } else { Ok(()) }
+    match failed {
+        true => Err(Error::Reported),
+        false => lost,
+    }
+}
+
+/// Gives a peer its new endpoint, and says what that is; `None` where nothing changes.
+fn change_endpoint(
+    interface: &str,
+    device: &Device,
+    found: PeerUpdate,
+    names: &Names,
+) -> Result<Option<String>> {
+    let Some((before, peer)) = find_change(device, found) else {
+        return Ok(None);
+    };
+    let Some(endpoint) = peer.endpoint else {
+        return Ok(None);
+    };
+    let key = peer.public_key;
+    super::apply_update(Update {
+        interface: interface.to_owned(),
+        peers: vec![peer],
+        ..Update::default()
+    })?;
+    let before = before.map_or_else(
+        || "none".to_owned(),
+        |before| Endpoint(before, names).to_string(),
+    );
+    let (interface, key) = (shown(interface), key.to_base64());
+    let endpoint = Endpoint(endpoint, names);
+    Ok(Some(format!(
+        "{interface}: peer {key}: endpoint: {before} -> {endpoint}"
+    )))
 }
 
 /// The endpoint that a peer has, and what sets the new one; `None` where the peer is gone or has it.

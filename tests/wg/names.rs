@@ -290,6 +290,24 @@ fn reresolve() -> Result<(), String> {
             hex(1)
         )]
     );
+    // A peer that the program refuses keeps no other one from its address.
+    let case = Case {
+        devices: vec![(
+            "wg0".to_owned(),
+            [1, 3, 4]
+                .map(|byte| at(byte, 600, "198.51.100.1:1"))
+                .concat(),
+            -22,
+        )],
+        ..case
+    };
+    let outcome = tool::run(&tool::ours(), &case);
+    assert_eq!(
+        (outcome.code, outcome.sets.len()),
+        (Some(1), 2),
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.stderr.matches("Invalid argument").count(), 2);
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub struct Device {
 
 impl Device {
     /// `state` is what follows `get=1`, without the last `errno=0`. `@now-5@` in it becomes the
-    /// time five seconds before the answer.
+    /// time five seconds before the answer. `errno` ends all answers, a negative one those to changes.
     pub fn start(name: impl AsRef<OsStr>, state: &str, errno: i32) -> Self {
         let mut path = OsString::from("/var/run/wireguard/");
         path.push(name);
@@ -142,7 +142,7 @@ fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
         let errno = shared.errno;
         if request.starts_with("get=1") {
             shared.gets += 1;
-            format!("{}errno={errno}\n\n", at_now(&shared.state))
+            format!("{}errno={}\n\n", at_now(&shared.state), errno.max(0))
         } else if request.is_empty() {
             // The tool only looked whether a device is here.
             return;
@@ -155,7 +155,7 @@ fn serve(mut stream: UnixStream, shared: &Mutex<Shared>) {
                 }
                 return;
             }
-            format!("errno={errno}\n\n")
+            format!("errno={}\n\n", errno.abs())
         }
     };
     let _ = stream.write_all(answer.as_bytes());
