@@ -1261,9 +1261,15 @@ fn carry_out(
         return Err(error);
     }
     if let Err(error) = backend.send(&plan.update) {
+        // A program that did not answer may make the change yet.
+        let timeout = matches!(&error, Error::Os { errno, .. } if *errno == libc::ETIMEDOUT);
         // A device that has the new mark or port already must not be left without the rules: both
         // go back first, and if that fails the rules stay.
-        if set_back(backend, interface, before) {
+        if timeout {
+            note(&format!(
+                "{interface}: the policy rules stay, because its program may make the change yet"
+            ));
+        } else if set_back(backend, interface, before) {
             if let Err(stuck) = routing.remove_rules(&added) {
                 note(&stuck.to_string());
             }

@@ -61,6 +61,8 @@ struct State {
     rules: Vec<Vec<u8>>,
     /// SET_DEVICE takes the mark and then fails, so often.
     set_fails: u32,
+    /// As the kernel has it; `BUSY` where it is 0.
+    set_errno: i32,
     /// SET_DEVICE says only this from the second time on.
     set_back_fails: bool,
     /// SET_DEVICE says this, and so does whoever asks for wg0 after it.
@@ -316,7 +318,11 @@ impl State {
                             _ => {}
                         }
                     }
-                    ack(if self.sets <= self.set_fails { BUSY } else { 0 })
+                    ack(match self.sets <= self.set_fails {
+                        true if self.set_errno == 0 => BUSY,
+                        true => self.set_errno,
+                        false => 0,
+                    })
                 }
             }
             (false, SOCK_DIAG_BY_FAMILY, _) if self.diag_errno != 0 => ack(self.diag_errno),
@@ -806,6 +812,24 @@ fn rules_stay_while_the_new_mark_stays() {
     assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
     assert!(
         notes.iter().any(|note| note.contains("rules stay")),
+        "{notes:?}"
+    );
+}
+
+/// A program that hangs may take the mark when nobody looks any more.
+#[test]
+fn rules_stay_where_a_change_may_come_yet() {
+    let state = kernel(|state| {
+        state.set_fails = 1;
+        state.set_errno = libc::ETIMEDOUT;
+    });
+    let (result, notes) = run(&state, red());
+    assert!(result.is_err());
+    assert!(state.borrow().ours(2) > 0 && state.borrow().ours(10) > 0);
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("make the change yet")),
         "{notes:?}"
     );
 }
