@@ -808,14 +808,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
             if unbinds && selected && rules.is_empty() {
                 // It is looked at last: it is why they stay.
                 let why = plan.notes.pop().unwrap_or_default();
-                return Err(Error::Unsupported(format!(
-                    "Cannot unbind {interface}: {why}, and they would bind it still; give {interface} \
-                     another {} in the same command",
-                    match by {
-                        Selector::Mark(_) => "fwmark (or off)",
-                        Selector::Port(_) => "listen-port",
-                    }
-                )));
+                return Err(refuse_to_unbind(&interface, *by, &why));
             }
             plan.remove.extend(rules);
         }
@@ -839,7 +832,28 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
         }
     }
     plan.remove_leftovers(facts, &after, None);
+    // A mark or port that it gets again, whose rules could not go when it lost it.
+    let left = plan.rules_after(&facts.rules);
+    let binds = |by: &&Selector| !left.ours_for(**by).is_empty();
+    let unbinds = !matches!(plan.update.bind_dev, Change::Set(_));
+    if let Some(by) = after.iter().find(binds).filter(|_| unbinds) {
+        let start = format!("the rules for {by} stay");
+        let why = plan.notes.iter().find(|note| note.starts_with(&start));
+        return Err(refuse_to_unbind(&interface, *by, why.unwrap_or(&start)));
+    }
     Ok(plan)
+}
+
+/// The rules that have to stay would bind the device still.
+fn refuse_to_unbind(interface: &str, by: Selector, why: &str) -> Error {
+    Error::Unsupported(format!(
+        "Cannot unbind {interface}: {why}, and they would bind it still; give {interface} another {} in \
+         the same command",
+        match by {
+            Selector::Mark(_) => "fwmark (or off)",
+            Selector::Port(_) => "listen-port",
+        }
+    ))
 }
 
 /// A binding that the fallback is to reach.

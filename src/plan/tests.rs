@@ -1039,3 +1039,44 @@ fn a_program_gets_no_port_whose_entry_binds_all_sockets() {
         assert_eq!(planned.is_err(), refused, "{all_sockets} {process}");
     }
 }
+
+/// The rules for a mark stayed when the device lost it, as nothing told who needs them. With that mark
+/// again it would be bound, and the command would say that it is not.
+#[test]
+fn an_unbind_to_a_mark_whose_rules_stay_is_refused() {
+    let pair = |by| {
+        [
+            Rule::new_ours(97, by, Action::Table(TABLE)),
+            Rule::new_ours(98, by, Action::Unreachable),
+        ]
+    };
+    let both = [Selector::Mark(77), Selector::Mark(5)].map(pair);
+    let mut rules = stock();
+    rules.splice(1..1, both.into_iter().flatten());
+    let unbind = |mark, unknown: Option<&str>| {
+        let facts = Facts {
+            mark,
+            unknown: unknown.map(str::to_owned),
+            ..facts(rules.clone())
+        };
+        let update = Update {
+            interface: "wg0".into(),
+            fwmark: Change::Set(77),
+            bind_dev: Change::Clear,
+            ..Update::default()
+        };
+        plan(&facts, update, &Strategy::Unbind)
+    };
+    for mark in [5, 77] {
+        let said = unbind(mark, Some("why")).unwrap_err().to_string();
+        let words = "Cannot unbind wg0: the rules for fwmark 0x4d stay: it cannot be told whether \
+                     another device needs them (why), and they would bind it still; give wg0 another \
+                     fwmark (or off) in the same command";
+        assert_eq!(said, words);
+        let plan = unbind(mark, None).unwrap();
+        assert_eq!(
+            plan.rules_after(&facts(rules.clone()).rules),
+            facts(stock()).rules
+        );
+    }
+}
