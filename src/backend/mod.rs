@@ -1026,23 +1026,31 @@ fn refuse_half_closed(
     )))
 }
 
-/// A device of the kernel that may have been made in another namespace, as it is before a change.
+/// A device that may have been made in another namespace, or a program's there whose socket is in a folder
+/// that both have, as it is before a change.
 struct Standing {
     mark: u32,
     port: u16,
     up: bool,
+    /// A process has its sockets.
+    process: bool,
     sockets: Sockets,
     /// One of those that may have its sockets has its mark as well.
     shares_mark: bool,
 }
 
-/// `None`: a program has the device's sockets, rules have nothing to go by, or the change itself will
-/// say why the device cannot be read.
+/// `None`: it is a program's whose link is here, rules have nothing to go by, or the change itself will say
+/// why the device cannot be read.
 ///
 /// # Errors
 /// The links cannot be read.
 fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standing>> {
-    if matches!(backend, Backend::Userspace) {
+    let process = matches!(backend, Backend::Userspace);
+    let read_links = || read_links(Task::modify(&update.interface));
+    // A program may be slow to tell its state, and is asked for no more than it takes.
+    let links = process.then(read_links).transpose()?;
+    let is_here = |links: &Vec<Link>| find_link(links, &update.interface).is_some();
+    if links.as_ref().is_some_and(is_here) || process && !namespaces::has_others() {
         return Ok(None);
     }
     let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
@@ -1051,16 +1059,23 @@ fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standi
     if (mark, port) == (0, 0) && !sets_selector(update) {
         return Ok(None);
     }
-    let links = read_links(Task::modify(&update.interface))?;
-    let Some(link) = find_link(&links, &update.interface) else {
-        return Ok(None);
-    };
+    let links = links.map_or_else(read_links, Ok)?;
+    let link = find_link(&links, &update.interface);
     let mut standing = Standing {
         mark,
         port,
-        up: link.up,
-        sockets: find_sockets(link, port),
+        // A program has sockets while its link is up, wherever that is.
+        up: link.map_or(port != 0, |link| link.up),
+        process,
+        sockets: match link {
+            Some(link) => find_sockets(link, port),
+            None if is_served_elsewhere(port) => Sockets::Elsewhere,
+            None => Sockets::Unknown,
+        },
         shares_mark: false,
+    };
+    let Some(link) = link else {
+        return Ok(process.then_some(standing));
     };
     // Without another namespace nothing was moved. Else the sockets of the others may pass for its own.
     if standing.sockets == Sockets::Here && namespaces::has_others() {
@@ -1115,7 +1130,7 @@ fn refuse_port_elsewhere(
         return Ok(());
     }
     let (found, _) = namespaces::in_others(Depth::Known, || {
-        if up && !has_socket(port) {
+        if up && !has_socket(port, standing.process) {
             return Vec::new();
         }
         let rules = read_rules(Task::ListInterfaces).unwrap_or_default();
@@ -1171,6 +1186,7 @@ fn find_bound_elsewhere(
         mark,
         port,
         up,
+        process,
         sockets,
         shares_mark,
     } = *standing;
@@ -1200,7 +1216,7 @@ fn find_bound_elsewhere(
         let by = selectors.find(|by| match by {
             Selector::Mark(_) => true,
             // It has sockets only while it is up.
-            Selector::Port(_) => by_port && (!up || has_socket(port)),
+            Selector::Port(_) => by_port && (!up || has_socket(port, process)),
         })?;
         // A mark may well be chosen there as here, for a VRF of the same table.
         let chosen = binds && sockets != Sockets::Elsewhere && by == Selector::Mark(mark);
@@ -1226,11 +1242,12 @@ fn find_bound_elsewhere(
     }))
 }
 
-/// Whether a device that was made in this thread's namespace and moved may have a socket on this port.
+/// Whether a device that was made in this thread's namespace and moved, or that a `process` serves, may
+/// have a socket on this port.
 /// Whether that is one of a device here does not show: /sys tells of the namespace that it was mounted
 /// in. What cannot be read counts as one.
-fn has_socket(port: u16) -> bool {
-    routing::count_wildcard_sockets(port, Some(false)).is_none_or(|count| count > 0)
+fn has_socket(port: u16, process: bool) -> bool {
+    routing::count_wildcard_sockets(port, Some(process)).is_none_or(|count| count > 0)
 }
 
 /// The marks of the kernel's devices of this thread's namespace; `None` where they cannot be read.

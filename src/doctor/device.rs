@@ -448,7 +448,13 @@ impl<'a> View<'a> {
         report.add(
             Code::DeviceMissing,
             name,
-            format!("{shown}, to which it is bound, {is}, so nothing is sent or received"),
+            format!(
+                "{shown}, to which it is bound, {is}, so nothing is received by it, nor sent{}",
+                match by {
+                    Some(_) => " but by routes that its table still has",
+                    None => "",
+                }
+            ),
             Remedy::Run(vec![
                 format!("ip link add {dev} type vrf table {table}"),
                 format!("ip link set {dev} up"),

@@ -33,6 +33,10 @@ pub fn tests() -> Vec<Test> {
             run: served_elsewhere,
         },
         Test {
+            name: "rights::changed_elsewhere",
+            run: changed_elsewhere,
+        },
+        Test {
             name: "rights::not_asked",
             run: not_asked,
         },
@@ -218,9 +222,69 @@ fn served_elsewhere() -> Result<(), String> {
     Ok(())
 }
 
+/// A change from a namespace that shares the folder of sockets leaves the mark that rules go by where the
+/// program is.
+fn changed_elsewhere() -> Result<(), String> {
+    check_needed()?;
+    let _socket = std::net::UdpSocket::bind(("0.0.0.0", 51001)).map_err(|err| err.to_string())?;
+    let device = Device::start("wg0", "listen_port=51001\n", 0);
+    let bound = run_without("-perfmon", &BIND);
+    assert_eq!(bound.code, Some(0), "{bound:?}");
+    let before = our_rules();
+    drop(device);
+    let state = format!("listen_port=51001\nfwmark={MARK}\n");
+    let device = Device::start("wg0", &state, 0);
+    let mut tool = ["unshare", "--net"].map(str::to_owned).to_vec();
+    tool.extend(tool::ours());
+    let call = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let receive = ("WG_BIND_DEV_RECEIVE".to_owned(), "any".to_owned());
+        tool::call(&tool, &words, "", &[receive])
+    };
+    for (words, code, said) in [
+        (
+            &["setconf", "wg0", "/dev/null"][..],
+            0,
+            "stays bound by fwmark",
+        ),
+        (&["set", "wg0", "fwmark", "off"], 0, "stays bound by fwmark"),
+        (
+            &["set", "wg0", "fwmark", "5"],
+            1,
+            "Cannot change the fwmark",
+        ),
+        (
+            &["set", "wg0", "bind-dev", "off"],
+            1,
+            "Cannot unbind wg0 from here",
+        ),
+    ] {
+        let outcome = call(words);
+        assert_eq!(outcome.code, Some(code), "{words:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(said), "{words:?}: {outcome:?}");
+        let sets = device.take_sets().concat();
+        assert!(!sets.contains("fwmark"), "{words:?}: {sets}");
+    }
+    assert_eq!(our_rules(), before);
+    Ok(())
+}
+
 /// A change takes no answer but that to the change itself: the program may be slow to tell its state.
 fn not_asked() -> Result<(), String> {
     check_needed()?;
+    // Its link is here.
+    for words in ["lo down", "lo name wg0"] {
+        let words = [
+            &["link", "set", "dev"][..],
+            &words.split(' ').collect::<Vec<_>>(),
+        ]
+        .concat();
+        let outcome = Command::new("ip")
+            .args(words)
+            .output()
+            .map_err(|err| err.to_string())?;
+        assert!(outcome.status.success(), "{outcome:?}");
+    }
     let device = Device::start("wg0", "listen_port=1\n", 0);
     for words in [["listen-port", "5"], ["fwmark", "7"], ["listen-port", "0"]] {
         let outcome = run_without("-perfmon", &[&["set", "wg0"][..], &words].concat());
