@@ -1035,7 +1035,9 @@ impl Receiving {
         let Some(reason) = &self.reason else {
             return Ok(());
         };
-        let (mark, port) = backend.mark_and_port(interface)?;
+        // The device is bound by now: what it was told will do where it does not tell.
+        let told = (goal.mark, now.port);
+        let (mark, port) = backend.mark_and_port(interface).unwrap_or(told);
         let sockets = match now.up && !now.away {
             true => diag::own_sockets(port, now.process).unwrap_or_default(),
             false => Vec::new(),
