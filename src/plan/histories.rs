@@ -1746,3 +1746,84 @@ fn what_leads_elsewhere_goes_before_the_device_goes_by_it() {
         world.end(&mut counts).unwrap();
     }
 }
+
+/// Found by the fuzzer: of two equal closing rules the first had to stay, as the rules for the port stood in
+/// front of the second. They went in the same command, and the next one removed the twin.
+#[test]
+fn a_twin_goes_with_what_stood_in_between() {
+    let mut world = stock_world();
+    let mut counts = Counts::default();
+    let bind = |device, vrf, fwmark, port, mode, reuse, crash| {
+        Event::Command(Command {
+            device,
+            what: What::Bind {
+                vrf,
+                fwmark,
+                port,
+                mode,
+            },
+            reuse,
+            crash,
+        })
+    };
+    let foreign = Rule {
+        mark: 2013265920,
+        mask: 0,
+        protocol: 3,
+        action: Action::Table(254),
+        local_output: true,
+        ip_proto: 17,
+        ..Rule::default()
+    };
+    for event in [
+        Event::AddForeign(vec![0, 1], Some(1), foreign),
+        bind(
+            1,
+            1,
+            Change::Clear,
+            Change::Set(51002),
+            BindMode::Port,
+            None,
+            None,
+        ),
+        bind(
+            0,
+            1,
+            Change::Set(119),
+            Change::Clear,
+            BindMode::Auto,
+            None,
+            None,
+        ),
+        bind(
+            0,
+            0,
+            Change::Clear,
+            Change::Keep,
+            BindMode::Port,
+            None,
+            Some(4),
+        ),
+        bind(
+            0,
+            0,
+            Change::Set(1996488912),
+            Change::Keep,
+            BindMode::Auto,
+            Some(1),
+            Some(6),
+        ),
+        bind(
+            0,
+            1,
+            Change::Keep,
+            Change::Clear,
+            BindMode::Auto,
+            None,
+            None,
+        ),
+    ] {
+        world.happen(&event, &mut counts).unwrap();
+    }
+    assert_eq!((counts.bound, counts.crashed), (3, 2), "{}", world.shown());
+}

@@ -353,6 +353,25 @@ impl Plan {
         Vec::new()
     }
 
+    /// Of two equal rules the kernel removes the first. While that one stood in front of what carried the
+    /// binding before, it had to stay; now that goes, too.
+    fn remove_twins(&mut self, facts: &Facts, flow: Flow, table: u32) {
+        let count_faults = |rules: &Rules| rules.find_faults(flow, table).len();
+        let mut after = self.rules_after(&facts.rules);
+        let mut ours = after.ours_for(flow.by);
+        while let Some((family, rule)) = ours.pop() {
+            if !ours.contains(&(family, rule)) {
+                continue;
+            }
+            let mut left = after.clone();
+            left.change_rule(family, &rule, false);
+            if count_faults(&left) <= count_faults(&after) {
+                self.remove.push((family, rule));
+                after = left;
+            }
+        }
+    }
+
     /// Says that rules stay, which another device here goes by.
     fn note_shared(&mut self, facts: &Facts, by: Selector) {
         let sharing = facts.sharing(by);
@@ -847,7 +866,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
 /// The rules that have to stay would bind the device still.
 fn refuse_to_unbind(interface: &str, by: Selector, why: &str) -> Error {
     Error::Unsupported(format!(
-        "Cannot unbind {interface}: {why}, and they would bind it still; give {interface} another {} in \
+        "Cannot unbind {interface}: {why}, and they would bind it; give {interface} another {} in \
          the same command",
         match by {
             Selector::Mark(_) => "fwmark (or off)",
@@ -972,9 +991,10 @@ fn bind_by_rules(
     };
     let mut plan = Plan::send(update);
 
+    let goes_to = present.first().and_then(|binding| binding.table);
     let goes_by_another = present
         .iter()
-        .any(|binding| binding.by != by && binding.table == present[0].table);
+        .any(|binding| binding.by != by && binding.table == goes_to);
     let mut theirs = false;
     for (family, rules) in facts.rules.iter_families() {
         let place = find_place(rules, flow, table).map_err(|rule| {
@@ -989,7 +1009,10 @@ fn bind_by_rules(
         plan.add.extend(add.into_iter().map(|rule| (family, rule)));
         for rule in remove {
             // What leads elsewhere goes before the device goes by it, and what nobody needs.
-            let leads_away = matches!(rule.action, Action::Table(to) if to != table);
+            let leads_away = match rule.action {
+                Action::Table(to) => to != table && Some(to) != goes_to,
+                _ => false,
+            };
             let out = match facts.is_unused(by) || leads_away && goes_by_another {
                 true => &mut plan.clear,
                 false => &mut plan.remove,
@@ -1009,6 +1032,7 @@ fn bind_by_rules(
     // Rules for a mark that this device is given beside its port would take its packets, too.
     let after = [Selector::Mark(flow.mark), Selector::Port(flow.port)];
     plan.remove_leftovers(facts, &after, Some(by));
+    plan.remove_twins(facts, flow, table);
     refuse_a_leak(facts, &plan, flow, goal)?;
     plan.notes.insert(
         0,

@@ -1070,7 +1070,7 @@ fn an_unbind_to_a_mark_whose_rules_stay_is_refused() {
     for mark in [5, 77] {
         let said = unbind(mark, Some("why")).unwrap_err().to_string();
         let words = "Cannot unbind wg0: the rules for fwmark 0x4d stay: it cannot be told whether \
-                     another device needs them (why), and they would bind it still; give wg0 another \
+                     another device needs them (why), and they would bind it; give wg0 another \
                      fwmark (or off) in the same command";
         assert_eq!(said, words);
         let plan = unbind(mark, None).unwrap();
