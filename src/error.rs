@@ -256,7 +256,8 @@ pub fn shown_value(value: &str) -> String {
     shown(hide_keys(value))
 }
 
-/// The path of a file; not a key that was given in its place, whatever stands around it.
+/// The path of a file; not a key that was given in its place, whatever stands around it. One that begins
+/// with a slash and lacks its `=` is taken for a path.
 pub fn shown_path(path: &Path) -> String {
     let text = path.display().to_string();
     shown(hide_runs(&text, |before, run, after| {

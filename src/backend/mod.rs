@@ -615,7 +615,7 @@ fn change_bound(
     let strategy = Strategy::choose(support, &update, mode)?;
     scope::refuse_escapes(&update, &strategy)?;
     let ours = match has_our_rules(&update.interface) {
-        Ok(ours) => ours && !is_apart(&mut backend, &update),
+        Ok(ours) => ours && !is_apart(&mut backend, &update)?,
         // Without a mark and a port no rule of ours can bind it, and the reference does not look
         // either. What may be bound stays as it is.
         Err(_) if strategy == Strategy::Keep && is_blank(&mut backend, &update.interface) => false,
@@ -872,15 +872,21 @@ fn has_our_rules(interface: &str) -> Result<bool> {
 
 /// Whether a change of a userspace device has nothing to do with the rules that are there: it takes no
 /// right over them then, but to speak to its program.
-fn is_apart(backend: &mut Backend, update: &Update) -> bool {
+///
+/// # Errors
+/// Its program does not answer.
+fn is_apart(backend: &mut Backend, update: &Update) -> Result<bool> {
     if !update.bind_dev.is_keep() || !matches!(backend, Backend::Userspace) {
-        return false;
+        return Ok(false);
     }
-    let (Ok((mark, port)), Ok(rules)) = (
-        backend.mark_and_port(&update.interface),
-        read_rules(Task::modify(&update.interface)),
-    ) else {
-        return false;
+    let told = backend.mark_and_port(&update.interface);
+    let (mark, port) = match told {
+        Ok(both) => both,
+        Err(error) if is_timeout(&error) => return Err(error),
+        Err(_) => return Ok(false),
+    };
+    let Ok(rules) = read_rules(Task::modify(&update.interface)) else {
+        return Ok(false);
     };
     let wanted = [
         match update.fwmark {
@@ -891,12 +897,17 @@ fn is_apart(backend: &mut Backend, update: &Update) -> bool {
         match update.listen_port {
             Change::Set(port) => Selector::Port(port),
             Change::Keep => Selector::Port(0),
-            Change::Clear => return false,
+            Change::Clear => return Ok(false),
         },
     ];
     let used = rules.our_selectors();
     let mut all = wanted.into_iter();
-    all.all(|by| !used.contains(&by)) && rules.find_bindings(mark, port).is_empty()
+    Ok(all.all(|by| !used.contains(&by)) && rules.find_bindings(mark, port).is_empty())
+}
+
+/// Whether a program did not answer in time.
+fn is_timeout(error: &Error) -> bool {
+    matches!(error, Error::Os { errno, .. } if *errno == libc::ETIMEDOUT)
 }
 
 /// Whether the device has neither a mark nor a port that rules could go by.
@@ -1053,8 +1064,11 @@ fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standi
     if links.as_ref().is_some_and(is_here) || process && !namespaces::has_others() {
         return Ok(None);
     }
-    let Ok((mark, port)) = backend.mark_and_port(&update.interface) else {
-        return Ok(None);
+    let (mark, port) = match backend.mark_and_port(&update.interface) {
+        Ok(both) => both,
+        // Others wait for the lock meanwhile: once is enough.
+        Err(error) if is_timeout(&error) => return Err(error),
+        Err(_) => return Ok(None),
     };
     if (mark, port) == (0, 0) && !sets_selector(update) {
         return Ok(None);
@@ -1064,8 +1078,7 @@ fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standi
     let mut standing = Standing {
         mark,
         port,
-        // A program has sockets while its link is up, wherever that is.
-        up: link.map_or(port != 0, |link| link.up),
+        up: link.map_or_else(|| !is_down_elsewhere(&update.interface), |link| link.up),
         process,
         sockets: match link {
             Some(link) => find_sockets(link, port),
@@ -1270,7 +1283,7 @@ fn carry_out(
 ) -> Result<Vec<(Family, Rule)>> {
     let interface = &plan.update.interface;
     let added = routing.add_rules(&plan.add, &facts.rules)?;
-    // What nobody needs: it does not come back when the device refuses.
+    // What nobody goes by: it does not come back when the device refuses.
     if let Err(error) = routing.remove_rules(&plan.clear) {
         if let Err(stuck) = routing.remove_rules(&added) {
             note(&stuck.to_string());
@@ -1279,10 +1292,9 @@ fn carry_out(
     }
     if let Err(error) = backend.send(&plan.update) {
         // A program that did not answer may make the change yet.
-        let timeout = matches!(&error, Error::Os { errno, .. } if *errno == libc::ETIMEDOUT);
         // A device that has the new mark or port already must not be left without the rules: both
         // go back first, and if that fails the rules stay.
-        if timeout {
+        if is_timeout(&error) {
             note(&format!(
                 "{interface}: the policy rules stay, because its program may make the change yet"
             ));

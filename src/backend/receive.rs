@@ -1035,10 +1035,12 @@ impl Receiving {
         let Some(reason) = &self.reason else {
             return Ok(());
         };
-        // The device is bound by now: what it was told will do where it does not tell.
-        let told = (goal.mark, now.port);
-        let (mark, port) = backend.mark_and_port(interface).unwrap_or(told);
-        let sockets = match now.up && !now.away {
+        let (mark, port) = match backend.mark_and_port(interface) {
+            // It is bound by now: what a program was told will do where it does not tell.
+            Err(_) if now.process => (goal.mark, now.port),
+            told => told?,
+        };
+        let sockets = match now.up && !now.away && port != 0 {
             true => diag::own_sockets(port, now.process).unwrap_or_default(),
             false => Vec::new(),
         };

@@ -21,8 +21,8 @@ use crate::plan::rules::Rules;
 use crate::sys;
 use crate::wire::route::{self, Link};
 
-/// How long one command waits for another that is changing rules. Longer than one may talk to the program
-/// that serves a userspace device.
+/// How long one command waits for another that is changing rules. Longer than one exchange with the program
+/// that serves a userspace device may take.
 const LOCK_PATIENCE: Duration = Duration::from_secs(75);
 
 /// A socket to routing netlink.
@@ -147,8 +147,8 @@ fn explain_rule(verb: &str, family: Family, rule: &Rule, failure: Failure) -> Er
 
 /// The file whose lock is held while rules, marks and ports are read and changed.
 ///
-/// It is a sysctl with mode 0600. The kernel lets root of this namespace's user namespace open it, and who
-/// has CAP_NET_ADMIN over it, and each namespace has its own. So a process of another user cannot hold
+/// It is a sysctl with mode 0600. The kernel lets root of this namespace's user namespace open it, and a
+/// process with CAP_NET_ADMIN over it, and each namespace has its own. So a process of another user cannot hold
 /// the lock, nothing is left behind, and /run need not be writable. The file is never read. Two
 /// processes exclude each other when they see one mount of /proc. Those of different mount
 /// namespaces do, too, unless one has mounted a /proc of its own.

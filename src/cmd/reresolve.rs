@@ -66,11 +66,13 @@ pub fn reresolve(call: Call, interface: &OsStr, file: &OsStr) -> Result<()> {
     let served = backend::is_userspace(&interface);
     let mut lost = Ok(());
     for found in all {
-        // Not every program knows `update_only': a peer that was removed meanwhile would come back.
-        if served {
-            device = read_device()?;
-        }
-        let changed = found.and_then(|peer| change_endpoint(&interface, &device, peer, &names));
+        let changed = found.and_then(|peer| {
+            // Not every program knows `update_only': a peer that was removed meanwhile would come back.
+            if served && find_change(&device, peer.clone()).is_some() {
+                device = read_device()?;
+            }
+            change_endpoint(&interface, &device, peer, &names)
+        });
         match changed {
             Ok(None) => {}
             // A log that is full is no reason to leave the other peers where they were.
