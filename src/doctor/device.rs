@@ -449,9 +449,9 @@ impl<'a> View<'a> {
             Code::DeviceMissing,
             name,
             format!(
-                "{shown}, to which it is bound, {is}, so nothing is received by it, nor sent{}",
+                "{shown}, to which it is bound, {is}, so nothing is sent or received through it{}",
                 match by {
-                    Some(_) => " but by routes that its table still has",
+                    Some(_) => ", but by routes over other devices that are left in its table",
                     None => "",
                 }
             ),

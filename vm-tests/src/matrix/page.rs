@@ -53,6 +53,7 @@ fn write_kernels(data: &Data, text: &mut String) {
         let count = |kind| data.count_kind(kind, |c| c.kernel == kernel.name);
         let (failed, missing) = (count(Kind::Failed), data.count_missing(Some(kernel)));
         let works = match (failed, missing) {
+            (0, 0) if kernel.since.is_none() => "no cell passed".into(),
             (0, 0) => format!("yes, {} passed", count(Kind::Passed)),
             (0, _) => format!("not known, {missing} missing"),
             (_, _) => format!("**no, {failed} failed**"),
@@ -68,7 +69,10 @@ fn write_kernels(data: &Data, text: &mut String) {
         ]
     });
     let head = ["kernel", "version", "attribute", "works", "since"].map(str::to_owned);
-    *text += &format!("{}\n", write_table(&head, "---", rows.collect()));
+    *text += &format!(
+        "A kernel works where all that applies to it has passed or was skipped, in each run since that day.\n\n{}\n",
+        write_table(&head, "---", rows.collect())
+    );
 }
 
 fn write_introduction(data: &Data, text: &mut String) {
