@@ -69,10 +69,8 @@ fn write_kernels(data: &Data, text: &mut String) {
         ]
     });
     let head = ["kernel", "version", "attribute", "works", "since"].map(str::to_owned);
-    *text += &format!(
-        "A kernel works where all that applies to it has passed or was skipped, in each run since that day.\n\n{}\n",
-        write_table(&head, "---", rows.collect())
-    );
+    *text += "A kernel works where all that applies to it has passed or was skipped, in each run since.\n\n";
+    *text += &(write_table(&head, "---", rows.collect()) + "\n");
 }
 
 fn write_introduction(data: &Data, text: &mut String) {
