@@ -4,7 +4,7 @@
 # needs: fallback
 # tool: ours
 # packages: util-linux
-# timeout: 240
+# timeout: 420
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
