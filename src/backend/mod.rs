@@ -1054,7 +1054,7 @@ struct Standing {
 /// why the device cannot be read.
 ///
 /// # Errors
-/// The links cannot be read.
+/// The links cannot be read, or its program does not answer.
 fn find_standing(backend: &mut Backend, update: &Update) -> Result<Option<Standing>> {
     let process = matches!(backend, Backend::Userspace);
     let read_links = || read_links(Task::modify(&update.interface));

@@ -823,12 +823,6 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
         let selected = after.contains(by);
         if facts.sharing(*by).is_empty() {
             let rules = plan.find_removable(facts, *by);
-            let unbinds = !matches!(plan.update.bind_dev, Change::Set(_));
-            if unbinds && selected && rules.is_empty() {
-                // It is looked at last: it is why they stay.
-                let why = plan.notes.pop().unwrap_or_default();
-                return Err(refuse_to_unbind(&interface, *by, &why));
-            }
             plan.remove.extend(rules);
         }
         plan.note_shared(facts, *by);
@@ -851,7 +845,7 @@ fn end_fallback(facts: &Facts, mut plan: Plan, present: &[Binding], stays: &str)
         }
     }
     plan.remove_leftovers(facts, &after, None);
-    // A mark or port that it gets again, whose rules could not go when it lost it.
+    // Rules that have to stay, for a mark or port that it keeps, or gets again.
     let left = plan.rules_after(&facts.rules);
     let binds = |by: &&Selector| !left.ours_for(**by).is_empty();
     let unbinds = !matches!(plan.update.bind_dev, Change::Set(_));
