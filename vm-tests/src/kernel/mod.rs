@@ -112,7 +112,9 @@ pub fn prepare_kernel(
         Origin::Module(module) => {
             let base = prepare_kernel(&table::find_kernel(&module.base)?, None, cache)?;
             let series = series.as_ref().expect("a module has a series");
-            replace_module(kernel, base, trees.find_tree(&module.tree)?, series, cache)?
+            let mut tree = trees.find_tree(&module.tree)?.clone();
+            tree.headers = module.headers.clone().or(tree.headers);
+            replace_module(kernel, base, &tree, series, cache)?
         }
         Origin::Build(build) => {
             let (tree, config) = (trees.find_tree(&build.tree)?, build.config.as_deref());

@@ -60,6 +60,8 @@ pub struct Package {
 pub struct ModuleOrigin {
     pub base: String,
     pub tree: String,
+    /// The metapackage of the headers of `base`, where the tree's is for another one.
+    pub headers: Option<String>,
     /// A folder of the repository whose series takes the place of the tree's own.
     pub series: Option<String>,
 }

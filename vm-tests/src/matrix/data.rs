@@ -100,6 +100,9 @@ pub struct Seen {
     pub notes: Vec<String>,
 }
 
+/// Begins the note of a cell that did not pass at once.
+pub const FIRST_TRY: &str = "the first try came to:";
+
 impl Seen {
     pub fn from_report(report: &Report, commit: &str, inputs: Option<&str>) -> Self {
         let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);

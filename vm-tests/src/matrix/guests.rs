@@ -287,7 +287,7 @@ impl Session<'_> {
         let total = jobs.len();
         self.screen.show_head(&format!("0 of {total}"));
         let reports = pool::run_jobs(&sizes, self.wanted.jobs, memory, |index| {
-            let (report, seen) = self.run(&jobs[index], None);
+            let (report, seen) = self.run(&jobs[index]);
             let one = usize::from(report.outcome.get_kind() == Kind::Failed);
             let bad = bad.fetch_add(one, Ordering::Relaxed) + one;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -307,15 +307,16 @@ impl Session<'_> {
 
     /// Runs one, shows what came of it, and keeps it at once: a run that is ended half way has
     /// seen what it has seen.
-    fn run(&self, job: &Job<'_>, note: Option<String>) -> (Report, Seen) {
+    fn run(&self, job: &Job<'_>) -> (Report, Seen) {
         let planned = job.planned;
         let name = planned.get_name();
         self.progress.begin_step(&name);
         let report = job.runner.run(job.boot, &planned.scenario, &|_| {});
         self.progress.drop_step();
         let mut seen = Seen::from_report(&report, &self.commit, job.inputs.as_deref());
-        seen.notes.extend(note);
-        if job.inputs.is_some() {
+        if let Some(inputs) = &job.inputs {
+            seen.notes
+                .extend(self.store.describe_failure(planned.get_ids(), inputs));
             if let Err(error) = self.store.keep_seen(planned.get_ids(), &seen) {
                 self.screen
                     .say_line(&format!("not kept for --resume: {error}"));
@@ -341,8 +342,7 @@ impl Session<'_> {
         // Where they cannot be kept, the first result stands.
         let _ = fs::remove_dir_all(&kept);
         fs::rename(&first.folder, &kept).ok()?;
-        let note = format!("the first try came to: {}", first.outcome);
-        let (report, seen) = self.run(job, Some(note));
+        let (report, seen) = self.run(job);
         let (name, first, then) = (job.planned.get_name(), &first.outcome, &report.outcome);
         let logs = format!("the first one's logs: {}", kept.display());
         println!("second try      {name}: first {first}, then {then}; {logs}");

@@ -11,7 +11,7 @@ use fs_err as fs;
 use kit::cache::Key;
 use kit::{Cache, Result};
 
-use crate::matrix::data::{Data, Known, Seen};
+use crate::matrix::data::{Data, FIRST_TRY, Known, Seen};
 use crate::run::verdict::Kind;
 
 pub struct Store {
@@ -40,6 +40,16 @@ impl Store {
         (seen.outcome.get_kind() != Kind::Failed).then_some(seen)
     }
 
+    /// The note of a cell that failed here before, with these inputs: a pass after it is a second
+    /// try, of this run or of a later one.
+    pub fn describe_failure(&self, ids: [&str; 3], inputs: &str) -> Option<String> {
+        let text = fs::read_to_string(self.find_place(ids, inputs)).ok()?;
+        let seen: Seen = serde_json::from_str(&text).ok()?;
+        let known = seen.notes.into_iter().find(|n| n.starts_with(FIRST_TRY));
+        let failed = seen.outcome.get_kind() == Kind::Failed;
+        known.or_else(|| failed.then(|| format!("{FIRST_TRY} {}", seen.outcome)))
+    }
+
     /// Keeps a failure as well: a pass that came before is no comfort when the same inputs fail
     /// now.
     pub fn keep_seen(&self, ids: [&str; 3], seen: &Seen) -> Result<()> {
@@ -62,7 +72,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::matrix::data::tests::read_sample;
-    use crate::run::verdict::Ending;
+    use crate::run::verdict::{Ending, Outcome};
 
     fn open_store(folder: &tempfile::TempDir, committed: Data) -> Store {
         Store::open(&Cache::open_at(folder.path()).unwrap(), committed).unwrap()
@@ -91,6 +101,18 @@ mod tests {
         }
         let smoke = &data.cells[0];
         let mut seen = smoke.seen.clone();
+        seen.outcome.ending = Ending::Panic;
+        kept.keep_seen(smoke.get_ids(), &seen).unwrap();
+        // Told of those that follow, whatever came of them.
+        for (ending, why) in [(Ending::Leak, "two"), (Ending::Passed, "")] {
+            let first = kept.describe_failure(smoke.get_ids(), "key of all");
+            assert_eq!(first.as_deref(), Some("the first try came to: panic"));
+            seen.outcome = Outcome::new(ending, why);
+            seen.notes = first.into_iter().collect();
+            kept.keep_seen(smoke.get_ids(), &seen).unwrap();
+        }
+        let other = data.cells[1].get_ids();
+        assert_eq!(kept.describe_failure(other, "key of all"), None);
         seen.outcome.ending = Ending::Panic;
         kept.keep_seen(smoke.get_ids(), &seen).unwrap();
         assert_eq!(committed.find_seen(smoke.get_ids(), "key of all"), None);

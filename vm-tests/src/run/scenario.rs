@@ -344,8 +344,8 @@ mod tests {
             run.retain(|s| s.find_obstacle(&kernel, Wg::Ours).is_none());
             let run: Vec<_> = run.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(run, only.scenarios, "{}", kernel.name);
-            let smoke = find_scenario("smoke").unwrap();
-            let reason = smoke.find_obstacle(&kernel, Wg::Ours).unwrap();
+            let large = find_scenario("large").unwrap();
+            let reason = large.find_obstacle(&kernel, Wg::Ours).unwrap();
             assert!(reason.starts_with(&only.why), "{reason}");
         }
     }
