@@ -20,7 +20,8 @@ const NOT_PROVEN: &str = "
 - **Other people's software.** Scenarios have rules and programs like those of Cilium, Calico, kube-proxy, mwan3 and
   Tailscale, and not the software.
 - **VyOS, OpenWrt, NixOS and Arch**: [how far each was checked](install.md#other-distributions).
-- **The trees of WireGuard and netdev**: [what the series still has to show](../kernel-patches/upstream.md#not-measured-yet).
+- **The trees of WireGuard and netdev**: `kernel-patches/upstream.md` in the repository has what the series still has to
+  show.
 ";
 
 /// The files of the page, by their names in docs/.
