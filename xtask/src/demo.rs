@@ -77,9 +77,6 @@ pub fn run_demo(cache: &Cache, screen: &Screen) -> Result<ExitCode> {
     };
     let reports = pool::run_jobs(&vec![0; pairs.len()], 2, 0, work);
     println!("\n{}", format_table(&reports).trim_end());
-    if let Some(line) = reports.iter().find_map(explain_sysctl) {
-        println!("\n{line}");
-    }
     let is_bad = |report: &&Report| report.outcome.get_kind() != Kind::Passed;
     let bad: Vec<_> = reports.iter().filter(is_bad).collect();
     for report in &bad {
@@ -114,14 +111,6 @@ fn format_table(reports: &[Report]) -> String {
         rows.push(row);
     }
     kit::screen::align_columns(&rows)
-}
-
-/// On a stock kernel the scenario first shows what the administrator's sysctl is for.
-fn explain_sysctl(report: &Report) -> Option<String> {
-    let lost = report.find_result("without-sysctl")? == "lost";
-    let text = "before net.ipv4.udp_l3mdev_accept=1 was set, nothing that arrived in the VRF \
-                reached wg; the patched kernel does not need it.";
-    lost.then(|| format!("{}: {text}", report.kernel))
 }
 
 #[cfg(test)]

@@ -154,8 +154,7 @@ pub fn run_cells(
         }
     }
     say_earlier(&found, runs.len());
-    // Slow kernels and long ones first, so that the last one does not run alone for long: those
-    // with a high limit.
+    // Slow kernels and high limits first, so that the last one does not run alone for long.
     jobs.sort_by_key(|job| Reverse((job.planned.kernel.slow, job.planned.scenario.timeout)));
     for (job, seen) in jobs.iter().zip(session.run_side_by_side(&jobs)) {
         if seen.outcome.get_kind() == Kind::Failed {

@@ -28,9 +28,6 @@ const PART: &str = "part.json";
 pub struct Options {
     /// Data to write the page of [default: the last whole run's, else docs/results.json]
     file: Option<PathBuf>,
-    /// Write nothing; fail if the page is not what the data says
-    #[arg(long)]
-    check: bool,
 }
 
 /// Writes docs/results.md and its data.
@@ -38,36 +35,22 @@ pub fn write_results(options: &Options) -> Result<ExitCode> {
     let full = find_results_folder().join(FULL);
     let file = match &options.file {
         Some(file) => file.clone(),
-        None if !options.check && full.exists() => full,
+        None if full.exists() => full,
         None => committed_file(),
     };
     let mut data = Data::read(&file)?;
     data.find_since(&read_committed()?);
-    let mut differs = false;
     for (name, text) in page::write_files(&data) {
         let place = repo::find_root().join("docs").join(name);
         let same = fs::read_to_string(&place).is_ok_and(|there| there == text);
-        differs |= !same;
-        let what = match (same, options.check) {
-            (true, _) => "as it was",
-            (false, true) => "DIFFERS",
-            (false, false) => {
-                fs::write(&place, text)?;
-                "written"
-            }
-        };
+        fs::write(&place, text)?;
+        let what = ["written", "as it was"][usize::from(same)];
         println!("{what:10}docs/{name}");
-    }
-    if options.check && differs {
-        let file = file.strip_prefix(repo::find_root()).unwrap_or(&file);
-        println!("again:    cargo xtask results {}", file.display());
-        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps the data of a run beside the guests' logs: a part of the matrix must not take the place
-/// of the whole.
+/// Keeps the data of a run beside the guests' logs. A part does not replace the whole.
 pub fn save_data(data: &Data) -> Result<PathBuf> {
     let file = find_results_folder().join(if data.run.part { PART } else { FULL });
     fs::create_dir_all(find_results_folder())?;

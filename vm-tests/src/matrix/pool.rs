@@ -51,14 +51,15 @@ mod tests {
 
     #[test]
     fn limits_hold_and_every_job_is_run() {
-        // Four of the small ones fit, and of the large ones each is alone.
-        let sizes: Vec<_> = (0..40).map(|n| 100 + n % 3 * 100).chain([900]).collect();
+        // Four of the small ones fit, and of the two large ones each is alone.
+        let sizes: Vec<_> = (0..40).map(|n| 100 + n % 3 * 100).chain([900; 2]).collect();
         let ([memory, most, jobs], begun) = ([(); 3].map(|()| AtomicU64::new(0)), Instant::now());
         let work = |index: usize| {
             let own = sizes[index];
             let held = memory.fetch_add(own, Relaxed) + own;
             assert!(held <= 500 || held == 900, "{held} MiB at once");
             most.fetch_max(jobs.fetch_add(1, Relaxed) + 1, Relaxed);
+            thread::sleep(Duration::from_millis(own / 30));
             // However busy the host is, the second one comes beside the first.
             while index < 2 && most.load(Relaxed) < 2 && begun.elapsed().as_secs() < 60 {
                 thread::sleep(Duration::from_millis(2));
@@ -67,18 +68,8 @@ mod tests {
             memory.fetch_sub(own, Relaxed);
             index
         };
-        assert_eq!(run_jobs(&sizes, 4, 500, work), (0..41).collect::<Vec<_>>());
+        assert_eq!(run_jobs(&sizes, 4, 500, work), (0..42).collect::<Vec<_>>());
         assert!((2..=4).contains(&most.into_inner()), "one after the other");
         assert_eq!(run_jobs(&[], 4, 500, |index| index), [0; 0]);
-    }
-
-    #[test]
-    fn without_memory_they_run_in_their_order() {
-        let order = Mutex::new(Vec::new());
-        run_jobs(&[7; 5], 3, 0, |index| {
-            thread::sleep(Duration::from_millis(10 - 2 * index as u64));
-            order.lock().unwrap().push(index);
-        });
-        assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4]);
     }
 }
