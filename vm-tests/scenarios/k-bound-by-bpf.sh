@@ -20,9 +20,11 @@ fb_bpf
 fb_keys
 fb_wg0
 
-# expect_bind_dev NAME: what the kernel says, for our tool reads it from there.
+# expect_bind_dev NAME: what wg shows, beside the sockets that ss shows.
 expect_bind_dev() {
-	[ "$(ip netns exec r "$WG" show wg0 bind-dev)" = "$1" ] || die "bound to $(ip netns exec r "$WG" show wg0 bind-dev)"
+	local found
+	found=$(ip netns exec r "$WG" show wg0 bind-dev)
+	[ "$found" = "$1" ] || die "bound to $found, expected $1"
 }
 
 say "by a program to vrf_a, whereas another socket has the port in vrf_b"

@@ -19,7 +19,7 @@ use kit::setup;
 use kit::{Cache, Debian, Progress, Result, process};
 
 use crate::matrix;
-use crate::matrix::data::{Cell, Data, Heading, Run, Seen};
+use crate::matrix::data::{Cell, Data, FIRST_TRY, Heading, Run, Seen};
 use crate::matrix::plan::{self, OURS, Planned};
 use crate::matrix::pool;
 use crate::matrix::store::Store;
@@ -342,7 +342,11 @@ impl Session<'_> {
         // Where they cannot be kept, the first result stands.
         let _ = fs::remove_dir_all(&kept);
         fs::rename(&first.folder, &kept).ok()?;
-        let (report, seen) = self.run(job);
+        let (report, mut seen) = self.run(job);
+        if job.inputs.is_none() {
+            // It was not kept, so that the second one could not know.
+            seen.notes.push(format!("{FIRST_TRY} {}", first.outcome));
+        }
         let (name, first, then) = (job.planned.get_name(), &first.outcome, &report.outcome);
         let logs = format!("the first one's logs: {}", kept.display());
         println!("second try      {name}: first {first}, then {then}; {logs}");

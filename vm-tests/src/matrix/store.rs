@@ -114,9 +114,7 @@ mod tests {
             seen.notes = first.into_iter().collect();
             kept.keep_seen(smoke.get_ids(), &seen).unwrap();
         }
-        assert_eq!(
-            kept.describe_failure(data.cells[1].get_ids(), "key of all"),
-            None
-        );
+        let other = kept.describe_failure(data.cells[1].get_ids(), "key of all");
+        assert_eq!(other, None);
     }
 }
