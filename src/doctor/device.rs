@@ -273,6 +273,7 @@ impl<'a> View<'a> {
         summary
     }
 
+    /// `None` as well where its name is not known: only the closing rule is left.
     fn describe_underlay(&self) -> Option<Underlay> {
         let table = match self.sends {
             Sends::Rules { table, .. } => table,
@@ -294,7 +295,7 @@ impl<'a> View<'a> {
                     .collect(),
             },
             None => Underlay {
-                name: self.bind_name().unwrap_or_default(),
+                name: self.bind_name()?,
                 table,
                 exists: false,
                 up: false,

@@ -1307,6 +1307,21 @@ fn of_two_vrfs_on_one_table_it_is_the_one_that_has_the_sockets() {
     assert_eq!(report.findings, []);
 }
 
+/// The closing rule names no VRF, so that only an entry of the hooks can.
+#[test]
+fn name_is_left_out_where_nothing_tells_it() {
+    let closed = changed(stock(), |f| {
+        v4(f).retain(|r| r.pref != 97);
+        v6(f).retain(|r| r.pref != 97);
+    });
+    let nameless = changed(closed.clone(), |f| f.hooks.entries = Ok(Vec::new()));
+    for (facts, known) in [(closed, Some("vrf_external")), (nameless, None)] {
+        let report = examine(&facts, None, &mut routes);
+        let underlay = report.devices[0].underlay.as_ref();
+        assert_eq!(underlay.map(|bound| bound.name.as_str()), known);
+    }
+}
+
 /// Two devices on one port, each in its own VRF, and one of these was deleted.
 #[test]
 fn each_device_on_a_shared_port_is_judged_by_itself() {

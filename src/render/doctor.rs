@@ -48,7 +48,7 @@ fn print_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     if *elsewhere {
         line("sockets", "in another network namespace".to_owned())?;
     }
-    let place = underlay.as_ref().map_or("", |underlay| &underlay.name);
+    let place = underlay.as_ref().map_or("its VRF", |bound| &bound.name);
     line(
         "sends",
         match sends {
