@@ -25,10 +25,10 @@ pub fn prepare_cargo() -> Command {
     command
 }
 
-/// Builds our `wg` and says where it is.
-pub fn build_wg(progress: &Progress) -> Result<PathBuf> {
+/// Builds our `wg` with a profile of Cargo.toml and says where it is.
+pub fn build_wg(profile: &str, progress: &Progress) -> Result<PathBuf> {
     progress.begin_step("build wg");
-    let what = "--package wg-vrf --bin wg";
+    let what = format!("--package wg-vrf --bin wg --profile {profile}");
     let build = format!("build --locked --quiet {what} --message-format json-render-diagnostics");
     let messages = process::run(prepare_cargo().args(build.split(' ')))?;
     progress.end_step();

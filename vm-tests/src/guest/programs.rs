@@ -47,11 +47,11 @@ impl Program {
     }
 }
 
-/// The `wg` that guests get: ours; or a program that a person hands over; or `debian:SUITE`, the
-/// C tool of that suite.
+/// The `wg` that guests get: ours, quickly built; or a program that a person hands over; or
+/// `debian:SUITE`, the C tool of that suite.
 pub fn find_wg(choice: Option<&str>, cache: &Cache) -> Result<Program> {
     let Some(choice) = choice else {
-        return Ok(Program::Local(cargo::build_wg(&cache.progress)?));
+        return Ok(Program::Local(cargo::build_wg("dev", &cache.progress)?));
     };
     if let Some(suite) = choice.strip_prefix("debian:") {
         return find_c_tool(suite, cache);

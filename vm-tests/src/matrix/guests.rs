@@ -15,15 +15,12 @@ use crate::kernel::{self, BootableKernel};
 use crate::run::qemu;
 use crate::run::runner::{self, Report, Runner};
 use crate::run::verdict::{Ending, Kind, Outcome};
-use kit::setup;
-use kit::{Cache, Debian, Progress, Result, process};
+use kit::{Cache, Debian, Progress, Result, cargo, process, progress::Screen, setup};
 
-use crate::matrix;
 use crate::matrix::data::{Cell, Data, FIRST_TRY, Heading, Run, Seen};
 use crate::matrix::plan::{self, OURS, Planned};
-use crate::matrix::pool;
 use crate::matrix::store::Store;
-use kit::progress::Screen;
+use crate::matrix::{self, pool};
 
 /// How cells are run.
 #[derive(clap::Args)]
@@ -255,7 +252,11 @@ fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
 /// Builds or fetches a tool, and the runner that puts it into guests.
 fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<(Runner, String)> {
     let choice = wanted.find_choice(tool);
-    let program = programs::find_wg(choice.as_deref(), cache)?;
+    // What is shipped; a guest takes a third less time with it than with a debug build.
+    let program = match &choice {
+        None => Program::Local(cargo::build_wg("release", &cache.progress)?),
+        Some(choice) => programs::find_wg(Some(choice), cache)?,
+    };
     let version = match (&program, &tool.debian) {
         (_, Some(suite)) => {
             let debian = Debian::new(cache, &[suite])?;
