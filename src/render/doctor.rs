@@ -419,6 +419,29 @@ mod tests {
         );
     }
 
+    /// Only the closing rule is left, and nothing tells of which VRF.
+    #[test]
+    fn a_name_that_is_not_known_is_not_shown() {
+        let mut report = report();
+        let device = &mut report.devices[0];
+        (device.underlay, device.closed) = (None, None);
+        device.gets = Some(Gets::Other(vec!["vrf_other".to_owned()]));
+        if let Sends::Rules { table, .. } = &mut device.sends {
+            *table = None;
+        }
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        print(&report, &mut text).unwrap();
+        print_json(&report, &mut json).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.contains("receives: from vrf_other, not its VRF\n"),
+            "{text}"
+        );
+        assert!(!text.contains("bound to"), "{text}");
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["interfaces"][0].get("device"), None);
+    }
+
     /// Each member is in the tables of docs/doctor.md.
     #[test]
     fn json_has_the_documented_members() {

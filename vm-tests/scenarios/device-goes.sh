@@ -11,7 +11,7 @@
 # suite: long
 # kernels: debian-6.1, patched-6.1, debian-6.12, patched-6.12, debian-7.3, vanilla-7.3, patched-7.3
 #
-# Not the debug kernel, where the many calls take hours.
+# Not the debug kernel: the part that reads took 34 minutes there, beside other guests.
 #
 # strace stops the command behind one of its messages to the kernel. Meanwhile the device is deleted,
 # deleted and made again, renamed or moved to another namespace, or its VRF is deleted. Then the command

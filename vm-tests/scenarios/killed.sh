@@ -11,7 +11,7 @@
 # suite: long
 # kernels: debian-6.1, patched-6.1, debian-6.12, patched-6.12, debian-7.3, vanilla-7.3, patched-7.3
 #
-# Not the debug kernel, where the many calls take hours.
+# Not the debug kernel: ten minutes were not enough for the first 37 of hundreds of points.
 #
 # strace kills the command as it enters each call that can change something, and a few of the others.
 # What the kernel then has is read by other programs: ip, ss, the C wg, bpftool. A tunnel that was bound

@@ -6,9 +6,6 @@
 # packages: strace, bpftool, wireguard-tools
 # timeout: 900
 # suite: long
-# kernels: debian-6.1, patched-6.1, debian-6.12, patched-6.12, debian-7.3, vanilla-7.3, patched-7.3
-#
-# Not the debug kernel, where the many calls take hours.
 #
 # No command hangs, and none that ends with 0 has shown a half, nor a bound device as one that is not:
 # what showconf prints is set again. The C wg says what is true.

@@ -252,7 +252,7 @@ fn say_earlier(found: &BTreeMap<[&str; 3], Seen>, runs: usize) {
 /// Builds or fetches a tool, and the runner that puts it into guests.
 fn make_tool(tool: &Tool, wanted: &Wanted, cache: &Cache) -> Result<(Runner, String)> {
     let choice = wanted.find_choice(tool);
-    // What is shipped; a guest takes a third less time with it than with a debug build.
+    // What is shipped; f-lifecycle takes a third less CPU time with it than with a debug build.
     let program = match &choice {
         None => Program::Local(cargo::build_wg("release", &cache.progress)?),
         Some(choice) => programs::find_wg(Some(choice), cache)?,
