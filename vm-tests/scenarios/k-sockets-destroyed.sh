@@ -1,0 +1,66 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# title: `ss -K` takes the binding away: wg says so, and to bind again mends it
+# needs: attr
+# tool: ours
+# timeout: 120
+# kernels: patched-6.1, patched-6.12
+#
+# Kernels built here have no CONFIG_INET_DIAG_DESTROY.
+set -euo pipefail
+. /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
+. /lib/wgvrf/bound.sh
+
+# destroy: both sockets of the router's tunnel lose what they are bound to.
+destroy() {
+	r ss -uaK "sport = :$RPORT" >/dev/null
+	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%red')" = 0 ] || die "ss -K left the binding"
+}
+
+# calls_anew: without the route that the peer had. Link down and up would make the sockets again.
+calls_anew() {
+	r_calls 198.51.100.2
+	r_calls 192.0.2.9
+}
+
+# mended: both sockets are on red, and nothing is seen elsewhere.
+mended() {
+	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%red:')" = 2 ] || die "$(r ss -lunH "sport = :$RPORT")"
+	r "$WG" show wg0 | has -x '  bind device: red'
+	capture_start out r main0 "udp and src port $RPORT"
+	calls_anew
+	works r
+	capture_stop out
+	assert_none out "packets outside red"
+}
+
+bound_topology
+bind_to red
+r_calls 192.0.2.9
+works r
+for command in set setconf syncconf; do
+	say "mended by $command"
+	r "$WG" showconf wg0 >/tmp/wg0.conf
+	destroy
+	r "$WG" show wg0 | has -x '  bind device: red (the sockets are not bound to it)'
+	r "$WG" show wg0 json | has '"receives": *"any"'
+	code=0
+	r "$WG" doctor wg0 >/tmp/doctor || code=$?
+	cat /tmp/doctor
+	[ $code = 1 ] || die "wg doctor: exit $code"
+	case $command in
+	set) bind_to red ;;
+	*) r "$WG" $command wg0 /tmp/wg0.conf ;;
+	esac
+	mended
+	result "$command" mended
+done
+
+say "what was destroyed sends outside"
+destroy
+capture_start open r main0 "udp and src port $RPORT"
+calls_anew
+silent r
+capture_stop open
+assert_some open "packets outside red"
