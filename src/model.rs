@@ -171,6 +171,10 @@ impl fmt::Display for Fault {
 pub enum Presence {
     Present,
     Missing,
+    /// It is, and the sockets are bound to no device: `ss -K` takes a binding away.
+    Unbound,
+    /// It is, and no socket is on it: another one had the port when it came back.
+    Unused,
     /// It is one of another namespace.
     Unknown,
 }

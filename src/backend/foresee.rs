@@ -3,13 +3,13 @@
 
 use super::{
     Backend, Routing, find_bound_elsewhere, find_hooks_fault, find_link, find_standing,
-    name_of_vrf, receive,
+    name_of_vrf, read_facts, read_links, receive,
 };
-use crate::error::Result;
+use crate::error::{Error, Result, Task};
 use crate::model::{Bind, Change, Device, Receives, Update};
 use crate::plan::changes::Means;
 use crate::plan::receive::ReceiveMode;
-use crate::plan::{BindMode, Strategy};
+use crate::plan::{self, BindMode, Strategy};
 
 /// By what means an update of this device would be carried out.
 ///
@@ -50,7 +50,14 @@ pub fn foresee_update(
         }
         Strategy::Attribute { .. } | Strategy::Fallback { .. } => None,
     };
+    let rules_stay =
+        matches!(strategy, Strategy::Fallback { .. }) && matches!(now.bind, Bind::Rules { .. });
+    let mark = match rules_stay {
+        true => find_mark(&mut backend, update, &bind, &strategy)?,
+        false => None,
+    };
     Ok(Means {
+        mark,
         strategy,
         // Who accepted it for this device need not say so at each change.
         binds_sockets: by_rules
@@ -62,6 +69,26 @@ pub fn foresee_update(
             .is_none(),
         bound_elsewhere,
     })
+}
+
+/// The mark that the plan has for the binding. What would be refused has none.
+fn find_mark(
+    backend: &mut Backend,
+    update: &Update,
+    bind: &Update,
+    strategy: &Strategy,
+) -> Result<Option<u32>> {
+    let wanted = Update {
+        listen_port: update.listen_port.clone(),
+        ..bind.clone()
+    };
+    let links = read_links(Task::modify(&update.interface))?;
+    let mut routing =
+        Routing::open().map_err(|err| Error::io(Task::modify(&update.interface), &err))?;
+    let support = backend.probe_support(bind)?;
+    let facts = read_facts(backend, &mut routing, &links, &wanted, support)?;
+    let plan = plan::plan(&facts, wanted, strategy).ok();
+    Ok(plan.map(|plan| facts.mark_after(&plan.update.fwmark)))
 }
 
 /// The kernel takes a device by each of its names, and tells of one.

@@ -339,8 +339,10 @@ fn kernel_bind(device: &Device, dev: String, links: &[Link]) -> Bind {
         match has_socket_on(&dev, port) {
             Some(true) => Presence::Present,
             // The kernel closes the sockets when the device is missing.
-            Some(false) if !is_bound_elsewhere(&dev, port) && !here => Presence::Missing,
-            Some(false) => Presence::Unknown,
+            Some(false) if is_bound_elsewhere(&dev, port) => Presence::Unknown,
+            Some(false) if !here => Presence::Missing,
+            Some(false) if has_unbound_socket(port) => Presence::Unbound,
+            Some(false) => Presence::Unused,
             None => guess_presence(sockets, here),
         }
     } else {
@@ -367,6 +369,12 @@ fn has_socket_on(dev: &str, port: u16) -> Option<bool> {
     };
     let sockets = diag::udp_sockets(port).ok()?;
     Some(sockets.iter().any(|socket| socket.device == index))
+}
+
+fn has_unbound_socket(port: u16) -> bool {
+    let sockets = diag::udp_sockets(port).unwrap_or_default();
+    let mut own = sockets.iter().filter(|one| one.may_be_of(false));
+    own.any(|one| one.device == 0)
 }
 
 /// Whether another namespace has such a socket, or cannot be looked into.

@@ -20,6 +20,12 @@ use crate::wire::underlay::{Packet, Route, RouteKind, Way};
 /// What WireGuard and UDP put in front of and behind a packet, and an IPv4 or IPv6 header.
 const OVERHEAD_V4: u32 = 60;
 const OVERHEAD_V6: u32 = 80;
+/// Below it the kernel takes IPv6 away from a link (`IPV6_MIN_MTU`).
+const LOWEST_V6: u32 = 1280;
+
+/// The kernel puts a rule without a priority in front of the second one of the list.
+const LATER_RULES: &str = "; wg-quick with Table = auto puts the rules that it adds later in front \
+    again: look again with `wg doctor' after each `wg-quick up', or give wg-quick `Table = off'";
 
 /// What arrives has no mark, and which port it came from is not known.
 const ARRIVING: Flow = Flow {
@@ -128,12 +134,7 @@ impl<'a> View<'a> {
             .collect();
         let index = self.carrier.map(|nic| nic.link.index);
         if let Sends::Attribute { .. } = self.sends {
-            let bound = on_port.iter().any(|one| Some(one.device) == index);
-            return if bound && port != 0 {
-                Gets::BoundByKernel
-            } else {
-                Gets::Nothing
-            };
+            return self.find_kernel_gets(&on_port);
         }
         let process = self.is_process();
         let own: Vec<UdpSocket> = on_port
@@ -144,7 +145,7 @@ impl<'a> View<'a> {
             let mut nics = self.facts.nics.iter().map(|nic| &nic.link);
             Some(nics.find(|link| link.index == index)?.name.clone())
         };
-        match judge_sockets(&own, self.count_rivals(), index, find_name) {
+        match judge_sockets(&own, self.iter_rivals().count(), index, find_name) {
             Some(Receives::Bound) => Gets::BoundByHook,
             Some(Receives::Nothing) => Gets::Nothing,
             Some(Receives::Other(devices)) => Gets::Other(devices),
@@ -154,6 +155,38 @@ impl<'a> View<'a> {
             }
             Some(Receives::Any) | None => Gets::Everywhere,
         }
+    }
+
+    /// What the sockets receive that the attribute is to bind. `ss -K` takes their binding away.
+    fn find_kernel_gets(&self, on_port: &[UdpSocket]) -> Gets {
+        let listens = self.device().listen_port != 0;
+        let Some(carrier) = self.carrier.filter(|_| listens) else {
+            return Gets::Nothing;
+        };
+        let own = || on_port.iter().filter(|one| one.may_be_of(false));
+        if own().any(|one| one.device == carrier.link.index) {
+            return Gets::BoundByKernel;
+        }
+        let count = |v6| own().filter(|one| one.device == 0 && one.v6 == v6).count();
+        // Those of devices that the attribute does not bind are no proof that it has some.
+        let others = self.iter_rivals().filter(|other| {
+            let sends = find_sends(self.facts, other);
+            let carrier = find_carrier(self.facts, other, &sends).map(|nic| nic.link.index);
+            other.attribute.is_empty() && !on_port.iter().any(|one| Some(one.device) == carrier)
+        });
+        if count(false).max(count(true)) <= others.count() {
+            return Gets::Nothing;
+        }
+        match self.facts.l3mdev_accept {
+            Ok(false) if self.facts.find_table(carrier).is_some() => Gets::DefaultVrfOnly,
+            _ => Gets::Everywhere,
+        }
+    }
+
+    /// The attribute names a device, and its sockets are bound to none.
+    fn has_lost_binding(&self) -> bool {
+        let open = matches!(self.gets, Some(Gets::Everywhere | Gets::DefaultVrfOnly));
+        open && matches!(self.sends, Sends::Attribute { .. })
     }
 
     /// Whether a process has its sockets.
@@ -172,6 +205,13 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Why its sockets are not bound when it is bound again: the attribute needs no hooks.
+    fn find_bind_fault(&self) -> Option<&'a str> {
+        let takes_attribute = self.facts.attribute == Ok(true) && !self.is_process();
+        let by_kernel = takes_attribute || matches!(self.sends, Sends::Attribute { .. });
+        self.hooks_fault().filter(|_| !by_kernel)
+    }
+
     /// Whether the bind hooks have an entry of it, on whatever port.
     fn has_entry(&self) -> bool {
         let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
@@ -180,22 +220,30 @@ impl<'a> View<'a> {
         entries.any(|(_, entry)| Some(entry.owner) == index && !entry.leaving)
     }
 
+    /// Whether the bind hooks have an entry of it for the port that it has.
+    pub fn has_entry_on_port(&self) -> bool {
+        let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
+        let port = self.device().listen_port;
+        let index = self.own.map(|nic| nic.link.index);
+        let mut entries = entries.iter();
+        entries.any(|(of, entry)| *of == port && Some(entry.owner) == index)
+    }
+
     /// Whether its rules are gone, and what receives is not.
     pub fn is_half_bound(&self) -> bool {
         self.sends == Sends::Unbound && self.has_entry()
     }
 
-    /// How many other devices of its kind are up and have its port.
-    fn count_rivals(&self) -> usize {
-        let others = self.facts.devices.iter().filter(|other| {
+    /// The other devices of its kind that are up and have its port.
+    fn iter_rivals(&self) -> impl Iterator<Item = &'a Tunnel> + '_ {
+        self.facts.devices.iter().filter(|other| {
             let nic = self.facts.nic_called(&other.device.name);
             let up = |nic: &Nic| nic.link.up && (nic.link.kind != "wireguard") == self.is_process();
             other.device.name != self.device().name
                 && other.device.listen_port == self.device().listen_port
                 && other.elsewhere != Some(true)
                 && nic.is_some_and(up)
-        });
-        others.count()
+        })
     }
 
     /// The name by which a command binds it again; `None` where it is not known.
@@ -321,8 +369,9 @@ impl<'a> View<'a> {
     fn is_closed(&self, faults: &[(Family, Fault)]) -> Option<bool> {
         match self.sends {
             Sends::Unbound | Sends::Unknown => None,
-            // The kernel drops what leaves by another device.
-            Sends::Attribute { .. } => Some(true),
+            Sends::Attribute { .. } if self.gets == Some(Gets::Unknown) => None,
+            // While they are bound, the kernel drops what leaves by another device.
+            Sends::Attribute { .. } => Some(!self.has_lost_binding()),
             // Where the closing rule is all that is left, a family may lack it.
             Sends::Rules { table: None, .. } => None,
             // Its packets may start in another namespace, with other rules.
@@ -456,10 +505,17 @@ impl<'a> View<'a> {
                     None => "",
                 }
             ),
-            Remedy::Run(vec![
-                format!("ip link add {dev} type vrf table {table}"),
-                format!("ip link set {dev} up"),
-            ]),
+            match by {
+                Some(_) => Remedy::Run(vec![
+                    format!("ip link add {dev} type vrf table {table}"),
+                    format!("ip link set {dev} up"),
+                ]),
+                // The attribute takes devices of every kind.
+                None => Remedy::Do(format!(
+                    "make {shown} come back; a VRF is made with `ip link add {dev} type vrf table \
+                     {table}' and `ip link set {dev} up'"
+                )),
+            },
         );
     }
 
@@ -526,7 +582,9 @@ impl<'a> View<'a> {
             }
             // Without what it is bound to, nowhere; that is said already.
             if !bound || self.carrier.is_some() {
-                reach.push(self.follow_route(endpoint, faults, &mut gathered, ask));
+                let found = self.follow_route(endpoint, faults, &mut gathered, ask);
+                // It is the way of sockets that are bound.
+                reach.extend(Some(found).filter(|_| !self.has_lost_binding()));
             }
         }
         let open = !gathered.escaped.is_empty() || !gathered.local.is_empty();
@@ -604,6 +662,12 @@ impl<'a> View<'a> {
             }
         };
         let out = self.facts.nic(route.out);
+        // IPv4 looks for an address without a route on the link that the sender is bound to.
+        let guessed = route.kind == RouteKind::Unicast && route.table == 0;
+        if guessed && !out.is_some_and(|nic| nic.carrier.point_to_point) {
+            self.gather_unreachable(to, "the kernel looks on the link itself", gathered);
+            return reach;
+        }
         if route.kind != RouteKind::Unicast
             && self.vrf().is_some()
             && self.leaves_elsewhere(&route)
@@ -626,7 +690,7 @@ impl<'a> View<'a> {
             return reach;
         }
         reach.out = out.map(|nic| nic.link.name.clone());
-        reach.table = Some(route.table);
+        reach.table = (!guessed).then_some(route.table);
         reach.source = route.source;
         if route.kind == RouteKind::Unicast && !told {
             // A route that is left does not help without an address.
@@ -848,15 +912,17 @@ impl<'a> View<'a> {
             let Some((to, pref)) = mine.next() else {
                 continue;
             };
+            let (remedy, warning) = put_l3mdev_in_front(family, Some(*pref));
             report.add(
                 Code::RuleInFront,
                 name,
                 format!(
                     "the {family} rule at priority {pref} comes before `l3mdev' and takes its \
-                     packets to {to} to another table than that of {}, so the kernel drops them",
+                     packets to {to} to another table than that of {}, so the kernel drops \
+                     them{warning}",
                     self.describe_place()
                 ),
-                put_l3mdev_in_front(family, Some(*pref)),
+                remedy,
             );
         }
         if let Some(first) = no_family.first() {
@@ -925,6 +991,8 @@ impl<'a> View<'a> {
         }
         if let Some((mtu, overhead, by)) = mtu {
             let own = self.own.map_or(0, |own| own.carrier.mtu);
+            let lower = mtu.saturating_sub(OVERHEAD_V6);
+            let command = format!("ip link set {} mtu {lower}", quote(self.name()));
             report.add(
                 Code::Mtu,
                 name,
@@ -932,11 +1000,15 @@ impl<'a> View<'a> {
                     "its MTU is {own}, and {overhead} more are needed outside, but the way by {by} \
                      carries {mtu}: large packets are cut or lost"
                 ),
-                run(format!(
-                    "ip link set {} mtu {}",
-                    quote(self.name()),
-                    mtu.saturating_sub(OVERHEAD_V6)
-                )),
+                if lower < LOWEST_V6 {
+                    Remedy::Do(format!(
+                        "a larger MTU for {by}; or `{command}' where the tunnel carries no IPv6: \
+                         below {LOWEST_V6} the kernel takes IPv6 away from {}",
+                        self.name()
+                    ))
+                } else {
+                    run(command)
+                },
             );
         }
         self.report_arrival(&filtered, &captured, report);
@@ -989,22 +1061,26 @@ impl<'a> View<'a> {
                 }
                 Some(link) => format!("leave by {link}"),
             };
+            let (remedy, warning) = match self.move_local(family).filter(|_| !loopback) {
+                Some(remedy) => (remedy, LATER_RULES),
+                None => (
+                    Remedy::Do(format!(
+                        "give the peer an endpoint that is in {}",
+                        self.describe_place()
+                    )),
+                    "",
+                ),
+            };
             report.add(
                 Code::LocalFirst,
                 Some(self.name()),
                 format!(
                     "its packets to {} {way}: the table `local' of the default VRF has the address, \
-                     and is asked before the table of {}",
+                     and is asked before the table of {}{warning}",
                     list(&ips),
                     self.describe_place()
                 ),
-                match self.move_local(family).filter(|_| !loopback) {
-                    Some(remedy) => remedy,
-                    None => Remedy::Do(format!(
-                        "give the peer an endpoint that is in {}",
-                        self.describe_place()
-                    )),
-                },
+                remedy,
             );
         }
     }
@@ -1066,16 +1142,18 @@ impl<'a> View<'a> {
             }
             let mut ips: Vec<String> = mine.iter().map(|(from, _)| from.to_string()).collect();
             ips.dedup();
+            let captor = self.find_first_captor(family);
+            let (remedy, warning) = put_l3mdev_in_front(family, captor);
             report.add(
                 Code::ArrivalCaptured,
                 Some(self.name()),
                 format!(
                     "a rule before `l3mdev' takes the {family} packets that arrive from {} in {} to \
-                     another table, so they are not delivered",
+                     another table, so they are not delivered{warning}",
                     list(&ips),
                     self.describe_place()
                 ),
-                put_l3mdev_in_front(family, self.find_first_captor(family)),
+                remedy,
             );
         }
     }
@@ -1089,21 +1167,15 @@ impl<'a> View<'a> {
     }
 
     fn add_route(&self, family: Family, to: IpAddr) -> Remedy {
-        let (via, table) = match self.carrier {
-            Some(nic) => match nic.link.vrf_table {
-                Some(table) => {
-                    let members = || self.facts.members(nic.link.index);
-                    let running = members().find(|nic| nic.carrier.running);
-                    (running.or_else(|| members().next()), Some(table))
-                }
-                None => (Some(nic), None),
-            },
-            None => (None, None),
+        let (via, target) = match self.vrf() {
+            Some(vrf) => {
+                let members = || self.facts.members(vrf.link.index);
+                let running = members().find(|nic| nic.carrier.running);
+                (running.or_else(|| members().next()), "default".to_owned())
+            }
+            None => (self.carrier, to.to_string()),
         };
-        let target = match table {
-            Some(_) => "default".to_owned(),
-            None => to.to_string(),
-        };
+        let table = self.carrier.and_then(|nic| self.facts.find_table(nic));
         let mut command = format!("ip {}route add {target}", name_option(family));
         if !via.is_some_and(|nic| nic.carrier.point_to_point) {
             command += " via GATEWAY";
@@ -1132,7 +1204,12 @@ impl<'a> View<'a> {
             );
             return;
         }
-        let hooks_fault = self.hooks_fault();
+        let bind_fault = self.find_bind_fault();
+        let by_kernel = matches!(self.sends, Sends::Attribute { .. });
+        let leaves = match by_kernel {
+            true => ", and it sends by every route of this host",
+            false => "",
+        };
         match gets {
             Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
             Gets::Unclear => report.unseen(
@@ -1143,13 +1220,21 @@ impl<'a> View<'a> {
             ),
             // Nothing is what it is bound to, and that is said already.
             _ if self.carrier.is_none() => {}
+            // It is told with the port.
+            Gets::Nothing if self.is_port_taken() => {}
             Gets::Nothing => report.add(
                 Code::ReceivesNothing,
                 name,
-                format!(
-                    "its sockets are bound to a device that is not {}, so nothing is received",
-                    self.describe_place()
-                ),
+                match by_kernel {
+                    true => format!(
+                        "none of its sockets is bound to {}, so nothing is received",
+                        self.describe_place()
+                    ),
+                    false => format!(
+                        "its sockets are bound to a device that is not {}, so nothing is received",
+                        self.describe_place()
+                    ),
+                },
                 self.bind_again(""),
             ),
             Gets::Other(devices) => report.add(
@@ -1165,17 +1250,20 @@ impl<'a> View<'a> {
             Gets::Everywhere => {
                 let text = format!(
                     "its sockets are bound to no device, so packets from everywhere reach it, not \
-                     from {} only",
+                     from {} only{leaves}",
                     self.describe_place()
                 );
-                match hooks_fault {
+                match bind_fault {
                     None => report.add(Code::ReceivesEverywhere, name, text, self.bind_again("")),
                     Some(why) => {
                         report.add(
                             Code::ReceivesEverywhere,
                             name,
                             format!("{text}: {why}"),
-                            advise("a wireguard module with WGDEVICE_A_BIND_DEV binds them"),
+                            advise(match self.is_process() {
+                                true => "mend that, and bind it again",
+                                false => "a wireguard module with WGDEVICE_A_BIND_DEV binds them",
+                            }),
                         );
                         if let Some(last) = report.findings.last_mut() {
                             last.level = Level::Note;
@@ -1188,10 +1276,10 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "its sockets are bound to no device and net.ipv4.udp_l3mdev_accept is 0, so \
-                     what arrives in {} does not reach it",
+                     what arrives in {} does not reach it{leaves}",
                     self.describe_place()
                 ),
-                if hooks_fault.is_none() {
+                if bind_fault.is_none() {
                     self.bind_again("")
                 } else {
                     run("sysctl -w net.ipv4.udp_l3mdev_accept=1".to_owned())
@@ -1310,39 +1398,46 @@ impl<'a> View<'a> {
         }
     }
 
-    fn report_port(&self, report: &mut Report) {
+    /// Whether it has no sockets, and one of others is in the way of them.
+    fn is_port_taken(&self) -> bool {
         let port = self.device().listen_port;
-        let Ok(sockets) = &self.facts.sockets else {
-            return;
-        };
-        let Some(own) = self.own.filter(|own| !own.link.up && port != 0) else {
-            return;
+        let by_kernel = matches!(self.sends, Sends::Attribute { .. });
+        let lacks = !self.is_up() || by_kernel && self.gets == Some(Gets::Nothing);
+        let (Ok(sockets), Some(_), true) = (&self.facts.sockets, self.own, lacks && port != 0)
+        else {
+            return false;
         };
         // Where its sockets will be; 0: everywhere.
         let place = match &self.sends {
             Sends::Attribute { .. } => match self.carrier {
                 Some(nic) => nic.link.index,
-                None => return,
+                None => return false,
             },
-            Sends::Rules { .. } => {
-                let entries = self.facts.hooks.entries.as_deref().unwrap_or_default();
-                let entry = entries
-                    .iter()
-                    .any(|(of, entry)| *of == port && entry.owner == own.link.index);
-                self.carrier
-                    .filter(|_| entry)
-                    .map_or(0, |nic| nic.link.index)
-            }
+            Sends::Rules { .. } => self
+                .carrier
+                .filter(|_| self.has_entry_on_port())
+                .map_or(0, |nic| nic.link.index),
             Sends::Unbound => 0,
             // Only a socket on no device is in its way for sure.
             Sends::Unknown => u32::MAX,
         };
-        let in_the_way = sockets
+        sockets
             .iter()
-            .any(|one| one.port == port && (one.device == 0 || place == 0 || one.device == place));
-        if !in_the_way {
+            .any(|one| one.port == port && (one.device == 0 || place == 0 || one.device == place))
+    }
+
+    fn report_port(&self, report: &mut Report) {
+        if !self.is_port_taken() {
             return;
         }
+        let port = self.device().listen_port;
+        let then = match self.is_up() {
+            true => format!(
+                "none of its own is bound to {}, and nothing is received",
+                self.describe_place()
+            ),
+            false => "it cannot be set up".to_owned(),
+        };
         let free = match self.facts.free_port {
             Some(port) => port.to_string(),
             None => "PORT".to_owned(),
@@ -1350,7 +1445,7 @@ impl<'a> View<'a> {
         report.add(
             Code::PortTaken,
             Some(self.name()),
-            format!("another socket has its UDP port {port}, so it cannot be set up"),
+            format!("another socket has its UDP port {port}, so {then}"),
             run(format!("wg set {} listen-port {free}", quote(self.name()))),
         );
     }
@@ -1392,10 +1487,24 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether a rule of others goes by exactly its mark, as those of wg-quick do. What cannot be read
+    /// may.
+    fn has_rule_for_mark(&self) -> bool {
+        let mark = self.device().fwmark;
+        self.facts.rules.as_ref().map_or(true, |rules| {
+            let mut rules = rules.iter_rules();
+            rules.any(|(_, rule)| !rule.is_ours() && (rule.mark, rule.mask) == (mark, u32::MAX))
+        })
+    }
+
     /// A mark without these bits, or none.
     fn change_mark(&self, bits: u32) -> Remedy {
         let name = quote(self.name());
         match &self.sends {
+            Sends::Attribute { .. } if self.has_rule_for_mark() => advise(
+                "choose another mark, and change the rules that go by this one with it: those of \
+                 wg-quick by its `FwMark'",
+            ),
             Sends::Attribute { .. } => run(format!("wg set {name} fwmark off")),
             Sends::Unbound | Sends::Unknown => {
                 advise("choose another FwMark, in the file or the program that set this one")
@@ -1441,23 +1550,21 @@ fn name_option(family: Family) -> &'static str {
     }
 }
 
-/// Puts an `l3mdev` rule before the one with this priority.
-fn put_l3mdev_in_front(family: Family, captor: Option<u32>) -> Remedy {
+/// Puts an `l3mdev` rule before the one with this priority. With what a finding says of later rules:
+/// none gets in front of one at 0.
+fn put_l3mdev_in_front(family: Family, captor: Option<u32>) -> (Remedy, &'static str) {
     let pref = match captor {
         // What is added at 0 comes behind it.
         Some(0) => {
-            return advise(
-                "delete the rule at priority 0 with all that `ip rule' shows of it, and add it \
-                 again behind the rule `l3mdev': nothing can be put before it",
-            );
+            let words = "delete the rule at priority 0 with all that `ip rule' shows of it, and add \
+                it again behind the rule `l3mdev': nothing can be put before it";
+            return (advise(words), "");
         }
         Some(1) => 0,
         Some(_) | None => 1,
     };
-    run(format!(
-        "ip {}rule add pref {pref} l3mdev",
-        name_option(family)
-    ))
+    let command = format!("ip {}rule add pref {pref} l3mdev", name_option(family));
+    (run(command), if pref == 0 { "" } else { LATER_RULES })
 }
 
 fn write_addresses(ips: &[IpAddr]) -> Vec<String> {

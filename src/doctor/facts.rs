@@ -61,6 +61,12 @@ impl Facts {
             .find(|nic| nic.link.vrf_table == Some(table))
     }
 
+    /// The table of a VRF, or of the VRF that a link is in.
+    pub fn find_table(&self, nic: &Nic) -> Option<u32> {
+        let of_master = || self.nic(nic.carrier.master?)?.link.vrf_table;
+        nic.link.vrf_table.or_else(of_master)
+    }
+
     /// The links that belong to this one.
     pub fn members(&self, index: u32) -> impl Iterator<Item = &Nic> {
         self.nics

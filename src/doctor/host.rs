@@ -55,7 +55,9 @@ fn report_accept(facts: &Facts, views: &[View], report: &mut Report) {
     };
     let needs_it = |view: &View| match (&view.sends, &view.gets) {
         (Sends::Rules { .. }, Some(Gets::BoundByHook)) => false,
-        (Sends::Rules { .. }, Some(Gets::Down)) => view.hooks_fault().is_some(),
+        (Sends::Rules { .. }, Some(Gets::Down)) => {
+            view.hooks_fault().is_some() || !view.has_entry_on_port()
+        }
         (Sends::Rules { .. }, _) | (Sends::Unknown, _) => true,
         _ => false,
     };

@@ -229,6 +229,20 @@ fn routes(packet: &Packet) -> Answer {
     }
 }
 
+/// `patched`, bound to core0, which is in no VRF.
+fn at_core() -> Facts {
+    changed(patched(), |facts| {
+        facts.devices[0].attribute = "core0".to_owned();
+        facts.sockets = Ok(pair(PORT, CORE).to_vec());
+    })
+}
+
+/// As IPv4 answers where no table has a route and the sender is bound to core0.
+fn by_core_without_route(packet: &Packet) -> Answer {
+    let table = if packet.to.is_ipv4() { 0 } else { 254 };
+    Ok(route(table, CORE, packet.to))
+}
+
 /// What leaves by alt0 leaves by the table of its VRF.
 fn by_alt0(packet: &Packet) -> Answer {
     match packet.way {
@@ -477,13 +491,191 @@ fn the_sysctl_is_needed_where_the_hooks_do_not_serve() {
     }
 }
 
+/// It needs the sysctl as well where the hooks have no entry for its port.
+#[test]
+fn a_device_without_an_entry_on_its_port_needs_the_sysctl() {
+    for entries in [Vec::new(), stock().hooks.entries.unwrap()] {
+        let facts = changed(stock(), |f| {
+            find(f, WG).link.up = false;
+            (f.sockets, f.l3mdev_accept) = (Ok(Vec::new()), Ok(true));
+            f.hooks.entries = Ok(entries.into_iter().map(|(_, e)| (51009, e)).collect());
+        });
+        assert_eq!(examine(&facts, None, &mut routes).findings, []);
+    }
+}
+
 #[test]
 fn the_attribute_binds_nothing_without_a_socket_on_the_device() {
     for sockets in [Vec::new(), pair(PORT, CORE).to_vec()] {
         let facts = changed(patched(), |facts| facts.sockets = Ok(sockets));
         let report = examine(&facts, None, &mut routes);
         assert_eq!(report.devices[0].gets, Some(Gets::Nothing));
+        assert_eq!(report.devices[0].closed, Some(true));
         assert_eq!(codes(&report), [Code::ReceivesNothing]);
+        assert_eq!(
+            report.findings[0].text,
+            "none of its sockets is bound to vrf_external, so nothing is received"
+        );
+    }
+}
+
+/// `ss -K` takes the binding of the kernel's sockets away.
+#[test]
+fn sockets_that_lost_their_device_are_open() {
+    let to_core = |f: &mut Facts| f.devices[0].attribute = "core0".to_owned();
+    let no_change = |_: &mut Facts| {};
+    type Change = fn(&mut Facts);
+    let cases: [(Change, bool, Gets, &[Code], &str); 3] = [
+        (
+            no_change,
+            false,
+            Gets::DefaultVrfOnly,
+            &[Code::L3mdevAcceptNeeded],
+            AGAIN,
+        ),
+        (
+            no_change,
+            true,
+            Gets::Everywhere,
+            &[Code::ReceivesEverywhere, Code::L3mdevAcceptOpen],
+            AGAIN,
+        ),
+        (
+            to_core,
+            false,
+            Gets::Everywhere,
+            &[Code::ReceivesEverywhere],
+            "wg set wg0 bind-dev core0",
+        ),
+    ];
+    for (change, accept, gets, found, again) in cases {
+        let facts = changed(patched(), |f| {
+            change(f);
+            (f.sockets, f.l3mdev_accept) = (Ok(pair(PORT, 0).to_vec()), Ok(accept));
+            // They have no part in it.
+            f.hooks.unable = Some("no BTF".to_owned());
+            f.devices[0].device.peers.clear();
+        });
+        let report = examine(&facts, None, &mut routes);
+        let summary = &report.devices[0];
+        assert_eq!(
+            (&summary.gets, summary.closed),
+            (&Some(gets), Some(false)),
+            "{report:?}"
+        );
+        assert_eq!(codes(&report), found);
+        let first = &report.findings[0];
+        assert_eq!(first.level, Level::Problem);
+        assert_eq!(first.remedy, Remedy::Run(vec![again.to_owned()]));
+        assert!(first.text.contains("by every route of this host"));
+    }
+    // Where it sends to is not where it would if it were bound.
+    let facts = changed(patched(), |f| f.sockets = Ok(pair(PORT, 0).to_vec()));
+    assert_eq!(examine(&facts, None, &mut routes).devices[0].reach, []);
+}
+
+/// Those of wg1, which is not bound, are no proof that wg0 has some.
+#[test]
+fn unbound_sockets_of_another_device_are_in_the_way() {
+    let shared = |pairs: usize| {
+        changed(patched(), |f| {
+            let mut other = f.devices[0].clone();
+            other.device.name = "wg1".to_owned();
+            other.attribute.clear();
+            f.devices.push(other);
+            f.nics.push(nic(10, "wg1", "wireguard", None));
+            f.sockets = Ok(pair(PORT, 0).repeat(pairs));
+        })
+    };
+    let report = examine(&shared(1), Some("wg0"), &mut routes);
+    let summary = &report.devices[0];
+    assert_eq!(
+        (&summary.gets, summary.closed),
+        (&Some(Gets::Nothing), Some(true))
+    );
+    assert_eq!(codes(&report), [Code::PortTaken]);
+    let report = examine(&shared(2), Some("wg0"), &mut routes);
+    assert_eq!(report.devices[0].gets, Some(Gets::DefaultVrfOnly));
+    // One that has its own in another VRF has not those.
+    let facts = changed(shared(1), |f| {
+        f.devices[1].attribute = "core0".to_owned();
+        f.sockets.as_mut().unwrap().extend(pair(PORT, CORE));
+    });
+    let report = examine(&facts, Some("wg0"), &mut routes);
+    assert_eq!(report.devices[0].gets, Some(Gets::DefaultVrfOnly));
+}
+
+/// Without the sockets, nothing tells whether they have lost their device.
+#[test]
+fn sockets_that_cannot_be_seen_are_not_called_closed() {
+    let facts = changed(patched(), |f| f.sockets = Err("no".to_owned()));
+    assert_eq!(examine(&facts, None, &mut routes).devices[0].closed, None);
+}
+
+/// `FwMark` of wg-quick's file, and its rule, which is inverted.
+#[test]
+fn a_mark_by_which_a_rule_goes_is_not_taken_away() {
+    for invert in [false, true] {
+        for (mark, tailscale) in [(TABLE, false), (0x0008_0001, true)] {
+            let facts = changed(patched(), |f| {
+                f.devices[0].device.fwmark = mark;
+                v4(f).push(Rule {
+                    mark,
+                    mask: u32::MAX,
+                    invert,
+                    ..rule(32767, Action::Table(51820))
+                });
+                if tailscale {
+                    f.nics.push(nic(9, "tailscale0", "tun", None));
+                }
+            });
+            let report = examine(&facts, None, &mut routes);
+            let code = match tailscale {
+                true => Code::MarkShared,
+                false => Code::MarkIsTable,
+            };
+            assert_eq!(codes(&report), [code], "{report:?}");
+            let remedy = &report.findings[0].remedy;
+            assert!(
+                matches!(remedy, Remedy::Do(words) if words.contains("FwMark")),
+                "{remedy:?}"
+            );
+        }
+    }
+}
+
+/// wg-quick's rules come before the second rule of the list, which one at 0 is not.
+#[test]
+fn what_wg_quick_adds_later_is_warned_of() {
+    let mut warned = 0;
+    for Case { facts, ask, .. } in cases() {
+        for finding in examine(&facts, None, &mut |packet| ask(packet)).findings {
+            let Remedy::Run(commands) = &finding.remedy else {
+                assert!(!finding.text.contains("Table = auto"), "{finding:?}");
+                continue;
+            };
+            let is_passed = |command: &String| {
+                command.contains("lookup local") || command.ends_with("add pref 1 l3mdev")
+            };
+            let wanted = commands.iter().any(is_passed);
+            assert_eq!(finding.text.contains("Table = auto"), wanted, "{finding:?}");
+            warned += usize::from(wanted);
+        }
+    }
+    assert!(warned > 5);
+}
+
+/// To a point-to-point link the kernel sends rightly without a route.
+#[test]
+fn a_point_to_point_link_needs_no_route() {
+    for (point_to_point, found) in [(true, vec![]), (false, vec![Code::NoRoute])] {
+        let facts = changed(at_core(), |f| {
+            find(f, CORE).carrier.point_to_point = point_to_point;
+        });
+        let report = examine(&facts, None, &mut by_core_without_route);
+        assert_eq!(codes(&report), found, "{report:?}");
+        let out = report.devices[0].reach[0].out.as_deref();
+        assert_eq!(out, point_to_point.then_some("core0"));
     }
 }
 
@@ -592,7 +784,7 @@ fn carrier_cases() -> Vec<Case> {
                 f.nics.retain(|nic| nic.link.index != VRF);
                 f.sockets = Ok(Vec::new());
             }),
-            "ip link add vrf_external type vrf table TABLE",
+            "make vrf_external come back",
         ),
         case(
             Code::DeviceMissing,
@@ -672,6 +864,29 @@ fn carrier_cases() -> Vec<Case> {
                 Code::NoRoute,
                 stock(),
                 "ip route add default via GATEWAY dev wan0 table 1023",
+            )
+        },
+        // A NIC in a VRF: its routes are in the table of that.
+        Case {
+            ask: |packet| match packet.to {
+                IpAddr::V4(_) => Err(libc::ENETUNREACH),
+                IpAddr::V6(_) => routes(packet),
+            },
+            ..case(
+                Code::NoRoute,
+                changed(patched(), |f| {
+                    f.devices[0].attribute = "wan0".to_owned();
+                    f.sockets = Ok(pair(PORT, WAN).to_vec());
+                }),
+                "ip route add 203.0.113.10 via GATEWAY dev wan0 table 1023",
+            )
+        },
+        Case {
+            ask: by_core_without_route,
+            ..case(
+                Code::NoRoute,
+                at_core(),
+                "ip route add 203.0.113.10 via GATEWAY dev core0",
             )
         },
         // Main has a route; the guard of the kernel does not let it be used.
@@ -835,6 +1050,17 @@ fn carrier_cases() -> Vec<Case> {
             },
             ..case(Code::Mtu, patched(), "ip link set wg0 mtu 1320")
         },
+        case(
+            Code::Mtu,
+            changed(patched(), |f| find(f, WAN).carrier.mtu = 1360),
+            "ip link set wg0 mtu 1280",
+        ),
+        // The kernel would take IPv6 away from wg0.
+        case(
+            Code::Mtu,
+            changed(patched(), |f| find(f, WAN).carrier.mtu = 1359),
+            "a larger MTU for wan0",
+        ),
     ]
 }
 
@@ -878,6 +1104,49 @@ fn receiving_cases() -> Vec<Case> {
                 "a wireguard module with WGDEVICE_A_BIND_DEV",
             )
         },
+        // A process has no attribute, whatever the module can do.
+        Case {
+            level: Level::Note,
+            ..case(
+                Code::ReceivesEverywhere,
+                changed(stock(), |f| {
+                    (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
+                    (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
+                    find(f, WG).link.kind = "tun".to_owned();
+                    f.attribute = Ok(true);
+                }),
+                "mend that, and bind it again",
+            )
+        },
+        case(
+            Code::L3mdevAcceptNeeded,
+            changed(stock(), |f| {
+                f.sockets = Ok(unbound());
+                (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
+                find(f, WG).link.kind = "tun".to_owned();
+                f.attribute = Ok(true);
+            }),
+            "sysctl -w net.ipv4.udp_l3mdev_accept=1",
+        ),
+        // To bind again takes the attribute, which needs no hooks.
+        case(
+            Code::ReceivesEverywhere,
+            changed(stock(), |f| {
+                (f.sockets, f.l3mdev_accept) = (Ok(unbound()), Ok(true));
+                (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
+                f.attribute = Ok(true);
+            }),
+            AGAIN,
+        ),
+        case(
+            Code::L3mdevAcceptNeeded,
+            changed(stock(), |f| {
+                f.sockets = Ok(unbound());
+                (f.hooks.unable, f.hooks.entries) = (Some("no BTF".to_owned()), Ok(vec![]));
+                f.attribute = Ok(true);
+            }),
+            AGAIN,
+        ),
         case(
             Code::L3mdevAcceptNeeded,
             changed(stock(), |f| f.sockets = Ok(unbound())),
@@ -932,6 +1201,17 @@ fn receiving_cases() -> Vec<Case> {
             changed(patched(), |f| {
                 find(f, WG).link.up = false;
                 f.sockets = Ok(vec![socket(PORT, 0)]);
+            }),
+            "wg set wg0 listen-port 40001",
+        ),
+        // It is up, and found the port taken when its device came back.
+        case(
+            Code::PortTaken,
+            changed(patched(), |f| {
+                f.sockets = Ok(vec![UdpSocket {
+                    process: Some(true),
+                    ..socket(PORT, 0)
+                }]);
             }),
             "wg set wg0 listen-port 40001",
         ),

@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::address::{Endpoint, Names, Prefix};
 use crate::key::{Key, PublicKey};
 use crate::model::{
-    AllowedIp, Bind, Change, Device, Family, Fault, Peer, Receives, Selector, Update, bind_table,
+    AllowedIp, Bind, Change, Device, Family, Fault, Peer, Presence, Receives, Selector, Update,
+    bind_table,
 };
 use crate::plan::rules::is_our_mark;
 use crate::plan::{Kind, Strategy};
@@ -25,6 +26,8 @@ pub struct Means {
     pub binds_sockets: bool,
     /// By what rules of another network namespace bind it; that stays.
     pub bound_elsewhere: Option<Selector>,
+    /// The mark that would carry the binding by rules, where the update states none.
+    pub mark: Option<u32>,
 }
 
 /// One difference.
@@ -140,7 +143,7 @@ fn keeps_port(now: &Device, means: &Means) -> bool {
     has_entry || matches!(means.bound_elsewhere, Some(Selector::Port(_)))
 }
 
-/// The mark carries a binding by rules and stays with it, unless another one is given.
+/// A mark carries a binding by rules, unless another one is given.
 fn mark_after(now: &Device, update: &Update, means: &Means) -> u32 {
     let by_mark = match now.bind {
         Bind::Rules {
@@ -156,7 +159,7 @@ fn mark_after(now: &Device, update: &Update, means: &Means) -> u32 {
     };
     match (&update.fwmark, by_mark) {
         (Change::Set(mark), _) if *mark != 0 => *mark,
-        (_, Some(mark)) if stays => mark,
+        (_, Some(mark)) if stays => means.mark.unwrap_or(mark),
         (Change::Keep, Some(mark)) if is_our_mark(mark) => 0,
         (Change::Keep, _) => now.fwmark,
         _ if matches!(means.bound_elsewhere, Some(Selector::Mark(_))) => now.fwmark,
@@ -188,13 +191,20 @@ fn compare_binding(now: &Bind, wanted: &Strategy) -> Option<(String, String)> {
     };
     let same = before == after || same_table;
     let method = find_other_method(now, wanted);
-    if same && method.is_none() && (faults.is_empty() || after == "off") {
-        return None;
-    }
     let mut words: Vec<String> = faults
         .iter()
         .map(|(family, fault)| format!("{family} {fault}"))
         .collect();
+    if let Bind::Kernel {
+        presence: Presence::Unbound | Presence::Unused,
+        ..
+    } = now
+    {
+        words.push("no sockets on it".to_owned());
+    }
+    if same && method.is_none() && (words.is_empty() || after == "off") {
+        return None;
+    }
     let mut after = after.to_owned();
     if let Some((old, new)) = method {
         words.insert(0, old);
@@ -551,6 +561,7 @@ mod tests {
             strategy,
             binds_sockets: false,
             bound_elsewhere: None,
+            mark: None,
         }
     }
 
@@ -672,6 +683,52 @@ mod tests {
             lines(&rules(Vec::new()), &file(Change::Clear)),
             ["fwmark: 0x770000ff -> off", "bind device: red -> off"]
         );
+    }
+
+    #[test]
+    fn a_file_without_a_mark_takes_the_one_of_the_plan() {
+        let now = bound_by(Selector::Mark(0x1023), Receives::Any);
+        let chosen = Means {
+            mark: Some(0x7700_00ff),
+            ..means(fallback("red", None))
+        };
+        assert_eq!(
+            lines_by(&now, &red(Change::Keep), &chosen),
+            ["fwmark: 0x1023 -> 0x770000ff"]
+        );
+        let stated = Update {
+            fwmark: Change::Set(0x1023),
+            ..red(Change::Keep)
+        };
+        assert_eq!(lines_by(&now, &stated, &chosen), [""; 0]);
+    }
+
+    #[test]
+    fn sockets_that_are_not_on_their_device_are_a_difference() {
+        let by_kernel = |presence| Device {
+            bind: Bind::Kernel {
+                dev: "red".to_owned(),
+                presence,
+            },
+            ..device()
+        };
+        let attribute = means(Strategy::Attribute {
+            name: "red".to_owned(),
+        });
+        let update = Update {
+            fwmark: Change::Keep,
+            ..red(Change::Keep)
+        };
+        let find = |presence| lines_by(&by_kernel(presence), &update, &attribute);
+        for presence in [Presence::Present, Presence::Missing, Presence::Unknown] {
+            assert_eq!(find(presence), [""; 0]);
+        }
+        for presence in [Presence::Unbound, Presence::Unused] {
+            assert_eq!(
+                find(presence),
+                ["bind device: red (no sockets on it) -> red"]
+            );
+        }
     }
 
     /// A file that all routers of a mesh have names each of them as a peer.

@@ -174,6 +174,7 @@ mod tests {
             strategy: Strategy::Keep,
             binds_sockets: false,
             bound_elsewhere: None,
+            mark: None,
         };
         let mut state = 1u64;
         let mut pick = |below: u64| {

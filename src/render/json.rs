@@ -104,16 +104,22 @@ impl<'a> BindJson<'a> {
                 method: "kernel",
                 receives: match presence {
                     Presence::Present => Some("bound"),
-                    Presence::Missing => Some("nothing"),
+                    Presence::Missing | Presence::Unused => Some("nothing"),
+                    Presence::Unbound => Some("any"),
                     Presence::Unknown => None,
                 },
                 receives_from: &[],
                 state: match presence {
                     Presence::Present => "bound",
                     Presence::Missing => "missing",
+                    Presence::Unbound | Presence::Unused => "faulty",
                     Presence::Unknown => "unknown",
                 },
-                problems: Vec::new(),
+                problems: match presence {
+                    Presence::Unbound => vec!["the sockets are not bound to it".to_owned()],
+                    Presence::Unused => vec!["there are no sockets on it".to_owned()],
+                    Presence::Present | Presence::Missing | Presence::Unknown => Vec::new(),
+                },
             }),
             Bind::Rules {
                 dev,
@@ -257,12 +263,18 @@ mod tests {
 
     /// Every way in which a device can be bound.
     fn all_bindings() -> Vec<(Bind, Option<Receives>)> {
-        let kernel = [Presence::Present, Presence::Missing, Presence::Unknown]
-            .map(|presence| Bind::Kernel {
-                dev: "vrf_a".to_owned(),
-                presence,
-            })
-            .map(|bind| (bind, None));
+        let kernel = [
+            Presence::Present,
+            Presence::Missing,
+            Presence::Unbound,
+            Presence::Unused,
+            Presence::Unknown,
+        ]
+        .map(|presence| Bind::Kernel {
+            dev: "vrf_a".to_owned(),
+            presence,
+        })
+        .map(|bind| (bind, None));
         let mut all = Vec::from(kernel);
         let why = "reasons".to_owned();
         all.push((Bind::Unknown { why }, None));
@@ -319,6 +331,7 @@ mod tests {
                 Bind::Kernel { presence, .. } => match presence {
                     Presence::Present => "bound",
                     Presence::Missing => "missing",
+                    Presence::Unbound | Presence::Unused => "faulty",
                     Presence::Unknown => "unknown",
                 },
                 Bind::Rules { faults, .. } if !faults.is_empty() => "faulty",

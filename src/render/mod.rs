@@ -177,6 +177,20 @@ mod tests {
                 "BindDev = vrf_external\n",
             ),
             (
+                0,
+                kernel(Presence::Unbound),
+                "  bind device: vrf_external (the sockets are not bound to it)\n",
+                "vrf_external",
+                "BindDev = vrf_external\n",
+            ),
+            (
+                0,
+                kernel(Presence::Unused),
+                "  bind device: vrf_external (there are no sockets on it)\n",
+                "vrf_external",
+                "BindDev = vrf_external\n",
+            ),
+            (
                 0x3ff,
                 fwmark(0x3ff),
                 "  bind device: vrf_external (fwmark 0x3ff)\n",

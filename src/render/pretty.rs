@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{CONTESTED, Options, masked};
@@ -108,6 +109,8 @@ fn describe_bind(bind: &Bind) -> Option<String> {
         Bind::Kernel { dev, presence } => Some(match presence {
             Presence::Present => dev.clone(),
             Presence::Missing => format!("{dev} (missing)"),
+            Presence::Unbound => format!("{dev} (the sockets are not bound to it)"),
+            Presence::Unused => format!("{dev} (there are no sockets on it)"),
             Presence::Unknown => format!("{dev} (of another network namespace)"),
         }),
         Bind::Rules {
@@ -170,7 +173,11 @@ fn print_peer(peer: &Peer, options: &Options, out: &mut impl Write) -> io::Resul
     }
     if let Some(addr) = endpoint {
         write_name(out, on, "endpoint")?;
-        Endpoint(*addr, &options.names).write(out)?;
+        let endpoint = Endpoint(*addr, &options.names);
+        match addr {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => write!(out, "{}", shown(endpoint))?,
+            _ => endpoint.write(out)?,
+        }
         out.write_all(b"\n")?;
     }
     write_name(out, on, "allowed ips")?;

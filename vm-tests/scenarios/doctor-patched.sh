@@ -58,7 +58,9 @@ healthy "after routes"
 
 say "the VRF is lost: the commands make it again"
 ip -n r link del red
-mends device-missing s/TABLE/1001/
+advises device-missing 1 "ip link add red type vrf table TABLE"
+ip -n r link add red type vrf table 1001
+ip -n r link set red up
 mends vrf-empty s/NIC/ext0/
 bound_addresses
 works r

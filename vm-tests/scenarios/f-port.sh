@@ -83,3 +83,22 @@ ip -n r rule del pref 20000
 r_wg set wg0 bind-dev off
 all_rules | diff /tmp/before - || die "rules stay"
 result switched ok
+
+say "unbound, an IPv6 peer leaves the route of the VRF at once"
+r_wg set wg0 peer "${PUB[peer]}" endpoint "[$PEER6]:$PEER_PORT"
+for words in "listen-port $PORT" "fwmark 0x42"; do
+	mode=port
+	[ "$words" = "listen-port $PORT" ] || mode=fwmark
+	# shellcheck disable=SC2086 # words
+	WG_BIND_DEV_MODE=$mode r_wg set wg0 $words bind-dev vrf_external
+	wait_for "the tunnel" ping_tunnel
+	r_wg set wg0 bind-dev off
+	capture_start old peer p0 "udp dst port $PEER_PORT"
+	capture_start new decoy d0 "udp dst port $PEER_PORT"
+	poke
+	capture_stop old
+	capture_stop new
+	assert_some new "packets by the default VRF"
+	assert_none old "packets in the VRF"
+done
+result unbound ok

@@ -57,6 +57,26 @@ capture_stop all
 assert_none leak "ciphertext in the default VRF"
 result restored ok
 
+say "a file without a mark: the mark that the dry run tells is the one it gets"
+r_wg set wg0 fwmark 0x1023 bind-dev vrf_external
+(umask 077 && ip netns exec r "$WG" showconf wg0 | grep -v FwMark >/tmp/unmarked)
+# syncs WORDS: how it ends.
+syncs() {
+	local code=0
+	r_wg syncconf "$@" --exit-code wg0 /tmp/unmarked >/tmp/changes || code=$?
+	cat /tmp/changes
+	[ $code = "$expected" ] || die "syncconf $*: exit $code, expected $expected"
+}
+expected=2
+syncs --dry-run
+has -x "wg0: fwmark: 0x1023 -> $MARK" </tmp/changes
+[ "$(mark_of wg0)" = 0x1023 ] || die "the dry run changed it"
+syncs
+[ "$(mark_of wg0)" = $MARK ] || die "the mark is $(mark_of wg0)"
+expected=0
+syncs --dry-run
+result dry-run ok
+
 say "only the closing rule is left: it stays closed"
 for family in 4 6; do
 	ip -n r -$family rule del pref 97

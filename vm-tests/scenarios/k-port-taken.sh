@@ -7,6 +7,7 @@
 # suite: kernel
 set -euo pipefail
 . /lib/wgvrf/lib.sh
+. /lib/wgvrf/has.sh
 . /lib/wgvrf/bound.sh
 
 bound_topology
@@ -24,6 +25,14 @@ bound_addresses
 bound_to red
 [ "$(sockets "$RPORT")" = 1 ] || die "$(sockets "$RPORT") sockets"
 refused "in use" bind-dev red
+if "$WG" --help | has ' doctor:'; then
+	r "$WG" show wg0 | has -x '  bind device: red (there are no sockets on it)'
+	r "$WG" show wg0 json | has '"receives": *"nothing"'
+	code=0
+	r "$WG" doctor wg0 >/tmp/doctor || code=$?
+	cat /tmp/doctor
+	[ $code = 1 ] || die "wg doctor: exit $code"
+fi
 silent p
 kill $taker
 wait $taker || true

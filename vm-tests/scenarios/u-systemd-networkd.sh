@@ -121,3 +121,15 @@ fi
 capture_stop decoy
 assert_none decoy "encrypted packets in the default VRF"
 result recreate works
+
+say "a link that no file names: the rule has nothing to do, and udev nothing to log"
+command=$(sed -n '/^ACTION/,$p' /etc/udev/rules.d/61-wg-bind-again.rules | sed 's/\\$//' | tr -d '\n')
+command=${command#*"-c '"}
+command=${command%"'\""}
+command=${command//\$\$/\$}
+for files in some none; do
+	[ $files = some ] || rm /etc/wireguard/*.bind
+	inside env INTERFACE=d0 sh -c "${command//%%/%}" >/tmp/rule 2>&1 || die "exit $?: $(cat /tmp/rule)"
+	[ ! -s /tmp/rule ] || die "$(cat /tmp/rule)"
+done
+result rule quiet
