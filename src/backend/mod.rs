@@ -30,8 +30,8 @@ use crate::doctor::facts::Nic;
 use crate::error::{Error, Result, Task};
 use crate::ifname;
 use crate::model::{
-    Bind, Change, Device, Family, Fault, HookEntry, Presence, Receives, Rule, Selector, Update,
-    bind_table,
+    Bind, Change, Device, Family, Fault, HookEntry, Presence, Receives, Rule, Selector, UdpSocket,
+    Update, bind_table,
 };
 use crate::plan::receive::{Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
@@ -337,11 +337,11 @@ fn kernel_bind(device: &Device, dev: String, links: &[Link]) -> Bind {
     let sockets = link.map_or(Sockets::Unknown, |link| find_sockets(link, port));
     let presence = if link.is_some_and(|link| link.up) && port != 0 {
         match has_socket_on(&dev, port) {
+            Some(_) if here && has_lost_socket(&device.name, port, links) => Presence::Unbound,
             Some(true) => Presence::Present,
             // The kernel closes the sockets when the device is missing.
             Some(false) if is_bound_elsewhere(&dev, port) => Presence::Unknown,
             Some(false) if !here => Presence::Missing,
-            Some(false) if has_unbound_socket(port) => Presence::Unbound,
             Some(false) => Presence::Unused,
             None => guess_presence(sockets, here),
         }
@@ -371,10 +371,29 @@ fn has_socket_on(dev: &str, port: u16) -> Option<bool> {
     Some(sockets.iter().any(|socket| socket.device == index))
 }
 
-fn has_unbound_socket(port: u16) -> bool {
+/// Whether a socket of this device is bound to nothing: more are than other devices can have.
+fn has_lost_socket(name: &str, port: u16, links: &[Link]) -> bool {
     let sockets = diag::udp_sockets(port).unwrap_or_default();
-    let mut own = sockets.iter().filter(|one| one.may_be_of(false));
-    own.any(|one| one.device == 0)
+    let unbound = |one: &&UdpSocket| one.may_be_of(false) && one.device == 0;
+    let count = |v6| {
+        sockets
+            .iter()
+            .filter(unbound)
+            .filter(|one| one.v6 == v6)
+            .count()
+    };
+    let unbound = count(false).max(count(true));
+    if unbound == 0 {
+        return false;
+    }
+    let others = links
+        .iter()
+        .filter(|link| link.kind == KIND && link.up && !link.is_called(name));
+    let rivals = others.filter(|link| {
+        let head = Backend::open(&link.name).and_then(|mut one| one.mark_and_port(&link.name));
+        head.is_ok_and(|(_, its_port)| its_port == port)
+    });
+    unbound > rivals.count()
 }
 
 /// Whether another namespace has such a socket, or cannot be looked into.

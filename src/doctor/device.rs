@@ -164,9 +164,6 @@ impl<'a> View<'a> {
             return Gets::Nothing;
         };
         let own = || on_port.iter().filter(|one| one.may_be_of(false));
-        if own().any(|one| one.device == carrier.link.index) {
-            return Gets::BoundByKernel;
-        }
         let count = |v6| own().filter(|one| one.device == 0 && one.v6 == v6).count();
         // Those of devices that the attribute does not bind are no proof that it has some.
         let others = self.iter_rivals().filter(|other| {
@@ -174,8 +171,12 @@ impl<'a> View<'a> {
             let carrier = find_carrier(self.facts, other, &sends).map(|nic| nic.link.index);
             other.attribute.is_empty() && !on_port.iter().any(|one| Some(one.device) == carrier)
         });
+        // Of its two sockets one is enough.
         if count(false).max(count(true)) <= others.count() {
-            return Gets::Nothing;
+            return match own().any(|one| one.device == carrier.link.index) {
+                true => Gets::BoundByKernel,
+                false => Gets::Nothing,
+            };
         }
         match self.facts.l3mdev_accept {
             Ok(false) if self.facts.find_table(carrier).is_some() => Gets::DefaultVrfOnly,

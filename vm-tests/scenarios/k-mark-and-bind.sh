@@ -21,6 +21,9 @@ for _ in {1..50}; do
 	done
 done >/tmp/churn
 
+TURNS=$((30 / ${WGVRF_SLOW:-1}))
+[ $TURNS -ge 6 ] || TURNS=6
+
 bound_topology
 r sysctl -qw net.ipv4.udp_l3mdev_accept=1
 ip -n r rule add fwmark 0x42 lookup 1001 pref 900
@@ -35,7 +38,7 @@ for address in 192.0.2.9 "[2001:db8:9::9]"; do
 	churn_routes &
 	CHURN=$!
 	capture_start out r main0 "udp and src port $RPORT"
-	for _ in $(seq $((30 / ${WGVRF_SLOW:-1}))); do
+	for _ in $(seq $TURNS); do
 		bind_to off fwmark 0x42
 		sleep 0.05
 		bind_to red fwmark 0

@@ -32,6 +32,7 @@ if "$WG" --help | has ' doctor:'; then
 	r "$WG" doctor wg0 >/tmp/doctor || code=$?
 	cat /tmp/doctor
 	[ $code = 1 ] || die "wg doctor: exit $code"
+	has '^port-taken: wg0: ' </tmp/doctor
 fi
 silent p
 kill $taker

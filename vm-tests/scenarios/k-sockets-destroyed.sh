@@ -12,10 +12,12 @@ set -euo pipefail
 . /lib/wgvrf/has.sh
 . /lib/wgvrf/bound.sh
 
-# destroy: both sockets of the router's tunnel lose what they are bound to.
+# destroy [FAMILY]: the sockets of the router's tunnel, or one of them, lose what they are bound to.
 destroy() {
-	r ss -uaK "sport = :$RPORT" >/dev/null
-	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%red')" = 0 ] || die "ss -K left the binding"
+	local left=0
+	[ -z "${1:-}" ] || left=1
+	r ss -uaK ${1:+"$1"} "sport = :$RPORT" >/dev/null
+	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%red')" = $left ] || die "$(r ss -lunH)"
 }
 
 # calls_anew: without the route that the peer had. Link down and up would make the sockets again.
@@ -42,13 +44,18 @@ works r
 for command in set setconf syncconf; do
 	say "mended by $command"
 	r "$WG" showconf wg0 >/tmp/wg0.conf
-	destroy
+	case $command in
+	set) destroy ;;
+	setconf) destroy -6 ;;
+	syncconf) destroy -4 ;;
+	esac
 	r "$WG" show wg0 | has -x '  bind device: red (the sockets are not bound to it)'
 	r "$WG" show wg0 json | has '"receives": *"any"'
 	code=0
 	r "$WG" doctor wg0 >/tmp/doctor || code=$?
 	cat /tmp/doctor
 	[ $code = 1 ] || die "wg doctor: exit $code"
+	has -x '  closed: no' </tmp/doctor
 	case $command in
 	set) bind_to red ;;
 	*) r "$WG" $command wg0 /tmp/wg0.conf ;;
@@ -56,6 +63,15 @@ for command in set setconf syncconf; do
 	mended
 	result "$command" mended
 done
+
+say "a port that the kernel chose: the socket loses it, too"
+r "$WG" set wg0 bind-dev off listen-port 0
+r "$WG" set wg0 bind-dev red
+RPORT=$(r "$WG" show wg0 listen-port)
+r ss -uaK "sport = :$RPORT" >/dev/null
+bind_to red
+mended
+result chosen mended
 
 say "what was destroyed sends outside"
 destroy

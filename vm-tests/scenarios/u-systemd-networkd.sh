@@ -127,6 +127,7 @@ command=$(sed -n '/^ACTION/,$p' /etc/udev/rules.d/61-wg-bind-again.rules | sed '
 command=${command#*"-c '"}
 command=${command%"'\""}
 command=${command//\$\$/\$}
+[[ $command == *systemctl*restart* ]] || die "the command of the rule is not there"
 for files in some none; do
 	[ $files = some ] || rm /etc/wireguard/*.bind
 	inside env INTERFACE=d0 sh -c "${command//%%/%}" >/tmp/rule 2>&1 || die "exit $?: $(cat /tmp/rule)"
