@@ -35,16 +35,11 @@ pub struct Wanted {
     #[arg(long, value_name = "WG", conflicts_with = "tool")]
     pub wg: Option<String>,
     /// Guests at a time: three for two processors, for they wait a quarter of the time
-    #[arg(long, default_value_t = count_guests())]
+    #[arg(long, default_value_t = 3)]
     pub jobs: usize,
     /// MiB for all guests together [default: what is available]
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
-}
-
-fn count_guests() -> usize {
-    let processors = std::thread::available_parallelism();
-    processors.map_or(2, |count| (count.get() * 3 / 2).max(2))
 }
 
 impl Wanted {
