@@ -21,6 +21,12 @@ state() {
 	r "$WG" showconf wg0
 	r ss -lunH | sort
 }
+# What r learned about its own address is kept, too: p does not speak, so r does not learn it anew.
+refused_alone() {
+	refused "$@"
+	tunnel_ping r 1 2 || die "after 'wg set wg0 ${*:2}': $(tail -n 3 /tmp/ping | tr '\n' ' ')"
+	p_sees "198.51.100.10:$RPORT"
+}
 state >/tmp/before
 flow_start
 refused "No such device" bind-dev nowhere
@@ -30,16 +36,24 @@ refused "No such device" listen-port 51099 fwmark 0x77 bind-dev nowhere
 refused "in use" fwmark 0x77 bind-dev blue
 # A port of its own, and then the port of another socket in the same scope.
 ip netns exec r socat -u UDP4-RECV:51098,so-bindtodevice=red OPEN:/dev/null &
+SOCAT=$!
 wait_for "socat to listen" r bash -c 'ss -lunH "sport = :51098" | grep -q .'
 refused "in use" listen-port 51098 bind-dev red
 refused "in use" listen-port 51098 bind-dev off
 flow_stop 0
-kill $!
-wait $! || true
 # The sockets are closed for this one, and opened again: a packet that comes meanwhile is lost.
 flow_start
 refused "in use" bind-dev off
 flow_stop 2
+p_sees "198.51.100.10:$RPORT"
+refused_alone "No such device" bind-dev nowhere
+refused_alone "in use" bind-dev blue
+refused_alone "in use" listen-port 51098
+refused_alone "in use" bind-dev off
+refused_alone "in use" fwmark 0x77 bind-dev off
+refused_alone "in use" fwmark 0x77 listen-port 51098 bind-dev off
+kill $SOCAT
+wait $SOCAT || true
 state >/tmp/after
 diff -u /tmp/before /tmp/after || die "a refused command changed something"
 p_sees "198.51.100.10:$RPORT"
