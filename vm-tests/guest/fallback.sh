@@ -15,6 +15,9 @@ PEER_PORT=51002
 PEER4=203.0.113.10
 PEER6=2001:db8:b::10
 TUNNEL=10.99.0
+# A sender notices after 15 seconds that the other end has lost the session (KEEPALIVE_TIMEOUT +
+# REKEY_TIMEOUT in messages.h), and tries a handshake every five.
+WAIT_FOR_SECONDS=${WAIT_FOR_SECONDS:-30}
 
 # has_ipv6: whether this kernel was booted with it.
 has_ipv6() {
