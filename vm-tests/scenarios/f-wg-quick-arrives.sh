@@ -10,7 +10,8 @@
 #
 # wg-quick's `not fwmark' rule comes before the VRF's l3mdev rule, so a packet that
 # arrives in a VRF without the mark is looked up in the tunnel's table. For IPv4 that is the first
-# packet of a peer. For IPv6 it is also the neighbour advertisements, without which nothing is sent.
+# packet of a peer, and what the kernel looks up to answer an ARP request (arp_process() in
+# net/ipv4/arp.c). For IPv6 it is also the neighbour advertisements, without which nothing is sent.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
@@ -34,19 +35,30 @@ peer_speaks() {
 	ip netns exec peer ping -n -c1 -W2 $TUNNEL.1 >/dev/null
 }
 
+# gateway_asks STATES: the gateway has forgotten the router, and asks for it.
+gateway_asks() {
+	ip -n peer neigh flush dev p0
+	ip netns exec peer ping -n -c1 -W1 -I 198.51.100.1 198.51.100.10 >/dev/null || true
+	ip -n peer neigh show 198.51.100.10 dev p0 | tee /tmp/neigh
+	grep -q "$1" /tmp/neigh
+}
+
 say "IPv4 as it is: what the router asked for is heard, a peer that speaks first is not"
 conf BindDev=vrf_external "PostUp=wg set %i bind-dev vrf_external"
 quick up
 wait_for "the tunnel" ping_tunnel
 ! peer_speaks 51012 || die "heard"
+wait_for "the gateway to ask for the router in vain" gateway_asks '\(FAILED\|INCOMPLETE\)'
 say "the VRF's rule in front of wg-quick's: it is"
 ip -n r rule add pref 1 l3mdev
+wait_for "the gateway to be answered" gateway_asks REACHABLE
 wait_for "the peer" peer_speaks 51012
 ip -n r rule del pref 1 l3mdev
 quick down
 ip netns exec peer "$WG" set wg1 listen-port $PEER_PORT
 foreign | diff /tmp/before - || die "rules of others changed"
 result ipv4-peer-first "not heard, heard behind l3mdev"
+result arp "not answered, answered behind l3mdev"
 
 say "IPv6 as it is: the gateway's answer is not heard, and nothing leaks"
 conf BindDev=vrf_external "PostUp=wg set %i bind-dev vrf_external" 6

@@ -34,6 +34,7 @@ before_the_vrf() {
 
 fb_topology before_the_vrf
 accept
+gateway_keeps_router
 all_rules >/tmp/before
 grep -q l3mdev /tmp/before || die "the VRF brought no rule"
 grep -q suppress_prefixlength /tmp/before || die "wg-quick's rules are gone"

@@ -17,6 +17,7 @@ set -euo pipefail
 . /lib/wgvrf/fallback.sh
 fb_topology
 accept
+gateway_keeps_router
 fb_keys
 ip -n peer link add wg1 type wireguard
 ip netns exec peer "$WG" set wg1 listen-port $PEER_PORT private-key /tmp/peer.key \
