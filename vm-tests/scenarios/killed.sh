@@ -143,15 +143,16 @@ look() {
 }
 # is_whole: a mark of ours has its rules in both families. A closed device has the closing ones.
 is_whole() {
-	local mark family
+	local mark family rules
 	! has_attr || return 0
 	mark=$(ip netns exec r "$C" show wg0 fwmark)
 	[ "$mark" != off ] || return 0
 	for family in 4 6; do
 		[ $family = 4 ] || has_ipv6 || continue
-		[ "$mark" = $CLOSED ] || ours $family | has "fwmark $mark lookup" ||
+		rules=$(ours $family)
+		[ "$mark" = $CLOSED ] || [[ $rules == *"fwmark $mark lookup"* ]] ||
 			die "killed at $1: IPv$family is not steered: $(state)"
-		ours $family | has "fwmark $mark unreachable" || die "killed at $1: IPv$family is not closed: $(state)"
+		[[ $rules == *"fwmark $mark unreachable"* ]] || die "killed at $1: IPv$family is not closed: $(state)"
 	done
 }
 # An answer also ends what wg0 would send again later.
