@@ -49,7 +49,11 @@ is_bound() {
 		shows "bind device: vrf_external"
 	else
 		shows "bind device: vrf_external (fwmark $1)"
-		shows "receives: from the bind device only"
+		if binds_sockets; then
+			shows "receives: from the bind device only"
+		else
+			shows "receives: from everywhere (its sockets are not bound)"
+		fi
 	fi
 }
 
@@ -147,9 +151,12 @@ open_sysctl() {
 	run sysctl -w net.ipv4.udp_l3mdev_accept=1
 	[ "$(cat /etc/sysctl.d/60-l3mdev.conf)" = "net.ipv4.udp_l3mdev_accept = 1" ] || die "the file is not as before"
 }
-step sysctl 0 close_sysctl
-step sysctl-back 0 open_sysctl
-close_sysctl
+# Where `wg show` says "from everywhere" the page keeps the sysctl.
+if binds_sockets; then
+	step sysctl 0 close_sysctl
+	step sysctl-back 0 open_sysctl
+	close_sysctl
+fi
 
 own_mark() {
 	if has_attr; then
