@@ -12,8 +12,9 @@ set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
-binds_sockets || skip "no BTF here: the bind hooks are not used"
+. /lib/wgvrf/bpf.sh
 fb_topology
+fb_bpf
 vrf_add r vrf_b 2000
 fb_tunnel 4
 
