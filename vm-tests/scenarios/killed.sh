@@ -27,6 +27,8 @@ set -euo pipefail
 
 C=/usr/bin/wg.debian
 CHANGES='sendto|bpf|write|flock|mkdir|unlink|rename'
+# Of these calls, the ones that only ask: a dump, a socket's or a rule's, and what a program or a map is.
+READS='^sendto[(].*(NLM_F_DUMP|0x300|RTM_GET|SOCK_DIAG_BY_FAMILY|nlctrl)|^bpf[(]BPF_(OBJ_GET|[A-Z]+_GET_|MAP_LOOKUP|PROG_QUERY)'
 FEW=2
 # The marks of vrf_b, and of a tunnel whose sockets are made again.
 MARK_B=0x770000d0
@@ -86,16 +88,23 @@ kills() {
 	[ "$before" != "$after" ] || die "the command does nothing: $*"
 	back
 	[ "$(state)" = "$before" ] || die "the start is not the start: $(state)"
-	# What comes before is the loader's.
-	sed -n '/^socket(/,$ s/^\([a-z0-9_]*\)(.*/\1/p' /tmp/calls >/tmp/after
-	sed -n '1,/^socket(/ s/^\([a-z0-9_]*\)(.*/\1/p' /tmp/calls | sed '$d' >/tmp/loader
-	awk 'NR == FNR { n[$1]++; next } { print $1, ++n[$1] }' /tmp/loader /tmp/after >/tmp/all
-	# Each call that can change something outside of the process; a few of each other kind, spread
-	# over all of them: between two changes the kernel is in one state.
-	awk -v changes="^($CHANGES)\$" -v few=$FEW 'NR == FNR { n[$1]++; next }
-		$1 ~ changes || int(i[$1]++ * few / n[$1]) != int((i[$1] - 2) * few / n[$1]) || i[$1] == 1
-		' /tmp/after /tmp/all >/tmp/points
-	say "$name: $(wc -l </tmp/points) of $(wc -l </tmp/all) system calls: $(cut -d' ' -f1 /tmp/points | sort | uniq -c | tr -s '\n ' ' ')"
+	# What comes before the first socket is the loader's. Between two changes the kernel is in one state, so
+	# of each kind of call that changes nothing a few are enough, spread over all of them.
+	awk -v changes="^($CHANGES)\$" -v reads="$READS" -v few=$FEW '
+		{ call = $0; sub(/[(].*/, "", call) }
+		call !~ /^[a-z0-9_]+$/ { next }
+		{ number[call]++ }
+		call == "socket" { begun = 1 }
+		begun { kind[++n] = call ($0 ~ reads ? " that reads" : ""); of[kind[n]]++; point[n] = call " " number[call] }
+		END {
+			for (i = 1; i <= n; i++) {
+				nth = ++seen[kind[i]]
+				if (kind[i] ~ changes || nth == 1 ||
+				    int((nth - 1) * few / of[kind[i]]) != int((nth - 2) * few / of[kind[i]]))
+					print point[i]
+			}
+		}' /tmp/calls >/tmp/points
+	say "$name: $(wc -l </tmp/points) of $(grep -c '^[a-z]' /tmp/calls) system calls: $(cut -d' ' -f1 /tmp/points | sort | uniq -c | tr -s '\n ' ' ')"
 	while read -r call number <&3; do
 		[ "$call" != exit_group ] || continue
 		if ! kill_at "$call" "$number" "$@"; then
