@@ -145,11 +145,9 @@ fn fetch_image(kernel: &Kernel, package: &Package, cache: &Cache) -> Result<Boot
     let parts: Vec<&str> = parts.iter().chain([image]).map(String::as_str).collect();
     let dir = debian.unpack_packages(&parts, Closure::Named)?;
     let find = |paths: [&str; 2]| paths.map(|p| dir.join(p)).into_iter().find(|p| p.exists());
-    let file = [
-        &format!("usr/lib/modules/{release}/vmlinuz"),
-        &*format!("boot/vmlinuz-{release}"),
-    ];
-    let file = find(file).ok_or_else(|| Error::other(format!("`{image}' has no image")))?;
+    let own = format!("usr/lib/modules/{release}/vmlinuz");
+    let file = find([&own, &format!("boot/vmlinuz-{release}")]);
+    let file = file.ok_or_else(|| Error::other(format!("`{image}' has no image")))?;
     let mut boot = BootableKernel::from_image(kernel, &file, &version)?;
     boot.modules = find(["lib/modules", "usr/lib/modules"]).map(|d| d.join(release));
     Ok(boot)

@@ -24,7 +24,11 @@ impl<'a> Source<'a> {
     pub fn find(tree: &'a Tree, cache: &'a Cache) -> Result<Self> {
         let suites: Vec<_> = tree.suites.iter().map(String::as_str).collect();
         let debian = Debian::new(cache, &suites)?;
-        let version = debian.find_candidate(&tree.source)?;
+        // Debian signs its images and headers some hours after it has published the source.
+        let find = |package: &str| debian.find_candidate(package);
+        let find_signed = |meta| find(&format!("{}={}", tree.source, find(meta).ok()?)).ok();
+        let signed = tree.headers.as_deref().and_then(find_signed);
+        let version = signed.map_or_else(|| find(&tree.source), Ok)?;
         if tree.version != "newest" && tree.version != version {
             let (source, wanted) = (&tree.source, &tree.version);
             bail!("kernel-patches/trees.toml wants {source} {wanted}, the mirror has {version}");
@@ -55,9 +59,8 @@ impl<'a> Source<'a> {
 
     /// The whole tree. Callers must not change it.
     pub fn get_whole(&self) -> Result<PathBuf> {
-        let extract = |dir: &Path| self.extract_files(dir, &[]);
-        self.cache
-            .keep_folder("source", &self.name_whole(), extract)
+        let (name, extract) = (self.name_whole(), |dir: &Path| self.extract_files(dir, &[]));
+        self.cache.keep_folder("source", &name, extract)
     }
 
     fn name_whole(&self) -> String {
@@ -88,8 +91,8 @@ impl<'a> Source<'a> {
 
     fn extract_files(&self, dir: &Path, paths: &[&str]) -> Result<()> {
         let name = &self.tree.source;
-        let names = [name.as_str()];
-        let files = self.debian.fetch_packages(&names, Closure::Named)?;
+        let named = [&*format!("{name}={}", self.version)];
+        let files = self.debian.fetch_packages(&named, Closure::Named)?;
         let [package] = files.as_slice() else {
             bail!("{name} is not one package file");
         };
@@ -98,10 +101,8 @@ impl<'a> Source<'a> {
         // Nothing is written between the package and the files; xz uses all processors.
         let mut command = Command::new("bash");
         command.args(["-c", SCRIPT, "bash"]).arg(package);
-        command
-            .arg(name)
-            .arg(dir)
-            .args(paths.iter().map(|path| format!("{name}/{path}")));
+        command.arg(name).arg(dir);
+        command.args(paths.iter().map(|path| format!("{name}/{path}")));
         process::run(&mut command)?;
         self.cache.end_step();
         Ok(())
