@@ -4,6 +4,7 @@
 # needs: attr
 # tool: ours
 # timeout: 120
+# packages: bpftool
 # smp: 1
 #
 # The kernel binds unbound sockets in place, and does not ask whether the port is free: they had it everywhere.
@@ -63,3 +64,22 @@ expect_on vrf_a
 r_wg set wg0 bind-dev off
 expect_on '*'
 result same kept
+
+say "a program that has bound one of the two only"
+for hook in cgroup_inet4_bind cgroup_inet6_bind; do
+	for vrf in vrf_a vrf_b; do
+		WG_BIND_DEV_MODE=fwmark r_wg set wg0 bind-dev vrf_a
+		expect_on vrf_a
+		id=$(bpftool cgroup show /sys/fs/cgroup | awk -v hook=$hook '$2 == hook && /wg_bind_dev/ { print $1 }')
+		bpftool cgroup detach /sys/fs/cgroup $hook id "$id"
+		ip -n r link set wg0 down
+		ip -n r link set wg0 up
+		[ "$(sockets | sort | tr '\n' ' ')" = '* vrf_a ' ] || die "without $hook: $(sockets)"
+		r_wg set wg0 bind-dev $vrf
+		expect_on $vrf
+		expect_bind_dev $vrf
+		r_wg set wg0 bind-dev off
+		expect_on '*'
+	done
+done
+result one-only both

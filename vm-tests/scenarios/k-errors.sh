@@ -3,7 +3,7 @@
 # title: ENODEV, ELOOP, EADDRINUSE, EPERM: traffic flows on, nothing has changed
 # needs: attr
 # tool: bind-dev
-# timeout: 90
+# timeout: 120
 # suite: kernel
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -52,8 +52,31 @@ refused_alone "in use" listen-port 51098
 refused_alone "in use" bind-dev off
 refused_alone "in use" fwmark 0x77 bind-dev off
 refused_alone "in use" fwmark 0x77 listen-port 51098 bind-dev off
-kill $SOCAT
-wait $SOCAT || true
+# A mark that is refused routes nothing, not even until the kernel finds the port taken over IPv6 alone.
+# What changes a route makes each packet look up its own.
+change_routes() {
+	while :; do
+		echo "route replace 192.0.2.77/32 dev main0"
+		echo "route del 192.0.2.77/32 dev main0"
+		sleep 0.01
+	done | ip -n r -batch -
+}
+ip netns exec r socat -u UDP6-RECV:51097,ipv6only=1 OPEN:/dev/null &
+SOCAT6=$!
+wait_for "socat to listen over IPv6" r bash -c 'ss -lunH "sport = :51097" | grep -q .'
+ip -n r rule add pref 1 fwmark 0x77 blackhole
+flow_start
+change_routes &
+ROUTES=$!
+for ((n = 0; n < 20; n++)); do
+	refused "in use" fwmark 0x77 listen-port 51097 bind-dev off
+done
+flow_stop 0
+kill $ROUTES
+wait $ROUTES || true
+ip -n r rule del pref 1
+kill $SOCAT $SOCAT6
+wait $SOCAT $SOCAT6 || true
 state >/tmp/after
 diff -u /tmp/before /tmp/after || die "a refused command changed something"
 p_sees "198.51.100.10:$RPORT"

@@ -16,7 +16,7 @@ set -euo pipefail
 destroy() {
 	local left=0
 	[ -z "${1:-}" ] || left=1
-	r ss -uaK ${1:+"$1"} "sport = :$RPORT" >/dev/null
+	r ss -uaK ${1:+"$1"} "sport = :$RPORT and dev = red" >/dev/null
 	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%red')" = $left ] || die "$(r ss -lunH)"
 }
 
@@ -60,6 +60,30 @@ for command in set setconf syncconf; do
 	mended
 	result "$command" mended
 done
+
+say "to another VRF instead, be it one of the sockets only"
+for family in '' -4 -6; do
+	destroy $family
+	bind_to blue
+	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%blue:')" = 2 ] || die "$(r ss -lunH "sport = :$RPORT")"
+	bind_to red
+	mended
+done
+result moved both
+
+say "where somebody else has the port: refused, and mended where it was"
+ip netns exec r socat -u "UDP4-RECV:$RPORT,so-bindtodevice=blue" OPEN:/dev/null &
+SOCAT=$!
+wait_for "socat to listen" r bash -c "ss -lunH 'sport = :$RPORT' | grep -q %blue"
+for family in '' -4 -6; do
+	destroy $family
+	refused "in use" bind-dev blue
+	[ "$(r ss -lunH "sport = :$RPORT" | grep -c '%blue:')" = 1 ] || die "$(r ss -lunH "sport = :$RPORT")"
+	mended
+done
+kill $SOCAT
+wait $SOCAT || true
+result taken refused
 
 say "a port that the kernel chose: the socket loses it, too"
 r "$WG" set wg0 bind-dev off listen-port 0

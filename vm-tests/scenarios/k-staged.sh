@@ -25,3 +25,27 @@ seen() {
 wait_for "a keepalive" seen
 capture_stop out
 assert_some out "packets"
+
+say "a message that opens them and has other peers: only those are called"
+ip -n r link del blue
+[ "$(sockets "$RPORT")" = 0 ] || die "sockets without the device"
+vrf_add r green 1003
+ip -n r link set alt0 master green
+(umask 077 && "$WG" genkey >/tmp/other.key)
+cat >/tmp/other.conf <<-END
+	[Interface]
+	PrivateKey = $(cat /tmp/other.key)
+	ListenPort = $RPORT
+	BindDev = green
+	[Peer]
+	PublicKey = $("$WG" genkey | "$WG" pubkey)
+	Endpoint = 203.0.113.2:$((PPORT + 1))
+	PersistentKeepalive = 25
+END
+capture_start old r alt0 "udp and src port $RPORT and dst port $PPORT"
+capture_start out r alt0 "udp and src port $RPORT and dst port $((PPORT + 1))"
+r "$WG" setconf wg0 /tmp/other.conf
+wait_for "a call to the new peer" seen
+capture_stop all
+assert_some out "packets to the new peer"
+assert_none old "packets to the old peer"
