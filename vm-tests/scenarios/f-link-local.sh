@@ -152,12 +152,13 @@ wait_for "the tunnel with the endpoint that mends it" ping_tunnel
 healthy "with the endpoint that mends it"
 
 say "addresses that the default VRF has: the table local comes first"
+# A peer that speaks would take the endpoint back.
+ip -n peer link set wg1 down
 again
 capture_start core r core0 "udp src port $PORT"
 r_wg set wg0 peer "$KEY" endpoint "100.64.0.255:$PEER_PORT"
 wait_for "a broadcast by core0" leaves core
 capture_stop core
-r_wg set wg0 peer "$KEY" endpoint "100.64.0.255:$PEER_PORT"
 says local-first 1 "leave by core0"
 grep -qx '  closed: no' /tmp/doctor || die "it is called closed"
 mends local-first
@@ -169,6 +170,7 @@ r_wg set wg0 peer "$KEY" endpoint "[fd00:64::2]:$PEER_PORT"
 says local-first 1 "go to this host itself"
 mends local-first
 r_wg set wg0 peer "$KEY" endpoint "$PEER4:$PEER_PORT"
+ip -n peer link set wg1 up
 r_wg set wg0 bind-dev vrf_external
 wait_for "the tunnel with the local rule behind" ping_tunnel
 healthy "with the local rule behind"

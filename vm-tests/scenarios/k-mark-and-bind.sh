@@ -24,6 +24,8 @@ done >/tmp/churn
 TURNS=$((30 / ${WGVRF_SLOW:-1}))
 [ $TURNS -ge 6 ] || TURNS=6
 
+OTHER=$((RPORT + 9))
+
 bound_topology
 r sysctl -qw net.ipv4.udp_l3mdev_accept=1
 ip -n r rule add fwmark 0x42 lookup 1001 pref 900
@@ -37,9 +39,10 @@ for address in 192.0.2.9 "[2001:db8:9::9]"; do
 	PING=$!
 	churn_routes &
 	CHURN=$!
-	capture_start out r main0 "udp and src port $RPORT"
-	for _ in $(seq $TURNS); do
-		bind_to off fwmark 0x42
+	capture_start out r main0 "udp and (src port $RPORT or src port $OTHER)"
+	for turn in $(seq $TURNS); do
+		# On the port that it has, and on another one, by turns.
+		bind_to off fwmark 0x42 listen-port $((turn % 4 / 2 ? OTHER : RPORT))
 		sleep 0.05
 		bind_to red fwmark 0
 		sleep 0.05
@@ -48,7 +51,7 @@ for address in 192.0.2.9 "[2001:db8:9::9]"; do
 	assert_none out "packets with neither mark nor binding"
 	say "with neither they are seen"
 	capture_start open r main0 "udp and src port $RPORT"
-	bind_to off fwmark 0
+	bind_to off fwmark 0 listen-port "$RPORT"
 	seen() {
 		[ "$(capture_count open)" -gt 0 ]
 	}

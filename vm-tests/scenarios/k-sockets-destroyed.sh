@@ -3,7 +3,8 @@
 # title: `ss -K` takes the binding away: wg says so, and to bind again mends it
 # needs: attr
 # tool: ours
-# timeout: 120
+# timeout: 180
+# smp: 1
 # kernels: patched-6.1, patched-6.12
 #
 # Kernels built here have no CONFIG_INET_DIAG_DESTROY.
@@ -94,6 +95,15 @@ bind_to red
 mended
 result chosen mended
 
+say "the same without anything that was bound"
+bind_to off
+r "$WG" set wg0 listen-port 0
+RPORT=$(r "$WG" show wg0 listen-port)
+r ss -uaK "sport = :$RPORT" >/dev/null
+bind_to red
+mended
+result unbound mended
+
 say "what was destroyed sends outside"
 destroy
 capture_start open r main0 "udp and src port $RPORT"
@@ -101,3 +111,30 @@ calls_anew
 silent r
 capture_stop open
 assert_some open "packets outside red"
+
+say "link down and up: nothing is left of what they looked up while they were unbound"
+# The link is elsewhere. Here, its own routes come and go, and the kernel looks up all others again.
+bind_to red
+netns_add inside
+ip -n r link set wg0 netns inside
+ip -n inside addr add 10.9.0.1/24 dev wg0
+ip -n inside link set wg0 up
+passes() {
+	ip netns exec inside ping -n -c1 -W1 10.9.0.2 >/dev/null
+}
+passes_outside() {
+	passes || true
+	[ "$(capture_count open)" -gt 0 ]
+}
+wait_for "the tunnel" passes
+destroy
+capture_start open r main0 "udp and src port $RPORT"
+wait_for "packets outside red" passes_outside
+capture_stop open
+capture_start out r main0 "udp and src port $RPORT"
+ip -n inside link set wg0 down
+ip -n inside link set wg0 up
+wait_for "the tunnel" passes
+capture_stop out
+assert_none out "packets outside red"
+result link-up mended

@@ -3,7 +3,7 @@
 # title: sockets that a setting opens send the keepalive that link up would have sent
 # needs: attr
 # tool: bind-dev
-# timeout: 90
+# timeout: 180
 # suite: kernel
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -40,6 +40,7 @@ cat >/tmp/other.conf <<-END
 	[Peer]
 	PublicKey = $("$WG" genkey | "$WG" pubkey)
 	Endpoint = 203.0.113.2:$((PPORT + 1))
+	AllowedIPs = 10.9.0.2/32
 	PersistentKeepalive = 25
 END
 capture_start old r alt0 "udp and src port $RPORT and dst port $PPORT"
@@ -49,3 +50,27 @@ wait_for "a call to the new peer" seen
 capture_stop all
 assert_some out "packets to the new peer"
 assert_none old "packets to the old peer"
+
+say "what could not be sent before does not hold it up (REKEY_TIMEOUT in messages.h)"
+# called_at_once: a call in vain, and one by the sockets that are opened before the retry, which comes 5 s later.
+called_at_once() {
+	local begun ended
+	ip -n r link add gone type vrf table 1004
+	bind_to gone
+	ip -n r link del gone
+	ip -n r link set wg0 down
+	ip -n r link set wg0 up
+	begun=${EPOCHREALTIME/[.,]/}
+	r ping -n -c1 -W0.1 10.9.0.2 >/dev/null || true
+	capture_start again r alt0 "udp and src port $RPORT"
+	bind_to green
+	wait_for "a call" has_called
+	ended=${EPOCHREALTIME/[.,]/}
+	capture_stop again
+	say "called after $(((ended - begun) / 1000)) ms"
+	[ $((ended - begun)) -lt 5000000 ]
+}
+has_called() {
+	[ "$(capture_count again)" -gt 0 ]
+}
+WAIT_FOR_SECONDS=30 wait_for "a call at once" called_at_once
