@@ -75,7 +75,10 @@ result moved both
 say "where somebody else has the port: refused, and mended where it was"
 ip netns exec r socat -u "UDP4-RECV:$RPORT,so-bindtodevice=blue" OPEN:/dev/null &
 SOCAT=$!
-wait_for "socat to listen" r bash -c "ss -lunH 'sport = :$RPORT' | grep -q %blue"
+on_blue() {
+	r ss -lunH "sport = :$RPORT" | has '%blue:'
+}
+wait_for "socat to listen" on_blue
 for family in '' -4 -6; do
 	destroy $family
 	refused "in use" bind-dev blue
