@@ -157,7 +157,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What the sockets receive that the attribute is to bind. `ss -K` takes their binding away.
+    /// What the sockets receive that the attribute is to bind. `ss -K` takes their binding away, and
+    /// the kernel lets those neither send nor receive.
     fn find_kernel_gets(&self, on_port: &[UdpSocket]) -> Gets {
         let listens = self.device().listen_port != 0;
         let Some(carrier) = self.carrier.filter(|_| listens) else {
@@ -172,22 +173,13 @@ impl<'a> View<'a> {
             other.attribute.is_empty() && !on_port.iter().any(|one| Some(one.device) == carrier)
         });
         // Of its two sockets one is enough.
-        if count(false).max(count(true)) <= others.count() {
-            return match own().any(|one| one.device == carrier.link.index) {
-                true => Gets::BoundByKernel,
-                false => Gets::Nothing,
-            };
+        if count(false).max(count(true)) > others.count() {
+            return Gets::Lost;
         }
-        match self.facts.l3mdev_accept {
-            Ok(false) if self.facts.find_table(carrier).is_some() => Gets::DefaultVrfOnly,
-            _ => Gets::Everywhere,
+        match own().any(|one| one.device == carrier.link.index) {
+            true => Gets::BoundByKernel,
+            false => Gets::Nothing,
         }
-    }
-
-    /// The attribute names a device, and its sockets are bound to none.
-    fn has_lost_binding(&self) -> bool {
-        let open = matches!(self.gets, Some(Gets::Everywhere | Gets::DefaultVrfOnly));
-        open && matches!(self.sends, Sends::Attribute { .. })
     }
 
     /// Whether a process has its sockets.
@@ -370,9 +362,8 @@ impl<'a> View<'a> {
     fn is_closed(&self, faults: &[(Family, Fault)]) -> Option<bool> {
         match self.sends {
             Sends::Unbound | Sends::Unknown => None,
-            Sends::Attribute { .. } if self.gets == Some(Gets::Unknown) => None,
-            // While they are bound, the kernel drops what leaves by another device.
-            Sends::Attribute { .. } => Some(!self.has_lost_binding()),
+            // The kernel drops what would leave by another device.
+            Sends::Attribute { .. } => Some(true),
             // Where the closing rule is all that is left, a family may lack it.
             Sends::Rules { table: None, .. } => None,
             // Its packets may start in another namespace, with other rules.
@@ -583,9 +574,7 @@ impl<'a> View<'a> {
             }
             // Without what it is bound to, nowhere; that is said already.
             if !bound || self.carrier.is_some() {
-                let found = self.follow_route(endpoint, faults, &mut gathered, ask);
-                // It is the way of sockets that are bound.
-                reach.extend(Some(found).filter(|_| !self.has_lost_binding()));
+                reach.push(self.follow_route(endpoint, faults, &mut gathered, ask));
             }
         }
         let open = !gathered.escaped.is_empty() || !gathered.local.is_empty();
@@ -719,14 +708,16 @@ impl<'a> View<'a> {
                 .is_some_and(|nic| nic.carrier.master == Some(carrier.link.index))
     }
 
-    /// The route is neither by the device nor of its table.
+    /// The route is neither by the device nor of its table. The attribute takes none by the VRF's own
+    /// device but its table's: that VRF looks the route up again, and may find another.
     fn leaves_elsewhere(&self, route: &Route) -> bool {
-        match self.carrier {
-            Some(carrier) => {
-                !self.is_in(carrier, route.out) && carrier.link.vrf_table != Some(route.table)
-            }
-            None => false,
-        }
+        let Some(carrier) = self.carrier else {
+            return false;
+        };
+        let by_kernel = matches!(self.sends, Sends::Attribute { .. });
+        let by_vrf = carrier.link.vrf_table.is_some() && route.out == carrier.link.index;
+        let again = by_kernel && by_vrf && route.kind == RouteKind::Unicast;
+        carrier.link.vrf_table != Some(route.table) && (again || !self.is_in(carrier, route.out))
     }
 
     /// The priority of a rule that leads to this table before `l3mdev` leads to that of the VRF.
@@ -1207,10 +1198,6 @@ impl<'a> View<'a> {
         }
         let bind_fault = self.find_bind_fault();
         let by_kernel = matches!(self.sends, Sends::Attribute { .. });
-        let leaves = match by_kernel {
-            true => ", and it sends by every route of this host",
-            false => "",
-        };
         match gets {
             Gets::BoundByKernel | Gets::BoundByHook | Gets::Down | Gets::Unknown => {}
             Gets::Unclear => report.unseen(
@@ -1238,6 +1225,16 @@ impl<'a> View<'a> {
                 },
                 self.bind_again(""),
             ),
+            Gets::Lost => report.add(
+                Code::ReceivesNothing,
+                name,
+                format!(
+                    "not all of its sockets are bound to {}; those that are not send and receive \
+                     nothing",
+                    self.describe_place()
+                ),
+                self.bind_again(""),
+            ),
             Gets::Other(devices) => report.add(
                 Code::ReceivesOther,
                 name,
@@ -1251,7 +1248,7 @@ impl<'a> View<'a> {
             Gets::Everywhere => {
                 let text = format!(
                     "its sockets are bound to no device, so packets from everywhere reach it, not \
-                     from {} only{leaves}",
+                     from {} only",
                     self.describe_place()
                 );
                 match bind_fault {
@@ -1277,7 +1274,7 @@ impl<'a> View<'a> {
                 name,
                 format!(
                     "its sockets are bound to no device and net.ipv4.udp_l3mdev_accept is 0, so \
-                     what arrives in {} does not reach it{leaves}",
+                     what arrives in {} does not reach it",
                     self.describe_place()
                 ),
                 if bind_fault.is_none() {

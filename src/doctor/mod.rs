@@ -80,6 +80,8 @@ pub enum Gets {
     /// Everywhere but in a VRF.
     DefaultVrfOnly,
     Nothing,
+    /// A program has taken the binding of a socket away, or of both: such a one gets nothing.
+    Lost,
     /// What arrives at these devices, and nothing of its own.
     Other(Vec<String>),
     /// The link is down and has no sockets.

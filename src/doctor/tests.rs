@@ -218,6 +218,14 @@ fn routes_into_the_tunnel(packet: &Packet) -> Answer {
     }
 }
 
+/// As `default dev vrf_external` of another table answers.
+fn routes_by_the_vrf(packet: &Packet) -> Answer {
+    match packet.way {
+        Way::Out | Way::OutOf(_) if packet.to.is_ipv4() => Ok(route(100, VRF, packet.to)),
+        _ => routes(packet),
+    }
+}
+
 /// The VRF's table has a default route by wan0, and what arrives is for this host.
 fn routes(packet: &Packet) -> Answer {
     match packet.way {
@@ -519,59 +527,31 @@ fn the_attribute_binds_nothing_without_a_socket_on_the_device() {
     }
 }
 
-/// `ss -K` takes the binding of the kernel's sockets away.
+/// `ss -K` takes the binding of the kernel's sockets away, from both or from one.
 #[test]
-fn sockets_that_lost_their_device_are_open() {
-    let to_core = |f: &mut Facts| f.devices[0].attribute = "core0".to_owned();
-    let no_change = |_: &mut Facts| {};
-    type Change = fn(&mut Facts);
-    let cases: [(Change, bool, Gets, &[Code], &str); 3] = [
-        (
-            no_change,
-            false,
-            Gets::DefaultVrfOnly,
-            &[Code::L3mdevAcceptNeeded],
-            AGAIN,
-        ),
-        (
-            no_change,
-            true,
-            Gets::Everywhere,
-            &[Code::ReceivesEverywhere, Code::L3mdevAcceptOpen],
-            AGAIN,
-        ),
-        (
-            to_core,
-            false,
-            Gets::Everywhere,
-            &[Code::ReceivesEverywhere],
-            "wg set wg0 bind-dev core0",
-        ),
-    ];
-    for (change, accept, gets, found, again) in cases {
+fn sockets_that_lost_their_device_are_silent() {
+    let [v4, v6] = pair(PORT, 0);
+    let [bound4, bound6] = pair(PORT, VRF);
+    let cases = [[v4, v6], [v4, bound6], [bound4, v6]];
+    for (sockets, accept) in cases.iter().flat_map(|one| [(one, false), (one, true)]) {
         let facts = changed(patched(), |f| {
-            change(f);
-            (f.sockets, f.l3mdev_accept) = (Ok(pair(PORT, 0).to_vec()), Ok(accept));
+            (f.sockets, f.l3mdev_accept) = (Ok(sockets.to_vec()), Ok(accept));
             // They have no part in it.
             f.hooks.unable = Some("no BTF".to_owned());
-            f.devices[0].device.peers.clear();
         });
         let report = examine(&facts, None, &mut routes);
         let summary = &report.devices[0];
         assert_eq!(
             (&summary.gets, summary.closed),
-            (&Some(gets), Some(false)),
+            (&Some(Gets::Lost), Some(true)),
             "{report:?}"
         );
-        assert_eq!(codes(&report), found);
+        let expected = [Code::ReceivesNothing, Code::L3mdevAcceptOpen];
+        assert_eq!(codes(&report), expected[..1 + usize::from(accept)]);
         let first = &report.findings[0];
         assert_eq!(first.level, Level::Problem);
-        assert_eq!(first.remedy, Remedy::Run(vec![again.to_owned()]));
-        assert!(first.text.contains("by every route of this host"));
+        assert_eq!(first.remedy, Remedy::Run(vec![AGAIN.to_owned()]));
     }
-    // Where it sends to is not where it would if it were bound.
-    let facts = changed(patched(), |f| f.sockets = Ok(pair(PORT, 0).to_vec()));
-    assert_eq!(examine(&facts, None, &mut routes).devices[0].reach, []);
 }
 
 /// Those of wg1, which is not bound, are no proof that wg0 has some.
@@ -595,21 +575,14 @@ fn unbound_sockets_of_another_device_are_in_the_way() {
     );
     assert_eq!(codes(&report), [Code::PortTaken]);
     let report = examine(&shared(2), Some("wg0"), &mut routes);
-    assert_eq!(report.devices[0].gets, Some(Gets::DefaultVrfOnly));
+    assert_eq!(report.devices[0].gets, Some(Gets::Lost));
     // One that has its own in another VRF has not those.
     let facts = changed(shared(1), |f| {
         f.devices[1].attribute = "core0".to_owned();
         f.sockets.as_mut().unwrap().extend(pair(PORT, CORE));
     });
     let report = examine(&facts, Some("wg0"), &mut routes);
-    assert_eq!(report.devices[0].gets, Some(Gets::DefaultVrfOnly));
-}
-
-/// Without the sockets, nothing tells whether they have lost their device.
-#[test]
-fn sockets_that_cannot_be_seen_are_not_called_closed() {
-    let facts = changed(patched(), |f| f.sockets = Err("no".to_owned()));
-    assert_eq!(examine(&facts, None, &mut routes).devices[0].closed, None);
+    assert_eq!(report.devices[0].gets, Some(Gets::Lost));
 }
 
 /// `FwMark` of wg-quick's file, and its rule, which is inverted.
@@ -717,6 +690,16 @@ fn rule_cases() -> Vec<Case> {
                 Code::RuleInFront,
                 changed(patched(), |f| {
                     v4(f).insert(1, rule(90, Action::Table(51820)));
+                }),
+                "ip rule add pref 1 l3mdev",
+            )
+        },
+        Case {
+            ask: routes_by_the_vrf,
+            ..case(
+                Code::RuleInFront,
+                changed(patched(), |f| {
+                    v4(f).insert(1, rule(90, Action::Table(100)));
                 }),
                 "ip rule add pref 1 l3mdev",
             )

@@ -54,9 +54,6 @@ fn print_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         match sends {
             Sends::Unknown => "cannot be told, the policy rules cannot be read".to_owned(),
             Sends::Unbound => "by every route of this host (not bound)".to_owned(),
-            Sends::Attribute { dev } if *closed == Some(false) => {
-                format!("by every route of this host: its sockets are not bound to {dev}")
-            }
             Sends::Attribute { dev } => format!("by {dev}, by the kernel's attribute"),
             Sends::Rules { by, table, ours } => {
                 let whose = if *ours { "" } else { " that wg did not make" };
@@ -76,6 +73,7 @@ fn print_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
                 Gets::Everywhere => "from everywhere, its sockets are not bound".to_owned(),
                 Gets::DefaultVrfOnly => "from everywhere but the VRFs".to_owned(),
                 Gets::Nothing => "nothing".to_owned(),
+                Gets::Lost => "only by those of its sockets that are bound".to_owned(),
                 Gets::Other(devices) => format!("from {}, not {place}", devices.join(", ")),
                 Gets::Down => "nothing, it is down".to_owned(),
                 Gets::Unknown => "not known".to_owned(),
@@ -271,7 +269,7 @@ impl<'a> DeviceJson<'a> {
                 None => None,
                 Some(Gets::BoundByKernel | Gets::BoundByHook) => Some("bound"),
                 Some(Gets::Everywhere | Gets::DefaultVrfOnly) => Some("any"),
-                Some(Gets::Nothing) => Some("nothing"),
+                Some(Gets::Nothing | Gets::Lost) => Some("nothing"),
                 Some(Gets::Other(_)) => Some("other"),
                 Some(Gets::Down) => Some("down"),
                 Some(Gets::Unknown | Gets::Unclear) => Some("unknown"),
@@ -443,29 +441,6 @@ mod tests {
         assert!(!text.contains("bound to"), "{text}");
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(json["interfaces"][0].get("device"), None);
-    }
-
-    /// What the attribute names is not where such a device sends.
-    #[test]
-    fn a_device_that_lost_its_binding_is_not_said_to_send_by_it() {
-        let mut report = report();
-        let device = &mut report.devices[0];
-        device.sends = Sends::Attribute {
-            dev: "vrf_external".to_owned(),
-        };
-        for (closed, sends) in [
-            (Some(true), "by vrf_external, by the kernel's attribute"),
-            (
-                Some(false),
-                "by every route of this host: its sockets are not bound to vrf_external",
-            ),
-        ] {
-            report.devices[0].closed = closed;
-            let mut text = Vec::new();
-            print(&report, &mut text).unwrap();
-            let text = String::from_utf8(text).unwrap();
-            assert!(text.contains(&format!("  sends: {sends}\n")), "{text}");
-        }
     }
 
     /// Each member is in the tables of docs/doctor.md.

@@ -104,8 +104,7 @@ impl<'a> BindJson<'a> {
                 method: "kernel",
                 receives: match presence {
                     Presence::Present => Some("bound"),
-                    Presence::Missing | Presence::Unused => Some("nothing"),
-                    Presence::Unbound => Some("any"),
+                    Presence::Missing | Presence::Unbound | Presence::Unused => Some("nothing"),
                     Presence::Unknown => None,
                 },
                 receives_from: &[],
