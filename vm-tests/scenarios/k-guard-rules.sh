@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: rules before the l3mdev rule, as wg-quick adds them, in both orders: no wrong VRF
+# title: rules before the l3mdev rule, as wg-quick adds them, in both orders, or to the VRF itself: no wrong VRF
 # needs: attr
 # tool: bind-dev
 # timeout: 180
@@ -62,3 +62,27 @@ for order in after before; do
 	fi
 done
 works r
+
+# A mark that leads to the VRF's own device, as before there was bind-dev. The VRF looks the route up
+# again, over IPv4 without the mark, in both families without the ports: then main's would be found.
+for rule in "fwmark 51820" "ipproto udp dport $PPORT"; do
+	for address in 192.0.2.9 "[2001:db8:9::9]"; do
+		family=4
+		[ "$address" = 192.0.2.9 ] || family=6
+		say "IPv$family, $rule: by the VRF's device, where the VRF has no route"
+		ip -n r -$family route add default dev red table 100
+		ip -n r -$family rule add pref 500 $rule lookup 100
+		ip -n r -$family route del default table 1001 metric 4278198272 || true
+		ip -n r -$family route del default table 1001
+		restart
+		dropped=$(tx_errors)
+		r_calls "$address"
+		no_leak silent r
+		[ "$(tx_errors)" -gt "$dropped" ] || die "what was dropped is not counted"
+		ip -n r -$family rule del pref 500
+		ip -n r -$family route flush table 100
+		bound_addresses
+		works r
+	done
+done
+result by-the-vrf dropped

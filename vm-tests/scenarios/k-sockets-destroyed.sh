@@ -1,13 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# title: `ss -K` takes the binding away: wg says so, and to bind again mends it
+# title: `ss -K` takes the binding away: nothing is sent or received, wg says so, and to bind again mends it
 # needs: attr
 # tool: ours
 # timeout: 180
 # smp: 1
-# kernels: patched-6.1, patched-6.12
-#
-# Kernels built here have no CONFIG_INET_DIAG_DESTROY.
 set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/bound.sh
@@ -51,9 +48,9 @@ for command in set setconf syncconf; do
 	syncconf) destroy -4 ;;
 	esac
 	r "$WG" show wg0 | has -x '  bind device: red (the sockets are not bound to it)'
-	r "$WG" show wg0 json | has '"receives": *"any"'
-	says l3mdev-accept-needed 1 "bound to no device"
-	has -x '  closed: no' </tmp/doctor
+	r "$WG" show wg0 json | has '"receives": *"nothing"'
+	says receives-nothing 1 "not all of its sockets are bound to red"
+	has -x '  closed: yes: nothing leaves elsewhere' </tmp/doctor
 	case $command in
 	set) bind_to red ;;
 	*) r "$WG" $command wg0 /tmp/wg0.conf ;;
@@ -107,16 +104,63 @@ bind_to red
 mended
 result unbound mended
 
-say "what was destroyed sends outside"
-destroy
-capture_start open r main0 "udp and src port $RPORT"
-calls_anew
-silent r
-capture_stop open
-assert_some open "packets outside red"
+say "what was destroyed sends nothing outside, in either family, with or without a mark"
+capture_start out r main0 "udp and src port $RPORT"
+for mark in off 0x77; do
+	for address in 192.0.2.9 "[2001:db8:9::9]"; do
+		bind_to red fwmark $mark
+		r_calls "$address"
+		works r
+		destroy
+		dropped=$(tx_errors)
+		calls_anew
+		r_calls "$address"
+		silent r
+		[ "$(tx_errors)" -gt "$dropped" ] || die "what was dropped is not counted"
+	done
+done
+capture_stop out
+assert_none out "packets outside red"
+result sends nothing
 
-say "link down and up: nothing is left of what they looked up while they were unbound"
-# The link is elsewhere. Here, its own routes come and go, and the kernel looks up all others again.
+say "nor does it receive from elsewhere, where the sysctl opens all VRFs to it"
+# received: the bytes of p's that r's wg0 took.
+received() {
+	r "$WG" show wg0 transfer | cut -f2
+}
+# p_calls_by_blue: how many of p's handshakes came to r by the other VRF. Nobody answers them.
+p_calls_by_blue() {
+	capture_start in r alt0 "udp and dst port $RPORT"
+	ip -n p link set wg0 down
+	ip -n p link set wg0 up
+	p_calls "$1"
+	silent p
+	capture_stop in
+	assert_some in "handshakes of p by blue"
+}
+r sysctl -qw net.ipv4.udp_l3mdev_accept=1
+r "$WG" set wg0 fwmark off
+for address in 203.0.113.1 "[2001:db8:2::1]"; do
+	for bound in off red; do
+		bind_to off
+		ip -n r link set wg0 down
+		ip -n r link set wg0 up
+		bind_to $bound
+		[ $bound = off ] || destroy
+		before=$(received)
+		p_calls_by_blue "$address"
+		if [ $bound = off ]; then
+			[ "$(received)" -gt "$before" ] || die "unbound, it does not receive by blue either: this proves nothing"
+		else
+			[ "$(received)" = "$before" ] || die "it received by blue: $(r "$WG" show wg0)"
+		fi
+	done
+done
+r sysctl -qw net.ipv4.udp_l3mdev_accept=0
+result receives nothing
+
+say "link down and up mends it, where the link is elsewhere, too"
+# Here, its own routes come and go, and the kernel looks up all others again.
 bind_to red
 netns_add inside
 ip -n r link set wg0 netns inside
@@ -125,16 +169,17 @@ ip -n inside link set wg0 up
 passes() {
 	ip netns exec inside ping -n -c1 -W1 10.9.0.2 >/dev/null
 }
-passes_outside() {
-	passes || true
-	[ "$(capture_count open)" -gt 0 ]
+r_peer() {
+	ip netns exec inside "$WG" set wg0 peer "$PKEY" endpoint "$1:$PPORT"
 }
+r_peer 192.0.2.9
+p_calls 198.51.100.1
 wait_for "the tunnel" passes
 destroy
-capture_start open r main0 "udp and src port $RPORT"
-wait_for "packets outside red" passes_outside
-capture_stop open
 capture_start out r main0 "udp and src port $RPORT"
+r_peer 198.51.100.2
+r_peer 192.0.2.9
+! passes || die "the tunnel passes packets"
 ip -n inside link set wg0 down
 ip -n inside link set wg0 up
 wait_for "the tunnel" passes

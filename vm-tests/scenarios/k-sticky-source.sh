@@ -37,6 +37,25 @@ for address in 198.51.100.10 10.255.0.1 "[2001:db8:1::1]" "[2001:db8:1::10]" "[2
 	only_source "$host" r
 	p_sees "$address:$RPORT"
 done
+for address in 198.51.100.10 "[2001:db8:1::10]"; do
+	family=4
+	peer=198.51.100.2
+	[ "$address" = 198.51.100.10 ] || { family=6 && peer=2001:db8:1::2; }
+	say "$address: what would leave by another VRF for a while is dropped, and does not forget it"
+	restart
+	p_calls "$address"
+	works p
+	p_sees "$address:$RPORT"
+	ip -n r -$family rule add pref 500 to "$peer" lookup main
+	dropped=$(tx_errors)
+	silent r
+	[ "$(tx_errors)" -gt "$dropped" ] || die "nothing was dropped"
+	ip -n r -$family rule del pref 500
+	# p does not speak first.
+	only_source "${address//[\[\]]/}" r
+	p_sees "$address:$RPORT"
+done
+result "after a drop" kept
 say "when the address goes away, another one takes over"
 p_calls "[2001:db8:1::10]"
 works p
