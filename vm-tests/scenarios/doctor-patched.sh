@@ -94,13 +94,6 @@ ip -n r rule add pref 90 not fwmark 0xca6c lookup 51820
 mends rule-in-front
 works r
 ip -n r rule del pref 1 l3mdev
-ip -n r route add default dev red table 100
-ip -n r rule add pref 80 ipproto udp dport $PPORT lookup 100
-silent r
-mends rule-in-front
-works r
-ip -n r rule del pref 80
-ip -n r rule del pref 1 l3mdev
 # As wg-quick: its own packets have the mark, those that arrive have none.
 r "$WG" set wg0 fwmark 0xca6c
 mends arrival-captured
@@ -108,6 +101,14 @@ works p
 ip -n r rule del pref 90
 ip -n r rule del pref 1 l3mdev
 r "$WG" set wg0 fwmark off
+works r
+ip -n r route add default dev red table 100
+ip -n r rule add pref 80 ipproto udp dport $PPORT lookup 100
+silent r
+mends rule-in-front
+works r
+ip -n r rule del pref 80
+ip -n r rule del pref 1 l3mdev
 works r
 from_r() {
 	tunnel_ping r 1 2

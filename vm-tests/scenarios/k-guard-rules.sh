@@ -3,7 +3,7 @@
 # title: rules before the l3mdev rule, as wg-quick adds them, in both orders, or to the VRF itself: no wrong VRF
 # needs: attr
 # tool: bind-dev
-# timeout: 180
+# timeout: 300
 # suite: kernel
 set -euo pipefail
 . /lib/wgvrf/lib.sh

@@ -3,7 +3,7 @@
 # title: `ss -K` takes the binding away: nothing is sent or received, wg says so, and to bind again mends it
 # needs: attr
 # tool: ours
-# timeout: 180
+# timeout: 300
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -113,6 +113,10 @@ for mark in off 0x77; do
 		works r
 		destroy
 		dropped=$(tx_errors)
+		# By the route that the peer has, and without it.
+		silent r
+		[ "$(tx_errors)" -gt "$dropped" ] || die "what was dropped is not counted"
+		dropped=$(tx_errors)
 		calls_anew
 		r_calls "$address"
 		silent r
@@ -123,40 +127,48 @@ capture_stop out
 assert_none out "packets outside red"
 result sends nothing
 
-say "nor does it receive from elsewhere, where the sysctl opens all VRFs to it"
+say "nor does it receive from elsewhere: from the default VRF, or another where the sysctl opens all to it"
 # received: the bytes of p's that r's wg0 took.
 received() {
 	r "$WG" show wg0 transfer | cut -f2
 }
-# p_calls_by_blue: how many of p's handshakes came to r by the other VRF. Nobody answers them.
-p_calls_by_blue() {
+# p_calls_by_alt0: p's handshakes come to r by another device than red's.
+p_calls_by_alt0() {
 	capture_start in r alt0 "udp and dst port $RPORT"
 	ip -n p link set wg0 down
 	ip -n p link set wg0 up
 	p_calls "$1"
-	silent p
+	tunnel_ping p 3 1 || true
 	capture_stop in
-	assert_some in "handshakes of p by blue"
+	assert_some in "handshakes of p by alt0"
 }
-r sysctl -qw net.ipv4.udp_l3mdev_accept=1
 r "$WG" set wg0 fwmark off
+# Without blue, alt0 is of the default VRF.
 for address in 203.0.113.1 "[2001:db8:2::1]"; do
-	for bound in off red; do
+	for at in "off blue" "red blue" "off default" "red default"; do
+		bound=${at% *}
+		r sysctl -qw net.ipv4.udp_l3mdev_accept=1
+		ip -n r link set alt0 master blue
+		[ ${at#* } = blue ] || {
+			ip -n r link set alt0 nomaster
+			r sysctl -qw net.ipv4.udp_l3mdev_accept=0
+		}
+		ip -n r addr replace 203.0.113.1/24 dev alt0
+		ip -n r addr replace 2001:db8:2::1/64 dev alt0 nodad
 		bind_to off
 		ip -n r link set wg0 down
 		ip -n r link set wg0 up
 		bind_to $bound
 		[ $bound = off ] || destroy
 		before=$(received)
-		p_calls_by_blue "$address"
+		p_calls_by_alt0 "$address"
 		if [ $bound = off ]; then
-			[ "$(received)" -gt "$before" ] || die "unbound, it does not receive by blue either: this proves nothing"
+			[ "$(received)" -gt "$before" ] || die "unbound, it does not receive by alt0 either: this proves nothing"
 		else
-			[ "$(received)" = "$before" ] || die "it received by blue: $(r "$WG" show wg0)"
+			[ "$(received)" = "$before" ] || die "it received by alt0: $(r "$WG" show wg0)"
 		fi
 	done
 done
-r sysctl -qw net.ipv4.udp_l3mdev_accept=0
 result receives nothing
 
 say "link down and up mends it, where the link is elsewhere, too"

@@ -46,12 +46,13 @@ for address in 198.51.100.10 "[2001:db8:1::10]"; do
 	p_calls "$address"
 	works p
 	p_sees "$address:$RPORT"
+	# p must not speak first, and teach r the address again: it has no route to this one.
+	p_calls 192.0.2.77
 	ip -n r -$family rule add pref 500 to "$peer" lookup main
 	dropped=$(tx_errors)
 	silent r
 	[ "$(tx_errors)" -gt "$dropped" ] || die "nothing was dropped"
 	ip -n r -$family rule del pref 500
-	# p does not speak first.
 	only_source "${address//[\[\]]/}" r
 	p_sees "$address:$RPORT"
 done
