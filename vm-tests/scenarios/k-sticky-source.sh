@@ -37,7 +37,8 @@ for address in 198.51.100.10 10.255.0.1 "[2001:db8:1::1]" "[2001:db8:1::10]" "[2
 	only_source "$host" r
 	p_sees "$address:$RPORT"
 done
-for address in 198.51.100.10 "[2001:db8:1::10]"; do
+# Not those that the kernel would choose by itself.
+for address in 198.51.100.10 "[2001:db8:1::1]"; do
 	family=4
 	peer=198.51.100.2
 	[ "$address" = 198.51.100.10 ] || { family=6 && peer=2001:db8:1::2; }
