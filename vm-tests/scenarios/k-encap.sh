@@ -142,3 +142,60 @@ for ends in "198.51.100.1 198.51.100.2 100.64.0.1 172.16.0.2" \
 		ip -n $ns xfrm state flush
 	done
 done
+
+# Transport mode takes the route that the packet had: a policy for it, written for any VRF, opens none.
+ip -n r addr del 10.255.0.1/32 dev red
+for ends in "198.51.100.1 100.64.0.1 192.0.2.9 32" "2001:db8:1::1 2001:db8:64::1 2001:db8:9::9 128"; do
+	read -r near main far bits <<<"$ends"
+	called=$far
+	[ "${far#*:}" = "$far" ] || called="[$far]"
+	say "IPsec in transport mode from $near to $far"
+	key=$(printf %s "$near" | sha256sum | cut -c-64)
+	for ns in r p; do
+		for src in "0x98 $near" "0x99 $main"; do
+			# shellcheck disable=SC2086 # two words
+			ip -n $ns xfrm state add src ${src#* } dst "$far" proto esp spi ${src% *} mode transport \
+				enc 'cbc(aes)' "0x${key:0:32}" auth 'hmac(sha256)' "0x$key"
+		done
+	done
+	ip -n r xfrm policy add dst "$far/$bits" proto udp dir out tmpl proto esp mode transport
+	capture_start esp r ext0 "esp"
+	restart
+	r_calls "$called"
+	works r 3
+	capture_stop esp
+	assert_some esp "ESP packets in the VRF"
+	say "without a route in the VRF"
+	for family in -4 -6; do
+		ip -n r $family route del default table 1001
+		ip -n r $family route del unreachable default metric 4278198272 table 1001
+	done
+	r_alone "$called"
+	before=$(tx_errors)
+	capture_start main r main0 "esp or udp port $RPORT"
+	silent r
+	capture_stop main
+	assert_none main "packets in the default VRF"
+	[ "$(tx_errors)" -gt "$before" ] || die "tx_errors stays at $before"
+	result "transport-$near" closed
+	ip -n r route add default via 198.51.100.2 dev ext0 table 1001
+	ip -n r route add default via 2001:db8:1::2 dev ext0 table 1001
+	for family in -4 -6; do
+		ip -n r $family route add unreachable default metric 4278198272 table 1001
+	done
+	ip -n p link set wg0 up
+	say "leaked by a route of the VRF"
+	ip -n r route replace "$far/$bits" table 1001 via "${main%1}2" dev main0
+	capture_start main r main0 "esp"
+	r_alone "$called"
+	r ping -c 1 -W 1 10.9.0.2 >/dev/null 2>&1 || true
+	capture_stop main
+	assert_some main "ESP packets in the core"
+	result "transport-leaked-$near" works
+	ip -n r route del "$far/$bits" table 1001
+	ip -n p link set wg0 up
+	for ns in r p; do
+		ip -n $ns xfrm policy flush
+		ip -n $ns xfrm state flush
+	done
+done

@@ -54,6 +54,8 @@ ip -n m route add 10.255.0.1/32 via 100.64.0.1
 ip -n p route add 10.255.0.1/32 via 172.16.0.1
 ip -n p -6 route add 2001:db8:64::/64 via 2001:db8:16::1
 bind_to red
+ip -n r nexthop add id 4 via 100.64.0.2 dev main0
+ip -n r nexthop add id 6 via 2001:db8:64::2 dev main0
 
 for address in 192.0.2.77 "[2001:db8:77::77]"; do
 	restart
@@ -74,6 +76,20 @@ for address in 192.0.2.77 "[2001:db8:77::77]"; do
 	ip -n r rule del pref 500
 	ip -n r -6 rule del pref 500
 	works r 3
+	say "$address: with a nexthop object, and deleted under the tunnel: the default route of red does"
+	leak4 192.0.2.77/32 nhid 4 src 10.255.0.1
+	leak6 2001:db8:77::77/128 nhid 6
+	capture_start main r main0 "udp src port $RPORT"
+	works r 12
+	capture_stop main
+	assert_some main "encrypted packets on main0"
+	ip -n r route del 192.0.2.77/32 table 1001
+	ip -n r -6 route del 2001:db8:77::77/128 table 1001
+	capture_start main r main0 "udp src port $RPORT"
+	works r 12
+	capture_stop main
+	assert_none main "encrypted packets on main0, by a route that is deleted"
+	result "deleted-$address" "by red"
 	say "$address: throw"
 	leak4 throw 192.0.2.77/32
 	leak6 throw 2001:db8:77::77/128

@@ -19,6 +19,19 @@ for address in 172.16.2.10 172.16.2.1; do
 	works p
 	p_sees "$address:$RPORT"
 done
+say "the port that it has already: the source of its packets is known still, also while it was down"
+p_calls 172.16.2.10
+works p
+p_sees "172.16.2.10:$RPORT"
+for link in up down; do
+	ip -n r link set wg0 $link
+	r "$WG" set wg0 listen-port "$RPORT"
+	ip -n r link set wg0 up
+	works r
+	p_sees "172.16.2.10:$RPORT"
+done
+p_calls 172.16.2.1
+works p
 [ "$(sockets "$RPORT")" = 2 ] || die "sockets"
 r "$WG" set wg0 listen-port 51044
 works r
