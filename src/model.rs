@@ -543,6 +543,8 @@ pub struct UdpSocket {
     pub wildcard: bool,
     /// The index of the device that it is bound to; 0: none.
     pub device: u32,
+    /// Its SO_MARK, which the module's sockets do not have: WireGuard marks each packet.
+    pub mark: u32,
 }
 
 impl UdpSocket {

@@ -36,7 +36,7 @@ use crate::model::{
 use crate::plan::receive::{Binder, CLOSED_MARK, ReceiveMode};
 use crate::plan::rules::{Binding, Flow, Rules, is_our_mark};
 use crate::plan::{
-    self, BindMode, Elsewhere, Facts, Other, Plan, Sockets, Strategy, Support, Target,
+    self, BindMode, Elsewhere, Facts, HIDDEN, Other, Plan, Sockets, Strategy, Support, Target,
 };
 pub use facts::{Routes, read_namespace};
 pub use foresee::foresee_update;
@@ -44,7 +44,7 @@ use kernel::Wireguard;
 use namespaces::Depth;
 use netlink::Failure;
 pub use programs::find_wg_quick;
-use receive::{Marks, Now, ReceiveGoal, Receiving};
+use receive::{ClosedChange, Marks, Now, ReceiveGoal, Receiving};
 use routing::{Lock, Routing};
 
 use crate::wire::route::Link;
@@ -716,6 +716,7 @@ fn change_bound(
             true => Depth::Hidden,
             false => Depth::Known,
         });
+        add_hidden_programs(&mut facts, before.1);
     }
     let mut plan = plan::plan(&facts, update, &strategy)?;
     let goal = find_goal(&facts, &plan, &strategy, &receiving);
@@ -735,11 +736,25 @@ fn change_bound(
     };
     let port = plan::receive::port_after(facts.port, &plan.update.listen_port).unwrap_or(0);
     // A new port brings new sockets in the same message as the mark.
-    closes &= port == facts.port;
+    let remakes = closes && port == facts.port;
+    let by_attribute = matches!(strategy, Strategy::Attribute { .. });
+    let closes = remakes || !by_attribute && plan.must_close(&facts);
     if closes {
+        if facts.up {
+            let ports = [facts.port, port];
+            receive::check_closable(&plan.update.interface, &facts.rules, ports, remakes)
+                .inspect_err(|_| receiving.roll_back())?;
+        }
         plan.update.fwmark = Change::Keep;
+        if remakes && facts.up {
+            plan.update.listen_port = Change::Keep;
+        }
     }
-    let added = carry_out(&mut backend, &mut routing, &facts, &plan, before, note)
+    let added = make_way(&mut routing, &facts, &plan, note)
+        .and_then(|added| match closes {
+            true => Ok(added),
+            false => send_change(&mut backend, &mut routing, &plan, added, before, note),
+        })
         .inspect_err(|_| receiving.roll_back())?;
     // What leads it to the VRF that it leaves goes before its sockets may be on the new one: by the same
     // mark or port it would send to the old one first.
@@ -763,20 +778,29 @@ fn change_bound(
         false => Ok(()),
     };
     if closes {
-        let old = if goal.is_some() {
-            &plan.remove[..]
-        } else {
-            &[]
+        let by_new_rules = goal.is_some() || !remakes;
+        let closes =
+            |(_, rule): &(Family, Rule)| rule.our_selector() == Some(Selector::Mark(CLOSED_MARK));
+        // Another command may have left those that close it.
+        let (closing, old): (Vec<_>, Vec<_>) = plan.remove.iter().copied().partition(closes);
+        let change = ClosedChange {
+            update: &plan.update,
+            marks,
+            old: if by_new_rules { &old } else { &[] },
+            remakes,
+            port,
         };
-        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, marks, old);
+        let moved = receiving.move_closed(&mut backend, &mut routing, &facts, &change);
         removed = match moved {
-            Ok(removed) if goal.is_some() => removed,
+            Ok(removed) if by_new_rules => removed.and(routing.remove_rules(&closing)),
             // Its old VRF takes its packets no more, whatever fails from here on.
             Ok(_) => routing.remove_rules(&plan.remove),
             Err(left) => {
                 if !left.keeps_rules {
                     receiving.roll_back();
                     routing.remove_rules(&added)?;
+                } else if is_timeout(&left.error) {
+                    note_late(&plan.update.interface, note);
                 }
                 return Err(left.error);
             }
@@ -935,6 +959,13 @@ fn is_apart(backend: &mut Backend, update: &Update) -> Result<bool> {
 /// Whether a program did not answer in time.
 fn is_timeout(error: &Error) -> bool {
     matches!(error, Error::Os { errno, .. } if *errno == libc::ETIMEDOUT)
+}
+
+/// Says that rules stay.
+fn note_late(interface: &str, note: &mut dyn FnMut(&str)) {
+    note(&format!(
+        "{interface}: the policy rules stay, because its program may make the change yet"
+    ));
 }
 
 /// Whether the device has neither a mark nor a port that rules could go by.
@@ -1299,16 +1330,14 @@ fn marks_here() -> Option<Vec<u32>> {
     Some(heads.map(|(device, _)| device.fwmark).collect())
 }
 
-/// Adds rules and changes the device. What fails is undone. Gives the rules that were added.
-fn carry_out(
-    backend: &mut Backend,
+/// Adds rules, and takes away those that would take the device elsewhere. What fails is undone. Gives the
+/// rules that were added.
+fn make_way(
     routing: &mut Routing,
     facts: &Facts,
     plan: &Plan,
-    before: (u32, u16),
     note: &mut dyn FnMut(&str),
 ) -> Result<Vec<(Family, Rule)>> {
-    let interface = &plan.update.interface;
     let added = routing.add_rules(&plan.add, &facts.rules)?;
     // What nobody goes by: it does not come back when the device refuses.
     if let Err(error) = routing.remove_rules(&plan.clear) {
@@ -1317,14 +1346,25 @@ fn carry_out(
         }
         return Err(error);
     }
+    Ok(added)
+}
+
+/// Changes the device. If that fails, the rules that were `added` go again. Gives them.
+fn send_change(
+    backend: &mut Backend,
+    routing: &mut Routing,
+    plan: &Plan,
+    added: Vec<(Family, Rule)>,
+    before: (u32, u16),
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<(Family, Rule)>> {
+    let interface = &plan.update.interface;
     if let Err(error) = backend.send(&plan.update) {
         // A program that did not answer may make the change yet.
         // A device that has the new mark or port already must not be left without the rules: both
         // go back first, and if that fails the rules stay.
         if is_timeout(&error) {
-            note(&format!(
-                "{interface}: the policy rules stay, because its program may make the change yet"
-            ));
+            note_late(interface, note);
         } else if set_back(backend, interface, before) {
             if let Err(stuck) = routing.remove_rules(&added) {
                 note(&stuck.to_string());
@@ -1509,6 +1549,32 @@ fn read_elsewhere(depth: Depth) -> Elsewhere {
         }
     }
     elsewhere
+}
+
+/// Adds the sockets of programs that have a mark or port of our rules, and that no known device has: a
+/// WireGuard program whose socket file is in another mount namespace lives on these rules. `port` is one
+/// that the device itself has. Without socket diagnosis none are seen.
+fn add_hidden_programs(facts: &mut Facts, port: u16) {
+    let used = facts.rules.our_selectors();
+    let sockets = diag::own_sockets(0, true).unwrap_or_default();
+    let own = facts.support.userspace.then_some([port, facts.port]);
+    let served = facts.others.iter().filter(|other| other.userspace);
+    let known = served
+        .map(|other| other.port)
+        .chain(own.into_iter().flatten());
+    let known: Vec<u16> = known.collect();
+    let hidden = sockets.iter().filter(|one| !known.contains(&one.port));
+    let hidden = hidden.map(|one| Other {
+        name: HIDDEN.to_owned(),
+        mark: one.mark,
+        port: one.port,
+        userspace: true,
+    });
+    let lives_on = |other: &Other| {
+        let mut used = used.iter();
+        used.any(|by| [Selector::Mark(other.mark), Selector::Port(other.port)].contains(by))
+    };
+    facts.elsewhere.devices.extend(hidden.filter(lives_on));
 }
 
 /// The devices of this namespace whose sockets may be in another.

@@ -292,6 +292,18 @@ fn read_here(links: &[Link]) -> Option<(Vec<Other>, Rules)> {
 }
 
 impl Changing {
+    /// Gives a port the entry that it had before.
+    fn restore_entry(
+        &mut self,
+        port: u16,
+        before: Option<&HookEntry>,
+    ) -> std::result::Result<(), Unavailable> {
+        match before {
+            Some(binding) => self.insert_entry(port, binding, true),
+            None => self.remove_entries(&[port]),
+        }
+    }
+
     /// Gives a port to the device that inherits it, or to none.
     fn hand_over(
         &mut self,
@@ -731,9 +743,10 @@ impl Receiving {
         )))
     }
 
-    /// Brings the device from one mark to another over a closed one, while its sockets are made again,
-    /// the hooks are told and the rules of its old VRF go, which may be for the same mark. Whoever ends
-    /// this leaves it bound, closed or as it is to be. Says whether the rules could be removed.
+    /// Brings the device from one mark to another over a closed one. Meanwhile it is told the rest, the
+    /// hooks are told, the rules of its old VRF go, which may be for the same mark, and its sockets are
+    /// made again where they have to be. Whoever ends this leaves it bound, closed or as it is to be.
+    /// Says whether the rules could be removed.
     ///
     /// # Errors
     /// It is bound as before, or closed.
@@ -742,11 +755,11 @@ impl Receiving {
         backend: &mut Backend,
         routing: &mut Routing,
         facts: &Facts,
-        marks: Marks,
-        old: &[(Family, Rule)],
+        change: &ClosedChange,
     ) -> std::result::Result<Result<()>, Left> {
         let (port, index) = (facts.port, self.index);
         let goal = self.inserted.is_some();
+        let leaves = !goal && change.remakes;
         let leaving = HookEntry {
             leaving: true,
             owner: index,
@@ -754,9 +767,9 @@ impl Receiving {
             inherited: self.has_inherited(port),
             ..HookEntry::default()
         };
-        let news = match goal {
-            true => self.awaited.take(),
-            false => Some((port, leaving)),
+        let news = match leaves {
+            true => Some((port, leaving)),
+            false => self.awaited.take(),
         };
         // Nobody else may hold the lock once the device is closed.
         let changing = news.as_ref().map(|_| Changing::start_change()).transpose();
@@ -765,18 +778,43 @@ impl Receiving {
             keeps_rules: false,
         })?;
         let mut removed = Ok(());
-        let tell = |routing: &mut Routing| {
-            if let (Some(changing), Some((port, entry))) = (&mut changing, &news) {
-                changing
-                    .insert_entry(*port, entry, true)
-                    .map_err(|reason| self.explain_stuck(&reason))?;
+        let mut undone = false;
+        let tell = |backend: &mut Backend, routing: &mut Routing| {
+            let told = backend.send(change.update).and_then(|()| {
+                let (Some(changing), Some((port, entry))) = (&mut changing, &news) else {
+                    return Ok(());
+                };
+                let inserted = changing.insert_entry(*port, entry, true);
+                inserted.map_err(|reason| self.explain_stuck(&reason))
+            });
+            if let (Err(_), Some((port, before))) = (&told, &self.inserted) {
+                // Its sockets are made where they were.
+                undone = true;
+                let mut own = None;
+                let changing = match &mut changing {
+                    Some(changing) => Some(changing),
+                    None => Changing::start_change().ok().map(|one| own.insert(one)),
+                };
+                let undo = changing.map(|changing| changing.restore_entry(*port, before.as_ref()));
+                // As in `roll_back`.
+                let _ = undo.transpose();
             }
-            removed = routing.remove_rules(old);
+            told?;
+            removed = routing.remove_rules(change.old);
             Ok(())
         };
-        let port = facts.up.then_some(port);
-        let moved = make_again(&self.interface, backend, routing, port, marks, tell);
-        self.left = (!goal && moved.is_ok()).then_some(facts.port);
+        let closed = Closed {
+            interface: &self.interface,
+            up: facts.up,
+            again: facts.up && change.remakes,
+            ports: [port, change.port],
+            marks: change.marks,
+        };
+        let moved = make_again(&closed, backend, routing, tell);
+        if undone {
+            self.inserted = None;
+        }
+        self.left = (leaves && moved.is_ok()).then_some(facts.port);
         moved.map(|()| removed)
     }
 
@@ -881,10 +919,8 @@ impl Receiving {
             return;
         };
         // What cannot be undone is an entry that binds this device's sockets to a VRF too many.
-        let _ = Changing::start_change().and_then(|mut changing| match before {
-            Some(binding) => changing.insert_entry(port, &binding, true),
-            None => changing.remove_entries(&[port]),
-        });
+        let _ = Changing::start_change()
+            .and_then(|mut changing| changing.restore_entry(port, before.as_ref()));
     }
 
     /// After the change: sees to it that the sockets are where they belong, and says where.
@@ -934,9 +970,8 @@ impl Receiving {
                 ref received => *received == Ok(Some(Receives::Bound)),
             };
             if !stay {
-                let marks = Marks::same(goal.mark);
-                make_again(interface, backend, routing, Some(*port), marks, |_| Ok(()))
-                    .map_err(|left| left.error)?;
+                let closed = Closed::on_port(interface, *port, goal.mark);
+                make_again(&closed, backend, routing, |_, _| Ok(())).map_err(|left| left.error)?;
                 let after = read();
                 // What was not there before is its own.
                 let is_new = |one: &&UdpSocket| before.iter().all(|old| old.inode != one.inode);
@@ -1241,9 +1276,8 @@ impl Receiving {
         Changing::start_change()
             .and_then(|mut changing| changing.insert_entry(port, &leaving, true))
             .map_err(|reason| self.explain_stuck(&reason))?;
-        let (interface, marks) = (&self.interface, Marks::same(mark));
-        make_again(interface, backend, routing, Some(port), marks, |_| Ok(()))
-            .map_err(|left| left.error)
+        let closed = Closed::on_port(&self.interface, port, mark);
+        make_again(&closed, backend, routing, |_, _| Ok(())).map_err(|left| left.error)
     }
 
     fn explain_stuck(&self, reason: &Unavailable) -> Error {
@@ -1511,25 +1545,54 @@ pub struct Marks {
     pub after: u32,
 }
 
-impl Marks {
-    fn same(mark: u32) -> Self {
+/// What a device is told while it is closed.
+pub struct ClosedChange<'a> {
+    /// All but the mark.
+    pub update: &'a Update,
+    pub marks: Marks,
+    /// The rules that lead it no more.
+    pub old: &'a [(Family, Rule)],
+    /// Its sockets are made again on the port that it has.
+    pub remakes: bool,
+    /// The port that it has after it.
+    pub port: u16,
+}
+
+/// A device that is closed for a moment.
+struct Closed<'a> {
+    interface: &'a str,
+    up: bool,
+    /// Its port goes and comes back.
+    again: bool,
+    /// The one that it has, and the one that it gets.
+    ports: [u16; 2],
+    marks: Marks,
+}
+
+impl<'a> Closed<'a> {
+    /// It keeps port and mark.
+    fn on_port(interface: &'a str, port: u16, mark: u32) -> Self {
         let (before, after) = (mark, mark);
-        Marks { before, after }
+        Closed {
+            interface,
+            up: true,
+            again: true,
+            ports: [port; 2],
+            marks: Marks { before, after },
+        }
     }
 }
 
-/// Makes the sockets of a device that is up anew, so that the hooks see them: the port goes and
-/// comes back. Meanwhile the device has a mark by which it sends nothing: a packet from another
-/// port would make its peers answer there. One that is down has no `port` to move. The hooks are
-/// told while it is closed.
+/// Closes a device, tells it and the hooks, and opens it again. One that is up may get new sockets so, which
+/// the hooks see: its port goes and comes back. Meanwhile it has a mark by which it sends nothing: a
+/// packet from another port would make its peers answer there.
 fn make_again(
-    interface: &str,
+    closed: &Closed,
     backend: &mut Backend,
     routing: &mut Routing,
-    port: Option<u16>,
-    marks: Marks,
-    tell: impl FnOnce(&mut Routing) -> Result<()>,
+    tell: impl FnOnce(&mut Backend, &mut Routing) -> Result<()>,
 ) -> std::result::Result<(), Left> {
+    let interface = closed.interface;
     let open = |error| Left {
         error,
         keeps_rules: false,
@@ -1537,23 +1600,16 @@ fn make_again(
     let rules = routing
         .read_rules()
         .map_err(|failure| open(failure.with_task(Task::modify(interface))))?;
-    let closing = match (closing_rules(&rules), port) {
-        (Ok(closing), _) => closing,
+    let mut closing = match closing_rules(&rules, &closed.ports, closed.again) {
+        Ok(closing) => closing,
         // One that is down sends nothing.
-        (Err(_), None) => Vec::new(),
-        (Err((family, rule)), Some(_)) => {
-            return Err(open(Error::Unsupported(format!(
-                "Cannot make the sockets of {interface} again: the {family} rule `{rule}' comes before \
-                 any that could be added, so {interface} could not be closed meanwhile; give that rule \
-                 another priority, or set {interface} down first"
-            ))));
-        }
+        Err(_) if !closed.up => Vec::new(),
+        Err(first) => return Err(open(refuse_open(interface, first))),
     };
-    let mut closing = closing;
     // A command that ended half way left them.
     closing.retain(|(family, rule)| !rules.iter_ours().any(|one| one == (*family, rule)));
     let closing = routing.add_rules(&closing, &rules).map_err(open)?;
-    let done = move_port(interface, backend, port, marks, || tell(routing));
+    let done = move_port(closed, backend, |backend| tell(backend, routing));
     if matches!(&done, Err(left) if left.keeps_rules) {
         return done;
     }
@@ -1566,17 +1622,45 @@ fn make_again(
     })
 }
 
-/// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it.
+/// Rules that keep [`CLOSED_MARK`] from going anywhere, before every rule that would take it: of ours,
+/// those for its `ports`. Where nothing can be put before these, it is enough that it `leaves` them.
 ///
 /// # Errors
 /// The rule of a family that nothing can be put before.
-fn closing_rules(rules: &Rules) -> std::result::Result<Vec<(Family, Rule)>, (Family, Rule)> {
+fn closing_rules(
+    rules: &Rules,
+    ports: &[u16],
+    leaves: bool,
+) -> std::result::Result<Vec<(Family, Rule)>, (Family, Rule)> {
     let mut closing = Vec::new();
     for (family, rules) in rules.iter_families() {
-        let place = find_closing_place(rules, CLOSED_MARK).map_err(|rule| (family, rule))?;
+        let place = find_closing_place(rules, CLOSED_MARK, ports)
+            .or_else(|rule| match leaves {
+                true => find_closing_place(rules, CLOSED_MARK, &[]),
+                false => Err(rule),
+            })
+            .map_err(|rule| (family, rule))?;
         closing.extend(place.map(|rule| (family, rule)));
     }
     Ok(closing)
+}
+
+/// Whether a device with this port, and the one that it gets, can be closed while it is changed; whether
+/// it `leaves` its port meanwhile.
+///
+/// # Errors
+/// It cannot, because of a rule.
+pub fn check_closable(interface: &str, rules: &Rules, ports: [u16; 2], leaves: bool) -> Result<()> {
+    let closing = closing_rules(rules, &ports, leaves).map(drop);
+    closing.map_err(|first| refuse_open(interface, first))
+}
+
+fn refuse_open(interface: &str, (family, rule): (Family, Rule)) -> Error {
+    Error::Unsupported(format!(
+        "Cannot change {interface}: the {family} rule `{rule}' comes before any that could be added, so \
+         {interface} could not be closed meanwhile; give that rule another priority, or set \
+         {interface} down first"
+    ))
 }
 
 /// A step that failed.
@@ -1587,19 +1671,18 @@ pub struct Left {
 }
 
 fn move_port(
-    interface: &str,
+    closed: &Closed,
     backend: &mut Backend,
-    port: Option<u16>,
-    marks: Marks,
-    tell: impl FnOnce() -> Result<()>,
+    tell: impl FnOnce(&mut Backend) -> Result<()>,
 ) -> std::result::Result<(), Left> {
+    let (interface, marks, [port, _]) = (closed.interface, closed.marks, closed.ports);
     let base = || Update {
         interface: interface.to_owned(),
         ..Update::default()
     };
+    // A program takes the port before the mark, and would send from another one.
     let away = Update {
-        fwmark: Change::Set(CLOSED_MARK),
-        listen_port: port.map_or(Change::Keep, |_| Change::Set(0)),
+        listen_port: Change::Set(0),
         ..base()
     };
     let open = |mark| Update {
@@ -1607,15 +1690,26 @@ fn move_port(
         ..base()
     };
     let stays = marks.before == CLOSED_MARK;
-    if let Err(error) = backend.send(&away) {
+    let mut sent = backend.send(&open(CLOSED_MARK));
+    if closed.again && sent.is_ok() {
+        sent = backend.send(&away);
+    }
+    if let Err(error) = sent {
         let closed = backend.send(&open(marks.before)).is_err() || stays;
         return Err(Left {
             error,
             keeps_rules: closed,
         });
     }
-    let told = tell();
-    if let Some(port) = port {
+    let told = tell(backend);
+    // A program that did not answer may make the change yet.
+    let is_late = told.as_ref().is_err_and(super::is_timeout);
+    let mut has_left = || match backend.mark_and_port(interface) {
+        Ok((_, now)) => port != 0 && now != port,
+        Err(_) => false,
+    };
+    // What refuses its peers may have taken the port.
+    if closed.again || told.is_err() && !is_late && has_left() {
         bring_back(interface, backend, port)?;
     }
     let mark = if told.is_ok() {
@@ -1624,11 +1718,9 @@ fn move_port(
         marks.before
     };
     let opened = backend.send(&open(mark));
-    let closed = opened.is_err() || mark == CLOSED_MARK;
-    told.and(opened).map_err(|error| Left {
-        error,
-        keeps_rules: closed,
-    })
+    let keeps_rules = opened.is_err() || mark == CLOSED_MARK || is_late;
+    told.and(opened)
+        .map_err(|error| Left { error, keeps_rules })
 }
 
 /// Gives the device its port again, which somebody may have taken for a moment.

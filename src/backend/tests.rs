@@ -72,6 +72,8 @@ struct State {
     ours_at_set: Vec<usize>,
     /// Whether it was told a mark.
     mark_at_set: Vec<bool>,
+    /// Its mark, and the tables that rules lead that to, once it had been told of peers or a key.
+    told_of_peers: Vec<(u32, Vec<u32>)>,
     policy_errno: i32,
     rules_errno: i32,
     /// Socket diagnosis says only this.
@@ -91,6 +93,8 @@ struct State {
     hooks_die_first: bool,
     /// It does not take the closed mark.
     refuses_closed: bool,
+    /// It takes the rest, and no peer.
+    refuses_peers: bool,
     /// The hooks cannot be changed while wg0 has the closed mark.
     silent_when_closed: bool,
     /// Nor once wg0 was told something.
@@ -172,6 +176,27 @@ impl State {
 
     fn ours(&self, family: u8) -> usize {
         self.rules.iter().filter(|rule| rule[0] == family).count() - 3
+    }
+
+    /// The tables of the IPv4 lookups for a mark, the first one first.
+    fn led_to(&self, mark: u32) -> Vec<u32> {
+        let value = |rule: &[u8], kind: u16| {
+            let mut found = attributes_of(&rule[12..]).filter(|nla| nla.kind() == kind);
+            found.next().map(|nla| u32_at(nla.value(), 0))
+        };
+        let of_mark = |rule: &&Vec<u8>| rule[0] == 2 && value(rule, 10) == Some(mark);
+        let rules = self.rules.iter().filter(of_mark);
+        rules.filter_map(|rule| value(rule, 15)).collect()
+    }
+
+    /// Whether a rule `unreachable` of IPv4 is for a mark.
+    fn is_stopped(&self, mark: u32) -> bool {
+        let mut rules = self.rules.iter();
+        // FR_ACT_UNREACHABLE
+        rules.any(|rule| {
+            let mut marks = attributes_of(&rule[12..]).filter(|nla| nla.kind() == 10);
+            rule[0] == 2 && rule[7] == 7 && marks.any(|nla| u32_at(nla.value(), 0) == mark)
+        })
     }
 
     /// The kernel makes sockets when the port changes; 0 lets it choose one.
@@ -318,7 +343,13 @@ impl State {
                             _ => {}
                         }
                     }
+                    let mut attributes = attributes_of(&payload[4..]);
+                    if attributes.any(|nla| [3, 8].contains(&nla.kind())) {
+                        self.told_of_peers.push((self.mark, self.led_to(self.mark)));
+                    }
+                    let has_peers = attributes_of(&payload[4..]).any(|nla| nla.kind() == 8);
                     ack(match self.sets <= self.set_fails {
+                        _ if has_peers && self.refuses_peers => libc::EINVAL,
                         true if self.set_errno == 0 => BUSY,
                         true => self.set_errno,
                         false => 0,
@@ -1868,7 +1899,7 @@ fn check_consistent(state: &Rc<RefCell<State>>, red_mark: u32, what: &str) {
         true => entry.map_or(0, |entry| index_of(entry.vrf.as_bytes())),
     };
     match state.mark {
-        CLOSED_MARK => assert!(state.ours(2) > 0, "{what}"),
+        CLOSED_MARK => assert!(state.is_stopped(CLOSED_MARK), "{what}"),
         mark if mark == red_mark => assert_eq!(sockets, 8, "{what}"),
         0 => assert_eq!(sockets, 0, "{what}"),
         _ => assert_eq!(sockets, 9, "{what}"),
@@ -1975,6 +2006,54 @@ fn a_device_that_cannot_be_moved_stays_bound() {
             (red_mark, 8)
         );
         assert_eq!((state.borrow().rules.clone(), entries(&state)), before);
+    }
+}
+
+/// The device is told of peers that it does not take, while it is closed for another VRF.
+#[test]
+fn a_device_that_refuses_its_peers_stays_bound() {
+    let blue = Change::Set("blue".to_owned());
+    for receive in [ReceiveMode::Auto, ReceiveMode::Any] {
+        for (to, port) in [
+            (&blue, false),
+            (&blue, true),
+            (&Change::Clear, false),
+            (&Change::Clear, true),
+        ] {
+            let (state, _sockets) = bound_with_a_spare_port();
+            let (_, another) = hooked();
+            let bind = |update: &mut Update| {
+                update.bind_dev = red();
+                update.fwmark = Change::Set(0x1234);
+            };
+            run_hooked(&state, receive, bind).0.unwrap();
+            let before = (state.borrow().rules.clone(), entries(&state));
+            let shape_before = shape(&state);
+            state.borrow_mut().refuses_peers = true;
+            let change = |update: &mut Update| {
+                update.bind_dev = to.clone();
+                update
+                    .peers
+                    .push(PeerUpdate::new(PublicKey::from_bytes([9; 32])));
+                if port {
+                    update.listen_port = Change::Set(another.local_addr().unwrap().port());
+                }
+            };
+            let result = run_hooked(&state, receive, change).0;
+            let what = format!("{receive:?} {to:?} {port}: {result:?}");
+            assert!(result.is_err(), "{what}");
+            assert_eq!(
+                (state.borrow().rules.clone(), entries(&state)),
+                before,
+                "{what}"
+            );
+            let now = shape(&state);
+            assert_eq!(
+                (now.0, now.1, now.3),
+                (shape_before.0, shape_before.1, shape_before.3),
+                "{what}"
+            );
+        }
     }
 }
 
@@ -2091,9 +2170,9 @@ fn a_device_whose_rules_are_gone_is_still_bound_by_its_entry() {
 /// receives from the other: sockets that are made then receive nothing.
 #[test]
 fn a_rebind_tells_the_hooks_last() {
-    // A device that is up: after the rules of the new VRF and the first message, before it is closed.
+    // A device that is up: after the rules of the new VRF, before it is closed.
     let (up, _up_socket) = bound_by_hooks();
-    up.borrow_mut().lives = Some(5);
+    up.borrow_mut().lives = Some(4);
     let to_blue = |update: &mut Update| update.bind_dev = Change::Set("blue".to_owned());
     run_hooked(&up, ReceiveMode::Auto, to_blue).0.unwrap_err();
     let sent = (up.borrow().mark, up.borrow().ours(2));
@@ -2146,6 +2225,55 @@ fn a_rebind_by_one_mark_takes_the_old_rules_first() {
             assert!(closed || !apart, "down {down}, {lives}: {device:?}");
         }
         assert!(whole, "no command got to its end");
+    }
+}
+
+/// Where its rules or sockets move while its mark stays, a device learns of new peers while it is closed:
+/// it would call them by the VRF that it leaves.
+#[test]
+fn new_peers_are_not_called_by_the_old_vrf() {
+    let new_peer = || PeerUpdate::new(PublicKey::from_bytes([9; 32]));
+    let blue = Change::Set("blue".to_owned());
+    for receive in [ReceiveMode::Auto, ReceiveMode::Any] {
+        for (mark, to, port) in [
+            (0, blue.clone(), false),
+            (0, Change::Clear, false),
+            (0x1234, blue.clone(), false),
+            (0x1234, blue.clone(), true),
+            (0x1234, Change::Clear, false),
+            (0x1234, Change::Clear, true),
+        ] {
+            let (state, _sockets) = bound_with_a_spare_port();
+            let (_, another) = hooked();
+            let bind = |update: &mut Update| {
+                update.bind_dev = red();
+                if mark != 0 {
+                    update.fwmark = Change::Set(mark);
+                }
+            };
+            run_hooked(&state, receive, bind).0.unwrap();
+            state.borrow_mut().told_of_peers.clear();
+            let change = |update: &mut Update| {
+                update.bind_dev = to.clone();
+                update.peers.push(new_peer());
+                if port {
+                    update.listen_port = Change::Set(another.local_addr().unwrap().port());
+                }
+            };
+            run_hooked(&state, receive, change).0.unwrap();
+            let state = state.borrow();
+            let told = &state.told_of_peers[..];
+            let what = format!("{receive:?} {mark:#x} {to:?} {port} {told:x?}");
+            let [(mark_then, led)] = told else {
+                panic!("{what}")
+            };
+            let closed = *mark_then == CLOSED_MARK;
+            assert!(closed || led.first() != Some(&100), "{what}");
+            assert_ne!(state.mark, CLOSED_MARK, "{what}");
+            let led = state.led_to(state.mark);
+            let goes_to = (to != Change::Clear).then_some(200);
+            assert_eq!(led.first().copied(), goes_to, "{what}");
+        }
     }
 }
 
@@ -2700,6 +2828,7 @@ fn a_device_that_cannot_be_closed_is_not_moved() {
     assert!(said.contains("could not be closed"), "{said}");
     let now = shape(&state);
     assert_eq!((now.0, now.1, now.3), (before.0, before.1, before.3));
+    assert_eq!(now.4, before.4, "it was told something");
     assert_eq!(entries(&state)[0].1, "red");
     // One that is down has nothing to close.
     state.borrow_mut().down = true;

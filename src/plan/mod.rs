@@ -150,7 +150,18 @@ pub struct Other {
     pub userspace: bool,
 }
 
+/// The name of what is known only by its UDP socket.
+pub const HIDDEN: &str = "a program without a socket file here";
+
 impl Other {
+    /// What it is called of which no link shows here.
+    fn describe_unseen(&self) -> &'static str {
+        match self.name.as_str() {
+            HIDDEN => HIDDEN,
+            _ => "a device in another network namespace",
+        }
+    }
+
     fn carries(&self, by: Selector) -> bool {
         match by {
             Selector::Mark(mark) => self.mark == mark,
@@ -333,10 +344,11 @@ impl Plan {
     /// would leak.
     fn find_removable(&mut self, facts: &Facts, by: Selector) -> Vec<(Family, Rule)> {
         let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
-        if facts.elsewhere.devices.iter().any(|dev| dev.carries(by)) {
+        let mut elsewhere = facts.elsewhere.devices.iter();
+        if let Some(user) = elsewhere.find(|dev| dev.carries(by)) {
             self.notes.push(format!(
-                "the rules for {by} stay: a WireGuard device in another network namespace has \
-                 that {}",
+                "the rules for {by} stay: {} has that {}",
+                user.describe_unseen(),
                 match by {
                     Selector::Mark(_) => "mark",
                     Selector::Port(_) => "port",
@@ -382,13 +394,48 @@ impl Plan {
         }
     }
 
-    /// The rules once all is done.
-    pub fn rules_after(&self, before: &Rules) -> Rules {
+    /// Whether the device has to be closed while it is told of the change. By its new mark and port it may
+    /// be led to its old VRF until the rules for that go, and would call new peers there. Or it has both
+    /// a new mark and a new port, one after the other, and is led by neither in between.
+    pub fn must_close(&self, facts: &Facts) -> bool {
+        let update = &self.update;
+        let (mark, port) = (
+            facts.mark_after(&update.fwmark),
+            facts.port_after(&update.listen_port),
+        );
+        let meanwhile = self.rules_meanwhile(&facts.rules);
+        let after = self.rules_after(&facts.rules);
+        let find_table = |rules: &Rules, mark, port| rules.find_binding(mark, port)?.table;
+        let before = find_table(&facts.rules, facts.mark, facts.port);
+        let after = find_table(&after, mark, port);
+        // A kernel takes the mark first, a program the port.
+        let between = match facts.support.userspace {
+            true => find_table(&meanwhile, facts.mark, port),
+            false => find_table(&meanwhile, mark, facts.port),
+        };
+        let is_open = before.is_some() && after.is_some() && ![before, after].contains(&between);
+        let calls =
+            !update.peers.is_empty() || update.replace_peers || !update.private_key.is_keep();
+        let sends = facts.up && !matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested);
+        sends && (is_open || calls && find_table(&meanwhile, mark, port) != after)
+    }
+
+    /// The rules while the device is told.
+    fn rules_meanwhile(&self, before: &Rules) -> Rules {
         let mut rules = before.clone();
         for (family, rule) in &self.add {
             rules.change_rule(*family, rule, true);
         }
-        for (family, rule) in self.clear.iter().chain(&self.remove) {
+        for (family, rule) in &self.clear {
+            rules.change_rule(*family, rule, false);
+        }
+        rules
+    }
+
+    /// The rules once all is done.
+    pub fn rules_after(&self, before: &Rules) -> Rules {
+        let mut rules = self.rules_meanwhile(before);
+        for (family, rule) in &self.remove {
             rules.change_rule(*family, rule, false);
         }
         rules
@@ -477,11 +524,11 @@ fn refuse_port_of_another(facts: &Facts, update: &Update, by_attribute: bool) ->
     }
     let unknown = facts.unknown.as_ref().or(facts.elsewhere.unknown.as_ref());
     let mut elsewhere = facts.elsewhere.devices.iter();
+    let moved = elsewhere.find(|other| other.carries(by));
+    let moved = moved.map(Other::describe_unseen);
     let owner = match (facts.sharing(by).first(), unknown) {
         (Some(name), _) => (*name).to_owned(),
-        (None, _) if elsewhere.any(|other| other.carries(by)) => {
-            "an interface in another network namespace".to_owned()
-        }
+        (None, _) if moved.is_some() => moved.unwrap_or_default().to_owned(),
         (None, Some(unknown)) => format!("another interface, perhaps, ({unknown})"),
         (None, None) if hooked => "another interface".to_owned(),
         // Nobody has these rules.
@@ -1273,8 +1320,8 @@ fn find_closed(facts: &Facts, flow: Flow, table: u32) -> Option<String> {
     let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
     if !joins {
         None
-    } else if moved.any(|dev| dev.carries(marked)) {
-        Some("a device in another network namespace".to_owned())
+    } else if let Some(dev) = moved.find(|dev| dev.carries(marked)) {
+        Some(dev.describe_unseen().to_owned())
     } else if unknown {
         Some("a device that could not be asked, perhaps,".to_owned())
     } else {
@@ -1314,19 +1361,16 @@ fn find_conflicting_device(facts: &Facts, flow: Flow, table: u32) -> Option<Conf
         })
     };
     let here = facts.sharing(marked);
-    let moved = facts
-        .elsewhere
-        .devices
-        .iter()
-        .any(|dev| dev.carries(marked));
+    let mut moved = facts.elsewhere.devices.iter();
+    let moved = moved.find(|dev| dev.carries(marked));
     let unknown = facts.unknown.is_some() || facts.elsewhere.unknown.is_some();
     if let Some(rule) = to_another(marked) {
         if let Some(name) = here.first() {
             let name = (*name).to_owned();
             return Some(Conflict::Device { name, rule });
         }
-        if moved {
-            let name = "a device in another network namespace".to_owned();
+        if let Some(dev) = moved {
+            let name = dev.describe_unseen().to_owned();
             return Some(Conflict::Device { name, rule });
         }
         // What this device has already is taken for its own.

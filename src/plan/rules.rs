@@ -458,12 +458,26 @@ pub(super) struct Place {
     pub adopted: bool,
 }
 
-/// Finds the place for a rule that stops a mark which has no pair; `None` where rules stop it already.
+/// Finds the place for a rule that stops a mark which has no pair, in front of our rules that go by one of
+/// these ports; `None` where rules stop it already.
 ///
 /// # Errors
 /// The rule that nothing can be put before.
-pub fn find_closing_place(rules: &[Rule], mark: u32) -> std::result::Result<Option<Rule>, Rule> {
-    let place = find_place(rules, Flow::marked(mark), 0)?;
+pub fn find_closing_place(
+    rules: &[Rule],
+    mark: u32,
+    ports: &[u16],
+) -> std::result::Result<Option<Rule>, Rule> {
+    let mut rules = rules.to_vec();
+    let by_port = |rule: &&mut Rule| match rule.our_selector() {
+        Some(Selector::Port(port)) => ports.contains(&port),
+        _ => false,
+    };
+    // To these packets such a rule of ours is another's.
+    for rule in rules.iter_mut().filter(by_port) {
+        rule.protocol = 0;
+    }
+    let place = find_place(&rules, Flow::marked(mark), 0)?;
     Ok(place.rules.first().copied())
 }
 

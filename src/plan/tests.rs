@@ -949,8 +949,20 @@ fn a_pair_that_moves_refuses_nothing_between() {
 #[test]
 fn a_mark_that_is_closed_has_no_lookup() {
     let rules = [lookup(0, 255), lookup(32766, 254)];
-    let closing = rules::find_closing_place(&rules, 7).unwrap().unwrap();
+    let closing = rules::find_closing_place(&rules, 7, &[]).unwrap().unwrap();
     assert_eq!(closing.action, Action::Unreachable);
+    // The device may have a port that our rules know.
+    let [local, main] = rules;
+    let by_port = Rule::new_ours(97, Selector::Port(51001), Action::Table(900));
+    let place = |pref, port| {
+        let by_port = Rule { pref, ..by_port };
+        let rules = [local, by_port, main];
+        rules::find_closing_place(&rules, 7, &[port]).map(|rule| rule.unwrap().pref)
+    };
+    assert!(place(97, 51001).unwrap() < 97);
+    // That of another device is none of its business.
+    assert!(place(0, 51001).is_err());
+    assert!(place(0, 51002).is_ok());
 }
 
 /// `not fwmark 7 lookup 900`, as wg-quick adds it.

@@ -14,8 +14,10 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Where `SK_MEMINFO_SNDBUF` begins in its array of u32.
 const MEMINFO_SNDBUF: usize = 3 * 4;
 
-/// `INET_DIAG_SKMEMINFO` (linux/inet_diag.h)
+/// `INET_DIAG_SKMEMINFO` and `INET_DIAG_MARK` (linux/inet_diag.h). The kernel tells the mark unasked, to who
+/// has CAP_NET_ADMIN.
 const SKMEMINFO: u16 = 7;
+const MARK: u16 = 15;
 
 /// The send buffer of the wireguard module's sockets: `set_sock_opts()` in
 /// drivers/net/wireguard/socket.c. SO_SNDBUF and SO_SNDBUFFORCE give even numbers only
@@ -54,6 +56,7 @@ pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
     let sndbuf = nlmsg::find_attribute(attributes, SKMEMINFO)
         .filter(|meminfo| meminfo.len() >= MEMINFO_SNDBUF + 4)
         .map(|meminfo| u32_at(&meminfo, MEMINFO_SNDBUF));
+    let mark = nlmsg::find_attribute(attributes, MARK).filter(|mark| mark.len() == 4);
     let id = &message[MESSAGE_ID..];
     Some(UdpSocket {
         port: u16::from_be_bytes([id[0], id[1]]),
@@ -62,6 +65,7 @@ pub fn decode_udp(payload: &[u8]) -> Option<UdpSocket> {
         v6: i32::from(message[0]) == libc::AF_INET6,
         inode: u32_at(message, MESSAGE_INODE),
         process: sndbuf.map(|size| size != MODULE_SNDBUF),
+        mark: mark.map_or(0, |mark| u32_at(&mark, 0)),
     })
 }
 
@@ -120,6 +124,9 @@ mod tests {
                 memory.extend_from_slice(&number.to_ne_bytes());
             }
             assert_eq!(decode_udp(&memory).unwrap().process, Some(process));
+            let mark = [&[8, 0, 15, 0][..], &0x42u32.to_ne_bytes()].concat();
+            let marked = [memory.clone(), mark].concat();
+            assert_eq!(decode_udp(&marked).unwrap().mark, 0x42);
             memory.truncate(84);
             memory[72] = 12;
             assert_eq!(decode_udp(&memory).unwrap().process, None, "cut");

@@ -5,7 +5,7 @@
 # tool: ours
 # packages: bpftool, wireguard-go
 # modules: tun
-# timeout: 120
+# timeout: 240
 # smp: 1
 set -euo pipefail
 . /lib/wgvrf/lib.sh
@@ -96,3 +96,61 @@ r_wg set wg0 bind-dev off
 expect_hooks 0
 expect_ours
 result foreign apart
+
+say "its sockets are made again, and it changes from port to mark, under pings: nothing by the default VRF"
+vrf_add r vrf_other 3000
+veth_pair r other0 peer p2
+ip -n r link set other0 master vrf_other
+ip -n r addr add 192.0.2.10/24 dev other0
+ip -n peer addr add 192.0.2.1/24 dev p2
+ip -n r route add default via 192.0.2.1 dev other0 table 3000
+export WG_BIND_DEV_MODE=port
+r_wg set wg0 bind-dev vrf_external
+wait_for "the tunnel" ping_tunnel
+ip netns exec r ping -n -f $TUNNEL.2 >/dev/null 2>&1 &
+capture_start leak decoy d0 "udp dst port $PEER_PORT"
+capture_start other peer p2 "udp dst port $PEER_PORT"
+for _ in 1 2 3; do
+	r_wg set wg0 bind-dev vrf_other
+	r_wg set wg0 bind-dev vrf_external
+done
+capture_stop other
+assert_some other "ciphertext in the other VRF"
+assert_none leak "ciphertext in the default VRF"
+result again closed
+for _ in 1 2 3; do
+	WG_BIND_DEV_MODE=fwmark r_wg set wg0 listen-port 51077 bind-dev vrf_external
+	r_wg set wg0 listen-port $PORT bind-dev vrf_external
+done
+kill %1
+capture_stop leak
+assert_none leak "ciphertext in the default VRF"
+unset WG_BIND_DEV_MODE
+r_wg set wg0 bind-dev off
+expect_ours
+result switched closed
+
+say "the rules of a program whose socket file does not show here stay"
+ip netns exec r unshare -m sh -euc "mount -t tmpfs none /var/run/wireguard
+	wireguard-go wg7
+	ip link set wg7 up
+	$WG set wg7 listen-port 51055 private-key /tmp/peer.key bind-dev vrf_external"
+! ip netns exec r "$WG" show interfaces | has wg7 || die "it does show"
+its_rules() {
+	ours 4 | has "fwmark $MARK lookup 1023" || die "its rules are gone: $(ours 4)"
+}
+its_rules
+ip -n r link add wg8 type wireguard
+for vrf in vrf_other vrf_external; do
+	r_wg set wg8 listen-port 51056 bind-dev $vrf
+	its_rules
+	r_wg set wg8 bind-dev off
+	its_rules
+	grep -q "the rules for fwmark $MARK stay" /tmp/err || die "nothing is said: $(cat /tmp/err)"
+done
+pkill -f "wireguard-go wg7"
+wait_for "its sockets to go" eval '[ -z "$(sockets 51055)" ]'
+r_wg set wg8 listen-port 51056 bind-dev vrf_other
+r_wg set wg8 bind-dev off
+expect_ours
+result hidden "its rules stay while it lives"

@@ -76,6 +76,17 @@ expect_ours "97 fwmark $MARK lookup 1023" "98 fwmark $MARK unreachable"
 WG_BIND_DEV_MODE=port r_wg set wg0 bind-dev vrf_external
 pair $PORT
 [ "$(mark_of wg0)" = off ] || die "the mark stays"
+say "by mark and back, each on a port of its own, under pings"
+ip netns exec r ping -n -f $TUNNEL.2 >/dev/null 2>&1 &
+capture_start leak decoy d0 "udp dst port $PEER_PORT"
+for _ in 1 2 3 4 5; do
+	WG_BIND_DEV_MODE=fwmark r_wg set wg0 listen-port 51077 bind-dev vrf_external
+	WG_BIND_DEV_MODE=port r_wg set wg0 listen-port $PORT bind-dev vrf_external
+done
+kill %1
+capture_stop leak
+assert_none leak "ciphertext in the default VRF"
+wait_for "the tunnel" ping_tunnel
 say "an error about marks offers it"
 ip -n r rule add fwmark 0x5 table 77 pref 20000
 WG_BIND_DEV_MODE=fwmark r_fails "WG_BIND_DEV_MODE=port" -- set wg0 bind-dev vrf_external fwmark 5
