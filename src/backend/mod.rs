@@ -800,7 +800,11 @@ fn change_bound(
                     receiving.roll_back();
                     routing.remove_rules(&added)?;
                 } else if is_timeout(&left.error) {
-                    note_late(&plan.update.interface, note);
+                    note(&format!(
+                        "{0}: sends nothing until it is bound again, or unbound, because its program may \
+                         make the change yet",
+                        plan.update.interface
+                    ));
                 }
                 return Err(left.error);
             }
@@ -959,13 +963,6 @@ fn is_apart(backend: &mut Backend, update: &Update) -> Result<bool> {
 /// Whether a program did not answer in time.
 fn is_timeout(error: &Error) -> bool {
     matches!(error, Error::Os { errno, .. } if *errno == libc::ETIMEDOUT)
-}
-
-/// Says that rules stay.
-fn note_late(interface: &str, note: &mut dyn FnMut(&str)) {
-    note(&format!(
-        "{interface}: the policy rules stay, because its program may make the change yet"
-    ));
 }
 
 /// Whether the device has neither a mark nor a port that rules could go by.
@@ -1364,7 +1361,9 @@ fn send_change(
         // A device that has the new mark or port already must not be left without the rules: both
         // go back first, and if that fails the rules stay.
         if is_timeout(&error) {
-            note_late(interface, note);
+            note(&format!(
+                "{interface}: the policy rules stay, because its program may make the change yet"
+            ));
         } else if set_back(backend, interface, before) {
             if let Err(stuck) = routing.remove_rules(&added) {
                 note(&stuck.to_string());

@@ -1702,14 +1702,25 @@ fn move_port(
         });
     }
     let told = tell(backend);
-    // A program that did not answer may make the change yet.
-    let is_late = told.as_ref().is_err_and(super::is_timeout);
-    let mut has_left = || match backend.mark_and_port(interface) {
-        Ok((_, now)) => port != 0 && now != port,
-        Err(_) => false,
-    };
-    // What refuses its peers may have taken the port.
-    if closed.again || told.is_err() && !is_late && has_left() {
+    let mut again = closed.again;
+    if let Err(error) = &told {
+        // A program that did not answer may make the change yet, and needs the new mark then.
+        let read = |backend: &mut Backend| backend.mark_and_port(interface).ok();
+        let now = match super::is_timeout(error) {
+            true => None,
+            false => read(backend),
+        };
+        let Some((_, now)) = now else {
+            let is_gone = matches!(error, Error::Os { errno, .. } if *errno == libc::ENODEV);
+            return Err(Left {
+                error: error.clone(),
+                keeps_rules: !is_gone,
+            });
+        };
+        // What refuses its peers may have taken the port.
+        again |= port != 0 && now != port;
+    }
+    if again {
         bring_back(interface, backend, port)?;
     }
     let mark = if told.is_ok() {
@@ -1718,7 +1729,7 @@ fn move_port(
         marks.before
     };
     let opened = backend.send(&open(mark));
-    let keeps_rules = opened.is_err() || mark == CLOSED_MARK || is_late;
+    let keeps_rules = opened.is_err() || mark == CLOSED_MARK;
     told.and(opened)
         .map_err(|error| Left { error, keeps_rules })
 }

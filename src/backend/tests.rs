@@ -93,8 +93,8 @@ struct State {
     hooks_die_first: bool,
     /// It does not take the closed mark.
     refuses_closed: bool,
-    /// It takes the rest, and no peer.
-    refuses_peers: bool,
+    /// It takes the rest, and says this of peers.
+    peers_errno: i32,
     /// The hooks cannot be changed while wg0 has the closed mark.
     silent_when_closed: bool,
     /// Nor once wg0 was told something.
@@ -349,7 +349,7 @@ impl State {
                     }
                     let has_peers = attributes_of(&payload[4..]).any(|nla| nla.kind() == 8);
                     ack(match self.sets <= self.set_fails {
-                        _ if has_peers && self.refuses_peers => libc::EINVAL,
+                        _ if has_peers && self.peers_errno != 0 => self.peers_errno,
                         true if self.set_errno == 0 => BUSY,
                         true => self.set_errno,
                         false => 0,
@@ -2029,7 +2029,7 @@ fn a_device_that_refuses_its_peers_stays_bound() {
             run_hooked(&state, receive, bind).0.unwrap();
             let before = (state.borrow().rules.clone(), entries(&state));
             let shape_before = shape(&state);
-            state.borrow_mut().refuses_peers = true;
+            state.borrow_mut().peers_errno = libc::EINVAL;
             let change = |update: &mut Update| {
                 update.bind_dev = to.clone();
                 update
@@ -2054,6 +2054,34 @@ fn a_device_that_refuses_its_peers_stays_bound() {
                 "{what}"
             );
         }
+    }
+}
+
+/// A program that does not answer may take the port and the peers yet: it stays closed until the next command.
+#[test]
+fn a_device_that_may_change_yet_stays_closed() {
+    for to in [Change::Set("blue".to_owned()), Change::Clear] {
+        let (state, _sockets) = bound_with_a_spare_port();
+        state.borrow_mut().peers_errno = libc::ETIMEDOUT;
+        let change = |update: &mut Update| {
+            update.bind_dev = to.clone();
+            update
+                .peers
+                .push(PeerUpdate::new(PublicKey::from_bytes([9; 32])));
+        };
+        let (result, notes) = run_hooked(&state, ReceiveMode::Auto, change);
+        assert!(result.is_err());
+        assert!(notes.contains("sends nothing until"), "{notes}");
+        assert_eq!(state.borrow().mark, CLOSED_MARK);
+        assert!(state.borrow().is_stopped(CLOSED_MARK));
+        state.borrow_mut().peers_errno = 0;
+        run_hooked(&state, ReceiveMode::Auto, change).0.unwrap();
+        assert!(!state.borrow().is_stopped(CLOSED_MARK));
+        let mark = state.borrow().mark;
+        assert_eq!(
+            (mark == 0, mark == CLOSED_MARK),
+            (to == Change::Clear, false)
+        );
     }
 }
 

@@ -396,28 +396,39 @@ impl Plan {
 
     /// Whether the device has to be closed while it is told of the change. By its new mark and port it may
     /// be led to its old VRF until the rules for that go, and would call new peers there. Or it has both
-    /// a new mark and a new port, one after the other, and is led by neither in between.
+    /// a new mark and a new port, one after the other, and is led by neither in between. One that an
+    /// interrupted command has left closed is opened last.
     pub fn must_close(&self, facts: &Facts) -> bool {
         let update = &self.update;
         let (mark, port) = (
             facts.mark_after(&update.fwmark),
             facts.port_after(&update.listen_port),
         );
-        let meanwhile = self.rules_meanwhile(&facts.rules);
-        let after = self.rules_after(&facts.rules);
-        let find_table = |rules: &Rules, mark, port| rules.find_binding(mark, port)?.table;
-        let before = find_table(&facts.rules, facts.mark, facts.port);
-        let after = find_table(&after, mark, port);
-        // A kernel takes the mark first, a program the port.
-        let between = match facts.support.userspace {
-            true => find_table(&meanwhile, facts.mark, port),
-            false => find_table(&meanwhile, mark, facts.port),
-        };
-        let is_open = before.is_some() && after.is_some() && ![before, after].contains(&between);
         let calls =
             !update.peers.is_empty() || update.replace_peers || !update.private_key.is_keep();
+        let meanwhile = self.rules_meanwhile(&facts.rules).split_families();
+        let after = self.rules_after(&facts.rules).split_families();
+        let before = facts.rules.split_families();
+        let all = before.iter().zip(&meanwhile).zip(&after);
+        let mut is_open = all.map(|((before, meanwhile), after)| {
+            // No binding, or the table, or none where all that is left of it stops the packets.
+            let lead = |rules: &Rules, mark, port| {
+                let binding = rules.find_binding(mark, port);
+                binding.map(|binding| binding.table)
+            };
+            let before = lead(before, facts.mark, facts.port);
+            let after = lead(after, mark, port);
+            // A kernel takes the mark first, a program the port.
+            let between = match facts.support.userspace {
+                true => lead(meanwhile, facts.mark, port),
+                false => lead(meanwhile, mark, facts.port),
+            };
+            let is_held = [before, after, Some(None)].contains(&between);
+            let is_open = before.is_some() && after.is_some() && !is_held;
+            is_open || calls && lead(meanwhile, mark, port) != after
+        });
         let sends = facts.up && !matches!(facts.sockets, Sockets::Elsewhere | Sockets::Contested);
-        sends && (is_open || calls && find_table(&meanwhile, mark, port) != after)
+        sends && (facts.interrupted || is_open.any(|is_open| is_open))
     }
 
     /// The rules while the device is told.

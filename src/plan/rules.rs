@@ -313,6 +313,12 @@ impl Rules {
         self.find_bindings(mark, port).into_iter().next()
     }
 
+    /// The rules of each family by themselves.
+    pub(super) fn split_families(&self) -> [Rules; 2] {
+        let Rules { v4, v6 } = self.clone();
+        [Rules { v4, v6: None }, Rules { v4: None, v6 }]
+    }
+
     /// All bindings that these rules give a device with this mark, on this port: two when a
     /// command ended while it changed from the one to the other. If they lead to two tables, that one
     /// comes first that its packets come to first.

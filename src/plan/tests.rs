@@ -965,6 +965,108 @@ fn a_mark_that_is_closed_has_no_lookup() {
     assert!(place(0, 51002).is_ok());
 }
 
+/// A device is closed while it learns of a change, where it would be led by nothing in between, or
+/// call new peers by the VRF that it leaves, in one family or in both.
+#[test]
+fn a_device_is_closed_where_it_would_be_open() {
+    let pair = |by, table, pref| {
+        [Action::Table(table), Action::Unreachable]
+            .into_iter()
+            .zip(pref..)
+            .map(move |(action, pref)| Rule::new_ours(pref, by, action))
+    };
+    let (old, new) = (Selector::Mark(0x42), Selector::Port(51002));
+    let with = |rules: Vec<Rule>| {
+        let mut all = stock();
+        rules.into_iter().for_each(|rule| insert(&mut all, rule));
+        all
+    };
+    let bound = with(pair(old, TABLE, 97).collect());
+    let start = Facts {
+        mark: 0x42,
+        port: 51001,
+        up: true,
+        ..facts(bound.clone())
+    };
+    let switch = Plan {
+        update: Update {
+            fwmark: Change::Clear,
+            listen_port: Change::Set(51002),
+            ..Update::default()
+        },
+        add: Family::ALL
+            .into_iter()
+            .flat_map(|family| pair(new, TABLE, 97).map(move |rule| (family, rule)))
+            .collect(),
+        ..Plan::default()
+    };
+    assert!(switch.must_close(&start));
+    assert!(!switch.must_close(&Facts {
+        up: false,
+        ..start.clone()
+    }));
+    // Its lookup is gone, and what is left stops it.
+    let closed = with(pair(old, TABLE, 97).skip(1).collect());
+    let stopped = Facts {
+        rules: facts(closed).rules,
+        ..start.clone()
+    };
+    assert!(switch.must_close(&stopped));
+    // A program takes the port first, and is led by the old mark until it takes the new one.
+    let support = Support {
+        userspace: true,
+        ..Support::default()
+    };
+    let program = Facts {
+        support,
+        ..start.clone()
+    };
+    assert!(!switch.must_close(&program));
+    let same_port = Plan {
+        update: Update {
+            listen_port: Change::Keep,
+            ..switch.update.clone()
+        },
+        add: Family::ALL
+            .into_iter()
+            .flat_map(|family| {
+                pair(Selector::Port(51001), TABLE, 97).map(move |rule| (family, rule))
+            })
+            .collect(),
+        ..Plan::default()
+    };
+    assert!(!same_port.must_close(&start));
+
+    // To another VRF by the same mark; IPv4's old rules are gone already.
+    let half = Facts {
+        rules: Rules {
+            v4: Some(stock()),
+            v6: Some(bound),
+        },
+        ..start.clone()
+    };
+    let mut moved = Plan {
+        add: Family::ALL
+            .into_iter()
+            .flat_map(|family| pair(old, 7, 97).map(move |rule| (family, rule)))
+            .collect(),
+        remove: pair(old, TABLE, 97)
+            .map(|rule| (Family::V6, rule))
+            .collect(),
+        ..Plan::default()
+    };
+    assert!(!moved.must_close(&half));
+    assert!(moved.must_close(&Facts {
+        interrupted: true,
+        ..half.clone()
+    }));
+    let peer = crate::model::PeerUpdate::new(crate::key::PublicKey::from_bytes([9; 32]));
+    moved.update.peers.push(peer);
+    assert!(moved.must_close(&half));
+    moved.remove.clear();
+    assert!(!moved.must_close(&half), "no rule goes");
+}
+
 /// `not fwmark 7 lookup 900`, as wg-quick adds it.
 #[test]
 fn an_inverted_rule_is_for_all_others() {
