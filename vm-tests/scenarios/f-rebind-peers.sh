@@ -68,10 +68,11 @@ moves() {
 	result "$name" "$to only"
 }
 
-endpoint=203.0.113.99
-for receive in auto any; do
-	[ $receive = auto ] || export WG_BIND_DEV_RECEIVE=any
-	[ $receive = auto ] || endpoint="[2001:db8:b::99]"
+HOOKS=${WG_BIND_DEV_RECEIVE:-auto}
+for receive in "$HOOKS" any; do
+	export WG_BIND_DEV_RECEIVE=$receive
+	endpoint=203.0.113.99
+	[ "$receive" != any ] || endpoint="[2001:db8:b::99]"
 	moves "$receive-own-mark" vrf_external vrf_other bind-dev vrf_other
 	moves "$receive-kept-mark" "vrf_external fwmark 0x42" vrf_other bind-dev vrf_other
 	moves "$receive-new-port" "vrf_external fwmark 0x42" vrf_other bind-dev vrf_other listen-port 51077
@@ -82,7 +83,7 @@ for receive in auto any; do
 	moves "$receive-port-off" vrf_external off bind-dev off
 	unset WG_BIND_DEV_MODE
 done
-unset WG_BIND_DEV_RECEIVE
+export WG_BIND_DEV_RECEIVE=$HOOKS
 
 say "a file that moves it and has another peer, under a ping to the one that goes"
 r_wg set wg0 bind-dev vrf_external
