@@ -50,7 +50,7 @@ done
 [ $failed -gt 0 ] || die "30 programs ran under fault injection and none failed"
 [ $failed -lt 30 ] || die "30 programs ran under fault injection and all failed"
 say "wg show: $failed of 30 failed"
-churn_patience 20
+churn_patience $((20 * ${WGVRF_SLOW:-1}))
 churn 40 fail_me
 faults 0
 
