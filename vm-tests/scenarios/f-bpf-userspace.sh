@@ -12,6 +12,7 @@ set -euo pipefail
 . /lib/wgvrf/has.sh
 . /lib/wgvrf/fallback.sh
 . /lib/wgvrf/bpf.sh
+. /lib/wgvrf/other-vrf.sh
 fb_topology
 fb_bpf
 fb_keys
@@ -98,12 +99,7 @@ expect_ours
 result foreign apart
 
 say "its sockets are made again, and it changes from port to mark, under pings: nothing by the default VRF"
-vrf_add r vrf_other 3000
-veth_pair r other0 peer p2
-ip -n r link set other0 master vrf_other
-ip -n r addr add 192.0.2.10/24 dev other0
-ip -n peer addr add 192.0.2.1/24 dev p2
-ip -n r route add default via 192.0.2.1 dev other0 table 3000
+fb_other_vrf
 export WG_BIND_DEV_MODE=port
 r_wg set wg0 bind-dev vrf_external
 wait_for "the tunnel" ping_tunnel

@@ -9,19 +9,12 @@ set -euo pipefail
 . /lib/wgvrf/lib.sh
 . /lib/wgvrf/fallback.sh
 . /lib/wgvrf/bpf.sh
+. /lib/wgvrf/other-vrf.sh
 fb_topology
 fb_bpf
 accept 1
 fb_tunnel 4
-vrf_add r vrf_other 3000
-veth_pair r other0 peer p2
-ip -n r link set other0 master vrf_other
-ip -n r addr add 192.0.2.10/24 dev other0
-ip -n peer addr add 192.0.2.1/24 dev p2
-ip -n r route add default via 192.0.2.1 dev other0 table 3000
-ip -n r addr add 2001:db8:c::10/64 dev other0 nodad
-ip -n peer addr add 2001:db8:c::1/64 dev p2 nodad
-ip -n r -6 route add default via 2001:db8:c::1 dev other0 table 3000
+fb_other_vrf
 NEW=$("$WG" genkey | "$WG" pubkey)
 NEW_PORT=51999
 # Where what is bound to this goes.
