@@ -778,7 +778,6 @@ fn change_bound(
         false => Ok(()),
     };
     if closes {
-        let by_new_rules = goal.is_some() || !remakes;
         let closes =
             |(_, rule): &(Family, Rule)| rule.our_selector() == Some(Selector::Mark(CLOSED_MARK));
         // Another command may have left those that close it.
@@ -786,15 +785,13 @@ fn change_bound(
         let change = ClosedChange {
             update: &plan.update,
             marks,
-            old: if by_new_rules { &old } else { &[] },
+            old: &old,
             remakes,
             port,
         };
         let moved = receiving.move_closed(&mut backend, &mut routing, &facts, &change);
         removed = match moved {
-            Ok(removed) if by_new_rules => removed.and(routing.remove_rules(&closing)),
-            // Its old VRF takes its packets no more, whatever fails from here on.
-            Ok(_) => routing.remove_rules(&plan.remove),
+            Ok(removed) => removed.and(routing.remove_rules(&closing)),
             Err(left) => {
                 if !left.keeps_rules {
                     receiving.roll_back();
